@@ -1,0 +1,208 @@
+"""The parameters of params.yaml, one frozen typed object a section."""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from moascope.errors import MoascopeError
+
+Fraction = Annotated[float, Field(ge=0, le=1)]
+TUNED = "tuned"
+
+
+class Section(BaseModel):
+    """A section of params.yaml: frozen, and an unknown key is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Acquire(Section):
+    """Where the screen comes from."""
+
+    source: Literal["simulated", "folder"] = "simulated"
+    path: str = "src/moascope/sources/simulated"
+    allow_outside: bool = False
+
+
+class Simulated(Section):
+    """The simulated screen; see `moascope.sources.simulated`."""
+
+    signal: Annotated[float, Field(ge=0)] = 2.0
+    format: Literal[96, 384] = 384
+    compounds: Annotated[int, Field(ge=1)] = 140
+    batches: Annotated[int, Field(ge=1)] = 2
+    panels: tuple[str, ...] = ("ACTB-RAB5A", "TUBA1B-RELA")
+    fields: Annotated[int, Field(ge=1)] = 2
+    size: Annotated[int, Field(ge=64)] = 128
+    dmso: Literal["edge", "scattered", "both"] = "edge"
+    faults: bool = True
+
+
+class Validate(Section):
+    """What stops a run and what is only reported."""
+
+    max_quarantined: Fraction = 0.1
+
+
+class Prepare(Section):
+    """From 16-bit planes to comparable 8-bit crops."""
+
+    crop: Annotated[int, Field(ge=32, le=1024)] = 128
+    crops: Annotated[int, Field(ge=1, le=64)] = 4
+    flat_field: bool = True
+    scale: Literal["auto", "plate", "range"] = "auto"
+    low_percentile: Annotated[float, Field(ge=0, lt=50)] = 0.1
+    high_percentile: Annotated[float, Field(gt=50, le=100)] = 99.9
+    nuclei: str = "auto"
+
+
+class Embed(Section):
+    """From crops to vectors."""
+
+    backbone: Literal["morphology", "mobilenetv2", "resnet50"] = "morphology"
+    weights: str | None = None
+    precision: Literal["f32", "bf16"] = "f32"
+
+
+class Split(Section):
+    """Which compounds are asked about by a model that never saw them."""
+
+    folds: Annotated[int, Field(ge=2)] = 5
+    repeats: Annotated[int, Field(ge=1)] = 3
+    holdout: Annotated[float, Field(ge=0, lt=1)] = 0.2
+
+
+class Head(Section):
+    """Hyperparameters of the classification head, all with a value."""
+
+    layers: Annotated[int, Field(ge=0, le=4)] = 0
+    width: Annotated[int, Field(ge=1)] = 64
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.2
+    activation: Literal["relu", "leaky_relu", "gelu", "silu", "tanh"] = "relu"
+    learning_rate: Annotated[float, Field(gt=0)] = 3e-3
+    l2: Annotated[float, Field(ge=0)] = 1e-3
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    normalisation: Literal["none", "plate", "plate+sphere"] = "plate"
+    epochs: Annotated[int, Field(ge=1)] = 60
+
+
+class Tune(Section):
+    """The Optuna study."""
+
+    trials: Annotated[int, Field(ge=0)] = 20
+    storage: str | None = None
+    space: dict[str, Any] = Field(default_factory=dict)
+
+
+Tuned = Literal["tuned"]
+
+
+class Train(Section):
+    """The head that is trained: each hyperparameter is a value, or `tuned`: the study's choice."""
+
+    layers: Tuned | Annotated[int, Field(ge=0, le=4)] = TUNED
+    width: Tuned | Annotated[int, Field(ge=1)] = TUNED
+    dropout: Tuned | Annotated[float, Field(ge=0, lt=1)] = TUNED
+    activation: Tuned | Literal["relu", "leaky_relu", "gelu", "silu", "tanh"] = TUNED
+    learning_rate: Tuned | Annotated[float, Field(gt=0)] = TUNED
+    l2: Tuned | Annotated[float, Field(ge=0)] = TUNED
+    label_smoothing: Tuned | Annotated[float, Field(ge=0, lt=1)] = TUNED
+    normalisation: Tuned | Literal["none", "plate", "plate+sphere"] = TUNED
+    epochs: Tuned | Annotated[int, Field(ge=1)] = TUNED
+    batch_size: Annotated[int, Field(ge=1)] = 256
+    level: Literal["site", "well"] = "site"
+    panels: Literal["pooled", "separate"] = "separate"
+
+
+class Evaluate(Section):
+    """How much resampling the published numbers rest on."""
+
+    bootstraps: Annotated[int, Field(ge=10)] = 1000
+    permutations: Annotated[int, Field(ge=10)] = 1000
+    refits: Annotated[int, Field(ge=0)] = 5
+
+
+class Register(Section):
+    """The name in the MLflow registry."""
+
+    name: Annotated[str, Field(min_length=1)] = "moascope"
+
+
+class Params(Section):
+    """All of params.yaml."""
+
+    target: str = "gpcr"
+    seed: Annotated[int, Field(ge=0)] = 0
+    acquire: Acquire = Acquire()
+    simulated: Simulated = Simulated()
+    validate_: Validate = Field(default=Validate(), alias="validate")
+    prepare: Prepare = Prepare()
+    embed: Embed = Embed()
+    split: Split = Split()
+    tune: Tune = Tune()
+    train: Train = Train()
+    evaluate: Evaluate = Evaluate()
+    register_: Register = Field(default=Register(), alias="register")
+
+
+def load_params(path: Path = Path("params.yaml")) -> Params:
+    """Read and check a parameter file.
+
+    Parameters
+    ----------
+    path : Path
+        A YAML file with the sections of `Params`; a missing section or key takes its default.
+
+    Raises
+    ------
+    MoascopeError
+        With one sentence for each key that is unknown or has a value out of its range.
+    """
+    try:
+        content = yaml.safe_load(path.read_text()) or {}
+    except FileNotFoundError:
+        raise MoascopeError(
+            f"There is no {path} here. Run moascope from the root of the repository."
+        ) from None
+    except yaml.YAMLError as error:
+        raise MoascopeError(f"{path} is not valid YAML: {error}.") from None
+    if not isinstance(content, dict):
+        raise MoascopeError(f"{path} must hold sections like 'train:', but holds a single value.")
+    return parse_params(content, str(path))
+
+
+def parse_params(content: dict[str, Any], origin: str = "params") -> Params:
+    """Check parameters that are already a nested dictionary; see `load_params`."""
+    try:
+        return Params.model_validate(content)
+    except ValidationError as error:
+        raise MoascopeError(
+            dict.fromkeys(_sentence(problem, origin) for problem in error.errors())
+        ) from None
+
+
+def _sentence(problem: Any, origin: str) -> str:
+    location = [str(part) for part in problem["loc"]]
+    if problem["type"] == "extra_forbidden":
+        key = ".".join(location)
+        near = difflib.get_close_matches(key, _known_keys(Params), n=1)
+        hint = f" Did you mean '{near[0]}'?" if near else " Remove it."
+        return f"{origin}: '{key}' is not a parameter.{hint}"
+    # Unions put the name of the tried alternative behind the field's own name.
+    key = ".".join(part for part in location[:2])
+    return f"{origin}: {key} = {problem['input']!r} cannot be used: {problem['msg'].lower()}."
+
+
+def _known_keys(model: type[BaseModel], prefix: str = "") -> list[str]:
+    keys = []
+    for name, field in model.model_fields.items():
+        key = prefix + (field.alias or name)
+        keys.append(key)
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            keys += _known_keys(field.annotation, key + ".")
+    return keys
