@@ -36,7 +36,7 @@ class Simulated(Section):
     format: Literal[96, 384] = 384
     compounds: Annotated[int, Field(ge=1)] = 140
     batches: Annotated[int, Field(ge=1)] = 2
-    panels: tuple[str, ...] = ("ACTB-RAB5A", "TUBA1B-RELA")
+    panels: tuple[str, ...] = ("A549 ACTB-RAB5A", "HepG2 TUBA1B-RELA")
     fields: Annotated[int, Field(ge=1)] = 2
     size: Annotated[int, Field(ge=64)] = 128
     dmso: Literal["edge", "scattered", "both"] = "edge"
@@ -47,6 +47,8 @@ class Validate(Section):
     """What stops a run and what is only reported."""
 
     max_quarantined: Fraction = 0.1
+    max_saturated: Fraction = 0.01
+    min_negative_controls: Annotated[int, Field(ge=0)] = 4
 
 
 class Prepare(Section):

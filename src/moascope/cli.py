@@ -1,0 +1,153 @@
+"""The commands beside the pipeline. The pipeline itself is run by `dvc repro`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from moascope.errors import MoascopeError, run_to_exit_code
+
+app = typer.Typer(
+    name="moascope",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    help="""Tells from pictures of cells alone how a drug acts.
+
+    The pipeline runs by [bold]dvc repro[/bold] and every experiment by
+    [bold]dvc exp run -S train.dropout=0.5[/bold]; [bold]mlflow ui[/bold] shows the runs.
+    The commands here work with what it made.""",
+)
+
+
+class Level(StrEnum):
+    """What one row of the predictions is."""
+
+    site = "site"
+    well = "well"
+    compound = "compound"
+
+
+@app.callback()
+def moascope() -> None:
+    """Keeps `predict` a command of its own however many commands there are."""
+
+
+@app.command()
+def predict(
+    model: Annotated[str, typer.Option(help="models:/<name>@candidate, models:/<name>/3, "
+                                            "runs:/<id>/model, or a folder such as "
+                                            "data/train/model.")],
+    screen: Annotated[Path, typer.Option(help="Folder with load_data.csv, layout.csv and "
+                                              "annotations.csv.")],
+    out: Annotated[Path, typer.Option(help="CSV file to write.")],
+    level: Annotated[Level, typer.Option(help="One row a site, a well or a compound.")]
+    = Level.compound,
+    jobs: Annotated[int, typer.Option(min=1, help="Processes that prepare plates.")] = 2,
+) -> None:
+    """Predict a screen that the model need not have seen.
+
+    Writes one row a unit: its Metadata_ columns, P_<class> for every class, and Predicted.
+
+    Example: moascope predict --model models:/moascope@candidate --screen my_screen
+    --level well --out predictions.csv
+    """
+    from moascope.models.predictor import load_predictor, predict_screen
+    from moascope.screen.tables import read_screen, write_atomically
+
+    predictor = load_predictor(_model_folder(model))
+    predictions, warnings = predict_screen(predictor, read_screen(screen), level.value, jobs)
+    for warning in warnings:
+        print(f"warning: {warning}", file=sys.stderr)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(out, predictions.to_csv(index=False, lineterminator="\n"))
+    print(f"{len(predictions)} predictions, one a {level.value}, are in {out}.")
+
+
+@app.command()
+def summary(
+    report: Annotated[Path, typer.Option(help="The folder of reports.")] = Path("reports"),
+) -> None:
+    """Show the last run: its scores beside their nulls, and where to look further."""
+    from rich.console import Console
+    from rich.table import Table
+
+    try:
+        metrics = json.loads((report / "evaluate" / "metrics.json").read_text())
+        registered = json.loads((report / "register" / "registration.json").read_text())
+    except FileNotFoundError as missing:
+        raise MoascopeError(
+            f"{missing.filename} is not there: no run has ended here yet. Run `dvc repro`."
+        ) from None
+    console = Console()
+    main = metrics["out_of_fold"]["compound"]
+    table = Table(title=f"target {metrics['target']}, {metrics['source']} screen, "
+                        f"{main['compounds']} unseen {metrics['unit']}s", title_justify="left")
+    table.add_column("average precision of")
+    table.add_column("AP", justify="right")
+    table.add_column("95 % interval", justify="right")
+
+    def row(name: str, score: dict, style: str | None = None) -> None:
+        table.add_row(name, f"{score['average_precision']:.3f}",
+                      f"{score['low']:.3f} to {score['high']:.3f}", style=style)
+
+    row("the model", main, "bold")
+    if "compound" in metrics["held_out"]:
+        held = metrics["held_out"]["compound"]
+        row(f"the model, {held['compounds']} held-out {metrics['unit']}s", held)
+    table.add_row("chance (prevalence)", f"{main['prevalence']:.3f}",
+                  f"{main['null_low']:.3f} to {main['null_high']:.3f}")
+    for name, score in sorted(metrics["baselines"]["scores"].items()):
+        if name != "prevalence":
+            row(name.replace("_", " "), score)
+    if "random_image_split" in metrics:
+        leak = metrics["random_image_split"]["true_labels"]["compound"]
+        row("INVALID: random split by image", leak, "dim")
+    console.print(table)
+    strong = sorted(metrics["mechanisms"].items(), key=lambda item: -item[1]["average_precision"])
+    if strong:
+        name, score = strong[0]
+        console.print(f"Best-found mechanism: {name}, AP {score['average_precision']:.3f} at a "
+                      f"prevalence of {score['prevalence']:.3f}.")
+    console.print(f"Permutation p = {main['p']:.3g}: "
+                  + ("above chance." if metrics["above_chance"] else "not above chance."))
+    for caveat in metrics["caveats"] + metrics["warnings"]:
+        console.print(caveat, style="yellow")
+    console.print(f"Run {registered['run_id']}, model {registered['name']} version "
+                  f"{registered['version']} (@{registered['alias']}).")
+    console.print("Look at reports/evaluate/report.html, or `mlflow ui`, or `dvc metrics show`.",
+                  highlight=False)
+
+
+def _model_folder(model: str) -> Path:
+    """The folder of a model given as a registry address or a path."""
+    if "://" not in model and ":/" not in model:
+        return Path(model)
+    import logging
+
+    from moascope.tracking.runs import connect
+
+    connect()
+    import mlflow
+    from mlflow.exceptions import MlflowException
+
+    logging.getLogger("mlflow").setLevel(logging.ERROR)
+    try:
+        local = mlflow.artifacts.download_artifacts(artifact_uri=model)
+    except (MlflowException, OSError) as error:
+        raise MoascopeError(
+            f"The model {model} cannot be loaded from {mlflow.get_tracking_uri()}: "
+            f"{str(error).splitlines()[0]}"
+        ) from None
+    return Path(local) / "artifacts" / "model"
+
+
+def main() -> None:
+    """Entry point: sentences instead of tracebacks, and an exit status that means something."""
+    sys.exit(run_to_exit_code(app))

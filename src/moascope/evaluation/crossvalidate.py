@@ -1,0 +1,452 @@
+"""Nested cross-validation by compound, with all of its networks trained together.
+
+For the unit held out in fold k, the model that scores it was trained on the other folds, and
+whatever was chosen for that model (hyperparameters, epoch, calibration, threshold) was chosen by
+models that had not seen fold k either. A model trained without folds j and k serves twice: it is
+inner for k when asked about j, and inner for j when asked about k.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from moascope.errors import MoascopeError
+from moascope.evaluation.metrics import average_precision, macro_average_precision
+from moascope.models.examples import LEVELS, Examples, averaging, averagings, row_weights
+from moascope.models.head import FittedHeads, fit_heads, predict_logits
+from moascope.params import Head, Train
+
+POOLED = ""
+# Watched epochs; a study chooses among them.
+CHECKPOINTS = 6
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Turns mean logits of a level into probabilities and decisions.
+
+    Attributes
+    ----------
+    slope : float
+        Times the logits (the inverse of a temperature).
+    offset : float
+        Added to the positive class of a binary target; 0 otherwise.
+    threshold : float or None
+        The probability from which a binary target is called positive; None: the likeliest class.
+    """
+
+    slope: float
+    offset: float
+    threshold: float | None
+
+    def probability(self, logits: np.ndarray) -> np.ndarray:
+        """float, [..., C] -> [..., C], rows sum to one."""
+        from scipy.special import softmax
+
+        scaled = self.slope * logits
+        scaled[..., -1] += self.offset
+        return softmax(scaled, axis=-1)
+
+    def decide(self, probability: np.ndarray) -> np.ndarray:
+        """float, [..., C] -> int, [...]."""
+        if self.threshold is None:
+            return probability.argmax(axis=-1)
+        return (probability[..., 1] >= self.threshold).astype(int)
+
+
+def fit_by_panel(
+    training: Examples,
+    masks: np.ndarray,
+    head: Head,
+    train: Train,
+    seed: int,
+    label: np.ndarray | None = None,
+    watch: Callable[[str, int, FittedHeads], None] | None = None,
+    watch_every: int = 0,
+) -> dict[str, FittedHeads]:
+    """Train one head a mask, for every panel by itself or for all together.
+
+    Parameters
+    ----------
+    training : Examples
+        Already normalised, at the level that is trained on.
+    masks : ndarray, bool, [K, n]
+        Rows that each head may see. Rows without a label are never seen.
+    head : Head
+    train : Train
+        `panels` and `batch_size` are read.
+    seed : int
+    label : ndarray, int, [n] or [K, n], optional
+        In place of the true labels (for nulls).
+    watch : callable, optional
+        `watch(panel, epoch, heads)`.
+    watch_every : int
+
+    Returns
+    -------
+    dict
+        Panel name -> heads; the only name is "" where panels are pooled.
+
+    Raises
+    ------
+    MoascopeError
+        When a panel shows some head fewer than two classes.
+    """
+    label = training.label if label is None else label
+    labels = np.broadcast_to(label, masks.shape)
+    fitted = {}
+    for panel, rows in _panels(training, train):
+        chosen = training.take(rows)
+        weights = np.stack([
+            row_weights(chosen, mask[rows], own[rows])
+            for mask, own in zip(masks, labels, strict=True)
+        ])
+        for own, weight in zip(labels, weights, strict=True):
+            if len(np.unique(own[rows][weight > 0])) < 2:
+                raise MoascopeError(
+                    f"Panel '{panel}' has too few annotated compounds to be learnt by itself. "
+                    "Set train.panels=pooled in params.yaml, or add compounds to that panel."
+                )
+        usable = np.where(labels[:, rows] < 0, 0, labels[:, rows])
+        fitted[panel] = fit_heads(
+            inputs(chosen, train),
+            usable[0] if label.ndim == 1 else usable,
+            weights,
+            len(training.classes),
+            head,
+            batch_size=train.batch_size,
+            seed=seed,
+            watch=(lambda epoch, heads, panel=panel: watch(panel, epoch, heads)) if watch else None,
+            watch_every=watch_every,
+        )
+    return fitted
+
+
+def predict_by_panel(
+    heads: dict[str, FittedHeads], examples: Examples, train: Train
+) -> np.ndarray:
+    """Logits of every head for every row, each row by the head of its panel.
+
+    Returns
+    -------
+    ndarray, float32, [K, n, C]
+    """
+    count = len(next(iter(heads.values())).mean)
+    logits = np.zeros((count, len(examples.meta), len(examples.classes)), np.float32)
+    for panel, rows in _panels(examples, train):
+        logits[:, rows] = predict_logits(heads[panel], inputs(examples.take(rows), train))
+    return logits
+
+
+def inputs(examples: Examples, train: Train) -> np.ndarray:
+    """What a head is fed: the features, and where panels are pooled, which panel it is.
+
+    Returns
+    -------
+    ndarray, float32, [n, d] or [n, d + panels]
+    """
+    names = np.unique(examples.panel)
+    if train.panels == "separate" or len(names) < 2:
+        return examples.features
+    return np.hstack([examples.features, (examples.panel[:, None] == names).astype(np.float32)])
+
+
+def _panels(examples: Examples, train: Train) -> Iterable[tuple[str, np.ndarray]]:
+    if train.panels == "pooled":
+        yield POOLED, np.ones(len(examples.meta), bool)
+        return
+    for panel in np.unique(examples.panel):
+        yield str(panel), examples.panel == panel
+
+
+def training_rows(examples: Examples, head: Head, train: Train) -> tuple[Examples, Examples]:
+    """The normalised rows to learn from, and the normalised sites to be asked about."""
+    sites = examples.normalised(head.normalisation)
+    return (sites.wells() if train.level == "well" else sites), sites
+
+
+def fold_pairs(examples: Examples) -> list[tuple[int, int, int]]:
+    """(repeat, j, k), j < k: the pairs of folds that an inner model leaves out."""
+    pairs = []
+    for repeat in range(examples.repeats):
+        folds = examples.folds(repeat)
+        pairs += [(repeat, j, k) for j, k in itertools.combinations(range(folds.max() + 1), 2)]
+    return pairs
+
+
+def masks_without(examples: Examples, left_out: list[tuple[int, ...]]) -> np.ndarray:
+    """Training rows of models that leave out folds of a repeat, and always the hold-out.
+
+    Parameters
+    ----------
+    examples : Examples
+    left_out : list of tuple
+        (repeat, fold, ...), one tuple a model.
+
+    Returns
+    -------
+    ndarray, bool, [K, n]
+    """
+    held_out = examples.groups["Holdout"].to_numpy(bool)
+    masks = []
+    for repeat, *folds in left_out:
+        group_mask = ~held_out & ~np.isin(examples.folds(repeat), folds)
+        masks.append((examples.group >= 0) & group_mask[examples.group])
+    return np.stack(masks)
+
+
+class Inner:
+    """What inner models say of the training compounds of every outer fold.
+
+    Parameters
+    ----------
+    examples : Examples
+        Sites.
+    pairs : list of tuple
+        As `fold_pairs` gives them; the order of the logits' leading axis.
+    """
+
+    def __init__(self, examples: Examples, pairs: list[tuple[int, int, int]]):
+        self.examples = examples
+        self.pairs = pairs
+        self.levels = averagings(examples)
+
+    def outer_folds(self) -> list[tuple[int, int]]:
+        """(repeat, fold) of every outer model for which all inner models are at hand."""
+        return sorted({(r, f) for r, *both in self.pairs for f in both})
+
+    def pooled(self, logits: np.ndarray, repeat: int, fold: int, level: str) -> tuple:
+        """Logits of the units outside `fold`, each by the model that left out its own fold too.
+
+        Parameters
+        ----------
+        logits : ndarray, float32, [pairs, n, C]
+            Of sites.
+
+        Returns
+        -------
+        label : ndarray, int, [units asked]
+        pooled : ndarray, float32, [units asked, C]
+        """
+        matrix, units = self.levels[level]
+        group = units["Group"].to_numpy()
+        folds = np.where(group >= 0, self.examples.folds(repeat)[group], -1)
+        pooled = np.zeros((len(units), logits.shape[-1]), np.float32)
+        asked = np.zeros(len(units), bool)
+        for index, (of, *both) in enumerate(self.pairs):
+            if of != repeat or fold not in both:
+                continue
+            other = both[0] if both[1] == fold else both[1]
+            rows = folds == other
+            pooled[rows] = matrix[np.flatnonzero(rows)] @ logits[index]
+            asked |= rows
+        return self.examples.group_label[group[asked]], pooled[asked]
+
+
+def asked_classes(examples: Examples) -> list[int]:
+    """Indices of the classes whose average precision counts."""
+    if examples.binary:
+        return [1]
+    return [i for i, name in enumerate(examples.classes) if name not in examples.untestable]
+
+
+def ranking_score(label: np.ndarray, logits: np.ndarray, asked: list[int]) -> float:
+    """Macro average precision of units by their mean logits.
+
+    Parameters
+    ----------
+    label : ndarray, int, [n]
+    logits : ndarray, float, [n, C]
+    asked : list of int
+    """
+    from scipy.special import log_softmax
+
+    keep = np.isin(label, asked) if len(asked) > 1 else np.ones(len(label), bool)
+    scores = log_softmax(logits[keep], axis=-1)
+    present = [c for c in asked if (label[keep] == c).any()]
+    return float(macro_average_precision(label[keep], scores, present)) if present else 0.0
+
+
+def calibrate(label: np.ndarray, logits: np.ndarray, binary: bool) -> Calibration:
+    """Fit probabilities to the logits of units that the models had not seen.
+
+    Parameters
+    ----------
+    label : ndarray, int, [n]
+    logits : ndarray, float, [n, C]
+    binary : bool
+
+    Returns
+    -------
+    Calibration
+        Binary: Platt's two parameters and targets [1]_, the threshold that maximises F1. Several
+        classes: a temperature [2]_.
+
+    Notes
+    -----
+    The slope stays positive: calibration may flatten a ranking, it must not turn it round.
+
+    .. [1] Platt, "Probabilistic outputs for support vector machines", 1999.
+    .. [2] Guo et al., "On calibration of modern neural networks", ICML 2017.
+    """
+    from scipy.optimize import minimize
+    from scipy.special import expit, log_softmax
+
+    if not binary:
+        def loss(parameter: np.ndarray) -> float:
+            scaled = log_softmax(np.exp(parameter[0]) * logits, axis=-1)
+            return float(-scaled[np.arange(len(label)), label].mean())
+
+        found = minimize(loss, np.zeros(1), method="L-BFGS-B", bounds=[(-4.0, 3.0)])
+        return Calibration(float(np.exp(found.x[0])), 0.0, None)
+
+    margin = (logits[:, 1] - logits[:, 0]).astype(float)
+    positives, negatives = int((label == 1).sum()), int((label == 0).sum())
+    target = np.where(label == 1, (positives + 1) / (positives + 2), 1 / (negatives + 2))
+
+    def platt(parameters: np.ndarray) -> float:
+        log_odds = np.exp(parameters[0]) * margin + parameters[1]
+        return float((np.logaddexp(0, log_odds) - target * log_odds).mean())
+
+    start = np.array([0.0, np.log((positives + 1) / (negatives + 1))])
+    found = minimize(platt, start, method="L-BFGS-B", bounds=[(-5.0, 3.0), (-20.0, 20.0)])
+    slope, offset = float(np.exp(found.x[0])), float(found.x[1])
+    probability = expit(slope * margin + offset)
+    return Calibration(slope, offset, _best_f1_threshold(label == 1, probability))
+
+
+def _best_f1_threshold(positive: np.ndarray, probability: np.ndarray) -> float:
+    order = np.argsort(-probability, kind="stable")
+    hits = np.cumsum(positive[order])
+    f1 = 2 * hits / (np.arange(1, len(order) + 1) + positive.sum())
+    best = int(f1.argmax())
+    # Halfway to the next unit, so that the unit itself is not decided by rounding.
+    following = probability[order[best + 1]] if best + 1 < len(order) else 0.0
+    return float((probability[order[best]] + following) / 2)
+
+
+@dataclass(frozen=True)
+class OutOfFold:
+    """Predictions for every unit of a level, by models that never saw its compound.
+
+    Attributes
+    ----------
+    units : DataFrame
+        Metadata; `Group` is the row in the examples' groups.
+    probability : ndarray, float64, [units, C]
+        Mean over the repeats.
+    predicted : ndarray, int, [units]
+    threshold : float or None
+        Mean over outer models.
+    by_repeat : ndarray, float64, [repeats, units, C]
+    """
+
+    units: pd.DataFrame
+    probability: np.ndarray
+    predicted: np.ndarray
+    threshold: float | None
+    by_repeat: np.ndarray
+
+
+def out_of_fold(
+    examples: Examples,
+    level: str,
+    outer_logits: dict[tuple[int, int], np.ndarray],
+    calibrations: dict[tuple[int, int], Calibration],
+) -> OutOfFold:
+    """Collect what each outer model says of the fold it left out.
+
+    Parameters
+    ----------
+    examples : Examples
+        Sites.
+    level : str
+    outer_logits : dict
+        (repeat, fold) -> ndarray, float32, [n, C].
+    calibrations : dict
+        (repeat, fold) -> the inner calibration for this level.
+    """
+    matrix, units = averaging(examples, level)
+    group = units["Group"].to_numpy()
+    keep = (group >= 0) & ~examples.groups["Holdout"].to_numpy(bool)[group]
+    matrix, units = matrix[np.flatnonzero(keep)], units[keep].reset_index(drop=True)
+    group = group[keep]
+    by_repeat = np.zeros((examples.repeats, len(units), len(examples.classes)))
+    thresholds = np.zeros((examples.repeats, len(units)))
+    for (repeat, fold), logits in outer_logits.items():
+        rows = examples.folds(repeat)[group] == fold
+        calibration = calibrations[repeat, fold]
+        by_repeat[repeat, rows] = calibration.probability(matrix[np.flatnonzero(rows)] @ logits)
+        thresholds[repeat, rows] = calibration.threshold or 0
+    probability = by_repeat.mean(axis=0)
+    binary = next(iter(calibrations.values())).threshold is not None
+    threshold = thresholds.mean(axis=0)
+    predicted = (
+        (probability[:, 1] >= threshold).astype(int) if binary else probability.argmax(axis=1)
+    )
+    return OutOfFold(
+        units, probability, predicted, float(threshold.mean()) if binary else None, by_repeat
+    )
+
+
+def spread_over_repeats(label: np.ndarray, oof: OutOfFold, asked: list[int]) -> list[float]:
+    """Average precision of each repeat by itself, to show what the dealing of folds alone does."""
+    return [
+        float(np.mean([average_precision(label == c, p[:, c]) for c in asked]))
+        for p in oof.by_repeat
+    ]
+
+
+def nested(
+    examples: Examples, heads: dict[tuple[int, int], Head], train: Train, seed: int
+) -> tuple[dict[tuple[int, int], np.ndarray], dict[str, dict[tuple[int, int], Calibration]]]:
+    """Train every outer model, and calibrate it by inner models.
+
+    Parameters
+    ----------
+    examples : Examples
+        Sites.
+    heads : dict
+        (repeat, fold) -> the head chosen for that outer model.
+    train : Train
+    seed : int
+
+    Returns
+    -------
+    outer_logits : dict
+        (repeat, fold) -> ndarray, float32, [n, C]: what the model that left out the fold says.
+    calibrations : dict
+        Level -> (repeat, fold) -> Calibration.
+    """
+    pairs = fold_pairs(examples)
+    outer_logits: dict[tuple[int, int], np.ndarray] = {}
+    calibrations: dict[str, dict[tuple[int, int], Calibration]] = {level: {} for level in LEVELS}
+    asked = asked_classes(examples)
+    # One outer model and its inner ones at a time: blocks of one shape share a compiled model,
+    # and outer models may have chosen different heads.
+    for (repeat, fold), head in heads.items():
+        inner_pairs = [(r, j, k) for r, j, k in pairs if r == repeat and fold in (j, k)]
+        rows, sites = training_rows(examples, head, train)
+        masks = masks_without(rows, [(repeat, fold), *inner_pairs])
+        logits = predict_by_panel(fit_by_panel(rows, masks, head, train, seed), sites, train)
+        outer_logits[repeat, fold] = logits[0]
+        inner = Inner(examples, inner_pairs)
+        for level in LEVELS:
+            label, pooled = inner.pooled(logits[1:], repeat, fold, level)
+            calibrations[level][repeat, fold] = calibrate_asked(
+                label, pooled, examples.binary, asked
+            )
+    return outer_logits, calibrations
+
+
+def calibrate_asked(
+    label: np.ndarray, logits: np.ndarray, binary: bool, asked: list[int]
+) -> Calibration:
+    """Calibrate by the units whose class can be known: see `calibrate`."""
+    keep = np.ones(len(label), bool) if binary else np.isin(label, asked)
+    return calibrate(label[keep], logits[keep], binary)

@@ -1,0 +1,142 @@
+"""Which units are held out when: folds by compound, a frozen hold-out set, and the leak audit."""
+
+from __future__ import annotations
+
+import hashlib
+import warnings
+
+import numpy as np
+import pandas as pd
+
+from moascope.errors import MoascopeError
+
+HELD_OUT = -1
+
+
+class LeakError(MoascopeError):
+    """Something that identifies a compound stands on both sides of a split."""
+
+
+def assign_folds(
+    groups: pd.DataFrame, folds: int, repeats: int, holdout: float, seed: int
+) -> pd.DataFrame:
+    """Assign units to a hold-out set and to stratified folds.
+
+    Parameters
+    ----------
+    groups : DataFrame
+        One row a unit, with `Metadata_Group` (unique) and `Label`.
+    folds : int
+        Number of folds.
+    repeats : int
+        How many times the units are dealt anew.
+    holdout : float
+        Share of the units of each class that no fold contains. Rounded down, so a class with few
+        units gives none.
+    seed : int
+        Seeds the folds, not the hold-out: that one depends on the units alone, so that models of
+        different seeds and studies are compared on the same held-out compounds.
+
+    Returns
+    -------
+    DataFrame
+        `groups` with boolean `Holdout` and integer `Fold_0` ... `Fold_<repeats-1>`, -1 where held
+        out.
+
+    Raises
+    ------
+    MoascopeError
+        When there are fewer units than folds.
+
+    Notes
+    -----
+    Folds come from `sklearn.model_selection.StratifiedGroupKFold` over one row a unit, so that a
+    class with two compounds has them in two folds.
+    """
+    from sklearn.model_selection import StratifiedGroupKFold
+
+    table = groups.copy()
+    table["Holdout"] = False
+    rank = table["Metadata_Group"].map(_stable_rank)
+    for _, members in rank.groupby(table["Label"]):
+        ranked = members.sort_values().index
+        table.loc[ranked[: int(holdout * len(members))], "Holdout"] = True
+    pool = table.index[~table["Holdout"]]
+    if len(pool) < folds:
+        raise MoascopeError(
+            f"{len(pool)} annotated compounds cannot be dealt into {folds} folds "
+            f"(params.yaml: split.folds). Annotate more compounds, or set split.folds to at most "
+            f"{len(pool)}."
+        )
+    labels = table.loc[pool, "Label"].to_numpy()
+    for repeat in range(repeats):
+        table[f"Fold_{repeat}"] = HELD_OUT
+        splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed + repeat)
+        with warnings.catch_warnings():
+            # A class with fewer units than folds is said once, by `untestable_classes` and the
+            # split stage, in words that name it.
+            warnings.filterwarnings("ignore", message="The least populated class")
+            parts = splitter.split(np.zeros(len(pool)), labels, groups=np.arange(len(pool)))
+            for fold, (_, test) in enumerate(parts):
+                table.loc[pool[test], f"Fold_{repeat}"] = fold
+    return table
+
+
+def untestable_classes(table: pd.DataFrame) -> list[str]:
+    """Classes with a single unit in the folds: no model that could know them is ever asked."""
+    counts = table.loc[~table["Holdout"], "Label"].value_counts()
+    return sorted(counts.index[counts < 2])
+
+
+def audit_leaks(rows: pd.DataFrame, repeats: int) -> dict[str, int]:
+    """Fail when anything that identifies a compound is in two folds.
+
+    Parameters
+    ----------
+    rows : DataFrame
+        One row an image plane in use: `Metadata_Plate`, `Metadata_Well`, `Metadata_Group`,
+        `Metadata_Compound`, `SHA256` (of the plane's file; empty where blank or unknown),
+        `Holdout` and `Fold_<repeat>`.
+    repeats : int
+
+    Returns
+    -------
+    dict
+        How many units, compounds, wells and files were checked.
+
+    Raises
+    ------
+    LeakError
+        With one sentence a leak.
+    """
+    problems = []
+    checks = {
+        "Metadata_Group": "unit",
+        "Metadata_Compound": "compound",
+        "Well": "well",
+        "SHA256": "image file",
+    }
+    rows = rows.assign(Well=rows["Metadata_Plate"] + " " + rows["Metadata_Well"])
+    counted = {}
+    for column, word in checks.items():
+        known = rows[rows[column] != ""]
+        counted[column.removeprefix("Metadata_").lower() + "s"] = int(known[column].nunique())
+        for repeat in range(repeats):
+            sides = known.groupby(column)[f"Fold_{repeat}"].nunique()
+            for key in sides.index[sides > 1][:5]:
+                members = known[known[column] == key]
+                compounds = " and ".join(sorted(members["Metadata_Compound"].unique())[:3])
+                places = ", ".join(sorted(members["Well"].unique())[:3])
+                problems.append(
+                    f"Leak: the {word} {key[:40]} ({compounds}; {places}) is in several folds of "
+                    f"repeat {repeat}. "
+                    + ("The same picture stands under different compounds; remove one of them."
+                       if column == "SHA256" else "The folds table was not made by `split`.")
+                )
+    if problems:
+        raise LeakError(problems)
+    return counted
+
+
+def _stable_rank(key: str) -> str:
+    return hashlib.sha256(key.encode()).hexdigest()

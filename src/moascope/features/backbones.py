@@ -1,0 +1,295 @@
+"""Frozen backbones: from 8-bit grey planes to vectors, each channel by itself."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import hashlib
+import io
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from moascope.errors import MoascopeError
+from moascope.features import morphology
+from moascope.params import Embed
+
+BATCH = 32
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """What turns crops into features.
+
+    Attributes
+    ----------
+    label : str
+        First part of the names of its features.
+    names : tuple of str
+        Last part of the names, one a feature of a plane.
+    planes : callable
+        uint8 [n, crop, crop] -> float32 [n, len(names)].
+    pair_names : tuple of str
+        One a feature of a pair of channels; empty where channels are never seen together.
+    pairs : callable or None
+        uint8 [n, crop, crop] twice -> float32 [n, len(pair_names)].
+    """
+
+    label: str
+    names: tuple[str, ...]
+    planes: Callable[[np.ndarray], np.ndarray]
+    pair_names: tuple[str, ...] = ()
+    pairs: Callable[[np.ndarray, np.ndarray], np.ndarray] | None = None
+
+
+@dataclass(frozen=True)
+class _Application:
+    """A network of keras.applications and the file that its ImageNet weights come in."""
+
+    label: str
+    file: str
+    address: str
+    build: Callable[[int, str | None], Any]
+    prepare: Callable[[Any], Any]
+
+
+def open_backbone(settings: Embed, crop: int) -> Backbone:
+    """Make the backbone that the parameters name ready to work.
+
+    Parameters
+    ----------
+    settings : Embed
+        The `embed` section of the parameters.
+    crop : int
+        Side of the crops, pixels.
+
+    Raises
+    ------
+    MoascopeError
+        Where ImageNet weights are needed and cannot be had, or the file is not theirs.
+    """
+    return BACKBONES[settings.backbone](settings, crop)
+
+
+def weights_digest(settings: Embed) -> str:
+    """SHA-256 of the file that decides a backbone's features; empty for one without weights.
+
+    Raises
+    ------
+    MoascopeError
+        Where ImageNet weights are needed and cannot be had.
+    """
+    if settings.backbone not in APPLICATIONS:
+        return ""
+    with find_weights(settings.backbone, settings.weights).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def keras_models_folder() -> Path:
+    """Where Keras keeps downloaded weights."""
+    home = os.environ.get("KERAS_HOME")
+    return (Path(home) if home else Path.home() / ".keras") / "models"
+
+
+def _open_morphology(settings: Embed, crop: int) -> Backbone:
+    return Backbone("Morphology", morphology.NAMES, morphology.measure, morphology.PAIR_NAMES,
+                    morphology.measure_pairs)
+
+
+def _open_application(name: str, settings: Embed, crop: int) -> Backbone:
+    application = APPLICATIONS[name]
+    network = load_imagenet(name, settings.weights, crop)
+    infer = compile_for_cpu(network, application.prepare, crop, settings.precision)
+    width = int(network.output_shape[-1])
+    return Backbone(application.label, tuple(f"{index:04d}" for index in range(width)), infer)
+
+
+def find_weights(name: str, weights: str | None) -> Path:
+    """The file with a network's ImageNet weights: as told, else from Keras's cache or a download.
+
+    Raises
+    ------
+    MoascopeError
+        Where it cannot be had, with the remedies, or is no HDF5 file. Weights are never left
+        random.
+    """
+    application = APPLICATIONS[name]
+    if weights and not Path(weights).is_file():
+        raise MoascopeError(f"embed.weights: there is no file {weights}. Give the path of "
+                            f"{application.file}, or leave embed.weights empty.")
+    cached = keras_models_folder() / application.file
+    path = Path(weights) if weights else cached if cached.is_file() else _download(name)
+    with path.open("rb") as file:
+        if file.read(8) != b"\x89HDF\r\n\x1a\n":
+            raise MoascopeError(f"{path} is no HDF5 weights file, or its download was cut short. "
+                                f"embed needs {application.file}.")
+    return path
+
+
+def load_imagenet(name: str, weights: str | None, crop: int) -> Any:
+    """Build a keras.applications network without its top, with ImageNet weights.
+
+    Returns
+    -------
+    keras.Model
+        [n, crop, crop, 3], preprocessed -> [n, features].
+
+    Raises
+    ------
+    MoascopeError
+        Where the weights cannot be had or do not fit.
+    """
+    application = APPLICATIONS[name]
+    path = find_weights(name, weights)
+    try:
+        return application.build(crop, str(path))
+    except (ValueError, OSError, KeyError, TypeError, IndexError, AttributeError) as error:
+        raise MoascopeError(
+            f"{path} does not hold the weights of {application.label} without its top "
+            f"({_first_line(error)}). embed needs {application.file}."
+        ) from None
+
+
+def _download(name: str) -> Path:
+    import keras
+
+    application = APPLICATIONS[name]
+    try:
+        with _patience(seconds=10), contextlib.redirect_stdout(io.StringIO()):
+            return Path(keras.utils.get_file(
+                application.file, application.address + application.file,
+                cache_dir=keras_models_folder().parent, cache_subdir="models"))
+    except Exception as error:  # Keras turns every failure of the network into a bare Exception.
+        raise MoascopeError(
+            f"The ImageNet weights of {name} are not on this machine and cannot be downloaded "
+            f"({_first_line(error)}). Either set embed.weights to the path of {application.file}, "
+            f"or put that file into {keras_models_folder()}, or set embed.backbone to morphology, "
+            "which needs no weights."
+        ) from None
+
+
+@contextlib.contextmanager
+def _patience(seconds: float) -> Iterator[None]:
+    import socket
+
+    before = socket.getdefaulttimeout()
+    # A firewall that drops packets would otherwise hold the first run for minutes.
+    socket.setdefaulttimeout(seconds)
+    try:
+        yield
+    finally:
+        socket.setdefaulttimeout(before)
+
+
+def _first_line(error: BaseException) -> str:
+    line = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+    return line if len(line) <= 160 else line[:157] + "..."
+
+
+def compile_for_cpu(network: Any, prepare: Callable[[Any], Any], crop: int,
+                    precision: str) -> Callable[[np.ndarray], np.ndarray]:
+    """Turn a Keras network on RGB into an OpenVINO function on 8-bit grey planes.
+
+    Replication to three channels and the network's own preprocessing become part of the graph,
+    so that a quarter of the bytes cross into it. Outputs equal Keras's to float rounding at
+    `precision` "f32".
+
+    Parameters
+    ----------
+    network : keras.Model
+        [n, crop, crop, 3] -> [n, features].
+    prepare : callable
+        The preprocessing that the network was trained with, on symbolic tensors.
+    crop : int
+    precision : {"f32", "bf16"}
+
+    Returns
+    -------
+    callable
+        uint8 [n, crop, crop] -> float32 [n, features]
+    """
+    import keras
+    import openvino
+    from openvino import properties
+
+    grey = keras.Input((crop, crop, 1))
+    colour = keras.layers.Concatenate()([grey, grey, grey])
+    model = openvino.convert_model(keras.Model(grey, network(prepare(colour))))
+    model.reshape([-1, crop, crop, 1])
+    steps = openvino.preprocess.PrePostProcessor(model)
+    steps.input().tensor().set_element_type(openvino.Type.u8)
+    steps.input().preprocess().convert_element_type(openvino.Type.f32)
+    compiled = openvino.Core().compile_model(steps.build(), "CPU", {
+        properties.hint.performance_mode: properties.hint.PerformanceMode.THROUGHPUT,
+        properties.hint.inference_precision: {"f32": openvino.Type.f32,
+                                              "bf16": openvino.Type.bf16}[precision],
+    })
+    return functools.partial(_infer, compiled, int(network.output_shape[-1]))
+
+
+def _infer(compiled: Any, width: int, planes: np.ndarray) -> np.ndarray:
+    import openvino
+
+    results = np.empty((len(planes), width), np.float32)
+
+    def keep(request: Any, start: int) -> None:
+        values = request.get_output_tensor(0).data
+        results[start : start + len(values)] = values
+
+    queue = openvino.AsyncInferQueue(compiled)
+    queue.set_callback(keep)
+    for start in range(0, len(planes), BATCH):
+        batch = np.ascontiguousarray(planes[start : start + BATCH, :, :, np.newaxis])
+        queue.start_async({0: openvino.Tensor(batch)}, start)
+    queue.wait_all()
+    return results
+
+
+def _build_mobilenetv2(crop: int, weights: str | None) -> Any:
+    import keras
+
+    return keras.applications.MobileNetV2(input_shape=(crop, crop, 3), include_top=False,
+                                          weights=weights, pooling="avg")
+
+
+def _build_resnet50(crop: int, weights: str | None) -> Any:
+    import keras
+
+    return keras.applications.ResNet50(input_shape=(crop, crop, 3), include_top=False,
+                                       weights=weights, pooling="avg")
+
+
+def _prepare_mobilenetv2(colour: Any) -> Any:
+    import keras
+
+    return keras.layers.Rescaling(1 / 127.5, offset=-1)(colour)
+
+
+def _prepare_resnet50(colour: Any) -> Any:
+    import keras
+
+    # The Caffe convention: means of ImageNet in the order blue, green, red. The three channels
+    # of a grey plane are equal, so that their order does not matter.
+    return keras.layers.Rescaling(1.0, offset=[-103.939, -116.779, -123.68])(colour)
+
+
+_STORE = "https://storage.googleapis.com/tensorflow/keras-applications"
+APPLICATIONS = {
+    "mobilenetv2": _Application(
+        "MobileNetV2", "mobilenet_v2_weights_tf_dim_ordering_tf_kernels_1.0_224_no_top.h5",
+        f"{_STORE}/mobilenet_v2/",
+        _build_mobilenetv2, _prepare_mobilenetv2),
+    "resnet50": _Application(
+        "ResNet50", "resnet50_weights_tf_dim_ordering_tf_kernels_notop.h5",
+        f"{_STORE}/resnet/",
+        _build_resnet50, _prepare_resnet50),
+}
+BACKBONES: dict[str, Callable[[Embed, int], Backbone]] = {
+    "morphology": _open_morphology,
+    "mobilenetv2": functools.partial(_open_application, "mobilenetv2"),
+    "resnet50": functools.partial(_open_application, "resnet50"),
+}

@@ -1,0 +1,166 @@
+"""From prepared crops to the table of features, plate by plate."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import itertools
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from moascope.errors import MoascopeError
+from moascope.features.backbones import APPLICATIONS, Backbone, open_backbone, weights_digest
+from moascope.features.table import FEATURES_FILE, FeatureTable, load_features
+from moascope.params import Embed, Prepare
+from moascope.pixels.prepare import plate_facts, prepare_plates
+from moascope.screen.plates import KEY_FILE, code_digest, digest, update_plates
+
+if TYPE_CHECKING:
+    from moascope.screen.tables import Screen
+
+SITES_AT_ONCE = 64  # bounds memory, and is enough to keep every core busy
+
+
+def embed_plate(prepared: Path, out: Path, backbone: Backbone) -> None:
+    """Compute the features of one prepared plate.
+
+    Every channel of every crop goes through the backbone by itself; a site's vector is the mean
+    over its crops, and the channels' vectors follow one another.
+
+    Parameters
+    ----------
+    prepared : Path
+        A plate's folder from `moascope.pixels.prepare.prepare_plate`.
+    out : Path
+        Existing folder that gets `features.parquet`: one row a site with `Metadata_` columns,
+        `QC_Pass`, `Count_` and `Intensity_` columns from prepare, and the backbone's features as
+        float32 `<Backbone>_<Channel>_<name>` and `<Backbone>_<A>_<B>_<name>`.
+    backbone : Backbone
+    """
+    sites = pd.read_parquet(prepared / "sites.parquet")
+    channels = json.loads((prepared / "plate.json").read_text())["channels"]
+    stored = np.load(prepared / "crops.npy", mmap_mode="r")
+    pairs = list(itertools.combinations(range(len(channels)), 2)) if backbone.pairs else []
+    features = np.empty(
+        (len(sites), len(channels) * len(backbone.names) + len(pairs) * len(backbone.pair_names)),
+        np.float32)
+    for start in range(0, len(sites), SITES_AT_ONCE):
+        block = np.ascontiguousarray(stored[start : start + SITES_AT_ONCE])
+        features[start : start + len(block)] = _site_vectors(block, backbone, pairs)
+    owners = [((channel,), name) for channel in range(len(channels)) for name in backbone.names]
+    owners += [(pair, name) for pair in pairs for name in backbone.pair_names]
+    names = ["_".join([backbone.label, *(channels[index] for index in seen), name])
+             for seen, name in owners]
+    # A channel that a site lacks is black in the store, which must not pass for a measurement.
+    for index, channel in enumerate(channels):
+        absent = sites[f"Intensity_{channel}_Mean"].isna().to_numpy()
+        features[np.ix_(absent, [index in seen for seen, _ in owners])] = np.nan
+    kept = [name for name in sites.columns
+            if name.startswith(("Metadata_", "Count_", "Intensity_")) or name == "QC_Pass"]
+    table = pd.concat([sites[kept], pd.DataFrame(features, columns=names)], axis=1)
+    table.to_parquet(out / FEATURES_FILE, index=False)
+
+
+def _site_vectors(block: np.ndarray, backbone: Backbone,
+                  pairs: list[tuple[int, int]]) -> np.ndarray:
+    sites, crops, channels, *_, crop = block.shape
+    planes = backbone.planes(block.reshape(-1, crop, crop))
+    alone = planes.reshape(sites, crops, -1).mean(axis=1, dtype=np.float64)
+    if not pairs:
+        return alone
+    planes = block.reshape(sites * crops, channels, crop, crop)
+    together = [
+        backbone.pairs(planes[:, first], planes[:, second])
+        .reshape(sites, crops, -1).mean(axis=1, dtype=np.float64)
+        for first, second in pairs
+    ]
+    return np.concatenate([alone, *together], axis=1)
+
+
+def embed_plates(prepared: Path, out: Path, settings: Embed, jobs: int) -> tuple[int, int]:
+    """Bring the features of all prepared plates up to date.
+
+    Parameters
+    ----------
+    prepared : Path
+        From `moascope.pixels.prepare.prepare_plates`.
+    out : Path
+        Gets one folder a plate; a plate whose crops, parameters, weights and code are those of
+        its folder is left alone.
+    settings : Embed
+    jobs : int
+        Processes, for backbones without threads of their own.
+
+    Returns
+    -------
+    tuple of int
+        How many plates were embedded and how many were kept.
+
+    Raises
+    ------
+    MoascopeError
+        Where ImageNet weights are needed and cannot be had.
+    """
+    plates = sorted(file.parent for file in prepared.glob(f"*/{KEY_FILE}"))
+    code = code_digest("moascope.features.embed", "moascope.features.backbones",
+                       "moascope.features.morphology")
+    weights = weights_digest(settings)
+    keys = {plate.name: digest((plate / KEY_FILE).read_text(), settings.backbone,
+                               settings.precision, weights, code) for plate in plates}
+    threaded = settings.backbone in APPLICATIONS
+    work = functools.partial(_embed_one, prepared, settings, weights)
+    return update_plates(out, keys, work, 1 if threaded else jobs, "embed")
+
+
+def _embed_one(prepared: Path, settings: Embed, weights: str, plate: str, folder: Path) -> None:
+    crop = np.load(prepared / plate / "crops.npy", mmap_mode="r").shape[-1]
+    embed_plate(prepared / plate, folder, _open_once(settings, crop, weights))
+
+
+@functools.lru_cache(maxsize=1)
+def _open_once(settings: Embed, crop: int, weights: str) -> Backbone:
+    # Building and compiling a network takes seconds, and every plate of a screen wants the same.
+    return open_backbone(settings, crop)
+
+
+def features_of_screen(screen: Screen, prepare: Prepare, embed: Embed, work: Path,
+                       weights: Path | None = None, jobs: int = 1) -> FeatureTable:
+    """Prepare and embed a screen that no stage has seen, as a model does that is asked about it.
+
+    Parameters
+    ----------
+    screen : Screen
+    prepare, embed : Prepare, Embed
+        The parameters with which the model was trained.
+    work : Path
+        A folder for what lies between; crops and features stay there, and a second call with the
+        same folder goes on from them.
+    weights : Path, optional
+        The backbone's weights file, in place of `embed.weights`.
+    jobs : int
+        Processes.
+
+    Returns
+    -------
+    FeatureTable
+        Sites whose planes could not be read are left out and named in its `warnings`.
+
+    Raises
+    ------
+    MoascopeError
+        Where no site at all could be read.
+    """
+    if weights is not None:
+        embed = embed.model_copy(update={"weights": str(weights)})
+    prepare_plates(screen, work / "prepare", prepare, jobs)
+    embed_plates(work / "prepare", work / "embed", embed, jobs)
+    left_out = [sentence for facts in plate_facts(work / "prepare").values()
+                for sentence in facts["left_out"]]
+    table = load_features(work / "embed")
+    if not len(table.meta):
+        raise MoascopeError(["No site of the screen could be read.", *left_out])
+    return dataclasses.replace(table, warnings=tuple(left_out))

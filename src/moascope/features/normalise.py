@@ -1,0 +1,165 @@
+"""Make plates comparable by their negative controls, and remove what controls vary in anyway."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from moascope.features.table import FeatureTable
+
+LEAST_CONTROL_SITES = 4
+SPREAD_FLOOR = 0.1
+MAD_TO_SD = 1.4826
+NAMED_PLATES = 5
+
+
+def standardise_plates(table: FeatureTable, controls: np.ndarray) -> FeatureTable:
+    """Express every feature in robust standard deviations of its plate's negative controls.
+
+    For each plate the controls' median is taken off and what is left divided by their scaled
+    median absolute deviation. Panels within a plate are treated as plates of their own.
+
+    Parameters
+    ----------
+    table : FeatureTable
+    controls : ndarray, bool [sites]
+        Sites of the negative control that are fit for use (QC passed).
+
+    Returns
+    -------
+    FeatureTable
+        With NaN (a channel that a panel lacks) as 0. Where no plate has `LEAST_CONTROL_SITES`
+        control sites the values are left as they are, because a plate standardised on its
+        treatments loses what they share. Where only some plates lack controls, those take the
+        median of the other plates' centres and spreads, and a warning names them.
+
+    Notes
+    -----
+    `mad_robustize` of pycytominer, but for the floor: a deviation below `SPREAD_FLOOR` times the
+    screen's typical one for that feature is lifted to it, so that a feature which happens to be
+    constant in a few controls does not explode.
+    """
+    units = _plate_and_panel(table)
+    centres, spreads = {}, {}
+    for unit, rows in units.items():
+        values = table.X[rows[controls[rows]]]
+        if len(values) >= LEAST_CONTROL_SITES:
+            centres[unit] = np.median(values, axis=0)
+            spreads[unit] = MAD_TO_SD * np.median(np.abs(values - centres[unit]), axis=0)
+    if not centres:
+        return replace(table, X=np.nan_to_num(table.X, nan=0.0))
+    usual_centre = _median_of_known(np.stack(list(centres.values())))
+    usual_spread = _median_of_known(np.stack(list(spreads.values())))
+    # A feature without any spread in the controls of most plates says nothing about a scale.
+    usual_spread = np.where(usual_spread > 1e-6 * np.maximum(np.abs(usual_centre), 1e-3),
+                            usual_spread, np.inf)
+    X = np.empty_like(table.X)
+    for unit, rows in units.items():
+        centre = centres.get(unit, usual_centre)
+        spread = np.maximum(spreads.get(unit, usual_spread), SPREAD_FLOOR * usual_spread)
+        X[rows] = np.nan_to_num((table.X[rows] - centre) / spread, nan=0.0)
+    warnings = list(table.warnings)
+    lacking = sorted({plate for plate, _ in units.keys() - centres.keys()})
+    if lacking:
+        more = f" and {len(lacking) - NAMED_PLATES} more" if len(lacking) > NAMED_PLATES else ""
+        warnings.append(
+            f"{len(lacking)} plates have fewer than {LEAST_CONTROL_SITES} usable sites of the "
+            f"negative control and are normalised like the others' middle: "
+            f"{', '.join(lacking[:NAMED_PLATES])}{more}.")
+    return replace(table, X=X, warnings=tuple(warnings))
+
+
+def _plate_and_panel(table: FeatureTable) -> dict[tuple[str, str], np.ndarray]:
+    return {key: np.asarray(rows) for key, rows in
+            table.meta.groupby(["Metadata_Plate", "Metadata_Panel"], sort=True).indices.items()}
+
+
+def _median_of_known(values: np.ndarray) -> np.ndarray:
+    known = np.isfinite(values).any(axis=0)
+    return np.where(known, np.nanmedian(np.where(known, values, 0.0), axis=0), 0.0)
+
+
+@dataclass(frozen=True)
+class Sphering:
+    """A symmetric linear map, kept as what it does inside and outside a subspace.
+
+    Attributes
+    ----------
+    mean : ndarray, float32 [features]
+        What is taken off first.
+    axes : ndarray, float32 [rank, features]
+        Orthonormal directions in which the controls vary.
+    gains : ndarray, float32 [rank]
+        Factor along each of them.
+    outside : ndarray, float32, a scalar
+        Factor along every direction orthogonal to all of them.
+    """
+
+    mean: np.ndarray
+    axes: np.ndarray
+    gains: np.ndarray
+    outside: np.ndarray
+
+
+def fit_sphering(X_controls: np.ndarray, shrinkage: float = 0.1) -> Sphering:
+    """Find the linear map that makes the controls' variation round and of size one.
+
+    Directions in which controls differ from one another (position, batch, density) are scaled
+    down; directions in which they agree are not scaled up without bound.
+
+    Parameters
+    ----------
+    X_controls : ndarray, float [controls, features]
+        Standardised features of negative controls; two rows at least.
+    shrinkage : float
+        Between 0 and 1: how far the covariance is moved towards a multiple of the identity
+        (Ledoit and Wolf 2004). More than 0 where controls are no more than features.
+
+    Returns
+    -------
+    Sphering
+        For `apply_sphering`. Symmetric (ZCA), so that a feature keeps its meaning.
+
+    Raises
+    ------
+    ValueError
+        With fewer than two controls, or where the shrunk covariance is singular.
+
+    Notes
+    -----
+    pycytominer's Spherize (ZCA), with shrinkage in place of a tiny constant and by the singular
+    values of the controls themselves, so that cost and memory go with their number and not with
+    the square of the features'. Directions outside the controls' subspace share one eigenvalue.
+    """
+    X = np.asarray(X_controls, np.float64)
+    if len(X) < 2:
+        raise ValueError(f"sphering needs two controls or more, and has {len(X)}")
+    mean = X.mean(axis=0)
+    _, singular, axes = np.linalg.svd(X - mean, full_matrices=False)
+    # Taking off the mean leaves one direction fewer than there are controls.
+    rank = min(len(X) - 1, X.shape[1])
+    variances, axes = singular[:rank] ** 2 / (len(X) - 1), axes[:rank]
+    floor = shrinkage * variances.sum() / X.shape[1]
+    shrunk = (1 - shrinkage) * variances + floor
+    outside = floor if rank < X.shape[1] else shrunk.min()
+    if not min(shrunk.min(), outside) > 1e-12 * variances.max():
+        raise ValueError("the controls do not vary in every direction: use more shrinkage")
+    arrays = mean, axes, shrunk**-0.5, outside**-0.5
+    return Sphering(*(np.asarray(array, np.float32) for array in arrays))
+
+
+def apply_sphering(X: np.ndarray, sphering: Sphering) -> np.ndarray:
+    """Apply a map from `fit_sphering`.
+
+    Parameters
+    ----------
+    X : ndarray, float [sites, features]
+
+    Returns
+    -------
+    ndarray, float32 [sites, features]
+    """
+    centred = np.asarray(X - sphering.mean, np.float32)
+    along = centred @ sphering.axes.T
+    return centred * sphering.outside + (along * (sphering.gains - sphering.outside)) @ sphering.axes

@@ -1,0 +1,335 @@
+"""The classification head: many small networks trained as one.
+
+Cross-validation trains the same network on many subsets of the same rows. Here all of them are
+one model whose weights have a leading axis, one slice a subset, and a weight of zero hides a row
+from a slice. One compiled training step serves all folds, and a second model of the same shape
+needs no new tracing, because learning rate, dropout and L2 are variables.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from moascope.params import Head
+
+ROWS_PADDED_TO = 64
+
+
+@dataclass(frozen=True)
+class FittedHeads:
+    """Weights of K trained heads, and how they came to be.
+
+    Attributes
+    ----------
+    head : Head
+        The hyperparameters all K share.
+    mean, scale : ndarray, float32, [K, d]
+        Standardisation of the inputs, from the training rows of each head.
+    kernels : list of ndarray, float32, [K, inputs, outputs]
+        One for each layer, the last has one output a class.
+    biases : list of ndarray, float32, [K, outputs]
+    epochs : ndarray, int32, [stops]
+        Epochs at which the loss was noted.
+    loss : ndarray, float32, [stops]
+        Mean over the K heads of the weighted training loss (cross-entropy plus L2) since the stop
+        before.
+    """
+
+    head: Head
+    mean: np.ndarray
+    scale: np.ndarray
+    kernels: list[np.ndarray]
+    biases: list[np.ndarray]
+    epochs: np.ndarray
+    loss: np.ndarray
+
+
+def fit_heads(
+    features: np.ndarray,
+    labels: np.ndarray,
+    weights: np.ndarray,
+    classes: int,
+    head: Head,
+    batch_size: int = 256,
+    seed: int = 0,
+    watch: Callable[[int, FittedHeads], None] | None = None,
+    watch_every: int = 0,
+) -> FittedHeads:
+    """Train K heads at once.
+
+    Parameters
+    ----------
+    features : ndarray, float32, [n, d]
+    labels : ndarray, int, [n] or [K, n]
+        Class of each row; per head where labels differ between heads (permuted labels).
+    weights : ndarray, float32, [K, n]
+        How much a row counts for a head; 0 hides it. Every head must see a row.
+    classes : int
+    head : Head
+    batch_size : int
+        Rows a step.
+    seed : int
+        Of initial weights, dropout and the order of rows.
+    watch : callable, optional
+        `watch(epoch, heads)` is called every `watch_every` epochs; an exception that it raises
+        (a pruned trial) ends the training.
+    watch_every : int
+        Epochs between two notes of the loss; 0: it is noted at the end alone.
+
+    Returns
+    -------
+    FittedHeads
+
+    Notes
+    -----
+    Adam [1]_ on the weighted softmax cross-entropy of each head. Adam is elementwise and every
+    slice has its own loss, so K heads together equal K separate trainings on the same batches up
+    to rounding (without dropout, whose noise is drawn for all heads at once).
+
+    .. [1] Kingma, Ba, "Adam: a method for stochastic optimization", ICLR 2015.
+    """
+    count = len(weights)
+    weights = np.asarray(weights, np.float32)
+    used = weights.any(axis=0)
+    features = features[used].astype(np.float32, copy=False)
+    labels, weights = labels[..., used], weights[:, used]
+    rows = features.shape[0]
+    totals = weights.sum(axis=1, keepdims=True)
+    if not (totals > 0).all():
+        raise ValueError("every head needs a row with a positive weight")
+    mean, scale = _standardisation(features, weights, totals)
+
+    targets = np.eye(classes, dtype=np.float32)[labels]
+    targets = targets[:, None] if targets.ndim == 2 else targets.transpose(1, 0, 2)
+    targets = targets * (1 - head.label_smoothing) + head.label_smoothing / classes
+
+    batch = min(batch_size, rows)
+    stops = _stops(head.epochs, watch_every)
+    model = _compiled_model(
+        # Padding to a common size lets panels of nearly one size share a compiled model.
+        -(-rows // ROWS_PADDED_TO) * ROWS_PADDED_TO, features.shape[1], count, classes,
+        targets.shape[1], head.layers, head.width, head.activation,
+    )
+    # The mean weight of a head's rows is one, as if it were trained by itself.
+    model.restart(features, targets, (weights * (rows / totals)).T, mean, scale, head, seed)
+    generator = np.random.default_rng(seed)
+    history: list[float] = []
+    order = np.zeros(0, np.int32)
+    for start, stop in zip([0, *stops[:-1]], stops, strict=True):
+        steps = max(1, round((stop - start) * rows / batch))
+        while len(order) < steps * batch:
+            order = np.append(order, generator.permutation(rows).astype(np.int32))
+        # All steps up to the next stop are one call of the compiled function.
+        model.steps_per_execution = steps
+        ended = model.fit(order[: steps * batch], batch_size=batch, shuffle=False, verbose=0)
+        order = order[steps * batch:]
+        history.append(float(ended.history["loss"][-1]) / count)
+        if watch and watch_every and stop % watch_every == 0:
+            watch(stop, _collect(model, head, mean, scale, stops, history))
+    return _collect(model, head, mean, scale, stops, history)
+
+
+def _stops(epochs: int, watch_every: int) -> list[int]:
+    """Epochs after which the loss is noted (and, where asked for, somebody watches)."""
+    every = watch_every or epochs
+    return sorted({*range(every, epochs + 1, every), epochs})
+
+
+def _collect(model: Any, head: Head, mean: np.ndarray, scale: np.ndarray, stops: list[int],
+             history: list[float]) -> FittedHeads:
+    kernels, biases = model.slices()
+    return FittedHeads(head, mean, scale, kernels, biases,
+                       np.asarray(stops[: len(history)], np.int32),
+                       np.asarray(history, np.float32))
+
+
+def predict_logits(heads: FittedHeads, features: np.ndarray) -> np.ndarray:
+    """Logits of every head for every row.
+
+    Parameters
+    ----------
+    heads : FittedHeads
+    features : ndarray, float32, [n, d]
+
+    Returns
+    -------
+    ndarray, float32, [K, n, classes]
+    """
+    # Folding the standardisation into the first layer avoids K copies of the features.
+    kernel = heads.kernels[0] / heads.scale[:, :, None]
+    bias = heads.biases[0] - np.einsum("kd,kdo->ko", heads.mean, kernel)
+    hidden = features.astype(np.float32, copy=False) @ kernel + bias[:, None]
+    for kernel, bias in zip(heads.kernels[1:], heads.biases[1:], strict=True):
+        hidden = _ACTIVATIONS[heads.head.activation](hidden) @ kernel + bias[:, None]
+    return hidden
+
+
+def save_head(heads: FittedHeads, index: int, path: Path) -> None:
+    """Write one of the K heads as an ordinary Keras model file, standardisation included.
+
+    Parameters
+    ----------
+    heads : FittedHeads
+    index : int
+        Which head.
+    path : Path
+        Ends in `.keras`.
+    """
+    import keras
+
+    layers: list = [keras.Input((heads.mean.shape[1],), name="features"),
+                    keras.layers.Normalization(mean=heads.mean[index],
+                                               variance=heads.scale[index] ** 2)]
+    for number, kernel in enumerate(heads.kernels):
+        last = number == len(heads.kernels) - 1
+        layers.append(keras.layers.Dense(kernel.shape[-1],
+                                         name="logits" if last else f"hidden_{number}"))
+        if not last:
+            layers.append(keras.layers.Activation(heads.head.activation))
+            layers.append(keras.layers.Dropout(heads.head.dropout))
+    model = keras.Sequential(layers, name="moascope_head")
+    dense = [layer for layer in model.layers if isinstance(layer, keras.layers.Dense)]
+    for layer, kernel, bias in zip(dense, heads.kernels, heads.biases, strict=True):
+        layer.set_weights([kernel[index], bias[index]])
+    model.save(path)
+
+
+def _leaky_relu(x: np.ndarray) -> np.ndarray:
+    return np.where(x >= 0, x, 0.2 * x)
+
+
+def _gelu(x: np.ndarray) -> np.ndarray:
+    from scipy.special import erf
+
+    return (0.5 * x * (1 + erf(x / np.float32(np.sqrt(2))))).astype(np.float32)
+
+
+def _silu(x: np.ndarray) -> np.ndarray:
+    from scipy.special import expit
+
+    return x * expit(x)
+
+
+# The same functions and constants as Keras's activations of these names (tested against them).
+_ACTIVATIONS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "relu": lambda x: np.maximum(x, 0),
+    "leaky_relu": _leaky_relu,
+    "gelu": _gelu,
+    "silu": _silu,
+    "tanh": np.tanh,
+}
+
+
+def _standardisation(
+    features: np.ndarray, weights: np.ndarray, totals: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    share = weights / totals
+    mean = share @ features
+    variance = share @ np.square(features) - np.square(mean)
+    # A feature without spread in training carries nothing; a scale of one keeps it harmless.
+    scale = np.sqrt(np.maximum(variance, 0))
+    scale = np.where(scale > 1e-6 * (1 + np.abs(mean)), scale, 1)
+    return mean.astype(np.float32), scale.astype(np.float32)
+
+
+@functools.lru_cache(maxsize=32)
+def _compiled_model(rows: int, inputs: int, count: int, classes: int, labellings: int,
+                    layers: int, width: int, activation: str) -> Any:
+    """A compiled Keras model of `count` stacked networks; cached by shape: it is traced once.
+
+    The rows live in the model's variables, on the device; what is fed to it is their numbers.
+    """
+    import keras
+    from keras import ops
+
+    class Heads(keras.Model):
+        def __init__(self):
+            super().__init__(name="heads")
+            sizes = [inputs, *[width] * layers, classes]
+            self.noise = keras.random.SeedGenerator(0)
+            constant = {"trainable": False, "initializer": "zeros"}
+            self.rows = self.add_weight(shape=(rows, inputs), name="rows", **constant)
+            self.targets = self.add_weight(shape=(rows, labellings, classes), name="targets",
+                                           **constant)
+            self.weighting = self.add_weight(shape=(rows, count), name="weighting", **constant)
+            self.center = self.add_weight(shape=(count, inputs), name="center", **constant)
+            self.spread = self.add_weight(shape=(count, inputs), name="spread", **constant)
+            self.dropout = self.add_weight(shape=(), name="dropout", **constant)
+            self.l2 = self.add_weight(shape=(), name="l2", **constant)
+            self.kernels = [
+                self.add_weight(shape=(count, a, b), initializer="zeros", name=f"kernel_{i}")
+                for i, (a, b) in enumerate(itertools.pairwise(sizes))
+            ]
+            self.biases = [
+                self.add_weight(shape=(count, b), initializer="zeros", name=f"bias_{i}")
+                for i, b in enumerate(sizes[1:])
+            ]
+            self.activation = keras.activations.get(activation)
+
+        def call(self, chosen, training=False):
+            # Standardisation goes into the first layer: K copies of the rows are not needed.
+            kernel = self.kernels[0] / self.spread[:, :, None]
+            shift = ops.einsum("kd,kdo->ko", self.center, kernel)
+            flat = ops.reshape(ops.transpose(kernel, (1, 0, 2)), (inputs, -1))
+            hidden = ops.matmul(ops.take(self.rows, chosen, axis=0), flat)
+            hidden = ops.reshape(hidden, (-1, count, kernel.shape[-1])) + (self.biases[0] - shift)
+            for kernel, bias in zip(self.kernels[1:], self.biases[1:], strict=True):
+                hidden = self.activation(hidden)
+                if training:
+                    kept = ops.cast(
+                        keras.random.uniform(ops.shape(hidden), seed=self.noise) >= self.dropout,
+                        hidden.dtype,
+                    )
+                    hidden = hidden * kept / (1 - self.dropout)
+                hidden = ops.einsum("bki,kio->bko", hidden, kernel) + bias
+            entropy = -ops.sum(
+                ops.take(self.targets, chosen, axis=0) * ops.log_softmax(hidden), axis=-1
+            )
+            weighted = entropy * ops.take(self.weighting, chosen, axis=0)
+            penalty = sum(ops.sum(ops.square(kernel)) for kernel in self.kernels)
+            # A sum over heads, so that each head's gradient is that of a training by itself.
+            self.add_loss(ops.sum(ops.mean(weighted, axis=0)) + self.l2 * penalty)
+            return hidden
+
+        def restart(self, features, targets, weights, mean, scale, head, seed):
+            """New rows, fresh weights and optimiser, and the hyperparameters of a training."""
+            for variable, values in ((self.rows, features), (self.targets, targets),
+                                     (self.weighting, weights)):
+                padded = np.zeros(variable.shape, np.float32)
+                padded[: len(values)] = values
+                variable.assign(padded)
+            self.center.assign(mean)
+            self.spread.assign(scale)
+            self.dropout.assign(head.dropout)
+            self.l2.assign(head.l2)
+            generator = np.random.default_rng(seed)
+            for kernel in self.kernels:
+                # Glorot's uniform range; every head starts from the same weights, so that heads
+                # differ by what they are shown alone.
+                limit = np.sqrt(6 / (kernel.shape[1] + kernel.shape[2]))
+                start = generator.uniform(-limit, limit, kernel.shape[1:])
+                kernel.assign(np.broadcast_to(start, kernel.shape).astype(np.float32))
+            for bias in self.biases:
+                bias.assign(np.zeros(bias.shape, np.float32))
+            # The seed generator's state is a variable like any other: without this, a second
+            # training would draw another dropout noise than the first.
+            self.noise.state.assign(np.array([seed, 0]))
+            for variable in self.optimizer.variables:
+                variable.assign(np.zeros(variable.shape))
+            self.optimizer.learning_rate = head.learning_rate
+
+        def slices(self):
+            return ([ops.convert_to_numpy(kernel) for kernel in self.kernels],
+                    [ops.convert_to_numpy(bias) for bias in self.biases])
+
+    model = Heads()
+    model.compile(optimizer=keras.optimizers.Adam(1e-3))
+    model.optimizer.build(model.trainable_variables)
+    return model

@@ -1,0 +1,370 @@
+"""From a plate's image files to comparable 8-bit crops and a table of what each site shows."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import functools
+import json
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from moascope.params import Prepare
+from moascope.pixels import crops, illumination, quality, scaling
+from moascope.screen.planes import PlaneError, read_site
+from moascope.screen.plates import code_digest, digest, update_plates
+
+if TYPE_CHECKING:
+    from moascope.screen.tables import Screen
+
+IDENTITY = ["Metadata_Plate", "Metadata_Well", "Metadata_Site", "Metadata_Batch", "Metadata_Panel"]
+FLAGS = ("QC_Blurred", "QC_Saturated", "QC_Empty")
+INTENSITIES = ("Mean", "Median", "P05", "P95", "SD")
+SAMPLED_PIXELS = 16_384  # a regular subset of a field: enough for its distribution
+DARK_PERCENTILE = 0.1
+LEAST_CONTROL_WELLS = 4
+LEAST_WELLS = 24
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """What one pass over a plate's files keeps of the sites that could be read, in their order."""
+
+    rows: list[int]  # positions in the plate's site table
+    shape: tuple[int, int]  # of every plane
+    raw: np.ndarray  # uint16 [sites, crops, channels, crop, crop], on disk
+    samples: np.ndarray  # uint16 [sites, channels, height, width] of every so manyth pixel
+    means: np.ndarray  # float32 [sites, channels, blocks, blocks]
+    focus: np.ndarray  # float32 [sites, channels], NaN where a site has no such channel
+    largest: np.ndarray  # int [sites, channels]
+    at_largest: np.ndarray  # float32 [sites, channels], share of pixels at the largest value
+    nuclei: np.ndarray  # float32 [sites]
+
+
+def prepare_plate(screen: Screen, out: Path, settings: Prepare) -> list[str]:
+    """Measure, correct, scale and cut the fields of one plate.
+
+    Every file is decoded once. What the plate as a whole decides (illumination, scaling, which
+    values are outliers) is worked out from what that pass kept, never from the files again.
+
+    Parameters
+    ----------
+    screen : Screen
+        Sites and layout of one plate; channels that none of its sites has are left out.
+    out : Path
+        Existing folder that gets `crops.npy` (uint8 [sites, crops, channels, crop, crop]),
+        `sites.parquet` (one row a site, in the same order) and `plate.json` (the channels in
+        order, what was estimated, and a sentence for each site left out).
+    settings : Prepare
+        The `prepare` section of the parameters.
+
+    Returns
+    -------
+    list of str
+        A sentence for each site left out because a plane of it could not be used.
+    """
+    channels = tuple(name for name in screen.channels
+                     if screen.sites[f"FileName_{name}"].ne("").any())
+    nuclei = quality.nucleus_channel(channels, settings.nuclei)
+    scratch = out / "raw.tmp"
+    seen, problems = _read_plate(screen, channels, nuclei, scratch, settings)
+    table = screen.sites.iloc[seen.rows][IDENTITY].reset_index(drop=True)
+    wells = screen.layout["Metadata_Well"]
+    controls = table["Metadata_Well"].isin(
+        wells[screen.layout["Metadata_Control"] == "negative"]).to_numpy()
+    prepared = np.lib.format.open_memmap(out / "crops.npy", "w+", np.uint8,
+                                         (len(table), *seen.raw.shape[1:]))
+    columns = {name: np.full(len(table), np.nan, np.float32) for name in _measures(channels)}
+    flags = {name: np.zeros(len(table), bool) for name in FLAGS}
+    columns["Count_Nuclei"] = seen.nuclei
+    panels = {}
+    # Channels of one name may be different stains in different panels of a plate.
+    for panel, rows in table.groupby("Metadata_Panel", sort=True).indices.items():
+        panels[panel] = _finish_panel(seen, rows, prepared, columns, flags, channels, nuclei,
+                                      settings, table["Metadata_Well"].to_numpy(), controls)
+    prepared.flush()
+    scratch.unlink(missing_ok=True)
+    passed = ~np.any(list(flags.values()), axis=0)
+    table.assign(**columns, **flags, QC_Pass=passed).to_parquet(out / "sites.parquet",
+                                                               index=False)
+    facts = {"channels": list(channels), "nuclei": nuclei, "left_out": problems,
+             "panels": panels, "size": list(seen.shape)}
+    (out / "plate.json").write_text(json.dumps(facts, indent=1, sort_keys=True) + "\n")
+    return problems
+
+
+def _measures(channels: tuple[str, ...]) -> list[str]:
+    return [
+        *(f"QC_{measure}_{name}" for name in channels
+          for measure in ("Focus", "Saturated", "Foreground")),
+        "Count_Nuclei",
+        *(f"Intensity_{name}_{statistic}" for name in channels for statistic in INTENSITIES),
+    ]
+
+
+def _read_plate(screen: Screen, channels: tuple[str, ...], nuclei: str | None, scratch: Path,
+                settings: Prepare, shape: tuple[int, int] | None = None,
+                ) -> tuple[_Seen, list[str]]:
+    """Read every site; fields of another size than `shape` (by default the first's) are left out.
+    """
+    seen: _Seen | None = None
+    problems = []
+    sizes: collections.Counter[tuple[int, int]] = collections.Counter()
+    for index, row in enumerate(screen.sites.to_dict("records")):
+        present = [name for name in channels if row[f"FileName_{name}"]]
+        try:
+            planes = read_site(screen, row, present)
+            size = planes.shape[1:]
+            sizes[size] += 1
+            shape = shape or size
+            if size != shape:
+                raise PlaneError(f"it has {size[1]}x{size[0]} pixels, and most fields of the plate "
+                                 f"have {shape[1]}x{shape[0]}.", "size")
+        except PlaneError as error:
+            problems += [f"Plate {row['Metadata_Plate']}, well {row['Metadata_Well']}, site "
+                         f"{row['Metadata_Site']} is left out: {problem}"
+                         for problem in error.problems]
+            continue
+        seen = seen or _empty_record(len(screen.sites), len(channels), shape, scratch, settings)
+        _note(seen, index, [channels.index(name) for name in present], planes,
+              channels.index(nuclei) if nuclei in present else None)
+    usual = max(sizes, key=sizes.__getitem__, default=shape)
+    if usual != shape:
+        del seen
+        return _read_plate(screen, channels, nuclei, scratch, settings, usual)
+    if seen is None:
+        seen = _empty_record(0, len(channels), (settings.crop,) * 2, scratch, settings)
+    count = len(seen.rows)
+    kept = {field.name: getattr(seen, field.name)[:count] for field in dataclasses.fields(seen)
+            if field.name not in ("rows", "shape")}
+    return dataclasses.replace(seen, **kept), problems
+
+
+def _empty_record(sites: int, channels: int, shape: tuple[int, int], scratch: Path,
+                  settings: Prepare) -> _Seen:
+    tiles = crops.tile_positions(shape, settings.crop, settings.crops)
+    size = (sites, len(tiles), channels, settings.crop, settings.crop)
+    sampled = [len(range(*part.indices(length)))
+               for part, length in zip(_sampled(shape), shape, strict=True)]
+    blocks = [min(illumination.BLOCKS, length) for length in shape]
+    return _Seen(
+        rows=[], shape=shape,
+        raw=(np.memmap(scratch, np.uint16, "w+", shape=size) if all(size)
+             else np.zeros(size, np.uint16)),
+        samples=np.zeros((sites, channels, *sampled), np.uint16),
+        means=np.full((sites, channels, *blocks), np.nan, np.float32),
+        focus=np.full((sites, channels), np.nan, np.float32),
+        largest=np.full((sites, channels), -1),
+        at_largest=np.full((sites, channels), np.nan, np.float32),
+        nuclei=np.full(sites, np.nan, np.float32),
+    )
+
+
+def _note(seen: _Seen, row: int, present: list[int], planes: np.ndarray,
+          nuclei: int | None) -> None:
+    at = len(seen.rows)
+    tiles = crops.tile_positions(seen.shape, seen.raw.shape[-1], seen.raw.shape[1])
+    for channel, plane in zip(present, planes, strict=True):
+        seen.raw[at, :, channel] = crops.cut(plane, tiles, seen.raw.shape[-1])
+        seen.samples[at, channel] = plane[_sampled(seen.shape)]
+        seen.means[at, channel] = illumination.block_means(plane, seen.means.shape[2:])
+        seen.focus[at, channel] = quality.focus_slope(plane)
+        seen.largest[at, channel] = plane.max()
+        seen.at_largest[at, channel] = np.mean(plane == plane.max())
+        if channel == nuclei:
+            seen.nuclei[at] = quality.count_nuclei(plane)
+    seen.rows.append(row)
+
+
+def _sampled(shape: tuple[int, int]) -> tuple[slice, slice]:
+    step = max(int(np.ceil(np.sqrt(shape[0] * shape[1] / SAMPLED_PIXELS))), 1)
+    return tuple(slice(min(step // 2, length - 1), None, step) for length in shape)
+
+
+def _finish_panel(seen: _Seen, rows: np.ndarray, prepared: np.ndarray,
+                  columns: dict[str, np.ndarray], flags: dict[str, np.ndarray],
+                  channels: tuple[str, ...], nuclei: str | None, settings: Prepare,
+                  wells: np.ndarray, controls: np.ndarray) -> dict[str, Any]:
+    """Work out flags, correction and scaling of one panel of a plate, and write its crops."""
+    found: dict[str, Any] = {}
+    present = [index for index in range(len(channels)) if (seen.largest[rows, index] >= 0).all()]
+    depth = {index: scaling.bit_depth_limit(int(seen.largest[rows, index].max()))
+             for index in present}
+    for index in present:
+        columns[f"QC_Saturated_{channels[index]}"][rows] = np.where(
+            seen.largest[rows, index] == depth[index], seen.at_largest[rows, index], 0)
+        columns[f"QC_Focus_{channels[index]}"][rows] = seen.focus[rows, index]
+    flags["QC_Saturated"][rows] = quality.saturated(
+        np.stack([columns[f"QC_Saturated_{channels[index]}"][rows] for index in present], axis=1))
+    sound = ~flags["QC_Saturated"][rows]
+    for index in present:
+        name = channels[index]
+        gain, dark = _estimate_illumination(seen, rows[sound], index, settings)
+        samples = _corrected_samples(seen, rows, index, gain, dark)
+        for statistic, values in intensities(samples).items():
+            columns[f"Intensity_{name}_{statistic}"][rows] = values
+        columns[f"QC_Foreground_{name}"][rows] = quality.foreground(samples, sound)
+        low, high, rule = _write_crops(seen, rows, prepared, index, gain, dark, settings,
+                                       sound, wells[rows], controls[rows], depth[index])
+        light = illumination.illumination(gain, *map(np.arange, seen.shape), seen.shape)
+        found[name] = {"dark": float(dark), "gain": [round(float(light.min()), 3),
+                                              round(float(light.max()), 3)],
+                       "high": high, "low": low, "saturation": depth[index], "scale": rule}
+    flags["QC_Empty"][rows] = quality.empty(
+        np.stack([columns[f"QC_Foreground_{channels[index]}"][rows] for index in present], axis=1))
+    flags["QC_Blurred"][rows] = quality.blurred(
+        seen.focus[rows][:, present], ~(flags["QC_Saturated"] | flags["QC_Empty"])[rows])
+    return found
+
+
+def _estimate_illumination(seen: _Seen, rows: np.ndarray, channel: int,
+                           settings: Prepare) -> tuple[np.ndarray, np.float32]:
+    if not settings.flat_field or not len(rows):
+        return illumination.EVEN, np.float32(0)
+    counts = scaling.histogram(seen.samples[rows, channel])
+    dark = np.float32(scaling.percentiles(counts, (DARK_PERCENTILE,))[0])
+    return illumination.fit_illumination(seen.means[rows, channel], dark), dark
+
+
+def _corrected_samples(seen: _Seen, rows: np.ndarray, channel: int, gain: np.ndarray,
+                       dark: np.float32) -> np.ndarray:
+    """Corrected counts, float32 [sites, pixels]."""
+    positions = [np.arange(length)[part]
+                 for part, length in zip(_sampled(seen.shape), seen.shape, strict=True)]
+    light = illumination.illumination(gain, *positions, seen.shape)
+    return illumination.correct(seen.samples[rows, channel], light, dark).reshape(len(rows), -1)
+
+
+def intensities(samples: np.ndarray) -> dict[str, np.ndarray]:
+    """Distribution of each site's pixels.
+
+    Parameters
+    ----------
+    samples : ndarray, float32 [sites, pixels]
+        Flat-fielded camera counts.
+
+    Returns
+    -------
+    dict of str to ndarray, float32 [sites]
+        For each of `INTENSITIES`.
+    """
+    p05, median, p95 = np.percentile(samples, [5, 50, 95], axis=1)
+    values = samples.mean(axis=1), median, p05, p95, samples.std(axis=1)
+    return {name: np.asarray(value, np.float32)
+            for name, value in zip(INTENSITIES, values, strict=True)}
+
+
+def _write_crops(seen: _Seen, rows: np.ndarray, prepared: np.ndarray, channel: int,
+                 gain: np.ndarray, dark: np.float32, settings: Prepare, sound: np.ndarray,
+                 wells: np.ndarray, controls: np.ndarray, depth: int,
+                 ) -> tuple[float, float, str]:
+    """Correct the raw crops of a channel, find the limits of its scale, write 8 bits."""
+    crop = settings.crop
+    even = gain is illumination.EVEN
+    light = np.stack([
+        illumination.illumination(gain, y + np.arange(crop), x + np.arange(crop), seen.shape)
+        for y, x in crops.tile_positions(seen.shape, crop, settings.crops)
+    ])
+    reference, rule = _scale_rule(settings, sound, wells, controls)
+    counts = np.zeros(scaling.BINS, np.int64)
+    if not even or rule != "range":
+        for row, counted in zip(rows, reference, strict=True):
+            if not even:
+                corrected = illumination.correct(seen.raw[row, :, channel], light, dark)
+                seen.raw[row, :, channel] = np.clip(np.rint(corrected), 0, scaling.BINS - 1)
+            if counted:
+                counts += scaling.histogram(seen.raw[row, :, channel])
+    if rule == "range" or not counts.any():
+        low, high, rule = 0.0, float(depth), "range"
+    else:
+        low, high = scaling.percentiles(counts,
+                                        (settings.low_percentile, settings.high_percentile))
+    table = scaling.lookup(low, high)
+    for row in rows:
+        prepared[row, :, channel] = table[seen.raw[row, :, channel]]
+    return low, high, rule
+
+
+def _scale_rule(settings: Prepare, sound: np.ndarray, wells: np.ndarray,
+                controls: np.ndarray) -> tuple[np.ndarray, str]:
+    """Which sites set the limits of the scale, and the name of the rule."""
+    if settings.scale == "range":
+        return np.zeros(len(sound), bool), "range"
+    if len(set(wells[sound & controls])) >= LEAST_CONTROL_WELLS:
+        return sound & controls, "controls"
+    if settings.scale == "plate" or len(set(wells[sound])) >= LEAST_WELLS:
+        return sound, "plate"
+    return np.zeros(len(sound), bool), "range"
+
+
+def prepare_plates(screen: Screen, out: Path, settings: Prepare, jobs: int,
+                   digests: Mapping[str, str] | None = None) -> tuple[int, int]:
+    """Bring the prepared plates of a screen up to date.
+
+    Parameters
+    ----------
+    screen : Screen
+        Only the sites that are to be prepared.
+    out : Path
+        Gets one folder a plate; a plate whose rows, files, parameters and code are those of its
+        folder is left alone.
+    settings : Prepare
+    jobs : int
+        Processes.
+    digests : mapping of str to str, optional
+        Checksum of each image by its file name. A file that is not named here is known by its
+        size and time of change.
+
+    Returns
+    -------
+    tuple of int
+        How many plates were prepared and how many were kept.
+    """
+    code = code_digest("moascope.screen.planes", "moascope.pixels")
+    wells = dict(tuple(screen.layout.groupby("Metadata_Plate", sort=False)))
+    names = [f"FileName_{channel}" for channel in screen.channels]
+    keys = {}
+    with tempfile.TemporaryDirectory(prefix="moascope-") as scratch:
+        # Each worker gets its own plate's rows, not the tables of the whole screen.
+        for plate, sites in screen.sites.groupby("Metadata_Plate", sort=True):
+            layout = wells.get(plate, screen.layout.iloc[:0])
+            controls = layout.loc[layout["Metadata_Control"] == "negative", "Metadata_Well"]
+            files = sorted(set(sites[names].to_numpy().ravel()) - {""})
+            keys[plate] = digest(
+                sites, sorted(controls), list(screen.channels), settings, code,
+                [[name, (digests or {}).get(name) or _stamp(screen.images / name)]
+                 for name in files])
+            sites.to_parquet(Path(scratch, f"{plate}.sites"))
+            layout.to_parquet(Path(scratch, f"{plate}.layout"))
+        work = functools.partial(_prepare_one, Path(scratch), screen.channels, screen.images,
+                                 settings)
+        return update_plates(out, keys, work, jobs, "prepare")
+
+
+def _stamp(path: Path) -> list[int]:
+    try:
+        status = path.stat()
+    except OSError:
+        return []
+    return [status.st_size, status.st_mtime_ns]
+
+
+def _prepare_one(tables: Path, channels: tuple[str, ...], images: Path, settings: Prepare,
+                 plate: str, folder: Path) -> None:
+    from moascope.screen.tables import Screen
+
+    layout = pd.read_parquet(tables / f"{plate}.layout")
+    sites = pd.read_parquet(tables / f"{plate}.sites")
+    prepare_plate(Screen(sites, layout, layout.iloc[:0], channels, images), folder, settings)
+
+
+def plate_facts(prepared: Path) -> dict[str, dict[str, Any]]:
+    """What `prepare_plate` noted of each plate, by plate."""
+    return {file.parent.name: json.loads(file.read_text())
+            for file in sorted(prepared.glob("*/plate.json"))}

@@ -1,0 +1,220 @@
+"""Facts of every image plane, and which sites are quarantined for them."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from moascope.screen.planes import PlaneError, open_image, plane_path, read_frames
+from moascope.screen.plates import run_parallel
+from moascope.screen.tables import SITE, Screen
+
+BIT_DEPTHS = (8, 10, 12, 14, 16)
+"""Bit depths of cameras in use; 10 to 14 are stored in 16-bit files."""
+
+REASONS = {
+    "missing": "missing",
+    "empty": "empty file",
+    "truncated": "truncated",
+    "unreadable": "unreadable",
+    "frame": "no such frame in the file",
+    "large": "too many pixels",
+    "depth": "neither 8-bit nor 16-bit integers",
+    "remote": "not on this disk",
+    "changed": "changed since acquire",
+    "size": "other size than the plate's",
+    "bits": "other bit depth than the plate's",
+    "blank": "blank in every channel",
+}
+"""Why a site is quarantined, in the order in which the reasons are looked for."""
+
+_SITES_A_TASK = 64
+
+
+def plane_facts(screen: Screen, manifest: pd.DataFrame, jobs: int) -> pd.DataFrame:
+    """Decode every plane of a screen once and describe it.
+
+    Parameters
+    ----------
+    screen : Screen
+    manifest : DataFrame
+        `FileName` and `SHA256` of the files, as acquire saw them.
+    jobs : int
+        How many processes.
+
+    Returns
+    -------
+    DataFrame
+        One row a plane, sorted by plate, well, site and channel: `Metadata_Plate`,
+        `Metadata_Well`, `Metadata_Site`, `Channel`, `FileName`, `Frame`; `Readable` (bool),
+        `Error` (a sentence or empty), `Height`, `Width` (int, 0 where unreadable), `DType` (str),
+        `Min`, `Max`, `Mean` (float, NaN where unreadable), `AtMax` (share of pixels at the plane's
+        largest value), `BitDepth` (int, of plate and channel), `Saturated` (share of pixels at the
+        top code of that depth), `Blank` (bool, all pixels alike), `Problem` (a key of `REASONS` or
+        empty).
+    """
+    sums = dict(zip(manifest["FileName"], manifest["SHA256"], strict=True))
+    rows = screen.sites.to_dict("records")
+    tasks = {str(start): (screen.images, screen.channels, rows[start:start + _SITES_A_TASK], sums
+                          if jobs <= 1 else _needed(sums, rows[start:start + _SITES_A_TASK],
+                                                    screen.channels))
+             for start in range(0, len(rows), _SITES_A_TASK)}
+    facts: list[dict[str, Any]] = []
+    for _, outcome in run_parallel(_facts_of_sites, tasks, jobs, "reading planes"):
+        if isinstance(outcome, BaseException):
+            raise outcome
+        facts += outcome
+    planes = pd.DataFrame(facts).astype({"DType": "str", "Error": "str", "Problem": "str"})
+    planes["Channel"] = planes["Channel"].astype("str")
+    planes = planes.sort_values([*SITE, "Channel"], ignore_index=True, kind="stable")
+    _add_saturation(planes)
+    _compare_with_plate(planes)
+    return planes
+
+
+def quarantined_sites(planes: pd.DataFrame) -> pd.DataFrame:
+    """The sites that no later stage may use.
+
+    Parameters
+    ----------
+    planes : DataFrame
+        As `plane_facts` gives it.
+
+    Returns
+    -------
+    DataFrame
+        One row a site: `Metadata_Plate`, `Metadata_Well`, `Metadata_Site` and `reason`, such as
+        "truncated (DNA); missing (Actin)".
+    """
+    found: dict[tuple[Any, ...], list[str]] = {}
+    bad = planes[planes["Problem"] != ""]
+    for kind in REASONS:
+        of_kind = bad[bad["Problem"] == kind]
+        for site, channels in of_kind.groupby(SITE, sort=True)["Channel"]:
+            found.setdefault(site, []).append(f"{REASONS[kind]} ({', '.join(channels)})")
+    all_blank = planes.groupby(SITE, sort=True)["Blank"].all()
+    for site in all_blank.index[all_blank]:
+        found.setdefault(site, []).append(REASONS["blank"])
+    table = pd.DataFrame([(*site, "; ".join(reasons)) for site, reasons in sorted(found.items())],
+                         columns=[*SITE, "reason"])
+    return table.astype({"Metadata_Plate": "str", "Metadata_Well": "str", "Metadata_Site": "int64",
+                         "reason": "str"})
+
+
+def count_reasons(planes: pd.DataFrame, quarantine: pd.DataFrame) -> dict[str, int]:
+    """How many sites are quarantined for each reason; a site with two reasons counts in both."""
+    counts = {}
+    for kind, reason in REASONS.items():
+        if kind == "blank":
+            sites = int(quarantine["reason"].str.contains(reason, regex=False).sum())
+        else:
+            sites = len(planes.loc[planes["Problem"] == kind, SITE].drop_duplicates())
+        if sites:
+            counts[reason] = sites
+    return counts
+
+
+def _needed(sums: Mapping[str, str], rows: Sequence[Mapping[str, Any]],
+            channels: Sequence[str]) -> dict[str, str]:
+    names = {row[f"FileName_{channel}"] for row in rows for channel in channels}
+    return {name: sums[name] for name in names if name in sums}
+
+
+def _facts_of_sites(images: Path, channels: Sequence[str], rows: Sequence[Mapping[str, Any]],
+                    sums: Mapping[str, str]) -> list[dict[str, Any]]:
+    facts = []
+    for row in rows:
+        files: dict[str, list[str]] = {}
+        for channel in channels:
+            if row[f"FileName_{channel}"]:
+                files.setdefault(row[f"FileName_{channel}"], []).append(channel)
+        for name, of_file in files.items():
+            frames = [int(row[f"Frame_{channel}"]) for channel in of_file]
+            described = _facts_of_file(images, name, frames, sums.get(name))
+            for channel, frame in zip(of_file, frames, strict=True):
+                facts.append({**{column: row[column] for column in SITE}, "Channel": channel,
+                              "FileName": name, "Frame": frame, **described[frame]})
+    return facts
+
+
+def _facts_of_file(images: Path, name: str, frames: Sequence[int],
+                   expected: str | None) -> dict[int, dict[str, Any]]:
+    try:
+        with open_image(plane_path(images, name), name) as file:
+            total = hashlib.file_digest(file, "sha256").hexdigest()
+            changed = expected is not None and total != expected
+            try:
+                planes = read_frames(file, name, frames)
+            except PlaneError:
+                if len(set(frames)) == 1:
+                    raise
+                # One wrong frame number must not condemn the other channels of the file.
+                return {frame: _facts_of_frame(file, name, frame, changed) for frame in frames}
+            return {frame: _describe(planes[frame], name, changed) for frame in frames}
+    except PlaneError as error:
+        return dict.fromkeys(frames, _unreadable(error))
+
+
+def _facts_of_frame(file: Any, name: str, frame: int, changed: bool) -> dict[str, Any]:
+    try:
+        return _describe(read_frames(file, name, [frame])[frame], name, changed)
+    except PlaneError as error:
+        return _unreadable(error)
+
+
+def _describe(plane: np.ndarray, name: str, changed: bool) -> dict[str, Any]:
+    low, high = int(plane.min()), int(plane.max())
+    return {
+        "Readable": True,
+        "Error": f"{name} is not the file that acquire saw." if changed else "",
+        "Height": plane.shape[0], "Width": plane.shape[1], "DType": str(plane.dtype),
+        "Min": float(low), "Max": float(high), "Mean": float(plane.mean(dtype=np.float64)),
+        "AtMax": float(np.count_nonzero(plane == high) / plane.size),
+        "Blank": low == high,
+        "Problem": "changed" if changed else "",
+    }
+
+
+def _unreadable(error: PlaneError) -> dict[str, Any]:
+    return {"Readable": False, "Error": error.problems[0], "Height": 0, "Width": 0, "DType": "",
+            "Min": np.nan, "Max": np.nan, "Mean": np.nan, "AtMax": np.nan, "Blank": False,
+            "Problem": error.kind}
+
+
+def _add_saturation(planes: pd.DataFrame) -> None:
+    tops = np.array([2**bits - 1 for bits in BIT_DEPTHS])
+    largest = planes.groupby(["Metadata_Plate", "Channel"])["Max"].transform("max").fillna(0)
+    depth = np.searchsorted(tops, largest.to_numpy())
+    planes["BitDepth"] = np.array(BIT_DEPTHS)[depth]
+    planes["Saturated"] = planes["AtMax"].where(planes["Max"] == tops[depth], 0.0)
+
+
+def _compare_with_plate(planes: pd.DataFrame) -> None:
+    sound = planes[planes["Problem"] == ""]
+    size = list(zip(sound["Height"], sound["Width"], strict=True))
+    usual_size = _usual(pd.Series(size, index=sound.index), sound["Metadata_Plate"])
+    usual_type = _usual(sound["DType"], sound["Metadata_Plate"] + "\0" + sound["Channel"])
+    other_size = sound.index[[a != b for a, b in zip(size, usual_size, strict=True)]]
+    other_type = sound.index[(sound["DType"] != usual_type).to_numpy()]
+    planes.loc[other_type, "Problem"] = "bits"
+    planes.loc[other_size, "Problem"] = "size"
+    for index in [*other_size, *other_type.difference(other_size)]:
+        row = planes.loc[index]
+        here = (f"{row['Width']}x{row['Height']} pixels" if row["Problem"] == "size"
+                else row["DType"])
+        planes.loc[index, "Error"] = (f"{row['FileName']} has {here}, unlike most of plate "
+                                      f"{row['Metadata_Plate']}.")
+
+
+def _usual(values: pd.Series, groups: pd.Series) -> pd.Series:
+    """The commonest value of each group, for each of its members; the last in order of a tie."""
+    usual = {}
+    for group, members in values.groupby(groups):
+        counts = members.value_counts()
+        usual[group] = max(counts.index[counts == counts.max()])
+    return groups.map(usual)

@@ -1,0 +1,83 @@
+"""The manifest of a screen: size and SHA-256 of every image file that its tables name."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pandas as pd
+
+from moascope.errors import MoascopeError
+from moascope.screen.plates import default_jobs, progress
+from moascope.screen.tables import Screen, write_atomically
+
+MANIFEST = "manifest.csv"
+
+
+def image_files(screen: Screen) -> list[str]:
+    """Every image file that the site table names, once, sorted."""
+    names: set[str] = set()
+    for channel in screen.channels:
+        names.update(screen.sites[f"FileName_{channel}"].unique())
+    return sorted(names - {""})
+
+
+def make_manifest(screen: Screen, jobs: int | None = None) -> pd.DataFrame:
+    """Read every image file of a screen once.
+
+    Returns
+    -------
+    DataFrame
+        One row a file, sorted: `FileName` as in the site table, `Bytes` (int) and `SHA256`
+        (hexadecimal). A file that cannot be read has 0 bytes and an empty sum: it is for validate
+        to say so and to quarantine its site.
+    """
+    names = image_files(screen)
+    # hashlib and reading both release the interpreter, so threads are enough.
+    with (progress(len(names), "checksums") as advance,
+          ThreadPoolExecutor(jobs or default_jobs()) as pool):
+        sums = []
+        for result in pool.map(lambda name: _checksum(screen.images / name), names):
+            sums.append(result)
+            advance()
+    return pd.DataFrame({"FileName": pd.Series(names, dtype="str"),
+                         "Bytes": pd.Series([size for size, _ in sums], dtype="int64"),
+                         "SHA256": pd.Series([total for _, total in sums], dtype="str")})
+
+
+def write_manifest(manifest: pd.DataFrame, folder: Path) -> None:
+    """Write manifest.csv into a screen folder."""
+    write_atomically(folder / MANIFEST, manifest.to_csv(index=False, lineterminator="\n"))
+
+
+def read_manifest(folder: Path) -> pd.DataFrame:
+    """Read manifest.csv of an acquired screen.
+
+    Raises
+    ------
+    MoascopeError
+        When it is absent or no manifest.
+    """
+    path = folder / MANIFEST
+    try:
+        manifest = pd.read_csv(path, dtype=str, keep_default_na=False)
+    except (OSError, ValueError):
+        manifest = pd.DataFrame()
+    if list(manifest.columns) != _COLUMNS:
+        raise MoascopeError(f"{path} is absent or no manifest. Run the acquire stage "
+                            "(dvc repro acquire), which writes it.")
+    return manifest.astype({"Bytes": "int64"})
+
+
+_COLUMNS: Sequence[str] = ["FileName", "Bytes", "SHA256"]
+
+
+def _checksum(path: Path) -> tuple[int, str]:
+    try:
+        with path.open("rb") as file:
+            total = hashlib.file_digest(file, "sha256").hexdigest()
+            return file.tell(), total
+    except (OSError, ValueError):
+        return 0, ""

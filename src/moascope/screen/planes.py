@@ -1,0 +1,292 @@
+"""Reading image planes: one channel of one field of view at a time, as the camera wrote it."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+import numpy as np
+
+from moascope.errors import MoascopeError
+
+if TYPE_CHECKING:
+    from moascope.screen.tables import Screen
+
+MAX_PIXELS = 2**28
+"""Largest plane read: 16,384 pixels square, 512 MiB at 16 bits."""
+
+_TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+_PILLOW_STARTS = {b"\x89PNG\r\n\x1a\n": "PNG", b"\xff\xd8\xff": "JPEG", b"BM": "BMP"}
+
+
+class PlaneError(MoascopeError):
+    """An image plane that cannot be used; `kind` is one word for counting in reports.
+
+    The kinds are missing, empty, truncated, unreadable, frame, large, depth, size and remote.
+    """
+
+    def __init__(self, problems: Any, kind: str = "unreadable"):
+        super().__init__(problems)
+        self.kind = kind
+
+    def __reduce__(self):
+        return type(self), (self.problems, self.kind)
+
+
+def read_plane(path: Path, frame: int = 0, max_pixels: int = MAX_PIXELS) -> np.ndarray:
+    """Read one plane of an image file.
+
+    Parameters
+    ----------
+    path : Path
+        A TIFF (multi-page, palette, RGB, any compression that imagecodecs knows), PNG, JPEG or
+        BMP file. What it is, is told from its first bytes, never from its name.
+    frame : int
+        Which plane of a file that has several, from 0: the page of a multi-page file, the sample
+        (red 0, green 1, blue 2) of a colour image.
+    max_pixels : int
+        A larger plane is refused from its header, before memory is taken for it.
+
+    Returns
+    -------
+    ndarray of uint8 or uint16, shape [height, width]
+        Values as stored: palettes are not applied and nothing is inverted or scaled.
+
+    Raises
+    ------
+    PlaneError
+        With the name of the file and the cause in words.
+    """
+    with open_image(Path(path)) as file:
+        return read_frames(file, str(path), [frame], max_pixels)[frame]
+
+
+def read_site(screen: Screen, row: Mapping[str, Any],
+              channels: Sequence[str] | None = None) -> np.ndarray:
+    """Read the planes of one site, each file opened and decoded once.
+
+    Parameters
+    ----------
+    screen : Screen
+        The screen the row comes from.
+    row : mapping
+        A row of `screen.sites`, as a Series or a dictionary.
+    channels : sequence of str, optional
+        Which channels, in this order; by default those that the site has (`site_channels`).
+
+    Returns
+    -------
+    ndarray of uint8 or uint16, shape [channels, height, width]
+
+    Raises
+    ------
+    PlaneError
+        When a plane cannot be read, or planes of the site differ in size.
+    """
+    channels = site_channels(screen, row) if channels is None else list(channels)
+    if not channels:
+        raise PlaneError(f"{_place(row)} names no image.", "missing")
+    wanted: dict[str, list[int]] = {}
+    for channel in channels:
+        wanted.setdefault(row[f"FileName_{channel}"], []).append(int(row[f"Frame_{channel}"]))
+    planes = {}
+    for name, frames in wanted.items():
+        if not name:
+            raise PlaneError(f"{_place(row)} has no image for one of {', '.join(channels)}.",
+                             "missing")
+        with open_image(plane_path(screen.images, name), name) as file:
+            planes.update({(name, frame): plane
+                           for frame, plane in read_frames(file, name, frames).items()})
+    stack = [planes[row[f"FileName_{channel}"], int(row[f"Frame_{channel}"])]
+             for channel in channels]
+    if len({plane.shape for plane in stack}) > 1:
+        sizes = ", ".join(f"{channel} {plane.shape[1]}x{plane.shape[0]}"
+                          for channel, plane in zip(channels, stack, strict=True))
+        raise PlaneError(f"{_place(row)}: its channels differ in size ({sizes} pixels).", "size")
+    return np.stack(stack)
+
+
+def site_channels(screen: Screen, row: Mapping[str, Any]) -> list[str]:
+    """The channels that a site has, in the screen's order; its panel may lack some."""
+    return [channel for channel in screen.channels if row[f"FileName_{channel}"]]
+
+
+def plane_path(images: Path, name: str) -> Path:
+    """Where an image lies that a table names, `images` being the screen's folder of images.
+
+    Raises
+    ------
+    PlaneError
+        For an address such as s3://bucket/image.tif, which moascope does not read yet.
+    """
+    if "://" in name:
+        raise PlaneError(f"{name} is an address, and moascope reads images from disk only. "
+                         "Download the image and name its file in load_data.csv.", "remote")
+    return images / name
+
+
+@contextlib.contextmanager
+def open_image(path: Path, name: str | None = None) -> Iterator[BinaryIO]:
+    """Open an image file for `read_frames`; sentences call it `name`, or else by its path."""
+    name = name or str(path)
+    try:
+        file = path.open("rb")
+    except FileNotFoundError:
+        raise PlaneError(f"{name} is missing.", "missing") from None
+    except IsADirectoryError:
+        raise PlaneError(f"{name} is a folder, not an image.") from None
+    except (OSError, ValueError) as error:
+        cause = getattr(error, "strerror", None) or error
+        raise PlaneError(f"{name} cannot be opened: {cause}.") from None
+    with file:
+        yield file
+
+
+def read_frames(file: BinaryIO, name: str, frames: Sequence[int],
+                max_pixels: int = MAX_PIXELS) -> dict[int, np.ndarray]:
+    """Read several planes of one open file; see `read_plane`.
+
+    Parameters
+    ----------
+    file : binary file
+        Positioned anywhere.
+    name : str
+        What the file is called in sentences.
+    frames : sequence of int
+        The planes wanted.
+
+    Returns
+    -------
+    dict of int to ndarray of uint8 or uint16, shape [height, width]
+    """
+    file.seek(0)
+    start = file.read(32)
+    if not start:
+        raise PlaneError(f"{name} is empty (0 bytes).", "empty")
+    pillow = next((kind for mark, kind in _PILLOW_STARTS.items() if start.startswith(mark)), None)
+    if not start.startswith(_TIFF_STARTS) and not pillow:
+        raise PlaneError(f"{name} is not an image that moascope reads (TIFF, PNG, JPEG or BMP).")
+    try:
+        with _silence():
+            if pillow:
+                planes = _pillow_frames(file, name, frames, max_pixels, pillow, start)
+            else:
+                planes = _tiff_frames(file, name, frames, max_pixels)
+    except PlaneError:
+        raise
+    except Exception as error:  # Decoders raise anything on a broken file.
+        truncated = "truncated" in str(error).lower() or isinstance(error, EOFError)
+        cause = ("it is truncated" if truncated
+                 else f"it is damaged ({str(error).strip() or type(error).__name__})")
+        raise PlaneError(f"{name} cannot be read: {cause}.",
+                         "truncated" if truncated else "unreadable") from None
+    for plane in planes.values():
+        if plane.dtype.kind != "u" or plane.dtype.itemsize > 2:
+            raise PlaneError(f"{name} holds {plane.dtype} values, and moascope reads 8-bit and "
+                             "16-bit unsigned integers only. Export it as 16-bit.", "depth")
+    return {frame: plane.astype(plane.dtype.newbyteorder("="), copy=False)
+            for frame, plane in planes.items()}
+
+
+def _tiff_frames(file: BinaryIO, name: str, frames: Sequence[int],
+                 max_pixels: int) -> dict[int, np.ndarray]:
+    import tifffile
+
+    size = file.seek(0, io.SEEK_END)
+    file.seek(0)
+    planes: dict[int, np.ndarray] = {}
+    with tifffile.TiffFile(file) as tiff:
+        if not len(tiff.pages):
+            raise PlaneError(f"{name} is a TIFF file without an image; it may be truncated.",
+                             "truncated")
+        samples = tiff.pages[0].samplesperpixel
+        count = len(tiff.pages) * samples
+        for frame in dict.fromkeys(frames):
+            if frame in planes:
+                continue
+            _check_frame(name, frame, count)
+            page = tiff.pages[frame // samples]
+            _check_size(name, page.imagewidth, page.imagelength, max_pixels)
+            # tifffile fills what is missing with zeros, so look for the end of the data first.
+            ends = [offset + length for offset, length in
+                    zip(page.dataoffsets, page.databytecounts, strict=False)]
+            if not ends or max(ends) > size:
+                raise PlaneError(f"{name} cannot be read: it is truncated.", "truncated")
+            if page.samplesperpixel != samples or set(page.axes) - set("YXS"):
+                raise PlaneError(f"{name} mixes images of different kinds (axes {page.axes}).")
+            image = page.asarray(maxworkers=1)
+            if image is None or image.size == 0:
+                raise PlaneError(f"{name} cannot be read: it is truncated.", "truncated")
+            if "S" in page.axes:
+                image = np.moveaxis(image, page.axes.index("S"), 0)
+            else:
+                image = image[np.newaxis]
+            first = frame - frame % samples
+            for wanted in frames:
+                if first <= wanted < first + samples:
+                    planes[wanted] = np.ascontiguousarray(image[wanted - first])
+    return planes
+
+
+def _pillow_frames(file: BinaryIO, name: str, frames: Sequence[int], max_pixels: int, kind: str,
+                   start: bytes) -> dict[int, np.ndarray]:
+    from PIL import Image
+
+    file.seek(0)
+    with Image.open(file, formats=[kind]) as image:
+        _check_size(name, *image.size, max_pixels)
+        deep_colour = kind == "PNG" and start[24] == 16 and start[25] in (2, 4, 6)
+        if deep_colour:
+            # Pillow would keep the upper 8 of the 16 bits without a word.
+            import imagecodecs
+
+            file.seek(0)
+            values = imagecodecs.png_decode(file.read())
+        else:
+            values = np.asarray(image)
+            if image.mode == "I" and values.min() >= 0 and values.max() < 2**16:
+                values = values.astype(np.uint16)
+    values = values[np.newaxis] if values.ndim == 2 else np.moveaxis(values, -1, 0)
+    for frame in frames:
+        _check_frame(name, frame, len(values))
+    return {frame: np.ascontiguousarray(values[frame]) for frame in frames}
+
+
+def _check_frame(name: str, frame: int, count: int) -> None:
+    if not 0 <= frame < count:
+        have = "only frame 0" if count == 1 else f"frames 0 to {count - 1}"
+        raise PlaneError(f"{name} has {have}, not frame {frame}. "
+                         "Correct the Frame_ column of load_data.csv.", "frame")
+
+
+def _check_size(name: str, width: int, height: int, max_pixels: int) -> None:
+    if width * height > max_pixels:
+        raise PlaneError(f"{name} says it is {width:,} x {height:,} pixels, more than the "
+                         f"{max_pixels:,} pixels that moascope reads at once.", "large")
+    if width * height == 0:
+        raise PlaneError(f"{name} has no pixels.")
+
+
+@contextlib.contextmanager
+def _silence() -> Iterator[None]:
+    # tifffile logs and Pillow warns about files that are odd but readable; what matters to the
+    # person at the terminal is said by PlaneError.
+    logger = logging.getLogger("tifffile")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL + 1)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)
+
+
+def _place(row: Mapping[str, Any]) -> str:
+    return (f"Plate {row['Metadata_Plate']}, well {row['Metadata_Well']}, "
+            f"site {row['Metadata_Site']}")

@@ -1,0 +1,261 @@
+"""From annotations to the question asked: which compounds are which class."""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import dataclass
+
+import pandas as pd
+
+from moascope.errors import MoascopeError
+from moascope.screen.tables import Screen
+
+GPCR_TARGETS = ("gpcr", "gpcr_agonist", "gpcr_antagonist")
+CONTROL_CLASS = "negative control"
+CONFLICT = "(conflict)"
+
+
+@dataclass(frozen=True)
+class Labels:
+    """What each independent unit of a screen is, for one target.
+
+    Attributes
+    ----------
+    target : str
+        The question, as in params.yaml.
+    classes : tuple of str
+        Class names in the order of all probability columns. A binary target t has the classes
+        `("not_t", "t")`, so that index 1 is the positive one.
+    binary : bool
+        True when the target is one mechanism (or GPCR) against the rest.
+    unit : {"compound", "well"}
+        What a unit is. Wells only where a screen has a single compound; then nothing can be said
+        about unseen compounds.
+    groups : DataFrame
+        One row a labelled unit: `Metadata_Group` (key), `Metadata_Compound` (names joined by "|"),
+        `Label` (one of `classes`), `Metadata_MoA`, `gpcr_action`.
+    wells : DataFrame
+        One row a well that belongs to a labelled unit: `Metadata_Plate`, `Metadata_Well`,
+        `Metadata_Group`.
+    warnings : tuple of str
+    """
+
+    target: str
+    classes: tuple[str, ...]
+    binary: bool
+    unit: str
+    groups: pd.DataFrame
+    wells: pd.DataFrame
+    warnings: tuple[str, ...]
+
+
+def moa_terms(moa: str) -> tuple[str, ...]:
+    """The single mechanisms of an annotation, sorted and without repetition."""
+    return tuple(sorted({term.strip() for term in moa.split("|") if term.strip()}))
+
+
+def compound_group(compound: str, inchikey: str = "") -> str:
+    """Key shared by all forms of one compound.
+
+    Salts and stereoisomers share the first block of the InChIKey (the hash of the connectivity);
+    where there is no key, the name without case and surplus blanks stands in.
+    """
+    block = inchikey.strip().upper().split("-")[0]
+    return block if len(block) == 14 else " ".join(compound.casefold().split())
+
+
+def label_screen(screen: Screen, target: str) -> Labels:
+    """Decide for every compound of a screen which class of `target` it is.
+
+    Parameters
+    ----------
+    screen : Screen
+    target : str
+        `gpcr`, `gpcr_agonist`, `gpcr_antagonist`, `moa`, or one MoA term (case is ignored).
+
+    Raises
+    ------
+    MoascopeError
+        Where the annotations cannot answer the target, or no compound is positive or negative.
+
+    Notes
+    -----
+    Unknown is never negative: a compound without an annotation for the target is left out.
+    Negative controls are no compounds; they only serve normalisation. The one exception is a
+    screen with a single labelled compound and controls: no claim about unseen compounds is
+    possible, and its wells are told from the control wells instead.
+    """
+    annotations = screen.annotations
+    treated = screen.layout[
+        (screen.layout["Metadata_Control"] != "negative")
+        & (screen.layout["Metadata_Compound"] != "")
+    ]
+    annotated = annotations[
+        annotations["Metadata_Compound"].isin(treated["Metadata_Compound"])
+    ].copy()
+    label_of, target = _labeller(annotated, target)
+    annotated["Label"] = label_of
+    keys = (
+        annotated["Metadata_InChIKey"]
+        if "Metadata_InChIKey" in annotated
+        else pd.Series("", index=annotated.index)
+    )
+    annotated["Metadata_Group"] = [
+        compound_group(name, key)
+        for name, key in zip(annotated["Metadata_Compound"], keys, strict=True)
+    ]
+    for column in ("Metadata_MoA", "gpcr_action"):
+        if column not in annotated:
+            annotated[column] = ""
+    binary = target != "moa"
+    groups, warnings = _merge_groups(annotated)
+    unit = "compound"
+    wells = treated.merge(
+        annotated[["Metadata_Compound", "Metadata_Group"]], on="Metadata_Compound"
+    )[["Metadata_Plate", "Metadata_Well", "Metadata_Group"]]
+    wells = wells[wells["Metadata_Group"].isin(groups["Metadata_Group"])]
+
+    controls = screen.layout[screen.layout["Metadata_Control"] == "negative"]
+    if len(groups) == 1 and len(controls):
+        unit = "well"
+        warnings.append(
+            f"The screen has a single compound with a label, {groups['Metadata_Compound'].iloc[0]}:"
+            " nothing can be said about unseen compounds. Its wells are told from the negative"
+            " controls instead, which measures activity, not mechanism."
+        )
+        groups, wells, binary_classes = _wells_as_units(groups, wells, controls, target)
+        classes = binary_classes
+        binary = True
+    elif binary:
+        classes = (f"not_{target}", target)
+    else:
+        classes = tuple(sorted(groups["Label"].unique()))
+
+    _require_classes(groups, classes, target)
+    return Labels(
+        target=target,
+        classes=classes,
+        binary=binary,
+        unit=unit,
+        groups=groups.sort_values("Metadata_Group", ignore_index=True),
+        wells=wells.sort_values(["Metadata_Plate", "Metadata_Well"], ignore_index=True),
+        warnings=tuple(warnings),
+    )
+
+
+def _labeller(annotated: pd.DataFrame, target: str) -> tuple[list[str], str]:
+    """The label of each annotated compound, and the target as it is spelt in the table."""
+    if target in GPCR_TARGETS:
+        if "gpcr" not in annotated:
+            raise MoascopeError(
+                f"target = {target} needs the column 'gpcr' (yes, no or unknown) in "
+                "annotations.csv, which is not there. Add it, or ask for target=moa or for one "
+                "mechanism by its name."
+            )
+        positive, negative = f"{target}", f"not_{target}"
+        gpcr = annotated["gpcr"].str.strip().str.lower()
+        if target == "gpcr":
+            return [{"yes": positive, "no": negative}.get(word, "") for word in gpcr], target
+        if "gpcr_action" not in annotated:
+            raise MoascopeError(
+                f"target = {target} needs the column 'gpcr_action' (agonist, antagonist or other) "
+                "in annotations.csv, which is not there. Add it, or ask for target=gpcr."
+            )
+        wanted = target.removeprefix("gpcr_")
+        labels = []
+        for word, action in zip(gpcr, annotated["gpcr_action"], strict=True):
+            actions = moa_terms(action.lower())
+            if word == "no":
+                labels.append(negative)
+            elif word == "yes" and actions:
+                labels.append(positive if wanted in actions else negative)
+            else:
+                labels.append("")
+        return labels, target
+    terms = [moa_terms(moa) for moa in annotated["Metadata_MoA"]]
+    if target == "moa":
+        return ["|".join(t) for t in terms], target
+    known = sorted({term for t in terms for term in t})
+    spelt = next((term for term in known if term.casefold() == target.casefold()), None)
+    if spelt is None:
+        near = difflib.get_close_matches(target, known, n=3, cutoff=0.3) or known[:3]
+        raise MoascopeError(
+            f"No compound of this screen has the mechanism '{target}' (params.yaml: target). "
+            + (f"Did you mean {' or '.join(repr(t) for t in near)}?" if near
+               else "annotations.csv names no mechanism at all.")
+        )
+    return [(spelt if spelt in t else f"not_{spelt}") if t else "" for t in terms], spelt
+
+
+def _merge_groups(annotated: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
+    """One row a group; forms of one compound that contradict each other are left out, and told."""
+    labelled = annotated[annotated["Label"] != ""]
+    warnings = []
+    merged = labelled.groupby("Metadata_Group", sort=True, as_index=False).agg(
+        Metadata_Compound=("Metadata_Compound", lambda names: "|".join(sorted(set(names)))),
+        Label=("Label", lambda found: found.iloc[0] if len(set(found)) == 1 else CONFLICT),
+        Metadata_MoA=("Metadata_MoA", lambda moas: "|".join(moa_terms("|".join(moas)))),
+        gpcr_action=("gpcr_action", lambda found: "|".join(moa_terms("|".join(found)))),
+    )
+    for names in merged.loc[merged["Label"] == CONFLICT, "Metadata_Compound"]:
+        warnings.append(
+            f"{names.replace('|', ' and ')} share an InChIKey first block but have different "
+            "labels; they are left out as unknown."
+        )
+    return merged[merged["Label"] != CONFLICT].reset_index(drop=True), warnings
+
+
+def _wells_as_units(
+    groups: pd.DataFrame, wells: pd.DataFrame, controls: pd.DataFrame, target: str
+) -> tuple[pd.DataFrame, pd.DataFrame, tuple[str, str]]:
+    compound = groups.iloc[0]
+    positive = compound["Label"] if target == "moa" else target
+    negative = CONTROL_CLASS if target == "moa" else f"not_{target}"
+    if compound["Label"] != positive:
+        raise MoascopeError(
+            f"The only compound with a label, {compound['Metadata_Compound']}, is not positive for "
+            f"target = {target}. Ask for target=moa, or add annotated compounds."
+        )
+    rows = []
+    for plate, well in zip(wells["Metadata_Plate"], wells["Metadata_Well"], strict=True):
+        rows.append((plate, well, compound["Metadata_Compound"], positive))
+    for plate, well, name in zip(
+        controls["Metadata_Plate"], controls["Metadata_Well"], controls["Metadata_Compound"],
+        strict=True,
+    ):
+        rows.append((plate, well, name or CONTROL_CLASS, negative))
+    units = pd.DataFrame(
+        rows, columns=["Metadata_Plate", "Metadata_Well", "Metadata_Compound", "Label"]
+    )
+    units["Metadata_Group"] = units["Metadata_Plate"] + "/" + units["Metadata_Well"]
+    units["Metadata_MoA"] = [
+        compound["Metadata_MoA"] if label == positive else "" for label in units["Label"]
+    ]
+    units["gpcr_action"] = [
+        compound["gpcr_action"] if label == positive else "" for label in units["Label"]
+    ]
+    return (
+        units[["Metadata_Group", "Metadata_Compound", "Label", "Metadata_MoA", "gpcr_action"]],
+        units[["Metadata_Plate", "Metadata_Well", "Metadata_Group"]],
+        (negative, positive),
+    )
+
+
+def _require_classes(groups: pd.DataFrame, classes: tuple[str, ...], target: str) -> None:
+    missing = [name for name in classes if name not in set(groups["Label"])]
+    if groups.empty:
+        raise MoascopeError(
+            f"No compound of this screen has a label for target = {target}: every annotation is "
+            "empty or unknown. Fill in annotations.csv."
+        )
+    if len(classes) < 2:
+        raise MoascopeError(
+            f"target = {target} has a single class here, {classes[0]}: there is nothing to tell "
+            "apart. Add compounds of another mechanism, or negative controls."
+        )
+    if missing:
+        word = "positive" if missing[0] == target else "negative"
+        raise MoascopeError(
+            f"There is no {word} compound for target = {target} among the {len(groups)} annotated "
+            "compounds of this screen. Check the annotations, or choose another target."
+        )

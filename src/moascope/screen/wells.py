@@ -1,0 +1,72 @@
+"""Names and positions of wells on plates of 96, 384 and 1,536 wells."""
+
+from __future__ import annotations
+
+import re
+import string
+from collections.abc import Iterable
+
+from moascope.errors import MoascopeError
+
+PLATE_SHAPES = {96: (8, 12), 384: (16, 24), 1536: (32, 48)}
+"""Rows and columns of each plate format (ANSI SLAS 4)."""
+
+_ROWS, _COLUMNS = PLATE_SHAPES[1536]
+_LETTERS = string.ascii_uppercase
+_WELL = re.compile(r"([A-Za-z]{1,2})0*([1-9][0-9]?)", re.ASCII)
+
+
+def well_name(row: int, column: int) -> str:
+    """Name of the well at a position, both counted from 0: (1, 1) is B02, (26, 0) is AA01."""
+    if not (0 <= row < _ROWS and 0 <= column < _COLUMNS):
+        raise ValueError(f"no plate of at most 1,536 wells has row {row} and column {column}")
+    letters = _LETTERS[row] if row < 26 else "A" + _LETTERS[row - 26]
+    return f"{letters}{column + 1:02d}"
+
+
+def well_position(name: str) -> tuple[int, int]:
+    """Row and column of a well, both counted from 0.
+
+    Parameters
+    ----------
+    name : str
+        As people write it: B02, B2, b2, AA1.
+
+    Raises
+    ------
+    MoascopeError
+        When no plate of at most 1,536 wells has such a well.
+    """
+    match = _WELL.fullmatch(name.strip())
+    if match:
+        letters, column = match[1].upper(), int(match[2]) - 1
+        row = _LETTERS.index(letters[-1]) + (26 if len(letters) == 2 else 0)
+        if letters[:-1] in ("", "A") and row < _ROWS and column < _COLUMNS:
+            return row, column
+    raise MoascopeError(
+        f"'{name}' is no well. Write a row from A to AF and a column from 1 to 48, like B02."
+    )
+
+
+def canonical_well(name: str) -> str:
+    """The one spelling used inside moascope: B02 for B2, b02 or B002.
+
+    Raises
+    ------
+    MoascopeError
+        As `well_position`.
+    """
+    return well_name(*well_position(name))
+
+
+def plate_format(wells: Iterable[str]) -> int:
+    """The smallest plate (96, 384 or 1536) that has all these wells.
+
+    A 384-well plate of which only the top left corner was imaged is taken for a 96-well plate:
+    nothing in the names of the wells tells them apart.
+    """
+    positions = [well_position(well) for well in set(wells)]
+    row = max((row for row, _ in positions), default=0)
+    column = max((column for _, column in positions), default=0)
+    return next(size for size, (rows, columns) in PLATE_SHAPES.items()
+                if row < rows and column < columns)

@@ -1,0 +1,58 @@
+"""The source `folder`: a screen that already lies on disk; its images stay where they are."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from moascope.errors import MoascopeError
+from moascope.screen.tables import (
+    images_folder,
+    read_description,
+    read_screen,
+    write_description,
+    write_screen,
+)
+
+
+def acquire_folder(path: Path, out: Path, allow_outside: bool = False) -> None:
+    """Bring a screen folder in: checked tables in canonical form, the images referred to.
+
+    Parameters
+    ----------
+    path : Path
+        A folder with load_data.csv, layout.csv, annotations.csv and images. Where it is relative,
+        it starts from the root of the repository.
+    out : Path
+        Receives the three tables and screen.json, which points back to `path`.
+    allow_outside : bool
+        Whether the tables may name images outside `path`.
+
+    Raises
+    ------
+    MoascopeError
+        With all that is wrong with the tables. An image that is missing is not wrong here:
+        validate quarantines its site.
+    """
+    folder = images_folder(path, {"images": str(path)})
+    if not folder.is_dir():
+        raise MoascopeError(f"acquire.path is {path}, and there is no such folder. Set it in "
+                            "params.yaml to a folder with load_data.csv, layout.csv and "
+                            "annotations.csv.")
+    described = read_description(folder)
+    images = images_folder(folder, described)
+    if not allow_outside and (described.get("allow_outside")
+                              or not images.resolve().is_relative_to(folder.resolve())):
+        raise MoascopeError(f"{folder / 'screen.json'} says that the images lie outside the folder "
+                            f"({described['images']}). Set acquire.allow_outside to true in "
+                            "params.yaml if that is meant.")
+    screen = read_screen(folder, allow_outside)
+    description = {
+        "source": "folder",
+        "images": str(path) if images == folder else str(images),
+        "licence": described.get("licence", "not stated"),
+        "citation": described.get("citation", "not stated"),
+    }
+    if allow_outside:
+        description["allow_outside"] = True
+    write_screen(screen, out)
+    write_description(out, description)

@@ -1,0 +1,48 @@
+"""Stage acquire: bring a screen in from its source, with a checksum of every image."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from moascope.params import Params
+from moascope.screen.manifest import make_manifest, write_manifest
+from moascope.screen.plates import default_jobs
+from moascope.screen.tables import counted, read_screen
+from moascope.stages.run import run
+
+
+def acquire(params: Params, out: Path) -> str:
+    """Bring a screen in from the source that acquire.source names.
+
+    Leaves a screen folder: three tables, screen.json, manifest.csv with the size and SHA-256 of
+    every image, and the images themselves where the source makes them. Images of the source
+    `folder` stay where they are.
+    """
+    partial = out.with_name(f".{out.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    if params.acquire.source == "simulated":
+        from moascope.sources.simulated import simulate
+
+        simulate(params.simulated, params.seed, partial, default_jobs())
+    else:
+        from moascope.sources.folder import acquire_folder
+
+        acquire_folder(Path(params.acquire.path), partial, params.acquire.allow_outside)
+    screen = read_screen(partial, params.acquire.allow_outside)
+    manifest = make_manifest(screen)
+    write_manifest(manifest, partial)
+    shutil.rmtree(out, ignore_errors=True)
+    partial.rename(out)
+
+    lost = int((manifest["SHA256"] == "").sum())
+    return (f"{counted(len(screen.sites), 'site')} on "
+            f"{counted(screen.sites['Metadata_Plate'].nunique(), 'plate')}, "
+            f"{counted(len(screen.channels), 'channel')}, "
+            f"{counted(len(manifest), 'image file')} of {manifest['Bytes'].sum() / 1e6:,.0f} MB"
+            + (f", {lost:,} of them missing" if lost else ""))
+
+
+if __name__ == "__main__":
+    run(acquire)

@@ -1,0 +1,20 @@
+"""embed: from crops to vectors."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from moascope.features.embed import embed_plates
+from moascope.params import Params
+from moascope.screen.plates import default_jobs
+from moascope.stages.run import run
+
+
+def embed(params: Params, prepared: Path, out: Path) -> str:
+    """Send each channel of every crop through the backbone; plates that did not change are kept."""
+    done, kept = embed_plates(prepared, out, params.embed, default_jobs())
+    return f"{done} plates through {params.embed.backbone}, {kept} unchanged"
+
+
+if __name__ == "__main__":
+    run(embed)

@@ -1,0 +1,193 @@
+"""Train the final head, and beside it one head for every fold: what evaluate will score."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import yaml
+
+from moascope.evaluation.crossvalidate import (
+    Calibration,
+    asked_classes,
+    calibrate_asked,
+    fit_by_panel,
+    nested,
+    out_of_fold,
+    predict_by_panel,
+    training_rows,
+)
+from moascope.features.backbones import APPLICATIONS, find_weights
+from moascope.models.examples import LEVELS, Examples, averaging, load_examples
+from moascope.models.head import FittedHeads, save_head
+from moascope.models.predictor import Predictor, prediction_table, save_predictor
+from moascope.params import TUNED, Head, Params
+from moascope.screen.tables import read_screen, write_atomically
+from moascope.stages.run import run
+
+CURVE_POINTS = 20
+
+
+def train(params: Params, embedded: Path, screen: Path, split: Path, tuned: Path, out: Path,
+          report: Path) -> str:
+    """Train the head that is registered, and predict every compound by models that never saw it."""
+    examples = load_examples(embedded, screen, split)
+    chosen = yaml.safe_load(tuned.read_text())
+    final_head = resolve(params, chosen["final"])
+    fold_heads = {
+        (int(key.split("/")[0]), int(key.split("/")[1])): resolve(params, values)
+        for key, values in chosen["folds"].items()
+    }
+    from moascope.tracking.runs import log_curve, log_data, start_run
+
+    inputs = {"features": embedded, "screen": screen, "split": split, "tuned": tuned}
+    name = f"{params.target} {params.embed.backbone}"
+    with start_run(params, name, "train", inputs, system_metrics=True) as active:
+        import mlflow
+
+        outer_logits, calibrations = nested(examples, fold_heads, params.train, params.seed)
+        final, curves, final_calibrations = fit_final(examples, final_head, outer_logits, params)
+        shutil.rmtree(out, ignore_errors=True)
+        (out / "keras").mkdir(parents=True)
+        for level in LEVELS:
+            predictions_table(
+                examples, level, outer_logits, calibrations[level], final,
+                final_calibrations[level], final_head, params,
+            ).to_parquet(out / f"predictions_{level}.parquet", index=False)
+        sites = examples.normalised(final_head.normalisation)
+        predictor = Predictor(
+            target=examples.target, classes=examples.classes, binary=examples.binary,
+            unit=examples.unit, heads=final,
+            panels=tuple(sorted(set(examples.panel))),
+            calibrations=final_calibrations, sphering=sites.sphering, names=examples.names,
+            channels=read_screen(screen).channels, controls=bool(examples.controls.any()),
+            prepare=params.prepare, embed=params.embed, head=final_head, train=params.train,
+            weights=find_weights(params.embed.backbone, params.embed.weights)
+            if params.embed.backbone in APPLICATIONS else None,
+        )
+        save_predictor(predictor, out / "model")
+        for panel, heads in final.items():
+            save_head(heads, 0, out / "keras" / f"head_{panel or 'pooled'}.keras")
+        _write_curves(curves, report)
+        write_atomically(out / "run.json", json.dumps(
+            {"run_id": active.info.run_id, "experiment": active.info.experiment_id}, indent=1))
+
+        for panel in sorted({curve["panel"] for curve in curves}):
+            own = [curve for curve in curves if curve["panel"] == panel]
+            log_curve(f"loss/{panel or 'pooled'}", {c["epoch"]: c["loss"] for c in own})
+        mlflow.log_params({f"head.{key}": value for key, value in final_head.model_dump().items()})
+        mlflow.log_artifacts(str(out / "keras"), "keras")
+        mlflow.log_artifact(str(report / "curves.csv"))
+        log_data(params.acquire.source, mlflow.get_run(active.info.run_id).data.tags.get(
+            "digest.screen", ""), "training")
+    trained_on = int((~examples.groups["Holdout"].to_numpy(bool)).sum())
+    return (f"one head of {final_head.layers} hidden layers for {len(final)} panel"
+            f"{'s' if len(final) > 1 else ''}, trained on {trained_on} {examples.unit}s; "
+            f"run {active.info.run_id[:8]}")
+
+
+def resolve(params: Params, chosen: dict[str, Any]) -> Head:
+    """A head as train says, the study's choice where train says `tuned`."""
+    pinned = {
+        name: value
+        for name, value in params.train.model_dump().items()
+        if name in Head.model_fields and value != TUNED
+    }
+    return Head(**{**chosen, **pinned})
+
+
+def fit_final(
+    examples: Examples, head: Head, outer_logits: dict[tuple[int, int], np.ndarray], params: Params
+) -> tuple[dict[str, FittedHeads], list[dict], dict[str, Calibration]]:
+    """Train on everything outside the hold-out; calibrate by what the outer models said of it.
+
+    Returns
+    -------
+    heads : dict
+        Panel -> FittedHeads with one head.
+    curves : list of dict
+        `panel`, `epoch`, `loss`.
+    calibrations : dict
+        Level -> Calibration.
+    """
+    rows, _ = training_rows(examples, head, params.train)
+    held_out = examples.groups["Holdout"].to_numpy(bool)
+    mask = (rows.group >= 0) & ~held_out[rows.group]
+    heads = fit_by_panel(rows, mask[None], head, params.train, params.seed,
+                         watch_every=max(1, head.epochs // CURVE_POINTS))
+    curves = [
+        {"panel": panel, "epoch": int(epoch), "loss": float(loss)}
+        for panel, fitted in heads.items()
+        for epoch, loss in zip(fitted.epochs, fitted.loss, strict=True)
+    ]
+    calibrations = {}
+    for level in LEVELS:
+        matrix, units = averaging(examples, level)
+        group = units["Group"].to_numpy()
+        pooled = np.zeros((len(units), len(examples.classes)), np.float32)
+        for (repeat, fold), logits in outer_logits.items():
+            own = np.flatnonzero((group >= 0) & (examples.folds(repeat)[group] == fold))
+            pooled[own] += matrix[own] @ logits / examples.repeats
+        asked = (group >= 0) & ~held_out[group]
+        calibrations[level] = calibrate_asked(
+            examples.group_label[group[asked]], pooled[asked], examples.binary,
+            asked_classes(examples),
+        )
+    return heads, curves, calibrations
+
+
+def predictions_table(
+    examples: Examples, level: str, outer_logits: dict, outer_calibrations: dict,
+    final: dict[str, FittedHeads], calibration: Calibration, head: Head, params: Params,
+) -> pd.DataFrame:
+    """Out-of-fold predictions of compounds in the folds, final predictions of the held-out ones.
+
+    Returns
+    -------
+    DataFrame
+        The predictions table of the contract, and `Metadata_Group`, `Split` ("out_of_fold" or
+        "held_out"), `Label`, `Threshold`.
+    """
+    oof = out_of_fold(examples, level, outer_logits, outer_calibrations)
+    tables = [_annotated(examples, oof.units, oof.probability, oof.predicted, level,
+                         "out_of_fold", oof.threshold)]
+    held_out = examples.groups["Holdout"].to_numpy(bool)
+    if held_out.any():
+        sites = examples.normalised(head.normalisation)
+        logits = predict_by_panel(final, sites, params.train)[0]
+        matrix, units = averaging(examples, level)
+        group = units["Group"].to_numpy()
+        keep = np.flatnonzero((group >= 0) & held_out[group])
+        probability = calibration.probability(matrix[keep] @ logits)
+        tables.append(_annotated(examples, units.iloc[keep], probability,
+                                 calibration.decide(probability), level, "held_out",
+                                 calibration.threshold))
+    return pd.concat(tables, ignore_index=True)
+
+
+def _annotated(examples: Examples, units: pd.DataFrame, probability: np.ndarray,
+               predicted: np.ndarray, level: str, side: str,
+               threshold: float | None) -> pd.DataFrame:
+    table = prediction_table(units, probability, predicted, examples.classes, level)
+    groups = examples.groups.iloc[units["Group"].to_numpy()].reset_index(drop=True)
+    table["Metadata_Group"] = groups["Metadata_Group"]
+    if level == "compound":
+        table["Metadata_Compound"] = groups["Metadata_Compound"]
+    table["Label"] = groups["Label"]
+    table["Split"] = side
+    table["Threshold"] = threshold
+    return table
+
+
+def _write_curves(curves: list[dict], report: Path) -> None:
+    report.mkdir(parents=True, exist_ok=True)
+    table = pd.DataFrame(curves).round(6)
+    write_atomically(report / "curves.csv", table.to_csv(index=False, lineterminator="\n"))
+
+
+if __name__ == "__main__":
+    run(train)

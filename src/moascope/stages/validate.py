@@ -1,0 +1,138 @@
+"""Stage validate: look at every table and every image before anything is computed from them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from moascope.errors import MoascopeError
+from moascope.params import Params, Validate
+from moascope.screen.expectations import check_expectations
+from moascope.screen.facts import count_reasons, plane_facts, quarantined_sites
+from moascope.screen.manifest import read_manifest
+from moascope.screen.plates import default_jobs
+from moascope.screen.tables import (
+    SITE,
+    counted,
+    listing,
+    read_description,
+    read_screen,
+    write_atomically,
+)
+from moascope.stages.run import run
+
+
+def validate(params: Params, screen: Path, out: Path, report: Path) -> str:
+    """Check the tables and decode every image once.
+
+    Leaves facts of every plane (planes.parquet), the sites that no later stage may use and why
+    (quarantine.csv), and what was expected and found (validation.json, data_docs/index.html).
+    Stops where something critical is wrong; all else is reported.
+    """
+    from moascope.tracking.runs import log_validation
+
+    validation = validate_screen(params.validate_, screen, out, report, default_jobs())
+    log_validation(params, validation, report / "data_docs")
+    stop_if_critical(validation, params.validate_)
+    sites, quarantine = validation["sites"], validation["quarantine"]
+    failed = sum(not outcome["success"] for outcome in validation["expectations"])
+    warned = failed + len(validation["warnings"])
+    reasons = ", ".join(f"{count:,} {reason}" for reason, count in quarantine["reasons"].items())
+    quarantined = f"{quarantine['sites']:,} quarantined" + (f" ({reasons})" if reasons else "")
+    see = f", see {report / 'validation.json'}" if warned else ""
+    return (f"{sites - quarantine['sites']:,} of {sites:,} sites usable; {quarantined}; "
+            f"{counted(warned, 'warning')}{see}")
+
+
+def validate_screen(params: Validate, folder: Path, out: Path, report: Path,
+                    jobs: int) -> dict[str, Any]:
+    """Do the work of the stage but for tracking.
+
+    Returns
+    -------
+    dict
+        What validation.json says.
+
+    Raises
+    ------
+    MoascopeError
+        When the tables cannot be read; validation.json then holds the same sentences.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    report.mkdir(parents=True, exist_ok=True)
+    try:
+        screen = read_screen(folder)
+        manifest = read_manifest(folder)
+    except MoascopeError as error:
+        _write_json(report, {"problems": error.problems, "success": False})
+        raise
+    planes = plane_facts(screen, manifest, jobs)
+    quarantine = quarantined_sites(planes)
+    outcomes = check_expectations(screen, planes, quarantine, params, report / "data_docs")
+    validation = {
+        "success": all(outcome["success"] for outcome in outcomes
+                       if outcome["severity"] == "critical"),
+        "source": read_description(folder).get("source", "folder"),
+        "plates": int(screen.sites["Metadata_Plate"].nunique()),
+        "wells": len(screen.sites[SITE[:2]].drop_duplicates()),
+        "sites": len(screen.sites),
+        "planes": len(planes),
+        "channels": list(screen.channels),
+        "compounds": int(screen.layout.loc[screen.layout["Metadata_Compound"] != "",
+                                           "Metadata_Compound"].nunique()),
+        "expectations": outcomes,
+        "quarantine": {
+            "sites": len(quarantine),
+            "reasons": count_reasons(planes, quarantine),
+            "examples": [f"plate {row[0]}, well {row[1]}, site {row[2]}: {row[3]}"
+                         for row in quarantine.head(10).itertuples(index=False)],
+        },
+        "warnings": list(screen.warnings),
+    }
+    partial = out / ".planes.parquet.partial"
+    planes.to_parquet(partial, index=False)
+    partial.replace(out / "planes.parquet")
+    write_atomically(out / "quarantine.csv", quarantine.to_csv(index=False, lineterminator="\n"))
+    _write_json(report, validation)
+    return validation
+
+
+def stop_if_critical(validation: dict[str, Any], params: Validate) -> None:
+    """Raise the sentences of what is critically wrong.
+
+    Raises
+    ------
+    MoascopeError
+    """
+    problems = []
+    for outcome in validation["expectations"]:
+        if outcome["success"] or outcome["severity"] != "critical":
+            continue
+        if "quarantined" in outcome["expectation"]:
+            problems.append(_too_many_quarantined(validation, params))
+        else:
+            where = f" ({listing(outcome['examples'])})" if outcome["examples"] else ""
+            problems.append(f"{outcome['table']}: '{outcome['expectation']}' does not hold{where}. "
+                            "Correct it and run validate again.")
+    if problems:
+        raise MoascopeError(problems)
+
+
+def _too_many_quarantined(validation: dict[str, Any], params: Validate) -> str:
+    quarantine, sites = validation["quarantine"], validation["sites"]
+    reasons = ", ".join(f"{count:,} {reason}" for reason, count in
+                        sorted(quarantine["reasons"].items(), key=lambda item: -item[1]))
+    return (f"Quarantined: {quarantine['sites']:,} of {sites:,} sites ({reasons}), more than "
+            f"the {params.max_quarantined:.1%} that validate.max_quarantined allows. First: "
+            f"{'; '.join(quarantine['examples'][:3])}. Restore the images and run acquire again, "
+            "or raise validate.max_quarantined in params.yaml to go on without them.")
+
+
+def _write_json(report: Path, content: dict[str, Any]) -> None:
+    write_atomically(report / "validation.json",
+                     json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False) + "\n")
+
+
+if __name__ == "__main__":
+    run(validate)

@@ -1,0 +1,103 @@
+"""The MLflow registry: a model goes in as `candidate`, with all that it needs to run."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from pathlib import Path
+from typing import Any
+
+CANDIDATE = "candidate"
+
+# What a model needs to prepare, embed and predict; heavier parts only where its backbone does.
+SERVING = (
+    "imagecodecs", "mahotas", "mlflow", "numpy", "pandas", "pillow", "pyarrow", "pydantic",
+    "pyyaml", "rich", "scikit-image", "scikit-learn", "scipy", "tifffile",
+)
+DEEP = ("keras", "openvino", "tensorflow")
+
+
+def pinned_requirements(deep: bool) -> list[str]:
+    """The installed versions of what a model needs: `name==version`.
+
+    Parameters
+    ----------
+    deep : bool
+        Whether the model has a deep backbone.
+    """
+    names = SERVING + (DEEP if deep else ())
+    return [f"{name}=={importlib.metadata.version(name)}" for name in sorted(names)]
+
+
+def log_candidate(
+    name: str, model: Path, channels: tuple[str, ...], classes: tuple[str, ...], deep: bool,
+    tags: dict[str, str],
+) -> dict[str, Any]:
+    """Log a model folder to the active run, register it, and give it the alias `candidate`.
+
+    Parameters
+    ----------
+    name : str
+        Of the registered model.
+    model : Path
+        Folder from `models.predictor.save_predictor`.
+    channels : tuple of str
+    classes : tuple of str
+    deep : bool
+    tags : dict
+        Of the model version.
+
+    Returns
+    -------
+    dict
+        `name`, `version`, `run_id`, `model_uri`.
+    """
+    import mlflow
+    from mlflow import MlflowClient
+
+    import moascope
+
+    package = Path(moascope.__file__).parent
+    info = mlflow.pyfunc.log_model(
+        name="model",
+        python_model=str(package / "tracking" / "pyfunc.py"),
+        artifacts={"model": str(model)},
+        code_paths=[str(package)],
+        signature=signature(channels, classes),
+        pip_requirements=pinned_requirements(deep),
+    )
+    version = mlflow.register_model(info.model_uri, name, tags=tags)
+    client = MlflowClient()
+    client.set_registered_model_alias(name, CANDIDATE, version.version)
+    return {
+        "name": name,
+        "version": str(version.version),
+        "run_id": mlflow.active_run().info.run_id,
+        "model_uri": f"models:/{name}/{version.version}",
+    }
+
+
+def signature(channels: tuple[str, ...], classes: tuple[str, ...]) -> Any:
+    """What the model takes and gives, as MLflow checks it.
+
+    Rows of the input are sites: load_data.csv joined with layout.csv. Parameters: `screen`, the
+    folder that file names start from, and `level`.
+    """
+    from mlflow.models import ModelSignature
+    from mlflow.types import ColSpec, ParamSchema, ParamSpec, Schema
+
+    required = [ColSpec("string", "Metadata_Plate"), ColSpec("string", "Metadata_Well"),
+                ColSpec("long", "Metadata_Site")]
+    required += [ColSpec("string", f"FileName_{channel}") for channel in channels]
+    optional = [ColSpec("string", f"Metadata_{column}", required=False)
+                for column in ("Batch", "Panel", "Compound", "Control", "InChIKey")]
+    optional.append(ColSpec("double", "Metadata_Concentration_uM", required=False))
+    optional += [ColSpec("long", f"Frame_{channel}", required=False) for channel in channels]
+    outputs = [ColSpec("string", "Metadata_Compound")]
+    outputs += [ColSpec("double", f"P_{name}") for name in classes]
+    outputs.append(ColSpec("string", "Predicted"))
+    return ModelSignature(
+        inputs=Schema(required + optional),
+        outputs=Schema(outputs),
+        params=ParamSchema([ParamSpec("screen", "string", ""),
+                            ParamSpec("level", "string", "compound")]),
+    )

@@ -1,0 +1,25 @@
+"""Fixtures that several test files share."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from helpers import make_screen
+
+
+@pytest.fixture
+def screen_folder(tmp_path: Path) -> Path:
+    """A small sound screen: one plate, eight wells, two sites, two 16-bit channels."""
+    return make_screen(tmp_path / "screen")
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The folder of real images beside the repository; tests skip where it is absent."""
+    beside = Path(__file__).parents[2] / "shared" / "data"
+    folder = Path(os.environ.get("MOASCOPE_REAL_DATA", beside))
+    if not folder.is_dir():
+        pytest.skip(f"no real images at {folder}; set MOASCOPE_REAL_DATA to test on them")
+    return folder
