@@ -15,7 +15,7 @@ from helpers import edit_csv, make_screen, write_tiff
 
 from moascope.errors import MoascopeError
 from moascope.params import Validate, parse_params
-from moascope.screen.facts import count_reasons, plane_facts, quarantined_sites
+from moascope.validation.facts import count_reasons, plane_facts, quarantined_sites
 from moascope.screen.manifest import make_manifest
 from moascope.screen.tables import read_screen
 from moascope.stages.acquire import acquire

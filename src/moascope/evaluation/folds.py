@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import warnings
 
 import numpy as np
 import pandas as pd
@@ -50,11 +49,10 @@ def assign_folds(
 
     Notes
     -----
-    Folds come from `sklearn.model_selection.StratifiedGroupKFold` over one row a unit, so that a
-    class with two compounds has them in two folds.
+    A unit is one row here, so grouping is by construction. scikit-learn's StratifiedGroupKFold
+    refuses screens whose every class has fewer units than folds; dealing class after class does
+    not, and puts the two compounds of a small class into two folds.
     """
-    from sklearn.model_selection import StratifiedGroupKFold
-
     table = groups.copy()
     table["Holdout"] = False
     rank = table["Metadata_Group"].map(_stable_rank)
@@ -68,17 +66,16 @@ def assign_folds(
             f"(params.yaml: split.folds). Annotate more compounds, or set split.folds to at most "
             f"{len(pool)}."
         )
-    labels = table.loc[pool, "Label"].to_numpy()
     for repeat in range(repeats):
+        generator = np.random.default_rng([seed, repeat])
+        # Dealt like cards, class after class: a class's units lie in as many folds as they can,
+        # and folds differ in size by one at most.
+        shuffled = pool[generator.permutation(len(pool))]
+        dealt = table.loc[shuffled, "Label"].sort_values(kind="stable").index
         table[f"Fold_{repeat}"] = HELD_OUT
-        splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed + repeat)
-        with warnings.catch_warnings():
-            # A class with fewer units than folds is said once, by `untestable_classes` and the
-            # split stage, in words that name it.
-            warnings.filterwarnings("ignore", message="The least populated class")
-            parts = splitter.split(np.zeros(len(pool)), labels, groups=np.arange(len(pool)))
-            for fold, (_, test) in enumerate(parts):
-                table.loc[pool[test], f"Fold_{repeat}"] = fold
+        table.loc[dealt, f"Fold_{repeat}"] = generator.permutation(folds)[
+            np.arange(len(dealt)) % folds
+        ]
     return table
 
 

@@ -7,6 +7,7 @@ import functools
 import hashlib
 import io
 import os
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ import numpy as np
 from moascope.errors import MoascopeError
 from moascope.features import morphology
 from moascope.params import Embed
+from moascope.quiet import import_keras
 
 BATCH = 32
 
@@ -155,7 +157,7 @@ def load_imagenet(name: str, weights: str | None, crop: int) -> Any:
 
 
 def _download(name: str) -> Path:
-    import keras
+    keras = import_keras()
 
     application = APPLICATIONS[name]
     try:
@@ -212,13 +214,16 @@ def compile_for_cpu(network: Any, prepare: Callable[[Any], Any], crop: int,
     callable
         uint8 [n, crop, crop] -> float32 [n, features]
     """
-    import keras
+    keras = import_keras()
     import openvino
     from openvino import properties
 
     grey = keras.Input((crop, crop, 1))
     colour = keras.layers.Concatenate()([grey, grey, grey])
-    model = openvino.convert_model(keras.Model(grey, network(prepare(colour))))
+    with warnings.catch_warnings():
+        # The converter hands Keras the single input as a tuple; Keras remarks on it and takes it.
+        warnings.filterwarnings("ignore", r"(?s).*The structure of `inputs`", UserWarning)
+        model = openvino.convert_model(keras.Model(grey, network(prepare(colour))))
     model.reshape([-1, crop, crop, 1])
     steps = openvino.preprocess.PrePostProcessor(model)
     steps.input().tensor().set_element_type(openvino.Type.u8)
@@ -250,27 +255,27 @@ def _infer(compiled: Any, width: int, planes: np.ndarray) -> np.ndarray:
 
 
 def _build_mobilenetv2(crop: int, weights: str | None) -> Any:
-    import keras
+    keras = import_keras()
 
     return keras.applications.MobileNetV2(input_shape=(crop, crop, 3), include_top=False,
                                           weights=weights, pooling="avg")
 
 
 def _build_resnet50(crop: int, weights: str | None) -> Any:
-    import keras
+    keras = import_keras()
 
     return keras.applications.ResNet50(input_shape=(crop, crop, 3), include_top=False,
                                        weights=weights, pooling="avg")
 
 
 def _prepare_mobilenetv2(colour: Any) -> Any:
-    import keras
+    keras = import_keras()
 
     return keras.layers.Rescaling(1 / 127.5, offset=-1)(colour)
 
 
 def _prepare_resnet50(colour: Any) -> Any:
-    import keras
+    keras = import_keras()
 
     # The Caffe convention: means of ImageNet in the order blue, green, red. The three channels
     # of a grey plane are equal, so that their order does not matter.

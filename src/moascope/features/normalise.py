@@ -162,4 +162,5 @@ def apply_sphering(X: np.ndarray, sphering: Sphering) -> np.ndarray:
     """
     centred = np.asarray(X - sphering.mean, np.float32)
     along = centred @ sphering.axes.T
-    return centred * sphering.outside + (along * (sphering.gains - sphering.outside)) @ sphering.axes
+    along *= sphering.gains - sphering.outside
+    return centred * sphering.outside + along @ sphering.axes

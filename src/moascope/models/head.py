@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from moascope.params import Head
+from moascope.quiet import import_keras
 
 ROWS_PADDED_TO = 64
 
@@ -117,8 +118,10 @@ def fit_heads(
         -(-rows // ROWS_PADDED_TO) * ROWS_PADDED_TO, features.shape[1], count, classes,
         targets.shape[1], head.layers, head.width, head.activation,
     )
-    # The mean weight of a head's rows is one, as if it were trained by itself.
-    model.restart(features, targets, (weights * (rows / totals)).T, mean, scale, head, seed)
+    # The mean weight of a head's rows is one, as if it were trained by itself. Rows go in
+    # standardised for the first head: what differs for the others is then a small correction.
+    model.restart((features - mean[0]) / scale[0], targets, (weights * (rows / totals)).T,
+                  (mean - mean[0]) / scale[0], scale / scale[0], head, seed)
     generator = np.random.default_rng(seed)
     history: list[float] = []
     order = np.zeros(0, np.int32)
@@ -164,8 +167,9 @@ def predict_logits(heads: FittedHeads, features: np.ndarray) -> np.ndarray:
     """
     # Folding the standardisation into the first layer avoids K copies of the features.
     kernel = heads.kernels[0] / heads.scale[:, :, None]
-    bias = heads.biases[0] - np.einsum("kd,kdo->ko", heads.mean, kernel)
-    hidden = features.astype(np.float32, copy=False) @ kernel + bias[:, None]
+    center = heads.mean[0]
+    bias = heads.biases[0] - np.einsum("kd,kdo->ko", heads.mean - center, kernel)
+    hidden = (features.astype(np.float32, copy=False) - center) @ kernel + bias[:, None]
     for kernel, bias in zip(heads.kernels[1:], heads.biases[1:], strict=True):
         hidden = _ACTIVATIONS[heads.head.activation](hidden) @ kernel + bias[:, None]
     return hidden
@@ -182,7 +186,7 @@ def save_head(heads: FittedHeads, index: int, path: Path) -> None:
     path : Path
         Ends in `.keras`.
     """
-    import keras
+    keras = import_keras()
 
     layers: list = [keras.Input((heads.mean.shape[1],), name="features"),
                     keras.layers.Normalization(mean=heads.mean[index],
@@ -231,12 +235,15 @@ def _standardisation(
     features: np.ndarray, weights: np.ndarray, totals: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     share = weights / totals
-    mean = share @ features
-    variance = share @ np.square(features) - np.square(mean)
+    # Centred first: the difference of two large squares has no digits left in single precision.
+    center = features.mean(axis=0)
+    centred = features - center
+    mean = share @ centred
+    variance = share @ np.square(centred) - np.square(mean)
     # A feature without spread in training carries nothing; a scale of one keeps it harmless.
     scale = np.sqrt(np.maximum(variance, 0))
-    scale = np.where(scale > 1e-6 * (1 + np.abs(mean)), scale, 1)
-    return mean.astype(np.float32), scale.astype(np.float32)
+    scale = np.where(scale > 1e-6 * (1 + np.abs(center)), scale, 1)
+    return (mean + center).astype(np.float32), scale.astype(np.float32)
 
 
 @functools.lru_cache(maxsize=32)
@@ -246,7 +253,7 @@ def _compiled_model(rows: int, inputs: int, count: int, classes: int, labellings
 
     The rows live in the model's variables, on the device; what is fed to it is their numbers.
     """
-    import keras
+    keras = import_keras()
     from keras import ops
 
     class Heads(keras.Model):

@@ -33,7 +33,35 @@ def precision_recall_rows(predictions: pd.DataFrame, asked: list[str]) -> pd.Dat
             "class": name, "recall": recall[::-1], "precision": precision[::-1],
             "prevalence": positive.mean(),
         }))
+    if not parts:
+        return pd.DataFrame(columns=["class", "recall", "precision", "prevalence"])
     return pd.concat(parts, ignore_index=True)
+
+
+def null_precision_band(
+    positives: int, count: int, draws: int = 1000, seed: int = 0
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Where the precision of randomly ordered lists lies at each recall.
+
+    Parameters
+    ----------
+    positives, count : int
+        Hits among the units, and all units.
+    draws, seed : int
+        How many random lists.
+
+    Returns
+    -------
+    recall, low, high : ndarray, float, [positives]
+        The central 95 % at the recall that each further hit gives.
+    """
+    generator = np.random.default_rng(seed)
+    ranks = np.stack([
+        np.sort(generator.choice(count, positives, replace=False)) + 1 for _ in range(draws)
+    ])
+    found = np.arange(1, positives + 1)
+    low, high = np.percentile(found / ranks, [2.5, 97.5], axis=0)
+    return found / positives, low, high
 
 
 def confusion_rows(predictions: pd.DataFrame, asked: list[str], binary: bool) -> pd.DataFrame:

@@ -8,8 +8,8 @@ from typing import Any
 
 from moascope.errors import MoascopeError
 from moascope.params import Params, Validate
-from moascope.screen.expectations import check_expectations
-from moascope.screen.facts import count_reasons, plane_facts, quarantined_sites
+from moascope.validation.expectations import check_expectations
+from moascope.validation.facts import count_reasons, plane_facts, quarantined_sites
 from moascope.screen.manifest import read_manifest
 from moascope.screen.plates import default_jobs
 from moascope.screen.tables import (

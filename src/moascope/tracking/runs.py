@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import subprocess
 from collections.abc import Iterator, Mapping
@@ -33,6 +34,10 @@ def connect() -> str:
     """
     os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
     import mlflow
+
+    # Its running commentary (migrations, monitors, versions made) is not for our terminal.
+    for name in ("mlflow", "alembic"):
+        logging.getLogger(name).setLevel(logging.WARNING)
 
     address = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{project_root() / 'mlflow.db'}"
     mlflow.set_tracking_uri(address)

@@ -14,7 +14,7 @@ from typing import Any
 import pandas as pd
 
 from moascope.params import Validate
-from moascope.screen.data_docs import make_self_contained
+from moascope.validation.data_docs import make_self_contained
 from moascope.screen.tables import CONTROLS, GPCR, GPCR_ACTIONS, LAYOUT, SITE, WELL, Screen
 
 MOST_EXAMPLES = 10
@@ -35,9 +35,9 @@ def check_expectations(
     ----------
     screen : Screen
     planes : DataFrame
-        As `moascope.screen.facts.plane_facts` gives it.
+        As `moascope.validation.facts.plane_facts` gives it.
     quarantine : DataFrame
-        As `moascope.screen.facts.quarantined_sites` gives it.
+        As `moascope.validation.facts.quarantined_sites` gives it.
     params : Validate
         The thresholds.
     data_docs : Path

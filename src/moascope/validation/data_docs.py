@@ -38,7 +38,7 @@ def make_self_contained(data_docs: Path, outcomes: Sequence[Mapping[str, Any]]) 
     data_docs : Path
         The site that Great Expectations built.
     outcomes : sequence of mapping
-        As `moascope.screen.expectations.check_expectations` gives them.
+        As `moascope.validation.expectations.check_expectations` gives them.
     """
     shutil.rmtree(data_docs / "static", ignore_errors=True)  # Fonts and pictures of theirs.
     for page in data_docs.rglob("*.html"):

@@ -1,0 +1,179 @@
+"""The compounds at the top of the model's list, with what it saw of them."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from moascope.models.examples import Examples
+from moascope.report.plates import read_plate
+from moascope.report.words import tidy
+from moascope.screen.wells import well_position
+
+MOST_COMPOUNDS = 20
+MOST_CHANNELS = 5
+TILE = 96        # stored pixels of a channel's picture
+GAP = 3
+BRIGHT = 99.7    # percentile of both pictures that is shown white
+
+
+@dataclass(frozen=True)
+class Picture:
+    """Crops of one image, the channels side by side, as a data address."""
+
+    source: str
+    place: str
+    alt: str
+    channels: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """One line of the list."""
+
+    rank: int
+    compound: str
+    mechanism: str
+    actual: str
+    predicted: str
+    right: bool
+    probability: float
+    agreeing: int
+    wells: int
+    held_out: bool
+    pictures: tuple[Picture, ...] = field(default=())
+
+
+def ranked_compounds(predictions: dict[str, pd.DataFrame], examples: Examples, prepared: Path,
+                     said: Callable[[str], str], most: int = MOST_COMPOUNDS) -> list[Ranked]:
+    """Units by falling probability: of the positive class, or of the predicted one of several.
+
+    Parameters
+    ----------
+    predictions : dict
+        Level -> predictions.
+    examples : Examples
+        Sites.
+    prepared : Path
+        Folder `data/prepare`; without it there are no pictures.
+    said : callable
+        From a class to how it is shown.
+    most : int
+    """
+    units = predictions["compound"]
+    columns = [f"P_{name}" for name in examples.classes]
+    shown = units[columns[1]] if examples.binary else units[columns].max(axis=1)
+    order = np.lexsort((units["Metadata_Group"].to_numpy(), -shown.to_numpy(float)))[:most]
+    moa = examples.groups.set_index("Metadata_Group").get("Metadata_MoA", pd.Series(dtype=str))
+    of_plate = cache(lambda plate: _plate_pictures(prepared, plate))
+    wells = predictions["well"].groupby("Metadata_Group")
+    sites = predictions["site"].groupby("Metadata_Group")
+    found = []
+    for rank, at in enumerate(order, start=1):
+        unit = units.iloc[at]
+        group = unit["Metadata_Group"]
+        # The list of a binary target is about the positive class, whatever was decided.
+        meant = examples.classes[1] if examples.binary else unit["Predicted"]
+        own = wells.get_group(group) if group in wells.groups else units.iloc[:0]
+        pictures = ()
+        if group in sites.groups:
+            pictures = _pictures(sites.get_group(group), f"P_{meant}", examples, of_plate)
+        found.append(Ranked(
+            rank=rank, compound=_name(unit, examples), mechanism=tidy(moa.get(group, ""), 80),
+            actual=said(unit["Label"]), predicted=said(unit["Predicted"]),
+            right=unit["Label"] == unit["Predicted"], probability=float(shown.iloc[at]),
+            agreeing=int((own["Predicted"] == meant).sum()), wells=len(own),
+            held_out=unit["Split"] == "held_out", pictures=pictures,
+        ))
+    return found
+
+
+def _name(unit: pd.Series, examples: Examples) -> str:
+    name = tidy(str(unit["Metadata_Compound"]).replace("|", ", "), 80)
+    return name if examples.unit == "compound" else f"{name}, {tidy(unit['Metadata_Group'])}"
+
+
+def _plate_pictures(prepared: Path, plate: str) -> tuple | None:
+    read = read_plate(prepared, plate)
+    if read is None or not (prepared / plate / "crops.npy").is_file():
+        return None
+    sites, channels = read
+    row_of = {key: row for row, key in enumerate(
+        zip(sites["Metadata_Well"], sites["Metadata_Site"], strict=True))}
+    return row_of, sites, channels, np.load(prepared / plate / "crops.npy", mmap_mode="r")
+
+
+def _pictures(sites: pd.DataFrame, column: str, examples: Examples,
+              of_plate: Callable[[str], tuple | None]) -> tuple[Picture, ...]:
+    """A typical image at the highest dose, and one of the nearest control on its plate."""
+    dose = sites["Metadata_Concentration_uM"]
+    if dose.notna().any():
+        sites = sites[dose == dose.max()]
+    ranked = sites.sort_values([column, "Metadata_Plate", "Metadata_Well", "Metadata_Site"])
+    site = ranked.iloc[(len(ranked) - 1) // 2]
+    plate = of_plate(site["Metadata_Plate"])
+    key = (site["Metadata_Well"], site["Metadata_Site"])
+    if plate is None or key not in plate[0]:
+        return ()
+    row_of, table, channels, crops = plate
+    row = row_of[key]
+    present = [i for i, name in enumerate(channels)
+               if np.isfinite(table.get(f"Intensity_{name}_Mean", pd.Series(0.0, table.index))
+                              .iloc[row])][:MOST_CHANNELS]
+    if not present or not crops.shape[1]:
+        return ()
+    rows = {"compound": row}
+    control = _nearest_control(examples, site)
+    if control in row_of and row_of[control] != row:
+        rows["negative control"] = row_of[control]
+    cut = {who: np.asarray(crops[at, 0][present], np.float32) for who, at in rows.items()}
+    # One scale for both, channel by channel: a difference in brightness stays one.
+    white = np.maximum(np.percentile(np.stack(list(cut.values())), BRIGHT, axis=(0, 2, 3)), 1)
+    names = tuple(tidy(channels[i], 20) for i in present)
+    return tuple(
+        Picture(
+            source=_data_address(planes / white[:, None, None]),
+            place=f"{table['Metadata_Well'].iloc[rows[who]]}",
+            alt=f"{who}, plate {tidy(site['Metadata_Plate'])}, well "
+                f"{table['Metadata_Well'].iloc[rows[who]]}; channels from left to right: "
+                f"{', '.join(names)}",
+            channels=names,
+        )
+        for who, planes in cut.items()
+    )
+
+
+def _nearest_control(examples: Examples, site: pd.Series) -> tuple[str, int] | None:
+    meta = examples.meta
+    rows = meta[examples.controls
+                & (meta["Metadata_Plate"] == site["Metadata_Plate"]).to_numpy()
+                & (meta["Metadata_Panel"] == site["Metadata_Panel"]).to_numpy()]
+    rows = rows[rows["Metadata_Well"] != site["Metadata_Well"]]
+    if rows.empty:
+        return None
+    row, column = well_position(site["Metadata_Well"])
+    places = [well_position(well) for well in rows["Metadata_Well"]]
+    far = [(r - row) ** 2 + (c - column) ** 2 for r, c in places]
+    nearest = rows.iloc[int(np.argmin(far))]
+    return nearest["Metadata_Well"], nearest["Metadata_Site"]
+
+
+def _data_address(planes: np.ndarray) -> str:
+    """Planes [channels, height, width], 0 to 1, as a JPEG of the channels side by side."""
+    from PIL import Image
+
+    tiles = []
+    for plane in planes:
+        picture = Image.fromarray(np.uint8(np.clip(plane, 0, 1) * 255 + 0.5))
+        picture = picture.resize((TILE, TILE), Image.Resampling.BOX)
+        tiles += [np.asarray(picture), np.full((TILE, GAP), 255, np.uint8)]
+    content = io.BytesIO()
+    Image.fromarray(np.hstack(tiles[:-1])).save(content, "JPEG", quality=82)
+    return "data:image/jpeg;base64," + base64.b64encode(content.getvalue()).decode()

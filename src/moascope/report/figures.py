@@ -1,0 +1,331 @@
+"""The plots of the report, each as SVG text that stands inside a page."""
+
+from __future__ import annotations
+
+import io
+import re
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from moascope.report.curves import null_precision_band, precision_recall_rows
+from moascope.report.plates import PlateMap
+from moascope.report.words import number, tidy
+from moascope.screen.wells import well_name
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+# Okabe and Ito's palette: told apart with any kind of colour vision.
+BLUE, ORANGE, GREEN, VERMILION, PURPLE, SKY = (
+    "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9")
+CLASS_COLOURS = (SKY, VERMILION, GREEN, ORANGE, PURPLE, BLUE, "#B8A800")
+INK, MUTED, FAINT, BAND = "#1d2733", "#59636e", "#c9d1d9", "#e3e0d8"
+MOST_CURVES = len(CLASS_COLOURS)
+STYLES = ("-", "--", "-.", ":")
+LEAST_UNITS_A_BIN, MOST_BINS = 8, 8
+
+_STYLE = {
+    "axes.edgecolor": MUTED, "axes.labelcolor": INK, "axes.linewidth": 0.8,
+    "axes.spines.right": False, "axes.spines.top": False, "axes.titlelocation": "left",
+    "axes.titlesize": 10, "axes.titleweight": "bold", "font.family": "DejaVu Sans",
+    "font.size": 9, "hatch.color": "#b3b9c0", "hatch.linewidth": 0.8,
+    "svg.fonttype": "none", "text.color": INK, "text.parse_math": False,
+    "xtick.color": MUTED, "ytick.color": MUTED, "xtick.labelcolor": INK, "ytick.labelcolor": INK,
+}
+
+
+@dataclass(frozen=True)
+class Compared:
+    """One line of the comparison: a score with its interval, and what it is measured against."""
+
+    name: str
+    kind: str  # model, baseline or invalid
+    scores: dict[str, Any]
+    note: str = ""
+
+
+@contextmanager
+def _drawing(name: str) -> Iterator[None]:
+    import matplotlib as mpl
+
+    # Without the salt, and the same one, identifiers inside the SVG would differ in every run.
+    with mpl.rc_context({**_STYLE, "svg.hashsalt": name}), warnings.catch_warnings():
+        # Names in scripts that the measuring font lacks: the browser has a font for them.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+        yield
+
+
+def draw(name: str, alt: str, make: Callable[[], Figure]) -> str:
+    """Draw a figure and give it as an `<svg>` element.
+
+    Parameters
+    ----------
+    name : str
+        Unique on the page.
+    alt : str
+        What the picture shows, for those who cannot see it.
+    make : callable
+        Returns the Figure.
+    """
+    from markupsafe import Markup
+
+    content = io.StringIO()
+    with _drawing(name):
+        figure = make()
+        figure.savefig(content, format="svg", dpi=144,
+                       metadata={key: None for key in ("Creator", "Date", "Format", "Type")})
+    svg = content.getvalue()
+    svg = svg[svg.index("<svg"):]
+    used = set(re.findall(r'(?:url\(#|href="#)([^")]+)', svg))
+    svg = re.sub(r' id="([^"]*)"',
+                 lambda match: match[0] if match[1] in used else "", svg)
+    width = re.search(r'width="([\d.]+)pt"', svg)[1]
+    svg = re.sub(r' (?:width|height)="[\d.]+pt"', "", svg, count=2)
+    opening = Markup('<svg role="img" aria-label="{}" style="max-width:{}pt"').format(alt, width)
+    return opening + Markup(svg.removeprefix("<svg"))
+
+
+def _figure(width: float, height: float) -> Figure:
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+def precision_recall_figure(units: pd.DataFrame, asked: list[str], said: Callable[[str], str],
+                            scores: dict[str, Any]) -> Figure:
+    """Precision over recall of units, with prevalence, and for one class the null band.
+
+    Parameters
+    ----------
+    units : DataFrame
+        With `Label` and `P_<class>`.
+    asked : list of str
+        Classes that are drawn.
+    said : callable
+        From a class to how it is shown.
+    scores : dict
+        Of these units: `average_precision`, or `per_class`.
+    """
+    figure = _figure(5.4, 4.5)
+    axis = figure.subplots()
+    rows = precision_recall_rows(units, asked)
+    axis.set(xlim=(0, 1.01), ylim=(0, 1.03), xlabel="Recall: share of all hits found so far",
+             ylabel="Precision: share of the list so far that are hits")
+    axis.grid(color="#eef0f2", linewidth=0.8)
+    axis.set_axisbelow(True)
+    if len(asked) == 1:
+        prevalence = float(rows["prevalence"].iloc[0])
+        positives = int((units["Label"] == asked[0]).sum())
+        recall, low, high = null_precision_band(positives, len(units))
+        axis.fill_between(recall, low, high, color=BAND, linewidth=0, step="mid",
+                          label="Null band: 95 % of random lists")
+        axis.axhline(prevalence, color=MUTED, linewidth=1.2, linestyle=(0, (5, 3)),
+                     label=f"Prevalence {number(prevalence)}: guessing")
+        axis.step(rows["recall"], rows["precision"], where="pre", color=BLUE, linewidth=2,
+                  label=f"Model, average precision {number(scores.get('average_precision'))}")
+        handles, labels = axis.get_legend_handles_labels()
+        figure.legend(handles[::-1], labels[::-1], loc="outside lower left", frameon=False,
+                      fontsize=8.5)
+        return figure
+    own = scores.get("per_class") or {}
+    order = sorted(rows["class"].unique(), key=lambda name: (
+        -own.get(name, {}).get("average_precision", 0), name))
+    for place, name in reversed(list(enumerate(order))):
+        part = rows[rows["class"] == name]
+        named = place < MOST_CURVES
+        colour = CLASS_COLOURS[place] if named else FAINT
+        label = f"{tidy(said(name), 34)} {number(own.get(name, {}).get('average_precision'))}"
+        axis.axhline(part["prevalence"].iloc[0], color=colour, linewidth=0.9,
+                     linestyle=(0, (1, 3)))
+        axis.step(part["recall"], part["precision"], where="pre", color=colour,
+                  linewidth=1.9 if named else 1, label=label if named else None,
+                  linestyle=STYLES[place % len(STYLES)] if named else "-")
+    if len(order) > MOST_CURVES:
+        axis.plot([], [], color=FAINT, label=f"the other {len(order) - MOST_CURVES} classes")
+    handles, labels = axis.get_legend_handles_labels()
+    last = len(handles) - (len(order) > MOST_CURVES)
+    order_shown = [*range(last)][::-1] + [*range(last, len(handles))]
+    figure.legend([handles[i] for i in order_shown], [labels[i] for i in order_shown],
+                  loc="outside lower left", frameon=False, fontsize=8, ncols=2)
+    return figure
+
+
+def comparison_figure(rows: list[Compared], null: dict[str, Any]) -> Figure:
+    """Every score as a dot with its interval on one scale, what is invalid hatched and grey.
+
+    Parameters
+    ----------
+    rows : list of Compared
+        In the order of the lines, kinds together.
+    null : dict
+        Scores whose `null_low` and `null_high` hold where a row has none of its own.
+    """
+    from matplotlib.patches import Rectangle
+    from matplotlib.transforms import blended_transform_factory
+
+    headings = {"model": "Model", "baseline": "Baselines",
+                "invalid": "INVALID: random split by image (leaks compounds)"}
+    lines: list[tuple[float, Compared]] = []
+    titles: list[tuple[float, str]] = []
+    at = 0.0
+    for kind, heading in headings.items():
+        own = [row for row in rows if row.kind == kind]
+        if own:
+            titles.append((at, heading))
+            lines += [(at + 1 + place, row) for place, row in enumerate(own)]
+            at += len(own) + 1.45
+    figure = _figure(6.6, 0.295 * at + 0.75)
+    axis = figure.subplots()
+    axis.set(xlim=(0, 1), ylim=(at - 0.6, -0.6), xlabel="Average precision")
+    axis.spines["left"].set_visible(False)
+    axis.grid(axis="x", color="#eef0f2", linewidth=0.8)
+    axis.set_axisbelow(True)
+    axis.tick_params(axis="y", length=0)
+    axis.set_yticks([y for y, _ in lines], [tidy(row.name, 38) for _, row in lines])
+    right = blended_transform_factory(axis.transAxes, axis.transData)
+    for y, heading in titles:
+        axis.text(0, y, heading, transform=right, fontweight="bold", fontsize=9, va="center",
+                  color=INK if not heading.startswith("INVALID") else "#8a1c00")
+    for y, row in lines:
+        scores = row.scores
+        invalid = row.kind == "invalid"
+        if invalid:
+            axis.add_patch(Rectangle((0, y - 0.5), 1, 1, transform=right, facecolor="#f3f4f5",
+                                     edgecolor="#b3b9c0", hatch="////", linewidth=0, zorder=0.5))
+        else:
+            low = scores.get("null_low", null.get("null_low"))
+            high = scores.get("null_high", null.get("null_high"))
+            if low is not None and high is not None:
+                axis.add_patch(Rectangle((low, y - 0.5), high - low, 1, facecolor=BAND,
+                                         linewidth=0, zorder=0.5))
+            prevalence = scores.get("prevalence", null.get("prevalence"))
+            if prevalence is not None:
+                axis.plot([prevalence] * 2, [y - 0.5, y + 0.5], color=MUTED, linewidth=1.2,
+                          linestyle=(0, (3, 2)), zorder=1)
+        colour = BLUE if row.kind == "model" else "#7b848d" if invalid else INK
+        value, low, high = (scores.get(key) for key in ("average_precision", "low", "high"))
+        if low is not None and high is not None and high > low:
+            axis.plot([low, high], [y, y], color=colour, zorder=2, solid_capstyle="butt",
+                      linewidth=2.2 if row.kind == "model" else 1.5)
+        marker = {"model": "o", "baseline": "s", "invalid": "X"}[row.kind]
+        axis.plot([value], [y], marker, color=colour, markersize=7 if row.kind == "model" else 5.5,
+                  markeredgecolor="white", markeredgewidth=0.7, zorder=3)
+        said = number(value)
+        if low is not None and high is not None and high > low:
+            said += f"  [{number(low)}, {number(high)}]"
+        axis.text(1.03, y, said, transform=right, va="center", fontsize=8.5,
+                  color="#6b737c" if invalid else INK,
+                  fontweight="bold" if row.kind == "model" else "normal")
+    for tick, (_, row) in zip(axis.get_yticklabels(), lines, strict=True):
+        tick.set_color("#6b737c" if row.kind == "invalid" else INK)
+        tick.set_fontsize(8.5)
+    return figure
+
+
+def reliability_bins(stated: np.ndarray, right: np.ndarray) -> pd.DataFrame:
+    """Stated probability against observed frequency in bins of equal size.
+
+    Parameters
+    ----------
+    stated : ndarray, float, [n]
+    right : ndarray, bool, [n]
+
+    Returns
+    -------
+    DataFrame
+        `n, stated, observed, low, high`, with Wilson's 95 % interval [1]_. Equal probabilities
+        share a bin. Empty with fewer than two bins' worth of units.
+
+    References
+    ----------
+    .. [1] Wilson EB (1927), J Am Stat Assoc 22:209.
+    """
+    bins = min(MOST_BINS, len(stated) // LEAST_UNITS_A_BIN)
+    columns = ["n", "stated", "observed", "low", "high"]
+    if bins < 2:
+        return pd.DataFrame(columns=columns)
+    cell = pd.qcut(stated, bins, labels=False, duplicates="drop")
+    table = pd.DataFrame({"stated": stated, "observed": right.astype(float), "cell": cell})
+    found = table.groupby("cell").agg(n=("stated", "size"), stated=("stated", "mean"),
+                                      observed=("observed", "mean")).reset_index(drop=True)
+    z = 1.959964
+    n, p = found["n"], found["observed"]
+    centre = (p + z**2 / (2 * n)) / (1 + z**2 / n)
+    half = z / (1 + z**2 / n) * np.sqrt(p * (1 - p) / n + z**2 / (4 * n**2))
+    return found.assign(low=(centre - half).clip(0, 1), high=(centre + half).clip(0, 1))[columns]
+
+
+def reliability_figure(bins: pd.DataFrame, observed: str, stated: str) -> Figure:
+    """Bins of `reliability_bins` against the diagonal on which stated is observed."""
+    figure = _figure(4.6, 3.9)
+    axis = figure.subplots()
+    axis.plot([0, 1], [0, 1], color=MUTED, linewidth=1, linestyle=(0, (5, 3)),
+              label="As often as stated")
+    error = np.maximum([bins["observed"] - bins["low"], bins["high"] - bins["observed"]], 0)
+    axis.errorbar(bins["stated"], bins["observed"], yerr=error, fmt="o", color=BLUE,
+                  markersize=5.5, elinewidth=1.4, label="Model, with 95 % interval")
+    axis.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), xlabel=stated, ylabel=observed)
+    axis.grid(color="#eef0f2", linewidth=0.8)
+    axis.set_axisbelow(True)
+    axis.legend(loc="upper left", frameon=False, fontsize=8.5)
+    return figure
+
+
+def plate_figure(maps: list[PlateMap]) -> Figure:
+    """Heat maps of one plate side by side, A1 at the top left, every axis named as on the plate."""
+    across = 3
+    down = -(-len(maps) // across)
+    figure = _figure(10.8, 2.35 * down)
+    axes = figure.subplots(down, across, squeeze=False).ravel()
+    for axis, one in zip(axes, maps, strict=False):
+        _draw_map(figure, axis, one)
+    for axis in axes[len(maps):]:
+        axis.set_axis_off()
+    return figure
+
+
+def _draw_map(figure: Figure, axis: Axes, one: PlateMap) -> None:
+    from matplotlib import colormaps
+    from matplotlib.colors import BoundaryNorm, ListedColormap
+    from matplotlib.ticker import MaxNLocator
+
+    rows, columns = one.grid.shape
+    limits: dict[str, Any] = {}
+    if one.kind == "class":
+        colours = [*CLASS_COLOURS[: len(one.names) - 1], "#59636e"]
+        colourmap = ListedColormap(colours)
+        limits = {"norm": BoundaryNorm(np.arange(len(colours) + 1) - 0.5, len(colours))}
+    elif one.kind == "measure":
+        colourmap = colormaps["viridis"]
+        low, high = np.nanpercentile(one.grid, [2, 98])
+        limits = {"vmin": low, "vmax": max(high, low + 1e-6)}
+    else:
+        colourmap = colormaps["viridis" if one.kind == "score" else "Oranges"]
+        limits = {"vmin": 0, "vmax": 1}
+        if one.kind == "score":
+            limits["vmax"] = max(float(np.nanmax(one.grid)), 1e-6)
+    image = axis.imshow(one.grid, cmap=colourmap.with_extremes(bad="#f0f1f3"), aspect="equal",
+                        interpolation="nearest", **limits)
+    axis.set_title(tidy(one.title, 44), fontsize=8.5)
+    step_down, step_across = max(rows // 8, 1), max(columns // 12, 1)
+    axis.set_yticks(range(0, rows, step_down),
+                    [well_name(row, 0)[:-2] for row in range(0, rows, step_down)])
+    axis.set_xticks(range(0, columns, step_across), range(1, columns + 1, step_across))
+    axis.tick_params(labelsize=6.5, length=0, pad=1.5, top=False, labeltop=True, bottom=False,
+                     labelbottom=False)
+    axis.spines[:].set_visible(True)
+    axis.spines[:].set_color(FAINT)
+    bar = figure.colorbar(image, ax=axis, fraction=0.04, pad=0.015)
+    bar.outline.set_visible(False)
+    bar.ax.tick_params(labelsize=6.5, length=0, pad=2)
+    if one.kind == "class":
+        bar.set_ticks(range(len(one.names)), labels=[tidy(name, 18) for name in one.names])
+    else:
+        bar.ax.yaxis.set_major_locator(MaxNLocator(3, steps=[1, 2, 2.5, 5, 10]))

@@ -1,0 +1,168 @@
+"""What each well of a plate shows, laid out as on the plate."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from moascope.models.examples import WELL_KEY, Examples
+from moascope.screen.wells import PLATE_SHAPES, plate_format, well_position
+
+MOST_PLATES = 4
+MOST_CHANNELS = 5
+FLAGS = {"QC_Blurred": "blurred", "QC_Saturated": "saturated", "QC_Empty": "empty"}
+
+
+@dataclass(frozen=True)
+class PlateMap:
+    """One quantity over the wells of a plate.
+
+    Attributes
+    ----------
+    title : str
+    grid : ndarray, float, [rows, columns]
+        NaN where there is nothing to show.
+    kind : {"class", "score", "measure", "flag"}
+        What the colours stand for. For "class" the values are indices into `names`.
+    names : tuple of str
+    """
+
+    title: str
+    grid: np.ndarray
+    kind: str
+    names: tuple[str, ...] = ()
+
+
+def plate_grid(wells: pd.Series, shape: tuple[int, int]) -> np.ndarray:
+    """Values of wells where they lie on the plate.
+
+    Parameters
+    ----------
+    wells : Series of float
+        Indexed by well name; a name that occurs twice gets the mean.
+    shape : tuple of int
+        Rows and columns of the plate.
+
+    Returns
+    -------
+    ndarray, float, [rows, columns]
+        B02 is at [1, 1]; NaN where no well is named.
+    """
+    grid = np.full(shape, np.nan)
+    for well, value in wells.groupby(level=0).mean().items():
+        grid[well_position(str(well))] = value
+    return grid
+
+
+def chosen_plates(meta: pd.DataFrame, most: int = MOST_PLATES) -> list[str]:
+    """Some plates that show every batch and panel before any of them a second time.
+
+    Parameters
+    ----------
+    meta : DataFrame
+        With `Metadata_Plate`, `Metadata_Batch`, `Metadata_Panel`.
+    most : int
+    """
+    plates = meta[["Metadata_Plate", "Metadata_Batch", "Metadata_Panel"]].drop_duplicates(
+        "Metadata_Plate").sort_values("Metadata_Plate")
+    turn = plates.groupby(["Metadata_Batch", "Metadata_Panel"]).cumcount()
+    first = plates.assign(Turn=turn).sort_values(["Turn", "Metadata_Plate"], kind="stable")
+    return sorted(first["Metadata_Plate"].head(most))
+
+
+def read_plate(prepared: Path, plate: str) -> tuple[pd.DataFrame, list[str]] | None:
+    """The prepared sites of a plate and its channels in the order of the crops; None if absent."""
+    folder = prepared / plate
+    if not (folder / "sites.parquet").is_file() or not (folder / "plate.json").is_file():
+        return None
+    facts = json.loads((folder / "plate.json").read_text())
+    return pd.read_parquet(folder / "sites.parquet"), list(facts["channels"])
+
+
+def quality_counts(prepared: Path) -> dict[str, int] | None:
+    """How many images were flagged for what, over all plates; None without prepared plates."""
+    columns = [*FLAGS, "QC_Pass"]
+    tables = [pd.read_parquet(file, columns=columns)
+              for file in sorted(prepared.glob("*/sites.parquet"))]
+    if not tables:
+        return None
+    sites = pd.concat(tables, ignore_index=True)
+    found = {word: int(sites[flag].sum()) for flag, word in FLAGS.items()}
+    return {"images": len(sites), "left_out": int((~sites["QC_Pass"]).sum()), **found}
+
+
+def plate_maps(plate: str, examples: Examples, scores: pd.DataFrame, score_title: str,
+               names: tuple[str, ...], prepared: Path) -> list[PlateMap]:
+    """The heat maps of one plate.
+
+    Parameters
+    ----------
+    plate : str
+    examples : Examples
+        Sites; stand in for measurements where `prepared` lacks the plate.
+    scores : DataFrame
+        `Metadata_Plate`, `Metadata_Well`, `Score`.
+    score_title : str
+    names : tuple of str
+        Of the classes, as shown.
+    prepared : Path
+        Folder `data/prepare`.
+    """
+    own = examples.meta["Metadata_Plate"].to_numpy() == plate
+    read = read_plate(prepared, plate)
+    sites = _measured(examples, own) if read is None else read[0]
+    wells = sorted(set(examples.meta.loc[own, "Metadata_Well"]) | set(sites["Metadata_Well"]))
+    shape = PLATE_SHAPES[plate_format(wells)]
+
+    def grid(values: Any, at: pd.Series) -> np.ndarray:
+        return plate_grid(pd.Series(np.asarray(values, float), index=at.to_numpy()), shape)
+
+    maps = [_layout(examples, own, names, grid)]
+    part = scores[scores["Metadata_Plate"] == plate]
+    if len(part):
+        maps.append(PlateMap(score_title, grid(part["Score"], part["Metadata_Well"]), "score"))
+    if "Count_Nuclei" in sites and sites["Count_Nuclei"].notna().any():
+        maps.append(PlateMap("Cells counted in an image",
+                             grid(sites["Count_Nuclei"], sites["Metadata_Well"]), "measure"))
+    for column in _intensities(sites):
+        channel = column.removeprefix("Intensity_").removesuffix("_Mean")
+        maps.append(PlateMap(f"Mean intensity, {channel}",
+                             grid(sites[column], sites["Metadata_Well"]), "measure"))
+    if read is not None:
+        maps.append(PlateMap("Share of images left out by QC",
+                             grid(~sites["QC_Pass"], sites["Metadata_Well"]), "flag"))
+    return maps
+
+
+def _layout(examples: Examples, own: np.ndarray, names: tuple[str, ...], grid: Any) -> PlateMap:
+    meta = examples.meta[own]
+    label = examples.label[own]
+    control = examples.controls[own] & (label < 0)
+    if len(names) > 7:
+        names, label = ("compound",), np.minimum(label, 0)
+    code = np.where(control, len(names), np.where(label >= 0, label, np.nan))
+    first = ~meta["Metadata_Well"].duplicated().to_numpy()
+    return PlateMap("What is in the well", grid(code[first], meta["Metadata_Well"][first]),
+                    "class", (*names, "negative control"))
+
+
+def _measured(examples: Examples, own: np.ndarray) -> pd.DataFrame:
+    wanted = [i for i, name in enumerate(examples.names)
+              if name == "Count_Nuclei" or _is_intensity(name)]
+    values = pd.DataFrame(examples.features[own][:, wanted],
+                          columns=[examples.names[i] for i in wanted])
+    return pd.concat([examples.meta.loc[own, WELL_KEY].reset_index(drop=True), values], axis=1)
+
+
+def _is_intensity(name: str) -> bool:
+    return name.startswith("Intensity_") and name.endswith("_Mean")
+
+
+def _intensities(sites: pd.DataFrame) -> list[str]:
+    return [name for name in sites
+            if _is_intensity(name) and sites[name].notna().any()][:MOST_CHANNELS]

@@ -1,0 +1,253 @@
+"""What the report says in sentences; numbers come from metrics.json alone."""
+
+from __future__ import annotations
+
+import math
+import unicodedata
+from typing import Any
+
+from moascope.screen.tables import counted
+
+GPCR_WORDS = {
+    "gpcr": "GPCR",
+    "gpcr_agonist": "GPCR agonist",
+    "gpcr_antagonist": "GPCR antagonist",
+}
+QUESTIONS = {
+    "gpcr": "Does a compound act through a G-protein-coupled receptor (GPCR)?",
+    "gpcr_agonist": "Is a compound an agonist of a G-protein-coupled receptor (GPCR)?",
+    "gpcr_antagonist": "Is a compound an antagonist of a G-protein-coupled receptor (GPCR)?",
+    "moa": "Which mechanism of action does a compound have?",
+}
+BASELINES = {
+    "cell_count": "Cell count only",
+    "count_and_intensity": "Cell count and brightness",
+    "plate_only": "Plate only",
+    "position_only": "Well position only",
+    "prevalence": "Guessing (prevalence)",
+    "shuffled_labels": "Model trained on shuffled labels",
+}
+BACKBONES = {
+    "morphology": "classical measurements of intensity, texture and granularity",
+    "mobilenetv2": "the ImageNet network MobileNetV2, not trained further",
+    "resnet50": "the ImageNet network ResNet50, not trained further",
+}
+FEW_POSITIVES = 20
+UNIT_OF_LEVEL = {"site": "image", "well": "well"}
+
+
+def tidy(text: object, most: int = 0) -> str:
+    """A name from a table as one line: control characters and runs of blanks become one blank.
+
+    Parameters
+    ----------
+    text : object
+    most : int
+        Characters after which it is cut off with an ellipsis; 0 never cuts.
+    """
+    shown = "".join(" " if unicodedata.category(c).startswith("C") else c for c in str(text))
+    shown = " ".join(shown.split())
+    return shown if not most or len(shown) <= most else shown[: most - 1] + "…"
+
+
+def number(value: Any, digits: int = 3) -> str:
+    """A number as people write it; an en dash where there is none."""
+    if value is None or not math.isfinite(value):
+        return "–"
+    return f"{value:,.{digits}f}".replace("-", "−")
+
+
+def p_value(value: Any) -> str:
+    """A permutation p with the digits that it can have."""
+    return number(value, 4 if value is not None and value < 0.001 else 3)
+
+
+def span(scores: dict[str, Any], digits: int = 3) -> str:
+    """The interval of a score, "0.31 to 0.52"."""
+    return f"{number(scores.get('low'), digits)} to {number(scores.get('high'), digits)}"
+
+
+def class_name(name: str, target: str) -> str:
+    """A class as a person says it: `not_gpcr` of target `gpcr` is "not GPCR"."""
+    said = GPCR_WORDS.get(target, target)
+    return {target: tidy(said), f"not_{target}": tidy(f"not {said}")}.get(name, tidy(name))
+
+
+def baseline_name(name: str) -> str:
+    return BASELINES.get(name, tidy(name.replace("_", " ")).capitalize())
+
+
+def main_scores(metrics: dict[str, Any], side: str = "out_of_fold") -> dict[str, Any]:
+    """Scores by unit (compound, or well where there is one compound); empty if there are none."""
+    return (metrics.get(side) or {}).get("compound") or {}
+
+
+def is_activity(metrics: dict[str, Any]) -> bool:
+    return metrics.get("unit") == "well"
+
+
+def question(metrics: dict[str, Any]) -> str:
+    """What was asked."""
+    if is_activity(metrics):
+        return "Can wells treated with the compound be told from the control wells?"
+    target = metrics.get("target", "")
+    return QUESTIONS.get(target) or f"Is a compound's mechanism “{tidy(target)}”?"
+
+
+def _what(metrics: dict[str, Any]) -> str:
+    target = metrics.get("target", "")
+    if is_activity(metrics):
+        return "tell treated wells from control wells"
+    if target == "moa":
+        return "tell the mechanisms of unseen compounds apart"
+    if target == "gpcr":
+        return "find the unseen compounds that act through a GPCR"
+    return f"find the unseen compounds with “{class_name(target, target)}”"
+
+
+def verdict(metrics: dict[str, Any]) -> tuple[str, str]:
+    """The answer in one sentence, and which kind of answer it is.
+
+    Returns
+    -------
+    kind : {"yes", "part", "no", "none"}
+    sentence : str
+    """
+    if not main_scores(metrics):
+        return "none", "There are too few labelled compounds to give an answer."
+    what = _what(metrics)
+    best = (metrics.get("baselines") or {}).get("best")
+    if not metrics.get("above_chance"):
+        return "no", f"No: on this screen, pictures do not {what} better than chance."
+    if metrics.get("useful"):
+        return "yes", f"Yes: pictures {what} better than chance and better than every baseline."
+    against = f" the best baseline ({baseline_name(best).lower()})" if best else " the baselines"
+    return "part", (f"Only in part: pictures {what} better than chance, but not demonstrably "
+                    f"better than{against}.")
+
+
+def answer(metrics: dict[str, Any]) -> list[str]:
+    """The verdict's evidence, in two or three sentences."""
+    main = main_scores(metrics)
+    if not main:
+        return []
+    units = _units(metrics, main.get("compounds", 0))
+    several = "positives" not in main
+    kind = "mean average precision over the classes" if several else "average precision"
+    sentences = [
+        f"For {units} that the model had not seen in training, the {kind} is "
+        f"{number(main['average_precision'])} (95 % interval {span(main)}), where guessing would "
+        f"give {number(main['prevalence'])}."
+    ]
+    chance = ("so chance is an unlikely explanation" if metrics.get("above_chance")
+              else "so chance explains it well enough")
+    sentences.append(f"Labels dealt anew at random did as well with a frequency of "
+                     f"{p_value(main.get('p'))} (permutation p), {chance}.")
+    baselines = metrics.get("baselines") or {}
+    best, gap = baselines.get("best"), baselines.get("model_minus_best") or {}
+    if best and gap:
+        score = (baselines.get("scores") or {}).get(best) or {}
+        how = ("the model is better" if gap["low"] > 0 else
+               "the model is worse" if gap["high"] < 0 else
+               "which of the two is better cannot be told from so few compounds")
+        sentences.append(
+            f"The best baseline, {baseline_name(best).lower()}, reaches "
+            f"{number(score.get('average_precision'))}; model minus baseline is "
+            f"{number(gap['difference'])} ({span(gap)}): {how}.")
+    return sentences
+
+
+def tiles(metrics: dict[str, Any]) -> list[dict[str, str]]:
+    """The four numbers of the headline, each with what its name means."""
+    main = main_scores(metrics)
+    if not main:
+        return []
+    unit = metrics.get("unit", "compound")
+    several = "positives" not in main
+    shares = ("the mean share of a class" if several else
+              f"{main['positives']} of {main['n']:,} {unit}s are "
+              f"{class_name(metrics['classes'][1], metrics['target'])}")
+    return [
+        {"name": "Average precision" + (", mean of classes" if several else ""),
+         "value": number(main["average_precision"]),
+         "means": f"Sort the {unit}s by the model's probability: how pure is the list from its "
+                  f"top down to each true hit, on average? 1 is perfect; guessing gives the "
+                  f"prevalence."},
+        {"name": "Prevalence", "value": number(main["prevalence"]),
+         "means": f"The share of hits among the {unit}s that were asked about ({shares}). "
+                  f"Average precision divided by it is the lift: here "
+                  f"{number(main['lift'], 1)} times as good as guessing."},
+        {"name": "95 % interval", "value": span(main),
+         "means": f"Where the average precision falls in 95 of 100 screens made by drawing these "
+                  f"{unit}s again with replacement. Few hits make it wide."},
+        {"name": "Permutation p", "value": p_value(main.get("p")),
+         "means": f"The share of random re-labellings of the {unit}s that score at least as high. "
+                  f"Below 0.05 counts as above chance."},
+    ]
+
+
+def caveats(metrics: dict[str, Any]) -> list[str]:
+    """Everything that limits what the numbers mean, once each."""
+    found = list(metrics.get("caveats") or [])
+    warnings = list(metrics.get("warnings") or [])
+    lost = list(metrics.get("not_testable") or [])
+    if lost and not any(all(name in warning for name in lost) for warning in warnings):
+        found.append(f"No unseen compound can be asked about for {', '.join(lost)}: a single "
+                     "compound each. The model learns them, but no score covers them.")
+    positives = main_scores(metrics).get("positives")
+    if positives is not None and positives < FEW_POSITIVES:
+        found.append(f"Only {_units(metrics, positives)} are hits; read the interval before the "
+                     "score.")
+    return [tidy(text) for text in dict.fromkeys(found + warnings)]
+
+
+def methods(metrics: dict[str, Any], controls: bool) -> list[str]:
+    """Five sentences on how the numbers came about.
+
+    Parameters
+    ----------
+    metrics : dict
+    controls : bool
+        Whether the screen has negative controls.
+    """
+    unit = metrics.get("unit", "compound")
+    folds, repeats = metrics.get("folds"), metrics.get("repeats")
+    dealt = f"into {folds} folds" if folds else "into folds"
+    dealt += f", {repeats} times anew" if repeats and repeats > 1 else ""
+    held = main_scores(metrics, "held_out").get("compounds")
+    aside = (f"; {_units(metrics, held)} more were set aside before anything was fitted (held out)"
+             if held else "")
+    whole = ("all wells, doses, plates, salts and stereoisomers of a compound in one fold"
+             if unit == "compound" else "all images of a well in one fold")
+    backbone = metrics.get("backbone", "")
+    how = BACKBONES.get(backbone, f"the backbone {tidy(backbone)}" if backbone else "one backbone")
+    return [
+        f"Split: {unit}s were dealt {dealt}, {whole}, and each is scored only by models that "
+        f"never saw it (out-of-fold){aside}.",
+        "Nested selection: layers, dropout, epochs, calibration and thresholds were chosen by "
+        f"folds inside each training set, never by the {unit}s that are scored.",
+        f"Null: every interval draws whole {unit}s again, and every permutation deals labels among "
+        f"whole {unit}s, so that many images of one {unit} never count as many results.",
+        f"Features and normalisation: each channel went through {how}; "
+        f"{_normalisation(metrics, controls)}; predictions are averaged from image to well to "
+        f"dose to compound.",
+        "Labels: a compound whose mechanism is unknown was left out of training and scoring; "
+        "unknown never counts as negative."
+        if unit == "compound" else
+        "Labels: treated wells count as hits and negative-control wells as the rest; no mechanism "
+        "was asked about.",
+    ]
+
+
+def _normalisation(metrics: dict[str, Any], controls: bool) -> str:
+    how = (metrics.get("head") or {}).get("normalisation", "")
+    if not controls or how == "none":
+        return ("values were used as measured, for there are no negative controls to compare with"
+                if not controls else "values were used as measured")
+    said = "values are robust standard deviations from the negative controls of the same plate"
+    return said + (", then whitened by the variation of all negative controls"
+                   if "sphere" in how else "")
+
+
+def _units(metrics: dict[str, Any], count: int) -> str:
+    return counted(count, metrics.get("unit", "compound"))

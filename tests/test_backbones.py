@@ -1,0 +1,132 @@
+"""Networks as backbones: equal to Keras, and never with random weights."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from moascope.errors import MoascopeError
+from moascope.features.backbones import (
+    APPLICATIONS,
+    BACKBONES,
+    compile_for_cpu,
+    find_weights,
+    load_imagenet,
+    open_backbone,
+    weights_digest,
+)
+from moascope.params import Embed
+
+PLANES = np.random.default_rng(0).integers(0, 256, (37, 96, 96)).astype(np.uint8)
+
+
+@pytest.fixture
+def empty_keras_home(tmp_path, monkeypatch):
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
+    return tmp_path / "keras"
+
+
+@pytest.fixture
+def no_network(monkeypatch):
+    def refuse(*_arguments, **_options):
+        raise OSError("Network is unreachable")
+
+    monkeypatch.setattr("socket.getaddrinfo", refuse)
+
+
+def test_importing_the_features_loads_no_heavy_library():
+    code = ("import sys, moascope.features.embed, moascope.features.normalise;"
+            "heavy = {'tensorflow', 'keras', 'openvino', 'sklearn', 'skimage', 'matplotlib'};"
+            "sys.exit(str(heavy & set(sys.modules)) if heavy & set(sys.modules) else 0)")
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_every_backbone_of_the_parameters_exists():
+    assert set(BACKBONES) == set(Embed.model_fields["backbone"].annotation.__args__)
+
+
+@pytest.mark.parametrize("name", ["mobilenetv2", "resnet50"])
+def test_missing_weights_end_in_one_sentence_with_three_remedies(name, empty_keras_home,
+                                                                 no_network):
+    with pytest.raises(MoascopeError) as caught:
+        weights_digest(Embed(backbone=name))
+    (sentence,) = caught.value.problems
+    assert "embed.weights" in sentence
+    assert str(empty_keras_home / "models") in sentence
+    assert "embed.backbone to morphology" in sentence
+    assert APPLICATIONS[name].file in sentence
+
+
+def test_a_path_without_a_file_is_told():
+    with pytest.raises(MoascopeError, match=r"there is no file nowhere\.h5"):
+        find_weights("mobilenetv2", "nowhere.h5")
+
+
+def test_a_file_that_is_no_hdf5_is_told(tmp_path):
+    page = tmp_path / "weights.h5"
+    page.write_text("<html>404</html>")
+    with pytest.raises(MoascopeError, match="no HDF5 weights file"):
+        find_weights("mobilenetv2", str(page))
+
+
+def test_the_cache_of_keras_is_found(empty_keras_home):
+    file = empty_keras_home / "models" / APPLICATIONS["resnet50"].file
+    file.parent.mkdir(parents=True)
+    file.write_bytes(b"\x89HDF\r\n\x1a\n")
+    assert find_weights("resnet50", None) == file
+
+
+def test_weights_of_another_network_are_refused(tmp_path):
+    import h5py
+
+    other = tmp_path / "other.h5"
+    with h5py.File(other, "w") as file:
+        file.attrs["layer_names"] = [b"dense"]
+        file.create_group("dense").attrs["weight_names"] = [b"kernel"]
+        file["dense"]["kernel"] = np.zeros((3, 4), np.float32)
+    with pytest.raises(MoascopeError, match="does not hold the weights of MobileNetV2"):
+        load_imagenet("mobilenetv2", str(other), 96)
+
+
+def test_openvino_gives_what_keras_gives():
+    import keras
+
+    keras.utils.set_random_seed(0)
+    network = keras.applications.MobileNetV2(input_shape=(96, 96, 3), alpha=0.35, weights=None,
+                                             include_top=False, pooling="avg")
+    infer = compile_for_cpu(network, APPLICATIONS["mobilenetv2"].prepare, 96, "f32")
+    colour = np.repeat(PLANES[..., np.newaxis], 3, axis=-1).astype(np.float32)
+    expected = network.predict(keras.applications.mobilenet_v2.preprocess_input(colour.copy()),
+                               verbose=0)
+    assert np.abs(infer(PLANES) - expected).max() <= 1e-5 * np.abs(expected).max()
+    assert np.array_equal(infer(PLANES[:5]), infer(PLANES)[:5])
+    assert infer(PLANES[:0]).shape == (0, expected.shape[1])
+
+
+def test_the_preprocessing_is_that_of_the_applications():
+    import keras
+
+    colour = np.repeat(PLANES[:2, ..., np.newaxis], 3, axis=-1).astype(np.float32)
+    for name, module in [("mobilenetv2", keras.applications.mobilenet_v2),
+                         ("resnet50", keras.applications.resnet)]:
+        ours = np.asarray(APPLICATIONS[name].prepare(colour))
+        assert np.allclose(ours, module.preprocess_input(colour.copy()), atol=1e-4), name
+
+
+@pytest.mark.real
+def test_imagenet_weights_give_features_of_their_own():
+    folder = Path(__file__).parents[2] / "shared" / "weights"
+    weights = folder / APPLICATIONS["mobilenetv2"].file
+    if not weights.is_file():
+        pytest.skip(f"no ImageNet weights at {folder}")
+    settings = Embed(backbone="mobilenetv2", weights=str(weights))
+    backbone = open_backbone(settings, 96)
+    features = backbone.planes(PLANES[:4])
+    assert features.shape == (4, 1280) == (4, len(backbone.names))
+    assert np.isfinite(features).all() and features.std() > 0.1
+    half = open_backbone(settings.model_copy(update={"precision": "bf16"}), 96).planes(PLANES[:4])
+    assert np.corrcoef(features.ravel(), half.ravel())[0, 1] > 0.99

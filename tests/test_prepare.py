@@ -1,0 +1,311 @@
+"""From planes to comparable crops: geometry, illumination, scaling, quality, incremental plates."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import tifffile
+
+from moascope.params import Prepare, Simulated
+from moascope.pixels import illumination, quality, scaling
+from moascope.pixels.crops import cut, tile_positions
+from moascope.pixels.prepare import plate_facts, prepare_plate, prepare_plates
+from moascope.pixels.summary import draw_montage, read_prepared, write_summary
+from moascope.screen.tables import Screen
+
+SIZE = 96
+
+
+def cells(rng: np.random.Generator, number: int = 12, size: int = SIZE,
+          brightness: float = 1500.0) -> np.ndarray:
+    """A field of round nuclei on a background of 200 counts; some are cut off at its edge."""
+    y, x = np.mgrid[:size, :size]
+    plane = np.full((size, size), 200.0)
+    for _ in range(number):
+        row, column = rng.uniform(-6, size + 6, 2)
+        plane += brightness * ((y - row) ** 2 + (x - column) ** 2 < 5**2)
+    return plane
+
+
+def write_plate(folder: Path, planes: dict[tuple[str, int], np.ndarray],
+                negatives: tuple[str, ...] = (), plate: str = "P1") -> Screen:
+    """A screen of one plate and the channel DNA (DNA and GFP for planes with two)."""
+    folder.mkdir(parents=True, exist_ok=True)
+    rows = []
+    channels = ("DNA", "GFP")[: 1 if next(iter(planes.values())).ndim == 2 else 2]
+    for (well, site), stack in planes.items():
+        row = {"Metadata_Plate": plate, "Metadata_Well": well, "Metadata_Site": site,
+               "Metadata_Batch": "", "Metadata_Panel": ""}
+        for channel, plane in zip(channels, stack.reshape(len(channels), *stack.shape[-2:]),
+                                  strict=True):
+            name = f"{plate}_{well}_{site}_{channel}.tif"
+            tifffile.imwrite(folder / name, plane)
+            row |= {f"FileName_{channel}": name, f"Frame_{channel}": 0}
+        rows.append(row)
+    wells = sorted({well for well, _ in planes})
+    layout = pd.DataFrame({
+        "Metadata_Plate": plate, "Metadata_Well": wells, "Metadata_Compound": "c",
+        "Metadata_Concentration_uM": np.nan,
+        "Metadata_Control": ["negative" if well in negatives else "" for well in wells]})
+    annotations = pd.DataFrame({"Metadata_Compound": ["c"], "Metadata_MoA": ["m"]})
+    return Screen(pd.DataFrame(rows), layout, annotations, channels, folder)
+
+
+def many_fields(number: int, seed: int = 0, **kwargs: float) -> dict[tuple[str, int], np.ndarray]:
+    rng = np.random.default_rng(seed)
+    return {
+        (f"A{1 + index // 2:02d}", 1 + index % 2):
+            rng.poisson(cells(rng, **kwargs)).astype(np.uint16)
+        for index in range(number)
+    }
+
+
+def test_four_crops_of_a_256_pixel_field_are_its_quadrants():
+    assert tile_positions((256, 256), 128, 4).tolist() == [[0, 0], [0, 128], [128, 0], [128, 128]]
+
+
+@pytest.mark.parametrize("shape", [(1050, 1250), (640, 640), (128, 300), (520, 696)])
+@pytest.mark.parametrize("crops", [1, 3, 4, 9])
+def test_crops_lie_in_the_field_without_overlap(shape, crops):
+    corners = tile_positions(shape, 128, crops)
+    covered = np.zeros(shape, int)
+    for row, column in corners:
+        assert row >= 0 and column >= 0
+        assert row + 128 <= shape[0] and column + 128 <= shape[1]
+        covered[row : row + 128, column : column + 128] += 1
+    assert covered.max() == 1
+    assert len(corners) == min(crops, (shape[0] // 128) * (shape[1] // 128))
+
+
+def test_a_field_smaller_than_a_crop_is_mirrored_around_its_middle():
+    plane = np.arange(100 * 60, dtype=np.uint16).reshape(100, 60)
+    (crop,) = cut(plane, tile_positions(plane.shape, 128, 4), 128)
+    assert crop.shape == (128, 128)
+    assert np.array_equal(crop[14:114, 34:94], plane)
+    assert np.array_equal(crop[13], crop[14])
+
+
+def test_percentiles_of_a_histogram_are_those_of_the_pixels():
+    values = np.random.default_rng(0).gamma(2, 300, (3, 50, 50)).astype(np.uint16)
+    shares = (0.0, 0.1, 25, 50, 99.9, 100)
+    expected = np.percentile(values, shares, method="inverted_cdf")
+    assert scaling.percentiles(scaling.histogram(values), shares) == expected.tolist()
+
+
+def test_a_vignette_is_found_and_taken_off():
+    rng = np.random.default_rng(0)
+    axis = np.linspace(-1, 1, SIZE)
+    vignette = 1 - 0.35 * (axis[:, None] ** 2 + (axis - 0.2) ** 2) / 2
+    fields = [cells(rng) * vignette + 100 for _ in range(300)]
+    found = illumination.fit_illumination(
+        np.stack([illumination.block_means(field) for field in fields]), dark=100)
+    light = illumination.illumination(found, np.arange(SIZE), np.arange(SIZE), (SIZE, SIZE))
+    before, after = (values / values.mean() for values in (vignette, vignette / light))
+    assert before.std() > 0.06
+    assert after.std() < 0.02
+
+
+def test_a_few_fields_are_no_ground_for_an_illumination_estimate():
+    rng = np.random.default_rng(0)
+    means = np.stack([illumination.block_means(cells(rng)) for _ in range(12)])
+    assert illumination.fit_illumination(means, 0) is illumination.EVEN
+
+
+def test_even_light_is_left_alone():
+    rng = np.random.default_rng(1)
+    means = np.stack([illumination.block_means(cells(rng)) for _ in range(200)])
+    light = illumination.illumination(illumination.fit_illumination(means, 0), np.arange(SIZE),
+                                      np.arange(SIZE), (SIZE, SIZE))
+    assert np.ptp(light) < 0.12
+
+
+def test_correction_leaves_the_dark_level_where_it_is():
+    counts = np.array([[100, 300]], np.uint16)
+    light = np.array([[0.5, 0.5]], np.float32)
+    assert illumination.correct(counts, light, np.float32(100)).tolist() == [[100, 500]]
+
+
+def test_blur_steepens_the_spectrum():
+    import scipy.ndimage
+
+    plane = np.random.default_rng(0).poisson(cells(np.random.default_rng(1))).astype(float)
+    slopes = [quality.focus_slope(scipy.ndimage.gaussian_filter(plane, sigma))
+              for sigma in (0, 1, 2)]
+    assert slopes[0] > slopes[1] > slopes[2]
+
+
+def test_nuclei_are_counted():
+    plane = np.full((200, 200), 100.0)
+    y, x = np.mgrid[:200, :200]
+    for row in range(20, 200, 40):
+        for column in range(20, 200, 40):
+            plane += 800 * ((y - row) ** 2 + (x - column) ** 2 < 64)
+    noisy = np.random.default_rng(0).poisson(plane).astype(np.uint16)
+    assert quality.count_nuclei(noisy) == 25
+    assert quality.count_nuclei(np.random.default_rng(0).poisson(np.full((200, 200), 100.0))) == 0
+    assert quality.count_nuclei(np.zeros((64, 64), np.uint16)) == 0
+
+
+@pytest.mark.parametrize(("channels", "expected"), [
+    (("Actin", "Tubulin", "DNA"), "DNA"), (("Hoechst 33342", "GFP"), "Hoechst 33342"),
+    (("Nucleus", "Green"), "Nucleus"), (("A", "B"), "A")])
+def test_the_nuclear_channel_is_told_by_its_usual_names(channels, expected):
+    assert quality.nucleus_channel(channels) == expected
+
+
+def test_a_bright_well_stays_brighter_than_its_plate_after_scaling(tmp_path):
+    planes = many_fields(40)
+    rng = np.random.default_rng(9)
+    bright = rng.poisson(cells(rng, brightness=2700.0)).astype(np.uint16)
+    planes["A20", 2] = bright
+    screen = write_plate(tmp_path / "images", planes, tuple(f"A{n:02d}" for n in range(1, 7)))
+    out = tmp_path / "P1"
+    out.mkdir()
+    prepare_plate(screen, out, Prepare(crop=96, crops=1, high_percentile=99.0))
+    sites = pd.read_parquet(out / "sites.parquet")
+    signal = sites["Intensity_DNA_P95"] - sites["Intensity_DNA_Median"]
+    assert 1.4 < signal.iloc[-1] / signal.iloc[:-1].median() < 2.2
+    crops = np.load(out / "crops.npy", mmap_mode="r")
+    assert np.percentile(crops[-1], 95) >= np.percentile(crops[0], 95)
+
+
+def test_few_wells_without_controls_keep_their_raw_counts(tmp_path):
+    planes = {key: (plane // 8).astype(np.uint8) for key, plane in many_fields(8).items()}
+    screen = write_plate(tmp_path / "images", planes)
+    out = tmp_path / "P1"
+    out.mkdir()
+    prepare_plate(screen, out, Prepare(crop=96, crops=1))
+    crops = np.load(out / "crops.npy")
+    assert np.array_equal(crops[:, 0, 0], np.stack(list(planes.values())))
+    facts = json.loads((out / "plate.json").read_text())
+    assert facts["panels"][""]["DNA"]["scale"] == "range"
+
+
+def test_intensities_are_those_of_the_whole_field(tmp_path):
+    planes = many_fields(4)
+    screen = write_plate(tmp_path / "images", planes)
+    out = tmp_path / "P1"
+    out.mkdir()
+    prepare_plate(screen, out, Prepare(crop=32, crops=1))
+    sites = pd.read_parquet(out / "sites.parquet")
+    stack = np.stack(list(planes.values())).reshape(4, -1)
+    assert np.allclose(sites["Intensity_DNA_Mean"], stack.mean(axis=1), rtol=1e-5)
+    assert np.allclose(sites["Intensity_DNA_P95"], np.percentile(stack, 95, axis=1))
+    assert np.allclose(sites["Intensity_DNA_SD"], stack.std(axis=1), rtol=1e-4)
+
+
+def test_a_site_that_cannot_be_read_is_left_out_and_named(tmp_path):
+    screen = write_plate(tmp_path / "images", many_fields(6))
+    broken = tmp_path / "images" / screen.sites["FileName_DNA"].iloc[2]
+    broken.write_bytes(broken.read_bytes()[:900])
+    out = tmp_path / "P1"
+    out.mkdir()
+    (sentence,) = prepare_plate(screen, out, Prepare(crop=96))
+    assert "well A02, site 1 is left out" in sentence and "truncated" in sentence
+    assert len(pd.read_parquet(out / "sites.parquet")) == len(np.load(out / "crops.npy")) == 5
+    assert json.loads((out / "plate.json").read_text())["left_out"] == [sentence]
+
+
+def test_a_first_field_of_another_size_does_not_decide_for_the_plate(tmp_path):
+    planes = many_fields(6)
+    planes["A01", 1] = planes["A01", 1][:64, :64]
+    out = tmp_path / "P1"
+    out.mkdir()
+    (sentence,) = prepare_plate(write_plate(tmp_path / "images", planes), out, Prepare(crop=96))
+    assert "well A01, site 1" in sentence and "64x64" in sentence
+    assert len(np.load(out / "crops.npy")) == 5
+
+
+def test_a_plate_of_which_nothing_can_be_read_is_empty(tmp_path):
+    screen = write_plate(tmp_path / "images", many_fields(2))
+    for name in screen.sites["FileName_DNA"]:
+        (tmp_path / "images" / name).unlink()
+    out = tmp_path / "P1"
+    out.mkdir()
+    assert len(prepare_plate(screen, out, Prepare(crop=96))) == 2
+    assert np.load(out / "crops.npy").shape[0] == len(pd.read_parquet(out / "sites.parquet")) == 0
+
+
+def test_a_channel_that_a_panel_lacks_is_not_measured(tmp_path):
+    planes = {key: np.stack([plane, plane]) for key, plane in many_fields(10).items()}
+    screen = write_plate(tmp_path / "images", planes)
+    sites = screen.sites.copy()
+    sites.loc[5:, "Metadata_Panel"] = "DNA only"
+    sites.loc[5:, "FileName_GFP"] = ""
+    out = tmp_path / "P1"
+    out.mkdir()
+    assert prepare_plate(dataclasses.replace(screen, sites=sites), out, Prepare(crop=96)) == []
+    table = pd.read_parquet(out / "sites.parquet")
+    assert table["Intensity_GFP_Mean"].isna().tolist() == [False] * 5 + [True] * 5
+    assert table["Intensity_DNA_Mean"].notna().all()
+    assert not np.load(out / "crops.npy")[5:, :, 1].any()
+
+
+def test_only_a_plate_that_changed_is_prepared_again(tmp_path):
+    one = write_plate(tmp_path / "images", many_fields(4))
+    two = write_plate(tmp_path / "images", many_fields(4, seed=1), plate="P2")
+    both = dataclasses.replace(
+        one, sites=pd.concat([one.sites, two.sites], ignore_index=True),
+        layout=pd.concat([one.layout, two.layout], ignore_index=True))
+    settings, out = Prepare(crop=96), tmp_path / "out"
+    digests = {name: name for name in both.sites["FileName_DNA"]}
+    assert prepare_plates(one, out, settings, 1, digests) == (1, 0)
+    assert prepare_plates(both, out, settings, 1, digests) == (1, 1)
+    assert prepare_plates(both, out, settings, 1, digests) == (0, 2)
+    name = two.sites["FileName_DNA"].iloc[0]
+    assert prepare_plates(both, out, settings, 1, digests | {name: "other"}) == (1, 1)
+    assert prepare_plates(both, out, settings.model_copy(update={"crop": 64}), 1, digests) == (2, 0)
+
+
+def test_the_same_plate_gives_the_same_bytes_in_one_process_and_in_two(tmp_path):
+    one = write_plate(tmp_path / "images", many_fields(40), ("A01", "A02", "A03", "A04"))
+    two = write_plate(tmp_path / "images", many_fields(40, seed=1), plate="P2")
+    both = dataclasses.replace(
+        one, sites=pd.concat([one.sites, two.sites], ignore_index=True),
+        layout=pd.concat([one.layout, two.layout], ignore_index=True))
+    for jobs in (1, 2):
+        prepare_plates(both, tmp_path / str(jobs), Prepare(crop=96), jobs)
+    files = sorted(path.relative_to(tmp_path / "1") for path in (tmp_path / "1").rglob("*")
+                   if path.is_file())
+    assert len(files) == 8
+    for file in files:
+        assert (tmp_path / "1" / file).read_bytes() == (tmp_path / "2" / file).read_bytes()
+
+
+def test_the_summary_counts_what_was_flagged_and_has_a_picture(tmp_path):
+    planes = many_fields(40)
+    planes["A05", 1] = np.random.default_rng(3).poisson(np.full((SIZE, SIZE), 200.0)).astype(
+        np.uint16)
+    screen = write_plate(tmp_path / "images", planes)
+    prepare_plates(screen, tmp_path / "out", Prepare(crop=96), 1)
+    sites, facts = read_prepared(tmp_path / "out")
+    write_summary(sites, facts, tmp_path / "report" / "quality.json")
+    summary = json.loads((tmp_path / "report" / "quality.json").read_text())
+    assert summary["plates"]["P1"]["flagged"] == {"blurred": 0, "empty": 1, "saturated": 0}
+    assert summary["total"]["passed"] == 39
+    draw_montage(tmp_path / "out", tmp_path / "report" / "montage.png")
+    assert (tmp_path / "report" / "montage.png").stat().st_size > 1000
+    assert list(plate_facts(tmp_path / "out")) == ["P1"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_planted_faults_are_found_and_sound_fields_are_left_alone(tmp_path, seed):
+    from moascope.screen.tables import read_screen
+    from moascope.sources.simulated import simulate
+
+    simulate(Simulated(batches=1, compounds=60), seed, tmp_path / "screen")
+    prepare_plates(read_screen(tmp_path / "screen"), tmp_path / "out", Prepare(), 2)
+    sites, _ = read_prepared(tmp_path / "out")
+    where = ["Metadata_Plate", "Metadata_Well", "Metadata_Site"]
+    truth = pd.read_csv(tmp_path / "screen" / "truth" / "faults.csv").drop_duplicates(where)
+    fault = sites.merge(truth, how="left", on=where)["fault"].fillna("none").to_numpy(str)
+    for kind, flag in [("blur", "QC_Blurred"), ("saturation", "QC_Saturated"),
+                       ("empty", "QC_Empty")]:
+        assert sites.loc[fault == kind, flag].mean() >= 0.9, kind
+        assert sites.loc[fault == "none", flag].mean() <= 0.02, kind
