@@ -317,12 +317,15 @@ def _compiled_model(rows: int, inputs: int, count: int, classes: int, labellings
             self.dropout.assign(head.dropout)
             self.l2.assign(head.l2)
             generator = np.random.default_rng(seed)
-            for kernel in self.kernels:
+            for kernel in self.kernels[:-1]:
                 # Glorot's uniform range; every head starts from the same weights, so that heads
                 # differ by what they are shown alone.
                 limit = np.sqrt(6 / (kernel.shape[1] + kernel.shape[2]))
                 start = generator.uniform(-limit, limit, kernel.shape[1:])
                 kernel.assign(np.broadcast_to(start, kernel.shape).astype(np.float32))
+            # From zero, because with more features than rows what is random at the start would
+            # stay: no row says anything about it.
+            self.kernels[-1].assign(np.zeros(self.kernels[-1].shape, np.float32))
             for bias in self.biases:
                 bias.assign(np.zeros(bias.shape, np.float32))
             # The seed generator's state is a variable like any other: without this, a second

@@ -113,7 +113,7 @@ def precision_recall_figure(units: pd.DataFrame, asked: list[str], said: Callabl
     scores : dict
         Of these units: `average_precision`, or `per_class`.
     """
-    figure = _figure(5.4, 4.5)
+    figure = _figure(4.4, 4.5)
     axis = figure.subplots()
     rows = precision_recall_rows(units, asked)
     axis.set(xlim=(0, 1.01), ylim=(0, 1.03), xlabel="Recall: share of all hits found so far",
@@ -151,7 +151,7 @@ def precision_recall_figure(units: pd.DataFrame, asked: list[str], said: Callabl
         axis.plot([], [], color=FAINT, label=f"the other {len(order) - MOST_CURVES} classes")
     handles, labels = axis.get_legend_handles_labels()
     last = len(handles) - (len(order) > MOST_CURVES)
-    order_shown = [*range(last)][::-1] + [*range(last, len(handles))]
+    order_shown = [*reversed(range(last)), *range(last, len(handles))]
     figure.legend([handles[i] for i in order_shown], [labels[i] for i in order_shown],
                   loc="outside lower left", frameon=False, fontsize=8, ncols=2)
     return figure
@@ -181,7 +181,7 @@ def comparison_figure(rows: list[Compared], null: dict[str, Any]) -> Figure:
             titles.append((at, heading))
             lines += [(at + 1 + place, row) for place, row in enumerate(own)]
             at += len(own) + 1.45
-    figure = _figure(6.6, 0.295 * at + 0.75)
+    figure = _figure(6.5, 0.295 * at + 0.75)
     axis = figure.subplots()
     axis.set(xlim=(0, 1), ylim=(at - 0.6, -0.6), xlabel="Average precision")
     axis.spines["left"].set_visible(False)
@@ -213,10 +213,10 @@ def comparison_figure(rows: list[Compared], null: dict[str, Any]) -> Figure:
         value, low, high = (scores.get(key) for key in ("average_precision", "low", "high"))
         if low is not None and high is not None and high > low:
             axis.plot([low, high], [y, y], color=colour, zorder=2, solid_capstyle="butt",
-                      linewidth=2.2 if row.kind == "model" else 1.5)
+                      linewidth=2.2 if row.kind == "model" else 1.5, clip_on=False)
         marker = {"model": "o", "baseline": "s", "invalid": "X"}[row.kind]
         axis.plot([value], [y], marker, color=colour, markersize=7 if row.kind == "model" else 5.5,
-                  markeredgecolor="white", markeredgewidth=0.7, zorder=3)
+                  markeredgecolor="white", markeredgewidth=0.7, zorder=3, clip_on=False)
         said = number(value)
         if low is not None and high is not None and high > low:
             said += f"  [{number(low)}, {number(high)}]"
@@ -264,7 +264,7 @@ def reliability_bins(stated: np.ndarray, right: np.ndarray) -> pd.DataFrame:
 
 def reliability_figure(bins: pd.DataFrame, observed: str, stated: str) -> Figure:
     """Bins of `reliability_bins` against the diagonal on which stated is observed."""
-    figure = _figure(4.6, 3.9)
+    figure = _figure(4.9, 4.0)
     axis = figure.subplots()
     axis.plot([0, 1], [0, 1], color=MUTED, linewidth=1, linestyle=(0, (5, 3)),
               label="As often as stated")

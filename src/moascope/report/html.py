@@ -18,7 +18,6 @@ from moascope.report.plates import MOST_PLATES, chosen_plates, plate_maps, quali
 from moascope.report.scores import compared, confusion, score_tables, threshold_words
 from moascope.report.words import (
     answer,
-    baseline_name,
     caveats,
     class_name,
     is_activity,
@@ -103,6 +102,7 @@ def render_report(metrics: dict[str, Any], predictions: dict[str, pd.DataFrame],
         plate_count=examples.meta["Metadata_Plate"].nunique(), most_plates=MOST_PLATES,
         quality=quality_counts(prepared), ranked=ranked,
         picture_channels=next((one.pictures[0].channels for one in ranked if one.pictures), ()),
+        picture_controls=any(len(one.pictures) > 1 for one in ranked),
         positive=said(classes[1]), activity=is_activity(metrics),
         methods=methods(metrics, bool(examples.controls.any())),
     )

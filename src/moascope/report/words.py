@@ -59,7 +59,7 @@ def number(value: Any, digits: int = 3) -> str:
 
 def p_value(value: Any) -> str:
     """A permutation p with the digits that it can have."""
-    return number(value, 4 if value is not None and value < 0.001 else 3)
+    return number(value, 5 if value is not None and value < 0.0005 else 3)
 
 
 def span(scores: dict[str, Any], digits: int = 3) -> str:
@@ -139,10 +139,13 @@ def answer(metrics: dict[str, Any]) -> list[str]:
         f"{number(main['average_precision'])} (95 % interval {span(main)}), where guessing would "
         f"give {number(main['prevalence'])}."
     ]
-    chance = ("so chance is an unlikely explanation" if metrics.get("above_chance")
-              else "so chance explains it well enough")
-    sentences.append(f"Labels dealt anew at random did as well with a frequency of "
-                     f"{p_value(main.get('p'))} (permutation p), {chance}.")
+    p = main.get("p")
+    if p is not None:
+        share = number(100 * p, 1 if p >= 0.0005 else 3)
+        chance = ("chance is an unlikely explanation" if metrics.get("above_chance")
+                  else "chance alone explains it well enough")
+        sentences.append(f"At most {share} % of random labellings score as high (permutation "
+                         f"p = {p_value(p)}): {chance}.")
     baselines = metrics.get("baselines") or {}
     best, gap = baselines.get("best"), baselines.get("model_minus_best") or {}
     if best and gap:

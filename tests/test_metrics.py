@@ -1,0 +1,137 @@
+import numpy as np
+import pytest
+from sklearn import metrics as sk
+
+from moascope.evaluation.metrics import (
+    average_precision,
+    bootstrap_weights,
+    interval,
+    macro_average_precision,
+    paired_difference,
+    permuted_labels,
+    score_table,
+)
+
+
+@pytest.mark.parametrize("decimals", [8, 1])
+def test_average_precision_is_scikit_learns(decimals):
+    rng = np.random.default_rng(0)
+    positive = rng.random(200) < 0.2
+    score = np.round(rng.normal(size=200) + positive, decimals)  # one decimal: many ties
+    assert average_precision(positive, score) == pytest.approx(
+        sk.average_precision_score(positive, score)
+    )
+
+
+def test_weighted_average_precision_is_scikit_learns():
+    rng = np.random.default_rng(1)
+    positive = rng.random(100) < 0.3
+    score = np.round(rng.normal(size=100), 1)
+    weights = rng.integers(0, 4, (20, 100)).astype(float)
+    expected = [sk.average_precision_score(positive, score, sample_weight=w) for w in weights]
+    np.testing.assert_allclose(average_precision(positive, score, weights), expected)
+
+
+def test_many_labellings_at_once_are_each_alone():
+    rng = np.random.default_rng(2)
+    score = rng.normal(size=50)
+    labels = rng.random((10, 50)) < 0.4
+    expected = [sk.average_precision_score(label, score) for label in labels]
+    np.testing.assert_allclose(average_precision(labels, score), expected)
+
+
+def test_no_positive_is_nan_not_zero():
+    assert np.isnan(average_precision(np.zeros(5, bool), np.arange(5.0)))
+
+
+def test_macro_average_precision_is_the_mean_over_classes():
+    rng = np.random.default_rng(3)
+    label = rng.integers(0, 3, 90)
+    score = rng.random((90, 3))
+    expected = np.mean([sk.average_precision_score(label == c, score[:, c]) for c in (0, 2)])
+    assert macro_average_precision(label, score, [0, 2]) == pytest.approx(expected)
+
+
+def test_bootstrap_draws_whole_compounds():
+    cluster = np.repeat(np.arange(10), 4)
+    weights = bootstrap_weights(cluster, 50, seed=0)
+    assert (weights.reshape(50, 10, 4) == weights.reshape(50, 10, 4)[..., :1]).all()
+    assert (weights[:, ::4].sum(axis=1) == 10).all()
+
+
+def test_permutation_keeps_compounds_together_and_classes_in_number():
+    cluster = np.repeat(np.arange(12), 3)
+    label = (cluster < 4).astype(int)
+    dealt = permuted_labels(label, cluster, 30, seed=0)
+    assert (dealt.reshape(30, 12, 3) == dealt.reshape(30, 12, 3)[..., :1]).all()
+    assert (dealt.sum(axis=1) == label.sum()).all()
+    assert (dealt != label).any()
+
+
+def table(label, probability, cluster=None):
+    probability = np.stack([1 - probability, probability], axis=1)
+    cluster = np.arange(len(label)) if cluster is None else cluster
+    return score_table(label, probability, probability.argmax(1), cluster, ("not_t", "t"), [1],
+                       bootstraps=300, permutations=300, seed=0)
+
+
+def test_scores_agree_with_scikit_learn():
+    rng = np.random.default_rng(4)
+    label = (rng.random(120) < 0.25).astype(int)
+    probability = np.clip(rng.random(120) * 0.5 + label * 0.3, 0, 1)
+    scores = table(label, probability)
+    assert scores["roc_auc"] == pytest.approx(sk.roc_auc_score(label, probability))
+    assert scores["brier"] == pytest.approx(sk.brier_score_loss(label, probability))
+    assert scores["log_loss"] == pytest.approx(sk.log_loss(label, probability), rel=1e-4)
+    assert scores["confusion"] == sk.confusion_matrix(label, probability >= 0.5).tolist()
+    assert scores["balanced_accuracy"] == pytest.approx(
+        sk.balanced_accuracy_score(label, probability >= 0.5))
+    assert scores["low"] < scores["average_precision"] < scores["high"]
+    assert scores["p"] == pytest.approx(1 / 301)
+
+
+def test_a_useless_score_is_inside_its_null():
+    rng = np.random.default_rng(5)
+    label = (rng.random(300) < 0.2).astype(int)
+    scores = table(label, rng.random(300))
+    assert scores["null_low"] < scores["average_precision"] < scores["null_high"]
+    assert scores["p"] > 0.05
+    assert abs(scores["normalised_average_precision"]) < 0.1
+
+
+def test_sister_images_do_not_narrow_the_interval():
+    rng = np.random.default_rng(6)
+    label = (rng.random(40) < 0.3).astype(int)
+    probability = np.clip(rng.random(40) * 0.6 + label * 0.3, 0, 1)
+    once = table(label, probability)
+    ten = table(np.repeat(label, 10), np.repeat(probability, 10), np.repeat(np.arange(40), 10))
+    assert ten["high"] - ten["low"] == pytest.approx(once["high"] - once["low"], rel=0.15)
+
+
+def test_the_interval_covers_the_truth_as_often_as_it_says():
+    # AP of an infinite sample, by a large one; 95 % nominal, and bootstrap intervals are known to
+    # cover a little less in small samples.
+    def sample(rng, count):
+        label = (rng.random(count) < 0.3).astype(int)
+        return label, rng.normal(size=count) + label
+
+    label, score = sample(np.random.default_rng(0), 200_000)
+    truth = float(average_precision(label == 1, score))
+    covered = []
+    for seed in range(120):
+        label, score = sample(np.random.default_rng(seed + 1), 80)
+        drawn = bootstrap_weights(np.arange(80), 300, seed)
+        low, high = interval(average_precision(label == 1, score, drawn))
+        covered.append(low <= truth <= high)
+    assert 0.86 <= np.mean(covered) <= 1.0
+
+
+def test_paired_difference_sees_a_small_but_steady_gain():
+    rng = np.random.default_rng(7)
+    label = rng.random(100) < 0.3
+    noise = rng.normal(size=100)
+    better, worse = noise + 1.5 * label, noise + 0.5 * label
+    observed, low, high = paired_difference(
+        lambda w: average_precision(label, better, w),
+        lambda w: average_precision(label, worse, w), np.arange(100), 300, 0)
+    assert 0 < low < observed < high

@@ -1,0 +1,64 @@
+from pathlib import Path
+
+import pytest
+import yaml
+
+from moascope.errors import MoascopeError
+from moascope.params import Params, load_params, parse_params
+
+ROOT = Path(__file__).parents[1]
+
+
+def test_the_shipped_file_holds_every_parameter_and_its_default():
+    shipped = yaml.safe_load((ROOT / "params.yaml").read_text())
+    defaults = Params().model_dump(by_alias=True, mode="json")
+    assert shipped.keys() == defaults.keys()
+    for section, values in defaults.items():
+        if isinstance(values, dict):
+            assert shipped[section].keys() == values.keys(), section
+    load_params(ROOT / "params.yaml")
+
+
+def test_an_unknown_key_is_named_with_the_nearest_known_one():
+    with pytest.raises(MoascopeError) as error:
+        parse_params({"train": {"dropuot": 0.5}}, "params.yaml")
+    assert str(error.value) == (
+        "params.yaml: 'train.dropuot' is not a parameter. Did you mean 'train.dropout'?"
+    )
+
+
+@pytest.mark.parametrize(
+    ("content", "key"),
+    [
+        ({"train": {"dropout": 1.5}}, "train.dropout = 1.5"),
+        ({"split": {"folds": 1}}, "split.folds = 1"),
+        ({"embed": {"backbone": "vgg"}}, "embed.backbone = 'vgg'"),
+        ({"seed": -1}, "seed = -1"),
+    ],
+)
+def test_a_value_out_of_range_is_named(content, key):
+    with pytest.raises(MoascopeError, match="cannot be used") as error:
+        parse_params(content)
+    assert key in str(error.value)
+
+
+def test_all_wrong_keys_are_told_at_once():
+    with pytest.raises(MoascopeError) as error:
+        parse_params({"taget": "moa", "embed": {"bakbone": "x"}})
+    assert len(error.value.problems) == 2
+
+
+def test_a_missing_file_says_where_to_go(tmp_path):
+    with pytest.raises(MoascopeError, match="root of the repository"):
+        load_params(tmp_path / "params.yaml")
+
+
+def test_broken_yaml_is_a_sentence(tmp_path):
+    (tmp_path / "params.yaml").write_text("train: [")
+    with pytest.raises(MoascopeError, match="not valid YAML"):
+        load_params(tmp_path / "params.yaml")
+
+
+def test_parameters_cannot_be_changed():
+    with pytest.raises(ValueError, match="frozen"):
+        Params().train.dropout = 0.1
