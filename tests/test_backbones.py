@@ -129,4 +129,4 @@ def test_imagenet_weights_give_features_of_their_own():
     assert features.shape == (4, 1280) == (4, len(backbone.names))
     assert np.isfinite(features).all() and features.std() > 0.1
     half = open_backbone(settings.model_copy(update={"precision": "bf16"}), 96).planes(PLANES[:4])
-    assert np.corrcoef(features.ravel(), half.ravel())[0, 1] > 0.99
+    assert np.corrcoef(features.ravel(), half.ravel())[0, 1] > 0.98

@@ -17,7 +17,7 @@ from moascope.models.examples import Examples
 from moascope.params import Evaluate
 from moascope.report.compounds import ranked_compounds
 from moascope.report.curves import null_precision_band, precision_recall_rows
-from moascope.report.figures import draw, plate_figure, reliability_bins
+from moascope.report.figures import _at_hits, draw, plate_figure, reliability_bins
 from moascope.report.html import render_report, write_report
 from moascope.report.plates import chosen_plates, plate_grid, plate_maps
 from moascope.report.scores import confusion
@@ -224,7 +224,7 @@ def test_caveats_and_warnings_stand_in_the_page_once(binary):
 def test_every_section_of_a_binary_report_is_there(binary):
     for words in ("Precision and recall", "Confusion matrices", "Positive control", "By panel",
                   "By dose", "Hits by mechanism", "Hits by action", "histamine receptor agonist",
-                  "Share of images left out by QC", "Cells counted", "Mean intensity, Actin",
+                  "Images left out by QC", "Cells counted", "Mean intensity, Actin",
                   "unknown never counts as negative", "CC0-1.0", "Nobody (2020)", "dvc repro",
                   "at the top of the list", "Stated", "stated by the model"):
         assert words.lower() in binary.text.lower() or any(
@@ -284,7 +284,7 @@ def test_without_prepared_plates_there_is_a_report_without_pictures(binary_world
     page = render(binary_world, tmp_path / "nowhere")
     assert "img" not in page.tags
     assert "Mean intensity, DNA" in page.text
-    assert "Share of images left out by QC" not in page.text
+    assert "Images left out by QC" not in page.text
 
 
 def test_the_same_input_gives_the_same_bytes(binary_world, prepared, tmp_path):
@@ -425,6 +425,17 @@ def test_the_null_band_of_the_curve_holds_95_percent_of_random_lists():
         inside.append((precision >= low - 1e-12) & (precision <= high + 1e-12))
     assert recall[-1] == 1
     assert np.mean(inside) == pytest.approx(0.95, abs=0.03)
+
+
+def test_the_area_below_the_drawn_curve_is_the_average_precision():
+    from sklearn.metrics import average_precision_score
+
+    rng = np.random.default_rng(2)
+    table = pd.DataFrame({"Label": rng.choice(["y", "n"], 70),
+                          "P_y": rng.uniform(size=70).round(1)})
+    recall, precision = _at_hits(precision_recall_rows(table, ["y"]))
+    area = (np.diff(recall) * precision[1:]).sum()
+    assert area == pytest.approx(average_precision_score(table["Label"] == "y", table["P_y"]))
 
 
 def test_a_class_without_units_has_no_curve():

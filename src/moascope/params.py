@@ -87,7 +87,7 @@ class Head(Section):
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.2
     activation: Literal["relu", "leaky_relu", "gelu", "silu", "tanh"] = "relu"
     learning_rate: Annotated[float, Field(gt=0)] = 3e-3
-    l2: Annotated[float, Field(ge=0)] = 3e-2
+    l2: Annotated[float, Field(ge=0)] = 1e-2
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
     normalisation: Literal["none", "plate", "plate+sphere"] = "plate"
     epochs: Annotated[int, Field(ge=1)] = 60

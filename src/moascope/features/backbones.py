@@ -238,19 +238,30 @@ def compile_for_cpu(network: Any, prepare: Callable[[Any], Any], crop: int,
 
 def _infer(compiled: Any, width: int, planes: np.ndarray) -> np.ndarray:
     import openvino
+    from openvino import properties
 
+    # Requests are waited for here, in turn. AsyncInferQueue calls back into Python from threads
+    # of its own, and can hang for ever on the interpreter's lock when the queue goes away.
+    count = compiled.get_property(properties.optimal_number_of_infer_requests)
+    requests = [compiled.create_infer_request() for _ in range(max(count, 1))]
     results = np.empty((len(planes), width), np.float32)
+    under_way: dict[int, int] = {}
 
-    def keep(request: Any, start: int) -> None:
-        values = request.get_output_tensor(0).data
+    def collect(slot: int) -> None:
+        requests[slot].wait()
+        values = requests[slot].get_output_tensor(0).data
+        start = under_way.pop(slot)
         results[start : start + len(values)] = values
 
-    queue = openvino.AsyncInferQueue(compiled)
-    queue.set_callback(keep)
-    for start in range(0, len(planes), BATCH):
+    for number, start in enumerate(range(0, len(planes), BATCH)):
+        slot = number % len(requests)
+        if slot in under_way:
+            collect(slot)
         batch = np.ascontiguousarray(planes[start : start + BATCH, :, :, np.newaxis])
-        queue.start_async({0: openvino.Tensor(batch)}, start)
-    queue.wait_all()
+        under_way[slot] = start
+        requests[slot].start_async({0: openvino.Tensor(batch)})
+    for slot in list(under_way):
+        collect(slot)
     return results
 
 

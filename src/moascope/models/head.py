@@ -21,6 +21,8 @@ from moascope.params import Head
 from moascope.quiet import import_keras
 
 ROWS_PADDED_TO = 64
+STEPS_A_CALL = 8
+LEAST_STEPS_AN_EPOCH = 8
 
 
 @dataclass(frozen=True)
@@ -75,7 +77,7 @@ def fit_heads(
     classes : int
     head : Head
     batch_size : int
-        Rows a step.
+        Rows a step; fewer where an epoch would have less than eight steps.
     seed : int
         Of initial weights, dropout and the order of rows.
     watch : callable, optional
@@ -111,7 +113,9 @@ def fit_heads(
     targets = targets[:, None] if targets.ndim == 2 else targets.transpose(1, 0, 2)
     targets = targets * (1 - head.label_smoothing) + head.label_smoothing / classes
 
-    batch = min(batch_size, rows)
+    # Adam moves every weight by about the learning rate a step, whatever the gradient's size: a
+    # small screen needs its steps more than its batches.
+    batch = min(batch_size, -(-rows // LEAST_STEPS_AN_EPOCH))
     stops = _stops(head.epochs, watch_every)
     model = _compiled_model(
         # Padding to a common size lets panels of nearly one size share a compiled model.
@@ -125,14 +129,16 @@ def fit_heads(
     generator = np.random.default_rng(seed)
     history: list[float] = []
     order = np.zeros(0, np.int32)
-    for start, stop in zip([0, *stops[:-1]], stops, strict=True):
-        steps = max(1, round((stop - start) * rows / batch))
-        while len(order) < steps * batch:
-            order = np.append(order, generator.permutation(rows).astype(np.int32))
-        # All steps up to the next stop are one call of the compiled function.
-        model.steps_per_execution = steps
-        ended = model.fit(order[: steps * batch], batch_size=batch, shuffle=False, verbose=0)
-        order = order[steps * batch:]
+    done = 0
+    for stop in stops:
+        # A compiled call makes STEPS_A_CALL steps; whole calls only, or Keras would trace anew.
+        steps = max(1, round(stop * rows / batch / STEPS_A_CALL)) * STEPS_A_CALL - done
+        if steps:
+            while len(order) < steps * batch:
+                order = np.append(order, generator.permutation(rows).astype(np.int32))
+            ended = model.fit(order[: steps * batch], batch_size=batch, shuffle=False, verbose=0)
+            order = order[steps * batch:]
+            done += steps
         history.append(float(ended.history["loss"][-1]) / count)
         if watch and watch_every and stop % watch_every == 0:
             watch(stop, _collect(model, head, mean, scale, stops, history))
@@ -340,6 +346,6 @@ def _compiled_model(rows: int, inputs: int, count: int, classes: int, labellings
                     [ops.convert_to_numpy(bias) for bias in self.biases])
 
     model = Heads()
-    model.compile(optimizer=keras.optimizers.Adam(1e-3))
+    model.compile(optimizer=keras.optimizers.Adam(1e-3), steps_per_execution=STEPS_A_CALL)
     model.optimizer.build(model.trainable_variables)
     return model

@@ -19,9 +19,10 @@ from moascope.screen.wells import well_position
 
 MOST_COMPOUNDS = 20
 MOST_CHANNELS = 5
-TILE = 96        # stored pixels of a channel's picture
+TILE = 96               # stored pixels of a channel's picture
 GAP = 3
-BRIGHT = 99.7    # percentile of both pictures that is shown white
+DARK, BRIGHT = 1, 99.7  # percentiles of both pictures that are shown black and white
+LEAST_RANGE = 8         # of 256 grey levels, so that an empty image is not blown up
 
 
 @dataclass(frozen=True)
@@ -135,11 +136,12 @@ def _pictures(sites: pd.DataFrame, column: str, examples: Examples,
         rows["negative control"] = row_of[control]
     cut = {who: np.asarray(crops[at, 0][present], np.float32) for who, at in rows.items()}
     # One scale for both, channel by channel: a difference in brightness stays one.
-    white = np.maximum(np.percentile(np.stack(list(cut.values())), BRIGHT, axis=(0, 2, 3)), 1)
+    black, white = np.percentile(np.stack(list(cut.values())), [DARK, BRIGHT], axis=(0, 2, 3))
+    spread = np.maximum(white - black, LEAST_RANGE)
     names = tuple(tidy(channels[i], 20) for i in present)
     return tuple(
         Picture(
-            source=_data_address(planes / white[:, None, None]),
+            source=_data_address((planes - black[:, None, None]) / spread[:, None, None]),
             place=f"{table['Metadata_Well'].iloc[rows[who]]}",
             alt=f"{who}, plate {tidy(site['Metadata_Plate'])}, well "
                 f"{table['Metadata_Well'].iloc[rows[who]]}; channels from left to right: "

@@ -113,7 +113,7 @@ def precision_recall_figure(units: pd.DataFrame, asked: list[str], said: Callabl
     scores : dict
         Of these units: `average_precision`, or `per_class`.
     """
-    figure = _figure(4.4, 4.5)
+    figure = _figure(4.4, 4.9)
     axis = figure.subplots()
     rows = precision_recall_rows(units, asked)
     axis.set(xlim=(0, 1.01), ylim=(0, 1.03), xlabel="Recall: share of all hits found so far",
@@ -124,11 +124,12 @@ def precision_recall_figure(units: pd.DataFrame, asked: list[str], said: Callabl
         prevalence = float(rows["prevalence"].iloc[0])
         positives = int((units["Label"] == asked[0]).sum())
         recall, low, high = null_precision_band(positives, len(units))
-        axis.fill_between(recall, low, high, color=BAND, linewidth=0, step="mid",
+        axis.fill_between(np.r_[0, recall], np.r_[low[0], low], np.r_[high[0], high], color=BAND,
+                          linewidth=0, step="pre",
                           label="Null band: 95 % of random lists")
         axis.axhline(prevalence, color=MUTED, linewidth=1.2, linestyle=(0, (5, 3)),
                      label=f"Prevalence {number(prevalence)}: guessing")
-        axis.step(rows["recall"], rows["precision"], where="pre", color=BLUE, linewidth=2,
+        axis.step(*_at_hits(rows), where="pre", color=BLUE, linewidth=2,
                   label=f"Model, average precision {number(scores.get('average_precision'))}")
         handles, labels = axis.get_legend_handles_labels()
         figure.legend(handles[::-1], labels[::-1], loc="outside lower left", frameon=False,
@@ -144,7 +145,7 @@ def precision_recall_figure(units: pd.DataFrame, asked: list[str], said: Callabl
         label = f"{tidy(said(name), 34)} {number(own.get(name, {}).get('average_precision'))}"
         axis.axhline(part["prevalence"].iloc[0], color=colour, linewidth=0.9,
                      linestyle=(0, (1, 3)))
-        axis.step(part["recall"], part["precision"], where="pre", color=colour,
+        axis.step(*_at_hits(part), where="pre", color=colour,
                   linewidth=1.9 if named else 1, label=label if named else None,
                   linestyle=STYLES[place % len(STYLES)] if named else "-")
     if len(order) > MOST_CURVES:
@@ -153,8 +154,15 @@ def precision_recall_figure(units: pd.DataFrame, asked: list[str], said: Callabl
     last = len(handles) - (len(order) > MOST_CURVES)
     order_shown = [*reversed(range(last)), *range(last, len(handles))]
     figure.legend([handles[i] for i in order_shown], [labels[i] for i in order_shown],
-                  loc="outside lower left", frameon=False, fontsize=8, ncols=2)
+                  loc="outside lower left", frameon=False, fontsize=8,
+                  ncols=2 if max(map(len, labels)) < 27 else 1)
     return figure
+
+
+def _at_hits(rows: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+    """Recall and precision at each hit: as steps, the area below them is the average precision."""
+    best = rows[rows["recall"] > 0].groupby("recall")["precision"].max()
+    return np.r_[0, best.index], np.r_[best.iloc[0], best]
 
 
 def comparison_figure(rows: list[Compared], null: dict[str, Any]) -> Figure:
@@ -241,7 +249,7 @@ def reliability_bins(stated: np.ndarray, right: np.ndarray) -> pd.DataFrame:
     -------
     DataFrame
         `n, stated, observed, low, high`, with Wilson's 95 % interval [1]_. Equal probabilities
-        share a bin. Empty with fewer than two bins' worth of units.
+        share a bin, so that bins may differ in size. Empty where units are too few for two bins.
 
     References
     ----------
@@ -251,8 +259,8 @@ def reliability_bins(stated: np.ndarray, right: np.ndarray) -> pd.DataFrame:
     columns = ["n", "stated", "observed", "low", "high"]
     if bins < 2:
         return pd.DataFrame(columns=columns)
-    cell = pd.qcut(stated, bins, labels=False, duplicates="drop")
-    table = pd.DataFrame({"stated": stated, "observed": right.astype(float), "cell": cell})
+    table = pd.DataFrame({"stated": stated, "observed": right.astype(float)})
+    table["cell"] = (table["stated"].rank(method="min") - 1) * bins // len(table)
     found = table.groupby("cell").agg(n=("stated", "size"), stated=("stated", "mean"),
                                       observed=("observed", "mean")).reset_index(drop=True)
     z = 1.959964
@@ -280,9 +288,9 @@ def reliability_figure(bins: pd.DataFrame, observed: str, stated: str) -> Figure
 
 def plate_figure(maps: list[PlateMap]) -> Figure:
     """Heat maps of one plate side by side, A1 at the top left, every axis named as on the plate."""
-    across = 3
+    across = 4 if len(maps) > 6 else 3
     down = -(-len(maps) // across)
-    figure = _figure(10.8, 2.35 * down)
+    figure = _figure(10.8, 7.1 / across * down)
     axes = figure.subplots(down, across, squeeze=False).ravel()
     for axis, one in zip(axes, maps, strict=False):
         _draw_map(figure, axis, one)
@@ -298,20 +306,25 @@ def _draw_map(figure: Figure, axis: Axes, one: PlateMap) -> None:
 
     rows, columns = one.grid.shape
     limits: dict[str, Any] = {}
-    if one.kind == "class":
-        colours = [*CLASS_COLOURS[: len(one.names) - 1], "#59636e"]
-        colourmap = ListedColormap(colours)
-        limits = {"norm": BoundaryNorm(np.arange(len(colours) + 1) - 0.5, len(colours))}
-    elif one.kind == "measure":
-        colourmap = colormaps["viridis"]
-        low, high = np.nanpercentile(one.grid, [2, 98])
-        limits = {"vmin": low, "vmax": max(high, low + 1e-6)}
+    grid, names = one.grid, one.names
+    if names:
+        colours = (["#d3dbe2", VERMILION, ORANGE, PURPLE] if one.kind == "flag"
+                   else [*CLASS_COLOURS[: len(names) - 1], MUTED])
+        # Only what the plate has gets a place in its legend.
+        present = np.unique(grid[np.isfinite(grid)]).astype(int)
+        grid = np.where(np.isfinite(grid), np.searchsorted(present, np.nan_to_num(grid)), np.nan)
+        names = [names[i] for i in present]
+        colourmap = ListedColormap([colours[i] for i in present])
+        limits = {"norm": BoundaryNorm(np.arange(len(names) + 1) - 0.5, len(names))}
     else:
-        colourmap = colormaps["viridis" if one.kind == "score" else "Oranges"]
-        limits = {"vmin": 0, "vmax": 1}
+        colourmap = colormaps["viridis"]
+        low, high = np.nanpercentile(grid, [2, 98])
         if one.kind == "score":
-            limits["vmax"] = max(float(np.nanmax(one.grid)), 1e-6)
-    image = axis.imshow(one.grid, cmap=colourmap.with_extremes(bad="#f0f1f3"), aspect="equal",
+            low, high = 0, float(np.nanmax(grid))
+        if high - low < 1e-3 * abs(high):  # one well, or all alike
+            low, high = low - 0.05 * abs(low), high + 0.05 * abs(high)
+        limits = {"vmin": low, "vmax": max(high, low + 1e-6)}
+    image = axis.imshow(grid, cmap=colourmap.with_extremes(bad="#f0f1f3"), aspect="equal",
                         interpolation="nearest", **limits)
     axis.set_title(tidy(one.title, 44), fontsize=8.5)
     step_down, step_across = max(rows // 8, 1), max(columns // 12, 1)
@@ -325,7 +338,8 @@ def _draw_map(figure: Figure, axis: Axes, one: PlateMap) -> None:
     bar = figure.colorbar(image, ax=axis, fraction=0.04, pad=0.015)
     bar.outline.set_visible(False)
     bar.ax.tick_params(labelsize=6.5, length=0, pad=2)
-    if one.kind == "class":
-        bar.set_ticks(range(len(one.names)), labels=[tidy(name, 18) for name in one.names])
+    if names:
+        bar.set_ticks(range(len(names)), labels=[tidy(name, 16) for name in names])
     else:
+        bar.formatter.set_useOffset(False)
         bar.ax.yaxis.set_major_locator(MaxNLocator(3, steps=[1, 2, 2.5, 5, 10]))

@@ -78,7 +78,7 @@ def render_report(metrics: dict[str, Any], predictions: dict[str, pd.DataFrame],
     ranked = ranked_compounds(predictions, examples, prepared, said)
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True,
                               lstrip_blocks=True)
-    environment.filters.update(number=number, tidy=tidy)
+    environment.filters.update(number=number, tidy=lambda text: tidy(text or ""))
     environment.globals.update(span=span)
     template = environment.from_string(
         files("moascope.report").joinpath(TEMPLATE).read_text("utf-8"))

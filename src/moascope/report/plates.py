@@ -28,7 +28,8 @@ class PlateMap:
     grid : ndarray, float, [rows, columns]
         NaN where there is nothing to show.
     kind : {"class", "score", "measure", "flag"}
-        What the colours stand for. For "class" the values are indices into `names`.
+        What the colours stand for. For "class" and "flag" the values are indices into `names`;
+        of "flag" the first is good.
     names : tuple of str
     """
 
@@ -134,8 +135,7 @@ def plate_maps(plate: str, examples: Examples, scores: pd.DataFrame, score_title
         maps.append(PlateMap(f"Mean intensity, {channel}",
                              grid(sites[column], sites["Metadata_Well"]), "measure"))
     if read is not None:
-        maps.append(PlateMap("Share of images left out by QC",
-                             grid(~sites["QC_Pass"], sites["Metadata_Well"]), "flag"))
+        maps.append(_flags(sites, shape))
     return maps
 
 
@@ -149,6 +149,14 @@ def _layout(examples: Examples, own: np.ndarray, names: tuple[str, ...], grid: A
     first = ~meta["Metadata_Well"].duplicated().to_numpy()
     return PlateMap("What is in the well", grid(code[first], meta["Metadata_Well"][first]),
                     "class", (*names, "negative control"))
+
+
+def _flags(sites: pd.DataFrame, shape: tuple[int, int]) -> PlateMap:
+    """The flag that most of a well's flagged images have; 0 where no image has any."""
+    counts = sites.groupby("Metadata_Well")[list(FLAGS)].sum()
+    code = np.where(counts.any(axis=1), counts.to_numpy().argmax(axis=1) + 1.0, 0.0)
+    grid = plate_grid(pd.Series(code, index=counts.index), shape)
+    return PlateMap("Images left out by QC", grid, "flag", ("none", *FLAGS.values()))
 
 
 def _measured(examples: Examples, own: np.ndarray) -> pd.DataFrame:

@@ -102,12 +102,12 @@ def compared(metrics: dict[str, Any]) -> list[Compared]:
     """The lines of the comparison: model, baselines, and the invalid split last."""
     rows = []
     unit = metrics.get("unit", "compound")
-    for side, name in (("out_of_fold", f"Unseen {unit}s (out-of-fold)"),
+    for side, name in (("out_of_fold", f"Unseen {unit}s"),
                        ("held_out", f"Held-out {unit}s")):
         if scores := main_scores(metrics, side):
             rows.append(Compared(name, "model", scores))
     if scores := metrics.get("unseen_batch"):
-        rows.append(Compared(f"Unseen {unit}s in an unseen batch", "model", scores))
+        rows.append(Compared("Unseen, in an unseen batch", "model", scores))
     baselines = (metrics.get("baselines") or {}).get("scores") or {}
     for name, scores in sorted(baselines.items(),
                                key=lambda item: (-item[1]["average_precision"], item[0])):

@@ -25,7 +25,7 @@ BASELINES = {
     "plate_only": "Plate only",
     "position_only": "Well position only",
     "prevalence": "Guessing (prevalence)",
-    "shuffled_labels": "Model trained on shuffled labels",
+    "shuffled_labels": "Trained on shuffled labels",
 }
 BACKBONES = {
     "morphology": "classical measurements of intensity, texture and granularity",
@@ -141,10 +141,10 @@ def answer(metrics: dict[str, Any]) -> list[str]:
     ]
     p = main.get("p")
     if p is not None:
-        share = number(100 * p, 1 if p >= 0.0005 else 3)
+        share = number(100 * p, 3 if p < 0.0005 else 1 if p < 0.1 else 0)
         chance = ("chance is an unlikely explanation" if metrics.get("above_chance")
                   else "chance alone explains it well enough")
-        sentences.append(f"At most {share} % of random labellings score as high (permutation "
+        sentences.append(f"About {share} % of random labellings score as high (permutation "
                          f"p = {p_value(p)}): {chance}.")
     baselines = metrics.get("baselines") or {}
     best, gap = baselines.get("best"), baselines.get("model_minus_best") or {}
@@ -194,7 +194,8 @@ def caveats(metrics: dict[str, Any]) -> list[str]:
     found = list(metrics.get("caveats") or [])
     warnings = list(metrics.get("warnings") or [])
     lost = list(metrics.get("not_testable") or [])
-    if lost and not any(all(name in warning for name in lost) for warning in warnings):
+    # The split stage usually has said it, in a sentence with the same list.
+    if lost and not any(f"({', '.join(lost)})" in warning for warning in warnings):
         found.append(f"No unseen compound can be asked about for {', '.join(lost)}: a single "
                      "compound each. The model learns them, but no score covers them.")
     positives = main_scores(metrics).get("positives")
