@@ -348,11 +348,16 @@ def test_metrics_with_next_to_nothing_still_give_a_page(binary_world, tmp_path, 
     assert "not stated" in text
 
 
-def test_a_main_score_alone_is_enough(binary_world, tmp_path):
+def test_numbers_that_could_not_be_had_are_dashes(binary_world, tmp_path):
     main = binary_world.metrics["out_of_fold"]["compound"]
     metrics = {"target": "gpcr", "classes": list(GPCR), "unit": "compound", "above_chance": False,
                "out_of_fold": {"compound": main | {"roc_auc": None, "low": float("nan")}},
-               "held_out": {}}
+               "held_out": {},
+               "by_panel": {"A549": dict.fromkeys(("average_precision", "low", "high"))},
+               "baselines": {"best": "cell_count", "scores": {
+                   "cell_count": dict.fromkeys(("average_precision", "low", "high")),
+                   "plate_only": {"average_precision": float("nan")}},
+                   "model_minus_best": dict.fromkeys(("difference", "low", "high"))}}
     text = render_report(metrics, binary_world.predictions, binary_world.examples, tmp_path)
     assert "No: on this screen, pictures do not find" in text
     assert "nan" not in Page(text).text

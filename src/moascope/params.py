@@ -75,7 +75,7 @@ class Split(Section):
     """Which compounds are asked about by a model that never saw them."""
 
     folds: Annotated[int, Field(ge=2)] = 5
-    repeats: Annotated[int, Field(ge=1)] = 3
+    repeats: Annotated[int, Field(ge=1)] = 2
     holdout: Annotated[float, Field(ge=0, lt=1)] = 0.2
 
 
@@ -90,13 +90,13 @@ class Head(Section):
     l2: Annotated[float, Field(ge=0)] = 1e-2
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
     normalisation: Literal["none", "plate", "plate+sphere"] = "plate"
-    epochs: Annotated[int, Field(ge=1)] = 60
+    epochs: Annotated[int, Field(ge=1)] = 40
 
 
 class Tune(Section):
     """The Optuna study."""
 
-    trials: Annotated[int, Field(ge=0)] = 20
+    trials: Annotated[int, Field(ge=0)] = 12
     storage: str | None = None
     space: dict[str, Any] = Field(default_factory=dict)
 

@@ -142,7 +142,7 @@ def _pictures(sites: pd.DataFrame, column: str, examples: Examples,
     return tuple(
         Picture(
             source=_data_address((planes - black[:, None, None]) / spread[:, None, None]),
-            place=f"{table['Metadata_Well'].iloc[rows[who]]}",
+            place=f"{tidy(site['Metadata_Plate'], 18)} {table['Metadata_Well'].iloc[rows[who]]}",
             alt=f"{who}, plate {tidy(site['Metadata_Plate'])}, well "
                 f"{table['Metadata_Well'].iloc[rows[who]]}; channels from left to right: "
                 f"{', '.join(names)}",

@@ -288,14 +288,24 @@ def reliability_figure(bins: pd.DataFrame, observed: str, stated: str) -> Figure
 
 def plate_figure(maps: list[PlateMap]) -> Figure:
     """Heat maps of one plate side by side, A1 at the top left, every axis named as on the plate."""
+    from matplotlib.figure import Figure
+
     across = 4 if len(maps) > 6 else 3
     down = -(-len(maps) // across)
-    figure = _figure(10.8, 7.1 / across * down)
-    axes = figure.subplots(down, across, squeeze=False).ravel()
-    for axis, one in zip(axes, maps, strict=False):
+    # In inches. Every plate format is two high and three wide, so places are known beforehand,
+    # maps of several plates lie under one another, and no layout engine has to look for them.
+    wide, head, side, legend = 10.8, 0.42, 0.22, 0.88
+    cell = wide / across
+    width = cell - side - legend
+    tall = width * 2 / 3
+    height = (tall + head) * down + 0.06
+    figure = Figure(figsize=(wide, height))
+    for place, one in enumerate(maps):
+        row, column = divmod(place, across)
+        bottom = height - (row + 1) * (tall + head)
+        axis = figure.add_axes((
+            (column * cell + side) / wide, bottom / height, width / wide, tall / height))
         _draw_map(figure, axis, one)
-    for axis in axes[len(maps):]:
-        axis.set_axis_off()
     return figure
 
 
@@ -335,7 +345,7 @@ def _draw_map(figure: Figure, axis: Axes, one: PlateMap) -> None:
                      labelbottom=False)
     axis.spines[:].set_visible(True)
     axis.spines[:].set_color(FAINT)
-    bar = figure.colorbar(image, ax=axis, fraction=0.04, pad=0.015)
+    bar = figure.colorbar(image, cax=axis.inset_axes((1.02, 0, 0.03, 1)))
     bar.outline.set_visible(False)
     bar.ax.tick_params(labelsize=6.5, length=0, pad=2)
     if names:

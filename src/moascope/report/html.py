@@ -127,7 +127,7 @@ def _comparison(metrics: dict[str, Any]) -> str | None:
     if not rows:
         return None
     alt = "Average precision with 95 % interval: " + "; ".join(
-        f"{row.name} {number(row.scores['average_precision'])}" for row in rows) + "."
+        f"{row.name} {number(row.scores.get('average_precision'))}" for row in rows) + "."
     return figures.draw("comparison", alt,
                         partial(figures.comparison_figure, rows, main_scores(metrics)))
 

@@ -109,8 +109,7 @@ def compared(metrics: dict[str, Any]) -> list[Compared]:
     if scores := metrics.get("unseen_batch"):
         rows.append(Compared("Unseen, in an unseen batch", "model", scores))
     baselines = (metrics.get("baselines") or {}).get("scores") or {}
-    for name, scores in sorted(baselines.items(),
-                               key=lambda item: (-item[1]["average_precision"], item[0])):
+    for name, scores in sorted(baselines.items(), key=_order("Baseline")):
         rows.append(Compared(baseline_name(name), "baseline", scores))
     leak = metrics.get("random_image_split") or {}
     for name, said in (("true_labels", "Invalid, true labels"),

@@ -150,13 +150,14 @@ def answer(metrics: dict[str, Any]) -> list[str]:
     best, gap = baselines.get("best"), baselines.get("model_minus_best") or {}
     if best and gap:
         score = (baselines.get("scores") or {}).get(best) or {}
-        how = ("the model is better" if gap["low"] > 0 else
-               "the model is worse" if gap["high"] < 0 else
+        # metrics.json holds null where a number could not be had.
+        how = ("the model is better" if (gap.get("low") or 0) > 0 else
+               "the model is worse" if (gap.get("high") or 0) < 0 else
                "which of the two is better cannot be told from so few compounds")
         sentences.append(
             f"The best baseline, {baseline_name(best).lower()}, reaches "
             f"{number(score.get('average_precision'))}; model minus baseline is "
-            f"{number(gap['difference'])} ({span(gap)}): {how}.")
+            f"{number(gap.get('difference'))} ({span(gap)}): {how}.")
     return sentences
 
 
@@ -221,7 +222,7 @@ def methods(metrics: dict[str, Any], controls: bool) -> list[str]:
     held = main_scores(metrics, "held_out").get("compounds")
     aside = (f"; {_units(metrics, held)} more were set aside before anything was fitted (held out)"
              if held else "")
-    whole = ("all wells, doses, plates, salts and stereoisomers of a compound in one fold"
+    whole = ("all wells, doses, plates and forms (same InChIKey block) of a compound in one fold"
              if unit == "compound" else "all images of a well in one fold")
     backbone = metrics.get("backbone", "")
     how = BACKBONES.get(backbone, f"the backbone {tidy(backbone)}" if backbone else "one backbone")

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
+import io
+import os
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -57,15 +61,20 @@ def log_candidate(
     import moascope
 
     package = Path(moascope.__file__).parent
-    info = mlflow.pyfunc.log_model(
-        name="model",
-        python_model=str(package / "tracking" / "pyfunc.py"),
-        artifacts={"model": str(model)},
-        code_paths=[str(package)],
-        signature=signature(channels, classes),
-        pip_requirements=pinned_requirements(deep),
-    )
-    version = mlflow.register_model(info.model_uri, name, tags=tags)
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    # MLflow comments on every step on stderr; what came of it is said by the stage.
+    with contextlib.redirect_stderr(io.StringIO()), warnings.catch_warnings():
+        # An example would have to bring its images along; the signature says what is expected.
+        warnings.filterwarnings("ignore", message=".*input example.*")
+        info = mlflow.pyfunc.log_model(
+            name="model",
+            python_model=str(package / "tracking" / "pyfunc.py"),
+            artifacts={"model": str(model)},
+            code_paths=[str(package)],
+            signature=signature(channels, classes),
+            pip_requirements=pinned_requirements(deep),
+        )
+        version = mlflow.register_model(info.model_uri, name, tags=tags)
     client = MlflowClient()
     client.set_registered_model_alias(name, CANDIDATE, version.version)
     return {

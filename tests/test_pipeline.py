@@ -1,0 +1,291 @@
+"""The whole pipeline on a tiny simulated screen: run once, looked at from all sides."""
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[1]
+TINY = {
+    "simulated": {"format": 96, "compounds": 36, "batches": 2, "fields": 1, "signal": 6.0,
+                  "panels": ["A549 ACTB-RAB5A"]},
+    "target": "gpcr",
+    "prepare": {"crops": 1},
+    "split": {"folds": 3, "repeats": 1, "holdout": 0.2},
+    "tune": {"trials": 3, "space": {"layers": [0, 1], "width": [8], "epochs": [5],
+                                    "dropout": {"low": 0.0, "high": 0.5}}},
+    "evaluate": {"bootstraps": 50, "permutations": 50, "refits": 1},
+}
+
+
+def environment(**extra):
+    """What a person's shell has after activating the environment."""
+    kept = {key: value for key, value in os.environ.items()
+            if not key.startswith(("MLFLOW", "DVC", "PYTHONPATH"))}
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    return kept | {"PATH": path, "DVC_NO_ANALYTICS": "1", "TF_CPP_MIN_LOG_LEVEL": "3"} | extra
+
+
+def shell(*command, cwd, expect=0, timeout=280):
+    done = subprocess.run(command, cwd=cwd, env=environment(), capture_output=True, text=True,
+                          timeout=timeout)
+    assert done.returncode == expect, f"{command}\n{done.stdout}\n{done.stderr}"
+    return done.stdout + done.stderr
+
+
+def checkout(folder):
+    """A repository of its own with the working tree's files and tiny parameters."""
+    names = subprocess.run(["git", "ls-files", "-co", "--exclude-standard", "-z"], cwd=ROOT,
+                           capture_output=True, text=True, check=True).stdout.split("\0")
+    for name in filter(None, names):
+        if (ROOT / name).is_file() and name != "dvc.lock":
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, folder / name)
+    params = yaml.safe_load((folder / "params.yaml").read_text())
+    for section, values in TINY.items():
+        params[section] = {**params[section], **values} if isinstance(values, dict) else values
+    (folder / "params.yaml").write_text(yaml.safe_dump(params))
+    for command in (["init", "-q"], ["add", "-A"],
+                    ["-c", "user.name=t", "-c", "user.email=t@t", "commit", "-qm", "start"]):
+        subprocess.run(["git", *command], cwd=folder, check=True)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def ran(tmp_path_factory):
+    """A repository in which `dvc repro` has run."""
+    folder = checkout(tmp_path_factory.mktemp("repository"))
+    output = shell("dvc", "repro", cwd=folder)
+    (folder / "output.txt").write_text(output)
+    return folder
+
+
+def metrics(folder):
+    return json.loads((folder / "reports/evaluate/metrics.json").read_text())
+
+
+@pytest.mark.timeout(300)
+def test_every_stage_says_one_line_in_plain_words(ran):
+    output = (ran / "output.txt").read_text()
+    for stage in ("acquire", "validate", "prepare", "embed", "split", "tune", "train", "evaluate",
+                  "register"):
+        assert f"\n{stage}: " in output
+    assert "Warning" not in output
+    assert "Traceback" not in output
+
+
+def test_nothing_runs_again_when_nothing_changed(ran):
+    assert "Data and pipelines are up to date." in shell("dvc", "repro", cwd=ran)
+
+
+def test_every_score_stands_beside_its_nulls(ran):
+    found = metrics(ran)
+    main = found["out_of_fold"]["compound"]
+    assert {"average_precision", "low", "high", "prevalence", "lift", "null_mean", "p",
+            "normalised_average_precision", "confusion"} <= main.keys()
+    assert {"prevalence", "shuffled_labels", "position_only", "plate_only", "cell_count",
+            "count_and_intensity"} == found["baselines"]["scores"].keys()
+    assert found["random_image_split"]["valid"] is False
+    assert "never the biology" in found["caveats"][0]
+    assert found["held_out"]["compound"]["compounds"] >= 5
+    assert found["unseen_batch"]["batches"] == 2
+
+
+def test_published_numbers_follow_from_the_published_predictions(ran):
+    from sklearn.metrics import average_precision_score, confusion_matrix
+
+    for level in ("site", "well", "compound"):
+        table = pd.read_csv(ran / f"reports/evaluate/predictions_{level}.csv")
+        for side in ("out_of_fold", "held_out"):
+            part = table[table["Split"] == side]
+            said = metrics(ran)[side][level]
+            positive = part["Label"] == "gpcr"
+            assert said["average_precision"] == pytest.approx(
+                average_precision_score(positive, part["P_gpcr"]), abs=1e-3)
+            assert said["confusion"] == confusion_matrix(
+                part["Label"], part["Predicted"], labels=["not_gpcr", "gpcr"]).tolist()
+        np.testing.assert_allclose(table["P_gpcr"] + table["P_not_gpcr"], 1, atol=1e-4)
+
+
+def test_no_compound_is_predicted_by_a_model_that_saw_it(ran):
+    compounds = pd.read_csv(ran / "reports/evaluate/predictions_compound.csv")
+    groups = pd.read_parquet(ran / "data/split/groups.parquet")
+    assert sorted(compounds["Metadata_Group"]) == sorted(groups["Metadata_Group"])
+    held_out = set(compounds.loc[compounds["Split"] == "held_out", "Metadata_Group"])
+    assert held_out == set(groups.loc[groups["Holdout"], "Metadata_Group"])
+
+
+@pytest.fixture(scope="session")
+def client(ran):
+    from mlflow import MlflowClient
+
+    return MlflowClient(f"sqlite:///{ran / 'mlflow.db'}")
+
+
+def test_mlflow_at_the_root_has_the_runs_and_the_candidate(ran, client):
+    experiment = client.get_experiment_by_name("simulated gpcr")
+    runs = client.search_runs(experiment.experiment_id)
+    by_stage = {}
+    for run in runs:
+        by_stage.setdefault(run.data.tags["stage"], []).append(run)
+    assert len(by_stage["validate"]) == 1
+    study, = (r for r in by_stage["tune"] if "mlflow.parentRunId" not in r.data.tags)
+    trials = [r for r in by_stage["tune"] if r is not study]
+    assert len(trials) == 3
+    assert {r.data.tags["mlflow.parentRunId"] for r in trials} == {study.info.run_id}
+    assert study.data.params["best.layers"] in ("0", "1")
+    model, = by_stage["train"]
+    assert model.data.metrics["average_precision"] == pytest.approx(
+        metrics(ran)["out_of_fold"]["compound"]["average_precision"], abs=1e-5)
+    assert len(client.get_metric_history(model.info.run_id, "loss/A549 ACTB-RAB5A")) > 1
+    assert model.data.tags["digest.features"].endswith(".dir")
+    assert "never the biology" in model.data.tags["mlflow.note.content"]
+    version = client.get_model_version_by_alias("moascope", "candidate")
+    assert version.tags["caveat"].startswith("simulated")
+    registered = json.loads((ran / "reports/register/registration.json").read_text())
+    assert registered["version"] == version.version
+    artifacts = {item.path for item in client.list_artifacts(model.info.run_id, "evaluation")}
+    assert "evaluation/report.html" in artifacts
+    pages = {item.path for item in client.list_artifacts(by_stage["validate"][0].info.run_id,
+                                                         "data_docs")}
+    assert "data_docs/index.html" in pages
+
+
+@pytest.fixture(scope="session")
+def unseen(tmp_path_factory):
+    """A screen of the same kind that the model never saw."""
+    from moascope.params import Simulated
+    from moascope.sources.simulated import simulate
+
+    folder = tmp_path_factory.mktemp("unseen") / "screen"
+    settings = Simulated(**TINY["simulated"] | {"compounds": 12, "batches": 1})
+    simulate(settings, 99, folder, 1)
+    return folder
+
+
+@pytest.mark.parametrize("level", ["site", "well", "compound"])
+def test_a_registered_model_predicts_a_screen_it_never_saw(ran, unseen, level):
+    out = ran / f"unseen_{level}.csv"
+    said = shell("moascope", "predict", "--model", "models:/moascope@candidate", "--screen",
+                 str(unseen), "--level", level, "--out", str(out), cwd=ran)
+    table = pd.read_csv(out)
+    assert f"{len(table)} predictions" in said
+    expected = {"site": 60, "well": 60, "compound": 13}[level]
+    assert len(table) == expected
+    assert {"P_gpcr", "P_not_gpcr", "Predicted"} <= set(table)
+    np.testing.assert_allclose(table["P_gpcr"] + table["P_not_gpcr"], 1, atol=1e-6)
+    assert table["P_gpcr"].nunique() > 5
+
+
+def test_a_served_model_gives_the_same_answer(ran, unseen):
+    out = ran / "by_command.csv"
+    shell("moascope", "predict", "--model", "data/train/model", "--screen", str(unseen), "--level",
+          "well", "--out", str(out), cwd=ran)
+    sites = pd.read_csv(unseen / "load_data.csv")
+    layout = pd.read_csv(unseen / "layout.csv", keep_default_na=False,
+                         na_values={"Metadata_Concentration_uM": [""]})
+    rows = sites.merge(layout, on=["Metadata_Plate", "Metadata_Well"])
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    server = subprocess.Popen(
+        ["mlflow", "models", "serve", "-m", "models:/moascope@candidate", "--env-manager", "local",
+         "-h", "127.0.0.1", "-p", str(port), "--workers", "1"],
+        cwd=ran, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+        env=environment(MLFLOW_TRACKING_URI=f"sqlite:///{ran / 'mlflow.db'}",
+                        MOASCOPE_SCREENS=str(unseen.parent)),
+    )
+    try:
+        wait_for(f"http://127.0.0.1:{port}/ping", server)
+        body = {"dataframe_split": json.loads(rows.to_json(orient="split", index=False)),
+                "params": {"screen": unseen.name, "level": "well"}}
+        request = urllib.request.Request(
+            f"http://127.0.0.1:{port}/invocations", json.dumps(body).encode(),
+            {"Content-Type": "application/json"})
+        with urllib.request.urlopen(request, timeout=120) as answer:
+            served = pd.DataFrame(json.load(answer)["predictions"])
+    finally:
+        os.killpg(server.pid, 15)
+        server.wait(20)
+        server.stderr.close()
+    expected = pd.read_csv(out)
+    merged = expected.merge(served, on=["Metadata_Plate", "Metadata_Well"])
+    assert len(merged) == len(expected)
+    np.testing.assert_allclose(merged["P_gpcr_x"], merged["P_gpcr_y"], atol=1e-5)
+
+
+def wait_for(address, server, seconds=90):
+    for _ in range(seconds * 2):
+        assert server.poll() is None, server.stderr.read().decode()[-2000:]
+        try:
+            with urllib.request.urlopen(address, timeout=2):
+                return
+        except OSError:
+            time.sleep(0.5)
+    raise AssertionError(f"no answer from {address} in {seconds} s")
+
+
+def test_the_summary_says_the_score_its_nulls_and_where_to_look(ran):
+    said = shell("moascope", "summary", cwd=ran)
+    for words in ("the model", "chance (prevalence)", "position only", "INVALID", "Permutation p",
+                  "never the biology", "version 1", "report.html", "mlflow ui"):
+        assert words in said
+
+
+def test_another_dropout_trains_again_but_embeds_nothing(ran):
+    said = shell("dvc", "repro", "--dry", cwd=edited(ran, "train", "dropout", 0.33))
+    shell("git", "checkout", "-q", "params.yaml", cwd=ran)
+    assert "Running stage 'train'" in said
+    assert "Running stage 'evaluate'" in said
+    for stage in ("acquire", "validate", "prepare", "embed", "split", "tune"):
+        assert f"Running stage '{stage}'" not in said
+
+
+def edited(folder, section, key, value):
+    params = yaml.safe_load((folder / "params.yaml").read_text())
+    params[section][key] = value
+    (folder / "params.yaml").write_text(yaml.safe_dump(params))
+    return folder
+
+
+def test_a_wrong_parameter_ends_in_one_sentence(ran):
+    edited(ran, "split", "fold", 3)
+    said = shell(sys.executable, "-m", "moascope.stages.split", "--screen", "data/acquire",
+                 "--planes", "data/validate", "--embedded", "data/embed", "--out", "x", "--report",
+                 "y", cwd=ran, expect=1)
+    shell("git", "checkout", "-q", "params.yaml", cwd=ran)
+    assert said.strip() == (
+        "error: params.yaml: 'split.fold' is not a parameter. Did you mean 'split.folds'?"
+    )
+
+
+def test_predicting_with_what_is_not_there_ends_in_one_sentence(ran, tmp_path):
+    for model, screen, words in (
+        ("models:/moascope@champion", "data/acquire", "cannot be loaded"),
+        ("data/train", "data/acquire", "is not a moascope model"),
+        ("data/train/model", str(tmp_path), "load_data.csv"),
+    ):
+        said = shell("moascope", "predict", "--model", model, "--screen", screen, "--out",
+                     str(tmp_path / "x.csv"), cwd=ran, expect=1)
+        assert words in said
+        assert "Traceback" not in said
+        assert not (tmp_path / "x.csv").exists()
+
+
+def test_results_of_a_run_are_the_same_bytes_again(ran, tmp_path):
+    """Metrics and predictions of a second run from nothing (the cache is not used)."""
+    before = {path.name: path.read_bytes() for path in (ran / "reports/evaluate").glob("*.csv")}
+    before["metrics.json"] = (ran / "reports/evaluate/metrics.json").read_bytes()
+    shell("dvc", "repro", "--force", "--single-item", "train", "evaluate", cwd=ran)
+    for name, content in before.items():
+        assert (ran / "reports/evaluate" / name).read_bytes() == content, name
