@@ -15,11 +15,11 @@ from helpers import edit_csv, make_screen, write_tiff
 
 from moascope.errors import MoascopeError
 from moascope.params import Validate, parse_params
-from moascope.validation.facts import count_reasons, plane_facts, quarantined_sites
 from moascope.screen.manifest import make_manifest
 from moascope.screen.tables import read_screen
 from moascope.stages.acquire import acquire
 from moascope.stages.validate import stop_if_critical, validate, validate_screen
+from moascope.validation.facts import count_reasons, plane_facts, quarantined_sites
 
 
 def facts(folder: Path, jobs: int = 1, damage=None) -> tuple[pd.DataFrame, pd.DataFrame]:

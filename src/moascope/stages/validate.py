@@ -8,8 +8,6 @@ from typing import Any
 
 from moascope.errors import MoascopeError
 from moascope.params import Params, Validate
-from moascope.validation.expectations import check_expectations
-from moascope.validation.facts import count_reasons, plane_facts, quarantined_sites
 from moascope.screen.manifest import read_manifest
 from moascope.screen.plates import default_jobs
 from moascope.screen.tables import (
@@ -21,6 +19,8 @@ from moascope.screen.tables import (
     write_atomically,
 )
 from moascope.stages.run import run
+from moascope.validation.expectations import check_expectations
+from moascope.validation.facts import count_reasons, plane_facts, quarantined_sites
 
 
 def validate(params: Params, screen: Path, out: Path, report: Path) -> str:

@@ -14,8 +14,8 @@ from typing import Any
 import pandas as pd
 
 from moascope.params import Validate
-from moascope.validation.data_docs import make_self_contained
 from moascope.screen.tables import CONTROLS, GPCR, GPCR_ACTIONS, LAYOUT, SITE, WELL, Screen
+from moascope.validation.data_docs import make_self_contained
 
 MOST_EXAMPLES = 10
 
