@@ -140,7 +140,7 @@ def test_each_panel_has_a_head_of_its_own_or_all_share_one():
 def test_a_panel_with_one_class_is_a_sentence():
     examples = make_examples(panels=2)
     few = examples.take((examples.panel == "panel0") | (examples.label == 0))
-    with pytest.raises(MoascopeError, match="train.panels=pooled"):
+    with pytest.raises(MoascopeError, match=r"train\.panels=pooled"):
         fit_by_panel(few, masks_without(few, [(0, 0)]), HEAD,
                      TRAIN.model_copy(update={"panels": "separate"}), 0)
 

@@ -1,0 +1,132 @@
+"""The floor plan holds: what a stage imports is what DVC watches, and imports run downwards."""
+
+import ast
+import re
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[1]
+SOURCE = ROOT / "src"
+STAGES = ["acquire", "validate", "prepare", "embed", "split", "tune", "train", "evaluate",
+          "register"]
+# From the ground up; a room imports rooms of its own floor or below.
+FLOORS = [
+    {"errors", "quiet"},
+    {"params"},
+    {"screen"},
+    {"pixels", "sources", "validation"},
+    {"features"},
+    {"models", "evaluation", "tracking", "report"},
+    {"stages", "cli"},
+]
+HEAVY = ("tensorflow", "keras", "mlflow", "great_expectations", "sklearn", "matplotlib", "optuna",
+         "skimage", "scipy.stats", "openvino")
+
+
+@cache
+def imported(path):
+    """Modules of ours that a file imports anywhere, also inside functions."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        names = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+        for name in names:
+            if name.split(".")[0] == "moascope":
+                module = SOURCE.joinpath(*name.split("."))
+                for candidate in (module.with_suffix(".py"), module / "__init__.py"):
+                    if candidate.exists():
+                        found.add(candidate)
+    return frozenset(found)
+
+
+def closure(path, cut=()):
+    seen, waiting = set(), [path]
+    while waiting:
+        file = waiting.pop()
+        if file in seen or any(file.is_relative_to(ROOT / part) for part in cut):
+            continue
+        seen.add(file)
+        waiting += imported(file)
+    return seen
+
+
+def pipeline():
+    return yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+
+
+def test_one_word_is_stage_module_section_and_folder():
+    params = yaml.safe_load((ROOT / "params.yaml").read_text())
+    assert list(pipeline()) == STAGES
+    for stage, said in pipeline().items():
+        assert (SOURCE / f"moascope/stages/{stage}.py").exists()
+        assert stage in params
+        assert f".stages.{stage} " in said["cmd"].replace("${moascope}", ".stages")
+        outs = [next(iter(out)) if isinstance(out, dict) else out
+                for kind in ("outs", "metrics", "plots") for out in said.get(kind, [])]
+        assert all(re.match(rf"(data|reports)/{stage}(/|$)", out) for out in outs), outs
+
+
+# The pipeline's other files: what they change is said by a stage's parameters, or is no result.
+NOT_WATCHED = ("src/moascope/tracking", "src/moascope/errors.py", "src/moascope/params.py",
+               "src/moascope/quiet.py", "src/moascope/stages/run.py")
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_dvc_watches_every_module_that_decides_a_stages_result(stage):
+    watched = [ROOT / dep for dep in pipeline()[stage]["deps"]]
+    for file in closure(SOURCE / f"moascope/stages/{stage}.py", NOT_WATCHED):
+        if file.name == "__init__.py" and file.stat().st_size == 0:
+            continue
+        assert any(file.is_relative_to(dep) for dep in watched), (
+            f"{stage} imports {file.relative_to(ROOT)}, which is none of its deps in dvc.yaml")
+
+
+def floor(path):
+    room = path.relative_to(SOURCE / "moascope").parts[0].removesuffix(".py")
+    return next((i for i, rooms in enumerate(FLOORS) if room in rooms), None)
+
+
+def test_imports_run_downwards_and_nothing_imports_a_stage():
+    for path in (SOURCE / "moascope").rglob("*.py"):
+        if path.parent == SOURCE / "moascope" and path.name.startswith("__"):
+            continue
+        for other in imported(path):
+            if floor(other) is not None:
+                assert floor(other) <= floor(path), f"{path} imports {other}"
+            if "stages" in other.parts and other.name not in ("run.py", "__init__.py"):
+                raise AssertionError(f"{path} imports the stage {other}")
+
+
+@pytest.mark.parametrize("module", [f"stages.{stage}" for stage in STAGES] + ["cli"])
+def test_nothing_heavy_is_imported_before_it_is_used(module):
+    code = (f"import moascope.{module}, sys; "
+            f"print([name for name in {HEAVY} if name in sys.modules])")
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_no_address_of_a_registry_and_no_path_of_a_machine_is_tracked():
+    names = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True,
+                           check=True).stdout.split()
+    hosts = re.compile(r"https?://[\w.-]*(" + "py" + "pi|python" + "hosted|npm" + r"js)")
+    for name in names:
+        path = ROOT / name
+        if path.is_file() and path.suffix in {".py", ".lock", ".toml", ".yaml", ".yml", ".md", ""}:
+            text = path.read_text(errors="ignore")
+            assert not hosts.search(text), name
+            assert not re.search(r"(^|[\s\"'=])/(home|root|work)/\w", text), name
+
+
+def test_the_lock_has_a_hash_for_every_requirement():
+    blocks = re.split(r"\n(?=\S)", (ROOT / "requirements.lock").read_text())
+    pinned = [block for block in blocks if re.match(r"[A-Za-z0-9_.\[\]-]+==", block)]
+    assert len(pinned) > 100
+    assert all("--hash=sha256:" in block for block in pinned)
