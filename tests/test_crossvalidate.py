@@ -187,16 +187,16 @@ def test_calibration_gives_probabilities_that_come_true():
         assert probability[bin_].mean() == pytest.approx(label[bin_].mean(), abs=0.05)
 
 
-def test_the_threshold_is_the_best_f1_scikit_learn_finds():
-    from sklearn.metrics import f1_score
+def test_the_threshold_is_the_best_balanced_accuracy_scikit_learn_finds():
+    from sklearn.metrics import balanced_accuracy_score
 
     rng = np.random.default_rng(1)
     label = (rng.random(200) < 0.3).astype(int)
     logits = np.stack([np.zeros(200), rng.normal(size=200) + label], axis=1)
     calibration = calibrate(label, logits, binary=True)
     probability = calibration.probability(logits.copy())
-    best = max(f1_score(label, probability[:, 1] >= t) for t in probability[:, 1])
-    assert f1_score(label, calibration.decide(probability)) == pytest.approx(best)
+    best = max(balanced_accuracy_score(label, probability[:, 1] >= t) for t in probability[:, 1])
+    assert balanced_accuracy_score(label, calibration.decide(probability)) == pytest.approx(best)
 
 
 def test_calibration_may_flatten_a_ranking_but_never_turn_it_round():

@@ -284,8 +284,9 @@ def calibrate(label: np.ndarray, logits: np.ndarray, binary: bool) -> Calibratio
     Returns
     -------
     Calibration
-        Binary: Platt's two parameters and targets [1]_, the threshold that maximises F1. Several
-        classes: a temperature [2]_.
+        Binary: Platt's two parameters and targets [1]_, and the threshold of the best balanced
+        accuracy (Youden's J [3]_: with rare hits, F1 would call nearly everything a hit where
+        there is little signal). Several classes: a temperature [2]_.
 
     Notes
     -----
@@ -293,6 +294,7 @@ def calibrate(label: np.ndarray, logits: np.ndarray, binary: bool) -> Calibratio
 
     .. [1] Platt, "Probabilistic outputs for support vector machines", 1999.
     .. [2] Guo et al., "On calibration of modern neural networks", ICML 2017.
+    .. [3] Youden, "Index for rating diagnostic tests", Cancer 3, 1950.
     """
     from scipy.optimize import minimize
     from scipy.special import expit, log_softmax
@@ -317,17 +319,20 @@ def calibrate(label: np.ndarray, logits: np.ndarray, binary: bool) -> Calibratio
     found = minimize(platt, start, method="L-BFGS-B", bounds=[(-5.0, 3.0), (-20.0, 20.0)])
     slope, offset = float(np.exp(found.x[0])), float(found.x[1])
     probability = expit(slope * margin + offset)
-    return Calibration(slope, offset, _best_f1_threshold(label == 1, probability))
+    return Calibration(slope, offset, _best_threshold(label == 1, probability))
 
 
-def _best_f1_threshold(positive: np.ndarray, probability: np.ndarray) -> float:
+def _best_threshold(positive: np.ndarray, probability: np.ndarray) -> float:
     order = np.argsort(-probability, kind="stable")
-    hits = np.cumsum(positive[order])
-    f1 = 2 * hits / (np.arange(1, len(order) + 1) + positive.sum())
-    best = int(f1.argmax())
+    ranked = probability[order]
+    # Units of one probability fall on one side.
+    last = np.flatnonzero(np.append(ranked[1:] < ranked[:-1], True))
+    recall = np.cumsum(positive[order])[last] / positive.sum()
+    false_alarms = np.cumsum(~positive[order])[last] / (~positive).sum()
+    best = int((recall - false_alarms).argmax())
     # Halfway to the next unit, so that the unit itself is not decided by rounding.
-    following = probability[order[best + 1]] if best + 1 < len(order) else 0.0
-    return float((probability[order[best]] + following) / 2)
+    following = ranked[last[best] + 1] if best + 1 < len(last) else 0.0
+    return float((ranked[last[best]] + following) / 2)
 
 
 @dataclass(frozen=True)

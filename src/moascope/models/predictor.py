@@ -18,7 +18,7 @@ from moascope.errors import MoascopeError
 from moascope.evaluation.crossvalidate import POOLED, Calibration, predict_by_panel
 from moascope.features.normalise import Sphering, apply_sphering, standardise_plates
 from moascope.features.table import FeatureTable
-from moascope.models.examples import LEVELS, Examples, averaging, with_layout
+from moascope.models.examples import LEVELS, WELL_KEY, Examples, averaging, with_layout
 from moascope.models.head import FittedHeads
 from moascope.params import Embed, Head, Prepare, Train, parse_params
 from moascope.screen.tables import Screen
@@ -197,8 +197,17 @@ def predict_screen(
     if len(table.meta) == 0:
         raise MoascopeError(["No site of this screen can be used.", *table.warnings])
     sites = _sites(predictor, screen, table)
+    if level != "site":
+        sites = sites.take(_counted(table.meta))
     logits = predict_by_panel(predictor.heads, sites, predictor.train)[0]
     return predictions_at(predictor.calibrations[level], sites, logits, level), table.warnings
+
+
+def _counted(meta: pd.DataFrame) -> np.ndarray:
+    """Sites that count for their well: those that passed quality control, or all where none did."""
+    passed = meta["QC_Pass"].astype(bool)
+    any_passed = passed.groupby([meta[column] for column in WELL_KEY]).transform("any")
+    return (passed | ~any_passed).to_numpy()
 
 
 def _sites(predictor: Predictor, screen: Screen, table: FeatureTable) -> Examples:
@@ -220,7 +229,7 @@ def _sites(predictor: Predictor, screen: Screen, table: FeatureTable) -> Example
     unit = names.map({n: compound_group(n, key.get(n, "")) for n in names.unique()})
     code = unit.where(names != "").astype("category").cat
     features = table.X[:, [order[name] for name in predictor.names]]
-    controls = (meta["Metadata_Control"] == "negative").to_numpy()
+    controls = ((meta["Metadata_Control"] == "negative") & meta["QC_Pass"].astype(bool)).to_numpy()
     if predictor.controls and predictor.head.normalisation != "none":
         if not controls.any():
             raise MoascopeError(
