@@ -178,7 +178,7 @@ def test_calibration_gives_probabilities_that_come_true():
     margin = rng.normal(size=4000) * 2
     label = (rng.random(4000) < expit(0.7 * margin - 1)).astype(int)
     logits = np.stack([np.zeros(4000), margin], axis=1)
-    calibration = calibrate(label, logits, binary=True)
+    calibration = calibrate(label, logits, np.arange(len(label)), binary=True)
     assert calibration.slope == pytest.approx(0.7, abs=0.08)
     assert calibration.offset == pytest.approx(-1, abs=0.12)
     probability = calibration.probability(logits.copy())[:, 1]
@@ -193,7 +193,7 @@ def test_the_threshold_is_the_best_balanced_accuracy_scikit_learn_finds():
     rng = np.random.default_rng(1)
     label = (rng.random(200) < 0.3).astype(int)
     logits = np.stack([np.zeros(200), rng.normal(size=200) + label], axis=1)
-    calibration = calibrate(label, logits, binary=True)
+    calibration = calibrate(label, logits, np.arange(len(label)), binary=True)
     probability = calibration.probability(logits.copy())
     best = max(balanced_accuracy_score(label, probability[:, 1] >= t) for t in probability[:, 1])
     assert balanced_accuracy_score(label, calibration.decide(probability)) == pytest.approx(best)
@@ -203,8 +203,35 @@ def test_calibration_may_flatten_a_ranking_but_never_turn_it_round():
     rng = np.random.default_rng(2)
     margin = rng.normal(size=300)
     label = (margin < 0).astype(int)
-    calibration = calibrate(label, np.stack([np.zeros(300), margin], axis=1), binary=True)
+    calibration = calibrate(label, np.stack([np.zeros(300), margin], axis=1), np.arange(300), binary=True)
     assert calibration.slope > 0
+
+
+def test_a_few_compounds_do_not_get_a_scale_of_their_own():
+    rng = np.random.default_rng(3)
+    label = np.repeat(rng.integers(0, 3, 8), 30)
+    logits = rng.normal(size=(240, 3)) + 20 * np.eye(3)[label]
+    few = calibrate(label, logits, np.repeat(np.arange(8), 30), binary=False)
+    many = calibrate(label, logits, np.arange(240), binary=False)
+    assert 1 <= few.slope <= many.slope
+
+
+def test_a_unit_whose_class_the_inner_model_never_saw_is_not_asked_about():
+    examples = make_examples(compounds=12)
+    # The class t has two compounds, in folds 0 and 1 of the first repeat.
+    groups = examples.groups.assign(Holdout=False, Fold_0=np.arange(12) % 3, Label="not_t")
+    groups.loc[[0, 1], "Label"] = "t"
+    told = replace(examples, groups=groups, _cache={})
+    pairs = [(0, j, k) for j, k in ((0, 1), (0, 2), (1, 2))]
+    logits = np.zeros((3, len(told.meta), 2), np.float32)
+    inner = Inner(told, pairs)
+    # For fold 0, the model without folds 0 and 1 never saw a t: compound 1 is left out.
+    label, _, group = inner.pooled(logits, 0, 0, "compound")
+    assert 1 not in group
+    assert (label == 0).all()
+    # For fold 2, the models without 0 and 2, and without 1 and 2, saw one t each.
+    label, _, group = inner.pooled(logits, 0, 2, "compound")
+    assert {0, 1} <= set(group)
 
 
 def test_classes_that_cannot_be_tested_are_not_asked_about():

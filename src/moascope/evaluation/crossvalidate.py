@@ -24,6 +24,8 @@ from moascope.params import Head, Train
 POOLED = ""
 # Watched epochs; a study chooses among them.
 CHECKPOINTS = 6
+# Of the logarithm of a calibration's slope, before any unit is seen.
+SLOPE_SPREAD = 0.5
 
 
 @dataclass(frozen=True)
@@ -215,6 +217,13 @@ class Inner:
         self.examples = examples
         self.pairs = pairs
         self.levels = averagings(examples)
+        held_out = examples.groups["Holdout"].to_numpy(bool)
+        # Whether a model had a unit of the class in training: one that had none cannot be asked.
+        self.knows = []
+        for repeat, *both in pairs:
+            trained = ~held_out & ~np.isin(examples.folds(repeat), both)
+            known = np.isin(np.arange(len(examples.classes)), examples.group_label[trained])
+            self.knows.append(known)
 
     def outer_folds(self) -> list[tuple[int, int]]:
         """(repeat, fold) of every outer model for which all inner models are at hand."""
@@ -222,6 +231,9 @@ class Inner:
 
     def pooled(self, logits: np.ndarray, repeat: int, fold: int, level: str) -> tuple:
         """Logits of the units outside `fold`, each by the model that left out its own fold too.
+
+        A unit is left out where that model had no unit of its class to learn from, as happens to
+        classes of two compounds.
 
         Parameters
         ----------
@@ -232,20 +244,23 @@ class Inner:
         -------
         label : ndarray, int, [units asked]
         pooled : ndarray, float32, [units asked, C]
+        group : ndarray, int, [units asked]
+            The compound of each.
         """
         matrix, units = self.levels[level]
         group = units["Group"].to_numpy()
         folds = np.where(group >= 0, self.examples.folds(repeat)[group], -1)
+        label = np.where(group >= 0, self.examples.group_label[group], 0)
         pooled = np.zeros((len(units), logits.shape[-1]), np.float32)
         asked = np.zeros(len(units), bool)
         for index, (of, *both) in enumerate(self.pairs):
             if of != repeat or fold not in both:
                 continue
             other = both[0] if both[1] == fold else both[1]
-            rows = folds == other
+            rows = (folds == other) & self.knows[index][label]
             pooled[rows] = matrix[np.flatnonzero(rows)] @ logits[index]
             asked |= rows
-        return self.examples.group_label[group[asked]], pooled[asked]
+        return label[asked], pooled[asked], group[asked]
 
 
 def asked_classes(examples: Examples) -> list[int]:
@@ -272,13 +287,49 @@ def ranking_score(label: np.ndarray, logits: np.ndarray, asked: list[int]) -> fl
     return float(macro_average_precision(label[keep], scores, present)) if present else 0.0
 
 
-def calibrate(label: np.ndarray, logits: np.ndarray, binary: bool) -> Calibration:
+def explained_information(
+    label: np.ndarray, logits: np.ndarray, group: np.ndarray, binary: bool, asked: list[int]
+) -> float:
+    """Share of the labels' entropy that calibrated predictions explain.
+
+    Parameters
+    ----------
+    label : ndarray, int, [n]
+    logits : ndarray, float, [n, C]
+        Of models that had not seen the units.
+    group : ndarray, int, [n]
+        The compound of each unit.
+    binary : bool
+    asked : list of int
+
+    Returns
+    -------
+    float
+        1 - log loss / log loss of the class frequencies (McFadden's R2): 1 is perfect, about 0 is
+        chance.
+    """
+    keep = np.ones(len(label), bool) if binary else np.isin(label, asked)
+    label, logits, group = label[keep], logits[keep], group[keep]
+    if len(np.unique(label)) < 2:
+        return 0.0
+    probability = calibrate(label, logits, group, binary).probability(logits.astype(float))
+    loss = -np.log(np.clip(probability[np.arange(len(label)), label], 1e-12, 1)).mean()
+    share = np.bincount(label) / len(label)
+    entropy = -(share[share > 0] * np.log(share[share > 0])).sum()
+    return float(1 - loss / entropy)
+
+
+def calibrate(
+    label: np.ndarray, logits: np.ndarray, group: np.ndarray, binary: bool
+) -> Calibration:
     """Fit probabilities to the logits of units that the models had not seen.
 
     Parameters
     ----------
     label : ndarray, int, [n]
     logits : ndarray, float, [n, C]
+    group : ndarray, int, [n]
+        The compound of each unit.
     binary : bool
 
     Returns
@@ -290,7 +341,9 @@ def calibrate(label: np.ndarray, logits: np.ndarray, binary: bool) -> Calibratio
 
     Notes
     -----
-    The slope stays positive: calibration may flatten a ranking, it must not turn it round.
+    The slope stays positive: calibration may flatten a ranking, it must not turn it round. Its
+    logarithm has a normal prior around 0 that weighs as much as a few compounds do, so that folds
+    with ten compounds do not each get a scale of their own.
 
     .. [1] Platt, "Probabilistic outputs for support vector machines", 1999.
     .. [2] Guo et al., "On calibration of modern neural networks", ICML 2017.
@@ -299,10 +352,15 @@ def calibrate(label: np.ndarray, logits: np.ndarray, binary: bool) -> Calibratio
     from scipy.optimize import minimize
     from scipy.special import expit, log_softmax
 
+    if len(np.unique(label)) < 2:
+        # Nothing to calibrate by: the head's own probabilities stand.
+        return Calibration(1.0, 0.0, 0.5 if binary else None)
+    prior = 1 / (2 * SLOPE_SPREAD**2 * len(np.unique(group)))
     if not binary:
         def loss(parameter: np.ndarray) -> float:
             scaled = log_softmax(np.exp(parameter[0]) * logits, axis=-1)
-            return float(-scaled[np.arange(len(label)), label].mean())
+            fit = -scaled[np.arange(len(label)), label].mean()
+            return float(fit + prior * parameter[0] ** 2)
 
         found = minimize(loss, np.zeros(1), method="L-BFGS-B", bounds=[(-4.0, 3.0)])
         return Calibration(float(np.exp(found.x[0])), 0.0, None)
@@ -313,7 +371,8 @@ def calibrate(label: np.ndarray, logits: np.ndarray, binary: bool) -> Calibratio
 
     def platt(parameters: np.ndarray) -> float:
         log_odds = np.exp(parameters[0]) * margin + parameters[1]
-        return float((np.logaddexp(0, log_odds) - target * log_odds).mean())
+        fit = (np.logaddexp(0, log_odds) - target * log_odds).mean()
+        return float(fit + prior * parameters[0] ** 2)
 
     start = np.array([0.0, np.log((positives + 1) / (negatives + 1))])
     found = minimize(platt, start, method="L-BFGS-B", bounds=[(-5.0, 3.0), (-20.0, 20.0)])
@@ -442,16 +501,15 @@ def nested(
         outer_logits[repeat, fold] = logits[0]
         inner = Inner(examples, inner_pairs)
         for level in LEVELS:
-            label, pooled = inner.pooled(logits[1:], repeat, fold, level)
             calibrations[level][repeat, fold] = calibrate_asked(
-                label, pooled, examples.binary, asked
+                *inner.pooled(logits[1:], repeat, fold, level), examples.binary, asked
             )
     return outer_logits, calibrations
 
 
 def calibrate_asked(
-    label: np.ndarray, logits: np.ndarray, binary: bool, asked: list[int]
+    label: np.ndarray, logits: np.ndarray, group: np.ndarray, binary: bool, asked: list[int]
 ) -> Calibration:
     """Calibrate by the units whose class can be known: see `calibrate`."""
     keep = np.ones(len(label), bool) if binary else np.isin(label, asked)
-    return calibrate(label[keep], logits[keep], binary)
+    return calibrate(label[keep], logits[keep], group[keep], binary)

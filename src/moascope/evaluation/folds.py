@@ -120,13 +120,12 @@ def audit_leaks(rows: pd.DataFrame, repeats: int) -> dict[str, int]:
         counted[column.removeprefix("Metadata_").lower() + "s"] = int(known[column].nunique())
         for repeat in range(repeats):
             sides = known.groupby(column)[f"Fold_{repeat}"].nunique()
-            for key in sides.index[sides > 1][:5]:
+            for key in sides.index[sides > 1][:5] if not problems else ():
                 members = known[known[column] == key]
                 compounds = " and ".join(sorted(members["Metadata_Compound"].unique())[:3])
                 places = ", ".join(sorted(members["Well"].unique())[:3])
                 problems.append(
-                    f"Leak: the {word} {key[:40]} ({compounds}; {places}) is in several folds of "
-                    f"repeat {repeat}. "
+                    f"Leak: the {word} {key[:40]} ({compounds}; {places}) is in several folds. "
                     + ("The same picture stands under different compounds; remove one of them."
                        if column == "SHA256" else "The folds table was not made by `split`.")
                 )

@@ -134,7 +134,7 @@ def fit_final(
             pooled[own] += matrix[own] @ logits / examples.repeats
         asked = (group >= 0) & ~held_out[group]
         calibrations[level] = calibrate_asked(
-            examples.group_label[group[asked]], pooled[asked], examples.binary,
+            examples.group_label[group[asked]], pooled[asked], group[asked], examples.binary,
             asked_classes(examples),
         )
     return heads, curves, calibrations

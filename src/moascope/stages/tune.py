@@ -29,7 +29,7 @@ def tune(params: Params, embedded: Path, screen: Path, split: Path, out: Path,
 
     code = code_digest("moascope.models.head", "moascope.evaluation.crossvalidate")
     name = study_name(examples, params.tune.space, params.train, params.target, code)
-    metric = "inner_average_precision"
+    metric = "inner_explained_information"
     inputs = {"features": embedded, "screen": screen, "split": split}
     with start_run(params, f"study {name}", "tune", inputs) as parent:
         import mlflow
@@ -44,8 +44,8 @@ def tune(params: Params, embedded: Path, screen: Path, split: Path, out: Path,
         mlflow.set_tag("optuna.study", name)
         mlflow.log_artifact(str(out))
         log_data(params.acquire.source, parent.data.tags.get("digest.screen", ""), "tuning")
-    return (f"{ran} trials run, {params.tune.trials} asked for; best inner average precision "
-            f"{best.value:.3f} (trial {best.number}); it chooses, it is not reported")
+    return (f"{ran} trials run, {params.tune.trials} asked for; trial {best.number} explains "
+            f"{best.value:.0%} of the inner folds' labels; this chooses, it is not reported")
 
 
 def _with_progress(params: Params, study, examples, log) -> int:

@@ -18,6 +18,7 @@ from moascope.screen.tables import (
     read_screen,
     write_atomically,
 )
+from moascope.screen.targets import label_screen
 from moascope.stages.run import run
 from moascope.validation.expectations import check_expectations
 from moascope.validation.facts import count_reasons, plane_facts, quarantined_sites
@@ -32,6 +33,8 @@ def validate(params: Params, screen: Path, out: Path, report: Path) -> str:
     """
     from moascope.tracking.runs import log_validation
 
+    # A question that the annotations cannot answer should not wait until everything is embedded.
+    label_screen(read_screen(screen), params.target)
     validation = validate_screen(params.validate_, screen, out, report, default_jobs())
     log_validation(params, validation, report / "data_docs")
     stop_if_critical(validation, params.validate_)
