@@ -236,7 +236,7 @@ def wait_for(address, server, seconds=90):
 
 
 def test_the_summary_says_the_score_its_nulls_and_where_to_look(ran):
-    said = shell("moascope", "summary", cwd=ran)
+    said = " ".join(shell("moascope", "summary", cwd=ran).split())
     for words in ("the model", "chance (prevalence)", "position only", "INVALID", "Permutation p",
                   "never the biology", "version 1", "report.html", "mlflow ui"):
         assert words in said
@@ -245,8 +245,7 @@ def test_the_summary_says_the_score_its_nulls_and_where_to_look(ran):
 def test_another_dropout_trains_again_but_embeds_nothing(ran):
     said = shell("dvc", "repro", "--dry", cwd=edited(ran, "train", "dropout", 0.33))
     shell("git", "checkout", "-q", "params.yaml", cwd=ran)
-    assert "Running stage 'train'" in said
-    assert "Running stage 'evaluate'" in said
+    assert "Running stage 'train'" in said  # a dry run does not know what follows from it
     for stage in ("acquire", "validate", "prepare", "embed", "split", "tune"):
         assert f"Running stage '{stage}'" not in said
 
