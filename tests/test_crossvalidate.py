@@ -203,7 +203,8 @@ def test_calibration_may_flatten_a_ranking_but_never_turn_it_round():
     rng = np.random.default_rng(2)
     margin = rng.normal(size=300)
     label = (margin < 0).astype(int)
-    calibration = calibrate(label, np.stack([np.zeros(300), margin], axis=1), np.arange(300), binary=True)
+    logits = np.stack([np.zeros(300), margin], axis=1)
+    calibration = calibrate(label, logits, np.arange(300), binary=True)
     assert calibration.slope > 0
 
 

@@ -42,7 +42,7 @@ def train(params: Params, embedded: Path, screen: Path, split: Path, tuned: Path
         (int(key.split("/")[0]), int(key.split("/")[1])): resolve(params, values)
         for key, values in chosen["folds"].items()
     }
-    from moascope.tracking.runs import log_curve, log_data, start_run
+    from moascope.tracking.runs import dvc_digests, log_curve, log_data, start_run
 
     inputs = {"features": embedded, "screen": screen, "split": split, "tuned": tuned}
     name = f"{params.target} {params.embed.backbone}"
@@ -82,8 +82,7 @@ def train(params: Params, embedded: Path, screen: Path, split: Path, tuned: Path
         mlflow.log_params({f"head.{key}": value for key, value in final_head.model_dump().items()})
         mlflow.log_artifacts(str(out / "keras"), "keras")
         mlflow.log_artifact(str(report / "curves.csv"))
-        log_data(params.acquire.source, mlflow.get_run(active.info.run_id).data.tags.get(
-            "digest.screen", ""), "training")
+        log_data(params.acquire.source, dvc_digests(inputs).get("screen", ""), "training")
     trained_on = int((~examples.groups["Holdout"].to_numpy(bool)).sum())
     return (f"one head of {final_head.layers} hidden layers for {len(final)} panel"
             f"{'s' if len(final) > 1 else ''}, trained on {trained_on} {examples.unit}s; "

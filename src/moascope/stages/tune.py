@@ -25,7 +25,7 @@ def tune(params: Params, embedded: Path, screen: Path, split: Path, out: Path,
         journal.touch()
         return "no trials asked for (tune.trials = 0); the defaults are used"
 
-    from moascope.tracking.runs import TrialLog, log_data, start_run
+    from moascope.tracking.runs import TrialLog, dvc_digests, log_data, start_run
 
     code = code_digest("moascope.models.head", "moascope.evaluation.crossvalidate")
     name = study_name(examples, params.tune.space, params.train, params.target, code)
@@ -43,7 +43,7 @@ def tune(params: Params, embedded: Path, screen: Path, split: Path, out: Path,
         mlflow.log_metrics({metric: best.value, "trials": len(study.get_trials(deepcopy=False))})
         mlflow.set_tag("optuna.study", name)
         mlflow.log_artifact(str(out))
-        log_data(params.acquire.source, parent.data.tags.get("digest.screen", ""), "tuning")
+        log_data(params.acquire.source, dvc_digests(inputs).get("screen", ""), "tuning")
     return (f"{ran} trials run, {params.tune.trials} asked for; trial {best.number} explains "
             f"{best.value:.0%} of the inner folds' labels; this chooses, it is not reported")
 

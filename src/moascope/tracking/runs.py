@@ -278,7 +278,9 @@ def _set_experiment(name: str) -> None:
         location = (project_root() / "mlruns").as_uri()
         with contextlib.suppress(mlflow.exceptions.MlflowException):
             mlflow.create_experiment(name, artifact_location=location)
+    # MLflow's page shows what belongs to training, not to language models.
     mlflow.set_experiment(name)
+    mlflow.set_experiment_tag("mlflow.experimentKind", "custom_model_development")
 
 
 def _git_state() -> dict[str, str]:
