@@ -19,7 +19,7 @@ from moascope.evaluation.crossvalidate import (
     ranking_score,
 )
 from moascope.evaluation.folds import assign_folds
-from moascope.evaluation.protocol import evaluate_leak
+from moascope.evaluation.protocol import evaluate_baselines, evaluate_leak
 from moascope.models.examples import Examples, averaging, row_weights
 from moascope.params import Evaluate, Head, Train
 
@@ -123,6 +123,18 @@ def test_a_random_image_split_finds_what_is_not_there():
     prevalence = leak["true_labels"]["site"]["prevalence"]
     assert leak["true_labels"]["site"]["average_precision"] > 1.5 * prevalence
     assert leak["shuffled_labels"]["site"]["average_precision"] > 1.5 * prevalence
+
+
+def test_shuffled_labels_can_be_learnt_from_however_few_hits_there_are():
+    examples = make_examples(compounds=30)
+    groups = examples.groups.drop(columns=["Holdout", "Fold_0", "Fold_1"])
+    groups["Label"] = ["t" if i < 3 else "not_t" for i in range(30)]
+    rare = replace(examples, groups=assign_folds(groups, 3, 1, 0.0, seed=0), _cache={})
+    many = FEW.model_copy(update={"refits": 40})
+    compounds = rare.groups.assign(P_t=0.5, P_not_t=0.5)
+    scores = evaluate_baselines(compounds, rare, HEAD, TRAIN, many, seed=0)["scores"]
+    assert scores["shuffled_labels"]["refits"] == 40
+    assert 0 < scores["shuffled_labels"]["average_precision"] < 0.5
 
 
 def test_each_panel_has_a_head_of_its_own_or_all_share_one():

@@ -302,13 +302,16 @@ def _shuffled_refits(examples: Examples, head: Head, train: Train, settings: Eva
     rows, sites = training_rows(examples, head, train)
     folds = int(sites.folds(0).max()) + 1
     left_out = [(0, fold) for fold in range(folds)]
-    in_folds = np.flatnonzero(sites.folds(0) >= 0)
     own = examples.group_label
     dealt = []
     generator = np.random.default_rng(seed)
     for _ in range(settings.refits):
         label = own.copy()
-        label[in_folds] = generator.permutation(own[in_folds])
+        # Within folds, so that shuffled labels are as evenly dealt as the true ones: five
+        # positives in one fold would leave nothing to learn from.
+        for fold in range(folds):
+            members = np.flatnonzero(sites.folds(0) == fold)
+            label[members] = generator.permutation(own[members])
         dealt.append(label)
     masks = np.tile(masks_without(rows, left_out), (settings.refits, 1))
     labels = np.concatenate([
