@@ -153,7 +153,7 @@ def test_mlflow_at_the_root_has_the_runs_and_the_candidate(ran, client):
     version = client.get_model_version_by_alias("moascope", "candidate")
     assert version.tags["caveat"].startswith("simulated")
     registered = json.loads((ran / "reports/register/registration.json").read_text())
-    assert registered["version"] == version.version
+    assert registered["version"] == str(version.version)
     artifacts = {item.path for item in client.list_artifacts(model.info.run_id, "evaluation")}
     assert "evaluation/report.html" in artifacts
     pages = {item.path for item in client.list_artifacts(by_stage["validate"][0].info.run_id,
