@@ -12,14 +12,14 @@ import pytest
 from moascope.errors import MoascopeError
 from moascope.features.backbones import (
     APPLICATIONS,
-    BACKBONES,
     compile_for_cpu,
     find_weights,
     load_imagenet,
+    load_own,
     open_backbone,
-    weights_digest,
 )
-from moascope.params import Embed
+from moascope.features.table import LABELS
+from moascope.params import BACKBONES, Embed, parse_params
 
 PLANES = np.random.default_rng(0).integers(0, 256, (37, 96, 96)).astype(np.uint8)
 
@@ -46,14 +46,14 @@ def test_importing_the_features_loads_no_heavy_library():
 
 
 def test_every_backbone_of_the_parameters_exists():
-    assert set(BACKBONES) == set(Embed.model_fields["backbone"].annotation.__args__)
+    assert set(LABELS) == set(BACKBONES) == {"morphology", *APPLICATIONS}
 
 
 @pytest.mark.parametrize("name", ["mobilenetv2", "resnet50"])
 def test_missing_weights_end_in_one_sentence_with_three_remedies(name, empty_keras_home,
                                                                  no_network):
     with pytest.raises(MoascopeError) as caught:
-        weights_digest(Embed(backbone=name))
+        find_weights(name, Embed(backbone=name))
     (sentence,) = caught.value.problems
     assert "embed.weights" in sentence
     assert str(empty_keras_home / "models") in sentence
@@ -63,21 +63,21 @@ def test_missing_weights_end_in_one_sentence_with_three_remedies(name, empty_ker
 
 def test_a_path_without_a_file_is_told():
     with pytest.raises(MoascopeError, match=r"there is no file nowhere\.h5"):
-        find_weights("mobilenetv2", "nowhere.h5")
+        find_weights("mobilenetv2", Embed(backbone="mobilenetv2", weights="nowhere.h5"))
 
 
 def test_a_file_that_is_no_hdf5_is_told(tmp_path):
     page = tmp_path / "weights.h5"
     page.write_text("<html>404</html>")
     with pytest.raises(MoascopeError, match="no HDF5 weights file"):
-        find_weights("mobilenetv2", str(page))
+        find_weights("mobilenetv2", Embed(backbone="mobilenetv2", weights=str(page)))
 
 
 def test_the_cache_of_keras_is_found(empty_keras_home):
     file = empty_keras_home / "models" / APPLICATIONS["resnet50"].file
     file.parent.mkdir(parents=True)
     file.write_bytes(b"\x89HDF\r\n\x1a\n")
-    assert find_weights("resnet50", None) == file
+    assert find_weights("resnet50", Embed(backbone="resnet50")) == file
 
 
 def test_weights_of_another_network_are_refused(tmp_path):
@@ -89,7 +89,7 @@ def test_weights_of_another_network_are_refused(tmp_path):
         file.create_group("dense").attrs["weight_names"] = [b"kernel"]
         file["dense"]["kernel"] = np.zeros((3, 4), np.float32)
     with pytest.raises(MoascopeError, match="does not hold the weights of MobileNetV2"):
-        load_imagenet("mobilenetv2", str(other), 96)
+        load_imagenet("mobilenetv2", other, 96)
 
 
 def test_openvino_gives_what_keras_gives():
@@ -123,10 +123,81 @@ def test_imagenet_weights_give_features_of_their_own():
     weights = folder / APPLICATIONS["mobilenetv2"].file
     if not weights.is_file():
         pytest.skip(f"no ImageNet weights at {folder}")
-    settings = Embed(backbone="mobilenetv2", weights=str(weights))
-    backbone = open_backbone(settings, 96)
+    backbone = open_backbone("mobilenetv2", weights, "f32", 96)
     features = backbone.planes(PLANES[:4])
     assert features.shape == (4, 1280) == (4, len(backbone.names))
     assert np.isfinite(features).all() and features.std() > 0.1
-    half = open_backbone(settings.model_copy(update={"precision": "bf16"}), 96).planes(PLANES[:4])
+    half = open_backbone("mobilenetv2", weights, "bf16", 96).planes(PLANES[:4])
     assert np.corrcoef(features.ravel(), half.ravel())[0, 1] > 0.98
+
+
+@pytest.mark.parametrize("backbone,problem", [
+    ("efficientnet", "'efficientnet' is no backbone"),
+    ("morphology+efficientnet", "'efficientnet' is no backbone"),
+    ("morphology+morphology", "named twice"),
+])
+def test_an_unknown_backbone_is_told_with_those_there_are(backbone, problem):
+    with pytest.raises(MoascopeError, match=problem):
+        parse_params({"embed": {"backbone": backbone}})
+
+
+def test_one_weights_file_cannot_serve_two_networks(tmp_path):
+    settings = Embed(backbone="mobilenetv2+resnet50", weights=str(tmp_path / "one.h5"))
+    with pytest.raises(MoascopeError, match="several backbones need one"):
+        find_weights("mobilenetv2", settings)
+
+
+def own_model(path, size=None, colours=1, layers=()):
+    import keras
+
+    keras.utils.set_random_seed(1)
+    model = keras.Sequential([
+        keras.Input((size, size, colours)),
+        keras.layers.Rescaling(1 / 255),
+        keras.layers.Conv2D(5, 3, strides=2, activation="relu"),
+        *layers,
+    ])
+    model.save(path)
+    return model
+
+
+def test_a_users_own_model_is_a_backbone_and_its_maps_are_averaged(tmp_path):
+    path = tmp_path / "my cells-2.keras"
+    model = own_model(path)
+    backbone = open_backbone(str(path), path, "f32", 96)
+    assert backbone.label == "mycells2"
+    expected = model.predict(PLANES[..., np.newaxis].astype(np.float32), verbose=0).mean((1, 2))
+    np.testing.assert_allclose(backbone.planes(PLANES), expected, rtol=1e-4, atol=1e-6)
+
+
+def test_crops_are_brought_to_the_size_and_colours_that_an_own_model_takes(tmp_path):
+    import keras
+
+    path = tmp_path / "coloured.keras"
+    model = own_model(path, size=48, colours=3, layers=[keras.layers.GlobalMaxPooling2D()])
+    given = open_backbone(str(path), path, "f32", 96).planes(PLANES)
+    colour = np.repeat(PLANES[..., np.newaxis], 3, axis=-1).astype(np.float32)
+    expected = model.predict(keras.layers.Resizing(48, 48)(colour), verbose=0)
+    np.testing.assert_allclose(given, expected, rtol=1e-3, atol=1e-4)
+
+
+def test_a_model_that_would_run_code_of_its_own_is_refused(tmp_path):
+    import keras
+
+    path = tmp_path / "lambda.keras"
+    own_model(path, layers=[keras.layers.Lambda(lambda x: x * 2), keras.layers.Flatten()], size=32)
+    with pytest.raises(MoascopeError, match="cannot be loaded as a Keras model in safe mode"):
+        load_own(path)
+
+
+def test_a_model_of_tables_or_a_file_of_something_else_is_no_backbone(tmp_path):
+    import keras
+
+    keras.Sequential([keras.Input((7,)), keras.layers.Dense(2)]).save(tmp_path / "table.keras")
+    with pytest.raises(MoascopeError, match="A backbone takes images"):
+        load_own(tmp_path / "table.keras")
+    (tmp_path / "page.keras").write_text("<html>")
+    with pytest.raises(MoascopeError, match="cannot be loaded as a Keras model"):
+        load_own(tmp_path / "page.keras")
+    with pytest.raises(MoascopeError, match="there is no file"):
+        find_weights("gone.keras", Embed(backbone="gone.keras"))

@@ -21,7 +21,8 @@ from moascope.evaluation.crossvalidate import (
 from moascope.evaluation.folds import assign_folds
 from moascope.evaluation.protocol import evaluate_baselines, evaluate_leak
 from moascope.models.examples import Examples, averaging, row_weights
-from moascope.params import Evaluate, Head, Train
+from moascope.params import Embed, Evaluate, Head, Train
+from moascope.stages.train import embed_for
 
 HEAD = Head(layers=0, learning_rate=0.02, epochs=30, dropout=0, l2=1e-2)
 TRAIN = Train(panels="pooled", batch_size=64)
@@ -280,3 +281,24 @@ def test_sphering_and_standardising_learn_from_controls_alone():
     for how in ("plate", "plate+sphere"):
         np.testing.assert_allclose(told.normalised(how).features[:20],
                                    other.normalised(how).features[:20], rtol=1e-4, atol=1e-4)
+
+
+def test_a_head_sees_its_own_backbone_beside_counts_and_intensities():
+    examples = make_examples(compounds=9)
+    names = ("Count_Nuclei", "Intensity_DNA_Mean", *(f"Morphology_{i}" for i in range(10)),
+             *(f"MobileNetV2_{i}" for i in range(8)))
+    examples = replace(examples, names=names, _cache={})
+    assert examples.seen_by(Head(normalisation="none")).names == names
+    seen = examples.seen_by(Head(normalisation="none", backbone="mobilenetv2"))
+    assert seen.names == names[:2] + names[12:]
+    np.testing.assert_array_equal(seen.features,
+                                  np.delete(examples.features, np.arange(2, 12), axis=1))
+    with pytest.raises(MoascopeError, match="does not name"):
+        examples.seen_by(Head(backbone="resnet50"))
+
+
+def test_serving_needs_the_backbone_alone_that_the_head_sees():
+    both = Embed(backbone="morphology+mobilenetv2", weights={"mobilenetv2": "w.h5"})
+    assert embed_for(both, Head()) == both
+    assert embed_for(both, Head(backbone="morphology")) == Embed(weights={})
+    assert embed_for(both, Head(backbone="mobilenetv2")).backbones == ("mobilenetv2",)

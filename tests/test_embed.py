@@ -53,10 +53,42 @@ def test_features_are_means_over_crops_in_the_order_of_their_names(tmp_path):
 def test_a_plate_whose_crops_did_not_change_is_not_embedded_again(tmp_path):
     prepared, out = tmp_path / "prepared", tmp_path / "embedded"
     prepare_plates(write_plate(tmp_path / "images", many_fields(3)), prepared, SETTINGS, 1)
-    assert embed_plates(prepared, out, Embed(), 1) == (1, 0)
-    assert embed_plates(prepared, out, Embed(), 1) == (0, 1)
+    assert embed_plates(prepared, out, Embed(), 1) == {"morphology": (1, 0)}
+    assert embed_plates(prepared, out, Embed(), 1) == {"morphology": (0, 1)}
     (prepared / "P1" / "key.txt").write_text("changed")
-    assert embed_plates(prepared, out, Embed(), 1) == (1, 0)
+    assert embed_plates(prepared, out, Embed(), 1) == {"morphology": (1, 0)}
+
+
+def test_a_second_backbone_leaves_the_first_ones_features_and_stands_beside_them(tmp_path):
+    import keras
+
+    keras.utils.set_random_seed(0)
+    file = tmp_path / "own.keras"
+    keras.Sequential([keras.Input((48, 48, 1)), keras.layers.Conv2D(3, 3)]).save(file)
+    prepared, out = tmp_path / "prepared", tmp_path / "embedded"
+    prepare_plates(write_plate(tmp_path / "images", two_channels(4)), prepared, SETTINGS, 1)
+    embed_plates(prepared, out, Embed(), 1)
+    alone = load_features(out)
+    both = Embed(backbone=f"morphology+{file}")
+    assert embed_plates(prepared, out, both, 1) == {"morphology": (0, 1), str(file): (1, 0)}
+    table = load_features(out)
+    assert table.names == [*alone.names, *(f"own_{channel}_{index:04d}"
+                                           for channel in ("DNA", "GFP") for index in range(3))]
+    assert np.array_equal(table.X[:, : len(alone.names)], alone.X)
+    assert np.isfinite(table.X[:, len(alone.names):]).all()
+    assert embed_plates(prepared, out, Embed(), 1) == {"morphology": (0, 1)}
+    assert load_features(out).names == alone.names
+
+
+def test_backbones_that_saw_other_sites_are_not_joined(tmp_path):
+    for label, rows in (("One", 2), ("Two", 3)):
+        folder = tmp_path / label / "P1"
+        folder.mkdir(parents=True)
+        pd.DataFrame({"Metadata_Plate": "P1", "Metadata_Site": range(rows),
+                      f"{label}_x": np.zeros(rows, np.float32)}).to_parquet(
+                          folder / "features.parquet")
+    with pytest.raises(MoascopeError, match="different sites"):
+        load_features(tmp_path)
 
 
 def test_panels_with_other_channels_share_one_table(tmp_path):

@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from moascope.errors import MoascopeError
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 TUNED = "tuned"
+KERAS_FILE = ".keras"
 
 
 class Section(BaseModel):
@@ -63,12 +64,36 @@ class Prepare(Section):
     nuclei: str = "auto"
 
 
-class Embed(Section):
-    """From crops to vectors."""
+BACKBONES = ("morphology", "mobilenetv2", "resnet50")
 
-    backbone: Literal["morphology", "mobilenetv2", "resnet50"] = "morphology"
-    weights: str | None = None
+
+class Embed(Section):
+    """From crops to vectors.
+
+    `backbone` is one of `BACKBONES`, the path of a user's own Keras model (`.keras`), or several
+    of them joined by `+`. `weights` is a file, or a file for each backbone that needs one.
+    """
+
+    backbone: str = "morphology"
+    weights: str | dict[str, str] | None = None
     precision: Literal["f32", "bf16"] = "f32"
+
+    @field_validator("backbone")
+    @classmethod
+    def _check_backbone(cls, value: str) -> str:
+        parts = [part.strip() for part in value.split("+")]
+        for part in parts:
+            if part not in BACKBONES and not part.endswith(KERAS_FILE):
+                raise ValueError(f"'{part}' is no backbone; there are {', '.join(BACKBONES)}, a "
+                                 f"Keras model file (*{KERAS_FILE}), or several joined by +")
+        if len(set(parts)) < len(parts):
+            raise ValueError("a backbone is named twice")
+        return "+".join(parts)
+
+    @property
+    def backbones(self) -> tuple[str, ...]:
+        """The backbones, each by itself."""
+        return tuple(self.backbone.split("+"))
 
 
 class Split(Section):
@@ -90,6 +115,7 @@ class Head(Section):
     l2: Annotated[float, Field(ge=0)] = 1e-2
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
     normalisation: Literal["none", "plate", "plate+sphere"] = "plate"
+    backbone: Annotated[str, Field(min_length=1)] = "all"
     epochs: Annotated[int, Field(ge=1)] = 40
 
 
@@ -115,6 +141,7 @@ class Train(Section):
     l2: Tuned | Annotated[float, Field(ge=0)] = TUNED
     label_smoothing: Tuned | Annotated[float, Field(ge=0, lt=1)] = TUNED
     normalisation: Tuned | Literal["none", "plate", "plate+sphere"] = TUNED
+    backbone: Annotated[str, Field(min_length=1)] = TUNED
     epochs: Tuned | Annotated[int, Field(ge=1)] = TUNED
     batch_size: Annotated[int, Field(ge=1)] = 128
     level: Literal["site", "well"] = "site"

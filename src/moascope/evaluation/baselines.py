@@ -6,11 +6,8 @@ import numpy as np
 import pandas as pd
 
 from moascope.evaluation.crossvalidate import masks_without
-from moascope.models.examples import Examples, averaging, row_weights
+from moascope.models.examples import COUNT, INTENSITY, Examples, averaging, row_weights
 from moascope.screen.wells import well_position
-
-COUNT = "Count_"
-INTENSITY = "Intensity_"
 
 
 def baseline_inputs(examples: Examples) -> dict[str, np.ndarray]:

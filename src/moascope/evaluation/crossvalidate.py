@@ -168,7 +168,7 @@ def _panels(examples: Examples, train: Train) -> Iterable[tuple[str, np.ndarray]
 
 def training_rows(examples: Examples, head: Head, train: Train) -> tuple[Examples, Examples]:
     """The normalised rows to learn from, and the normalised sites to be asked about."""
-    sites = examples.normalised(head.normalisation)
+    sites = examples.seen_by(head)
     return (sites.wells() if train.level == "well" else sites), sites
 
 

@@ -17,7 +17,8 @@ import numpy as np
 
 from moascope.errors import MoascopeError
 from moascope.features import morphology
-from moascope.params import Embed
+from moascope.features.table import LABELS, label_of
+from moascope.params import BACKBONES, Embed
 from moascope.quiet import import_keras
 
 BATCH = 32
@@ -52,42 +53,53 @@ class Backbone:
 class _Application:
     """A network of keras.applications and the file that its ImageNet weights come in."""
 
-    label: str
     file: str
     address: str
     build: Callable[[int, str | None], Any]
     prepare: Callable[[Any], Any]
 
 
-def open_backbone(settings: Embed, crop: int) -> Backbone:
-    """Make the backbone that the parameters name ready to work.
+def open_backbone(name: str, weights: Path | None, precision: str, crop: int) -> Backbone:
+    """Make a backbone ready to work.
 
     Parameters
     ----------
-    settings : Embed
-        The `embed` section of the parameters.
+    name : str
+        One of `params.BACKBONES`, or the path of a user's own Keras model.
+    weights : Path or None
+        From `find_weights`.
+    precision : {"f32", "bf16"}
+        Of networks.
     crop : int
         Side of the crops, pixels.
 
     Raises
     ------
     MoascopeError
-        Where ImageNet weights are needed and cannot be had, or the file is not theirs.
+        Where the file does not hold what it should.
     """
-    return BACKBONES[settings.backbone](settings, crop)
+    if weights is None:
+        return Backbone(label_of(name), morphology.NAMES, morphology.measure,
+                        morphology.PAIR_NAMES, morphology.measure_pairs)
+    if name in APPLICATIONS:
+        network, prepare = load_imagenet(name, weights, crop), APPLICATIONS[name].prepare
+    else:
+        network, prepare = load_own(weights), None
+    infer = compile_for_cpu(network, prepare, crop, precision)
+    width = int(network.output_shape[-1])
+    return Backbone(label_of(name), tuple(f"{index:04d}" for index in range(width)), infer)
 
 
-def weights_digest(settings: Embed) -> str:
-    """SHA-256 of the file that decides a backbone's features; empty for one without weights.
+def is_deep(settings: Embed) -> bool:
+    """Whether a network is among the backbones."""
+    return any(name != "morphology" for name in settings.backbones)
 
-    Raises
-    ------
-    MoascopeError
-        Where ImageNet weights are needed and cannot be had.
-    """
-    if settings.backbone not in APPLICATIONS:
+
+def weights_digest(weights: Path | None) -> str:
+    """SHA-256 of the file that decides a backbone's features; empty for one without weights."""
+    if weights is None:
         return ""
-    with find_weights(settings.backbone, settings.weights).open("rb") as file:
+    with weights.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
@@ -97,21 +109,13 @@ def keras_models_folder() -> Path:
     return (Path(home) if home else Path.home() / ".keras") / "models"
 
 
-def _open_morphology(settings: Embed, crop: int) -> Backbone:
-    return Backbone("Morphology", morphology.NAMES, morphology.measure, morphology.PAIR_NAMES,
-                    morphology.measure_pairs)
+def find_weights(name: str, settings: Embed) -> Path | None:
+    """The file that a backbone needs: as told, else from Keras's cache or a download.
 
-
-def _open_application(name: str, settings: Embed, crop: int) -> Backbone:
-    application = APPLICATIONS[name]
-    network = load_imagenet(name, settings.weights, crop)
-    infer = compile_for_cpu(network, application.prepare, crop, settings.precision)
-    width = int(network.output_shape[-1])
-    return Backbone(application.label, tuple(f"{index:04d}" for index in range(width)), infer)
-
-
-def find_weights(name: str, weights: str | None) -> Path:
-    """The file with a network's ImageNet weights: as told, else from Keras's cache or a download.
+    Returns
+    -------
+    Path or None
+        None for a backbone without weights.
 
     Raises
     ------
@@ -119,6 +123,19 @@ def find_weights(name: str, weights: str | None) -> Path:
         Where it cannot be had, with the remedies, or is no HDF5 file. Weights are never left
         random.
     """
+    if name == "morphology":
+        return None
+    told = settings.weights
+    if isinstance(told, str) and sum(n in APPLICATIONS for n in settings.backbones) > 1:
+        raise MoascopeError("embed.weights is one file, but several backbones need one. Write "
+                            "embed.weights as backbone: file, a line each.")
+    weights = told.get(name) if isinstance(told, dict) else told
+    if name not in APPLICATIONS:
+        own = Path(weights if isinstance(told, dict) and weights else name)
+        if not own.is_file():
+            raise MoascopeError(f"embed.backbone: there is no file {own}. Give the path of a Keras "
+                                f"model, or one of {', '.join(BACKBONES)}.")
+        return own
     application = APPLICATIONS[name]
     if weights and not Path(weights).is_file():
         raise MoascopeError(f"embed.weights: there is no file {weights}. Give the path of "
@@ -132,8 +149,47 @@ def find_weights(name: str, weights: str | None) -> Path:
     return path
 
 
-def load_imagenet(name: str, weights: str | None, crop: int) -> Any:
-    """Build a keras.applications network without its top, with ImageNet weights.
+def load_own(path: Path) -> Any:
+    """Read a user's own Keras model, of which no code is run.
+
+    Parameters
+    ----------
+    path : Path
+        A `.keras` file. Its input is [n, h, w, 1] or [n, h, w, 3] with values from 0 to 255: what
+        it wants done to them (rescaling) is part of it. Its output is one vector an image, or a
+        feature map, which is averaged.
+
+    Returns
+    -------
+    keras.Model
+        [n, h, w, 1 or 3] -> [n, features].
+
+    Raises
+    ------
+    MoascopeError
+        Where the file is no such model, or would run code of its own (Keras's safe mode).
+    """
+    keras = import_keras()
+
+    try:
+        network = keras.saving.load_model(path, compile=False, safe_mode=True)
+    except Exception as error:  # Keras raises whatever a broken or unsafe file leads it to.
+        raise MoascopeError(f"{path} cannot be loaded as a Keras model in safe mode "
+                            f"({_first_line(error)}).") from None
+    taken, given = getattr(network, "input_shape", None), getattr(network, "output_shape", None)
+    if (not isinstance(taken, tuple) or len(taken) != 4 or taken[-1] not in (1, 3)
+            or not isinstance(given, tuple) or len(given) not in (2, 4) or given[-1] is None):
+        raise MoascopeError(
+            f"{path} takes {taken} and gives {given}. A backbone takes images [n, height, width, "
+            "1 or 3] and gives vectors [n, features] or maps [n, height, width, features].")
+    if len(given) == 4:
+        network = keras.Sequential([network, keras.layers.GlobalAveragePooling2D()])
+        network.build(taken)
+    return network
+
+
+def load_imagenet(name: str, weights: Path, crop: int) -> Any:
+    """Build a keras.applications network without its top, with the weights of a file.
 
     Returns
     -------
@@ -143,15 +199,14 @@ def load_imagenet(name: str, weights: str | None, crop: int) -> Any:
     Raises
     ------
     MoascopeError
-        Where the weights cannot be had or do not fit.
+        Where the weights do not fit.
     """
     application = APPLICATIONS[name]
-    path = find_weights(name, weights)
     try:
-        return application.build(crop, str(path))
+        return application.build(crop, str(weights))
     except (ValueError, OSError, KeyError, TypeError, IndexError, AttributeError) as error:
         raise MoascopeError(
-            f"{path} does not hold the weights of {application.label} without its top "
+            f"{weights} does not hold the weights of {LABELS[name]} without its top "
             f"({_first_line(error)}). embed needs {application.file}."
         ) from None
 
@@ -192,19 +247,19 @@ def _first_line(error: BaseException) -> str:
     return line if len(line) <= 160 else line[:157] + "..."
 
 
-def compile_for_cpu(network: Any, prepare: Callable[[Any], Any], crop: int,
+def compile_for_cpu(network: Any, prepare: Callable[[Any], Any] | None, crop: int,
                     precision: str) -> Callable[[np.ndarray], np.ndarray]:
-    """Turn a Keras network on RGB into an OpenVINO function on 8-bit grey planes.
+    """Turn a Keras network into an OpenVINO function on 8-bit grey planes.
 
-    Replication to three channels and the network's own preprocessing become part of the graph,
-    so that a quarter of the bytes cross into it. Outputs equal Keras's to float rounding at
-    `precision` "f32".
+    Replication to three channels, where the network takes three, and its own preprocessing become
+    part of the graph, so that a twelfth of the bytes cross into it. Outputs equal Keras's to float
+    rounding at `precision` "f32".
 
     Parameters
     ----------
     network : keras.Model
-        [n, crop, crop, 3] -> [n, features].
-    prepare : callable
+        [n, h, w, 1 or 3] -> [n, features]; crops are resized where it wants another size.
+    prepare : callable or None
         The preprocessing that the network was trained with, on symbolic tensors.
     crop : int
     precision : {"f32", "bf16"}
@@ -219,11 +274,18 @@ def compile_for_cpu(network: Any, prepare: Callable[[Any], Any], crop: int,
     from openvino import properties
 
     grey = keras.Input((crop, crop, 1))
-    colour = keras.layers.Concatenate()([grey, grey, grey])
+    _, height, width, colours = network.input_shape
+    image = grey
+    if (height or crop, width or crop) != (crop, crop):
+        image = keras.layers.Resizing(height, width)(image)
+    if colours == 3:
+        image = keras.layers.Concatenate()([image, image, image])
+    if prepare:
+        image = prepare(image)
     with warnings.catch_warnings():
         # The converter hands Keras the single input as a tuple; Keras remarks on it and takes it.
         warnings.filterwarnings("ignore", r"(?s).*The structure of `inputs`", UserWarning)
-        model = openvino.convert_model(keras.Model(grey, network(prepare(colour))))
+        model = openvino.convert_model(keras.Model(grey, network(image)))
     model.reshape([-1, crop, crop, 1])
     steps = openvino.preprocess.PrePostProcessor(model)
     steps.input().tensor().set_element_type(openvino.Type.u8)
@@ -296,16 +358,11 @@ def _prepare_resnet50(colour: Any) -> Any:
 _STORE = "https://storage.googleapis.com/tensorflow/keras-applications"
 APPLICATIONS = {
     "mobilenetv2": _Application(
-        "MobileNetV2", "mobilenet_v2_weights_tf_dim_ordering_tf_kernels_1.0_224_no_top.h5",
+        "mobilenet_v2_weights_tf_dim_ordering_tf_kernels_1.0_224_no_top.h5",
         f"{_STORE}/mobilenet_v2/",
         _build_mobilenetv2, _prepare_mobilenetv2),
     "resnet50": _Application(
-        "ResNet50", "resnet50_weights_tf_dim_ordering_tf_kernels_notop.h5",
+        "resnet50_weights_tf_dim_ordering_tf_kernels_notop.h5",
         f"{_STORE}/resnet/",
         _build_resnet50, _prepare_resnet50),
-}
-BACKBONES: dict[str, Callable[[Embed, int], Backbone]] = {
-    "morphology": _open_morphology,
-    "mobilenetv2": functools.partial(_open_application, "mobilenetv2"),
-    "resnet50": functools.partial(_open_application, "resnet50"),
 }

@@ -6,6 +6,8 @@ import dataclasses
 import functools
 import itertools
 import json
+import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,9 +15,14 @@ import numpy as np
 import pandas as pd
 
 from moascope.errors import MoascopeError
-from moascope.features.backbones import APPLICATIONS, Backbone, open_backbone, weights_digest
-from moascope.features.table import FEATURES_FILE, FeatureTable, load_features
-from moascope.params import Embed, Prepare
+from moascope.features.backbones import (
+    Backbone,
+    find_weights,
+    open_backbone,
+    weights_digest,
+)
+from moascope.features.table import FEATURES_FILE, FeatureTable, label_of, load_features
+from moascope.params import KERAS_FILE, Embed, Prepare
 from moascope.pixels.prepare import plate_facts, prepare_plates
 from moascope.screen.plates import KEY_FILE, code_digest, digest, update_plates
 
@@ -81,7 +88,8 @@ def _site_vectors(block: np.ndarray, backbone: Backbone,
     return np.concatenate([alone, *together], axis=1)
 
 
-def embed_plates(prepared: Path, out: Path, settings: Embed, jobs: int) -> tuple[int, int]:
+def embed_plates(prepared: Path, out: Path, settings: Embed,
+                 jobs: int) -> dict[str, tuple[int, int]]:
     """Bring the features of all prepared plates up to date.
 
     Parameters
@@ -89,46 +97,65 @@ def embed_plates(prepared: Path, out: Path, settings: Embed, jobs: int) -> tuple
     prepared : Path
         From `moascope.pixels.prepare.prepare_plates`.
     out : Path
-        Gets one folder a plate; a plate whose crops, parameters, weights and code are those of
-        its folder is left alone.
+        Gets a folder a backbone, in it one a plate; a plate whose crops, weights, precision and
+        code are those of its folder is left alone. Folders of backbones not named are removed.
     settings : Embed
     jobs : int
         Processes, for backbones without threads of their own.
 
     Returns
     -------
-    tuple of int
-        How many plates were embedded and how many were kept.
+    dict
+        For each backbone, how many plates were embedded and how many were kept.
 
     Raises
     ------
     MoascopeError
-        Where ImageNet weights are needed and cannot be had.
+        Where weights are needed and cannot be had.
     """
+    labels = {name: label_of(name) for name in settings.backbones}
+    if len(set(labels.values())) < len(labels):
+        raise MoascopeError("embed.backbone: two model files of one name cannot be told apart in "
+                            "the table of features. Rename one.")
     plates = sorted(file.parent for file in prepared.glob(f"*/{KEY_FILE}"))
     code = code_digest("moascope.features.embed", "moascope.features.backbones",
                        "moascope.features.morphology")
-    weights = weights_digest(settings)
-    keys = {plate.name: digest((plate / KEY_FILE).read_text(), settings.backbone,
-                               settings.precision, weights, code) for plate in plates}
-    threaded = settings.backbone in APPLICATIONS
-    work = functools.partial(_embed_one, prepared, settings, weights)
-    return update_plates(out, keys, work, 1 if threaded else jobs, "embed")
+    # All are looked for before the first is worked with: a missing file is told at once.
+    weights = {name: find_weights(name, settings) for name in settings.backbones}
+    outcome = {}
+    for name, file in weights.items():
+        seen = weights_digest(file)
+        keys = {plate.name: digest((plate / KEY_FILE).read_text(), _identity(name),
+                                   settings.precision, seen, code) for plate in plates}
+        work = functools.partial(_embed_one, prepared, name, file, settings.precision, seen)
+        # A network brings threads of its own.
+        outcome[name] = update_plates(out / labels[name], keys, work, 1 if file else jobs,
+                                      f"embed {labels[name]}")
+    for folder in out.iterdir():
+        if folder.is_dir() and folder.name not in labels.values():
+            shutil.rmtree(folder)
+    return outcome
 
 
-def _embed_one(prepared: Path, settings: Embed, weights: str, plate: str, folder: Path) -> None:
+def _identity(name: str) -> str:
+    # A model file is what is in it, wherever it lies.
+    return KERAS_FILE if name.endswith(KERAS_FILE) else name
+
+
+def _embed_one(prepared: Path, name: str, weights: Path | None, precision: str, seen: str,
+               plate: str, folder: Path) -> None:
     crop = np.load(prepared / plate / "crops.npy", mmap_mode="r").shape[-1]
-    embed_plate(prepared / plate, folder, _open_once(settings, crop, weights))
+    embed_plate(prepared / plate, folder, _open_once(name, weights, precision, crop, seen))
 
 
 @functools.lru_cache(maxsize=1)
-def _open_once(settings: Embed, crop: int, weights: str) -> Backbone:
+def _open_once(name: str, weights: Path | None, precision: str, crop: int, seen: str) -> Backbone:
     # Building and compiling a network takes seconds, and every plate of a screen wants the same.
-    return open_backbone(settings, crop)
+    return open_backbone(name, weights, precision, crop)
 
 
 def features_of_screen(screen: Screen, prepare: Prepare, embed: Embed, work: Path,
-                       weights: Path | None = None, jobs: int = 1) -> FeatureTable:
+                       weights: Mapping[str, Path] | None = None, jobs: int = 1) -> FeatureTable:
     """Prepare and embed a screen that no stage has seen, as a model does that is asked about it.
 
     Parameters
@@ -139,8 +166,8 @@ def features_of_screen(screen: Screen, prepare: Prepare, embed: Embed, work: Pat
     work : Path
         A folder for what lies between; crops and features stay there, and a second call with the
         same folder goes on from them.
-    weights : Path, optional
-        The backbone's weights file, in place of `embed.weights`.
+    weights : mapping, optional
+        Backbone -> its weights file, in place of `embed.weights`.
     jobs : int
         Processes.
 
@@ -154,8 +181,8 @@ def features_of_screen(screen: Screen, prepare: Prepare, embed: Embed, work: Pat
     MoascopeError
         Where no site at all could be read.
     """
-    if weights is not None:
-        embed = embed.model_copy(update={"weights": str(weights)})
+    if weights:
+        embed = embed.model_copy(update={"weights": {k: str(v) for k, v in weights.items()}})
     prepare_plates(screen, work / "prepare", prepare, jobs)
     embed_plates(work / "prepare", work / "embed", embed, jobs)
     left_out = [sentence for facts in plate_facts(work / "prepare").values()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from moascope.errors import MoascopeError
 
 FEATURES_FILE = "features.parquet"
 META_PREFIXES = ("Metadata_", "QC_")
+LABELS = {"morphology": "Morphology", "mobilenetv2": "MobileNetV2", "resnet50": "ResNet50"}
 
 
 @dataclass(frozen=True)
@@ -42,24 +44,42 @@ def load_features(folder: Path) -> FeatureTable:
     Parameters
     ----------
     folder : Path
-        `data/embed`: one folder a plate, with `features.parquet` in it.
+        `data/embed`: a folder a backbone, in it one a plate, with `features.parquet`.
 
     Returns
     -------
     FeatureTable
-        Plates in the order of their names. A feature that some plates lack, because their panel
-        has other channels, is NaN there.
+        Plates in the order of their names; the features of several backbones follow one another.
+        A feature that some plates lack, because their panel has other channels, is NaN there.
 
     Raises
     ------
     MoascopeError
-        Where there is no plate.
+        Where there is no plate, or backbones that saw other sites.
     """
+    backbones = sorted(path for path in folder.glob("*") if any(path.glob(f"*/{FEATURES_FILE}")))
+    if not backbones:
+        raise MoascopeError(f"{folder} holds no plate with features. Run `dvc repro embed` first.")
+    first, *others = [_load_backbone(path) for path in backbones]
+    for path, other in zip(backbones[1:], others, strict=True):
+        if not other.meta.equals(first.meta):
+            raise MoascopeError(f"{path} and {backbones[0]} hold features of different sites. Run "
+                                "`dvc repro embed` again.")
+    # Counts and intensities stand beside the features of every backbone; once is enough.
+    seen = set(first.names)
+    kept = [[i for i, name in enumerate(table.names) if name not in seen] for table in others]
+    return FeatureTable(
+        first.meta,
+        np.hstack([first.X, *(t.X[:, own] for t, own in zip(others, kept, strict=True))])
+        if others else first.X,
+        first.names + [t.names[i] for t, own in zip(others, kept, strict=True) for i in own],
+    )
+
+
+def _load_backbone(folder: Path) -> FeatureTable:
     import pyarrow.parquet
 
     files = sorted(folder.glob(f"*/{FEATURES_FILE}"))
-    if not files:
-        raise MoascopeError(f"{folder} holds no plate with features. Run `dvc repro embed` first.")
     columns = [[name for name in pyarrow.parquet.read_schema(file).names
                 if not name.startswith("__")] for file in files]
     names = list(dict.fromkeys(
@@ -78,3 +98,11 @@ def load_features(folder: Path) -> FeatureTable:
         meta.append(table.select([name for name in held if name not in positions]).to_pandas())
         start += count
     return FeatureTable(pd.concat(meta, ignore_index=True), X, names)
+
+
+def label_of(name: str) -> str:
+    """What the features of a backbone are called: the first part of their names.
+
+    For a user's own model file it is the letters and digits of the file's name.
+    """
+    return LABELS.get(name) or re.sub(r"[^A-Za-z0-9]", "", Path(name).stem) or "Own"

@@ -9,15 +9,19 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from moascope.errors import MoascopeError
 from moascope.features.normalise import (
     Sphering,
     apply_sphering,
     fit_sphering,
     standardise_plates,
 )
-from moascope.features.table import FeatureTable, load_features
+from moascope.features.table import FeatureTable, label_of, load_features
+from moascope.params import Head
 
 UNLABELLED = -1
+COUNT = "Count_"
+INTENSITY = "Intensity_"
 LEVELS = ("site", "well", "compound")
 SITE_KEY = ["Metadata_Plate", "Metadata_Well", "Metadata_Site"]
 WELL_KEY = ["Metadata_Plate", "Metadata_Well"]
@@ -89,6 +93,33 @@ class Examples:
     def folds(self, repeat: int) -> np.ndarray:
         """int, [G]: the fold of each unit, -1 where held out."""
         return self.groups[f"Fold_{repeat}"].to_numpy()
+
+    def seen_by(self, head: Head) -> Examples:
+        """The rows as a head takes them: the features of its backbone, normalised.
+
+        Raises
+        ------
+        MoascopeError
+            Where the head wants a backbone that was not embedded.
+        """
+        return self.of_backbone(head.backbone).normalised(head.normalisation)
+
+    def of_backbone(self, name: str) -> Examples:
+        """The same rows with the features of one backbone, beside counts and intensities."""
+        if name == "all":
+            return self
+        key = ("backbone", name)
+        if key not in self._cache:
+            prefix = label_of(name) + "_"
+            if not any(feature.startswith(prefix) for feature in self.names):
+                raise MoascopeError(
+                    f"A head is to see the backbone '{name}' (train.backbone or "
+                    "tune.space.backbone in params.yaml), which embed.backbone does not name.")
+            own = [i for i, feature in enumerate(self.names)
+                   if feature.startswith((prefix, COUNT, INTENSITY))]
+            self._cache[key] = replace(self, features=self.features[:, own], _cache={},
+                                       names=tuple(self.names[i] for i in own))
+        return self._cache[key]
 
     def normalised(self, how: str) -> Examples:
         """The same rows with features made comparable between plates.

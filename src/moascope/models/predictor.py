@@ -1,14 +1,14 @@
 """A trained model as one folder: everything from the three tables to predictions.
 
 Training and serving go through the same functions; what differs between models is data in the
-folder: `model.json`, `heads_<number>.npz`, `sphering.npz` and, for a deep backbone, its weights.
+folder: `model.json`, `heads_<number>.npz`, `sphering.npz` and, for deep backbones, their weights.
 """
 
 from __future__ import annotations
 
 import json
 import tempfile
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +26,7 @@ from moascope.screen.targets import compound_group
 
 DESCRIPTION = "model.json"
 SPHERING = "sphering.npz"
-WEIGHTS = "backbone.h5"
+WEIGHTS = "backbone_{}{}"
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,8 @@ class Predictor:
         Of the training screen.
     controls : bool
         Whether features were standardised by negative controls in training.
+    weights : dict
+        Backbone -> the file that it needs.
     """
 
     target: str
@@ -62,7 +64,7 @@ class Predictor:
     embed: Embed
     head: Head
     train: Train
-    weights: Path | None = None
+    weights: dict[str, Path] = field(default_factory=dict)
 
 
 def save_predictor(predictor: Predictor, folder: Path) -> None:
@@ -76,8 +78,10 @@ def save_predictor(predictor: Predictor, folder: Path) -> None:
         np.savez(folder / f"heads_{number}.npz", **arrays)
     if predictor.sphering is not None:
         np.savez(folder / SPHERING, **asdict(predictor.sphering))
-    if predictor.weights is not None:
-        (folder / WEIGHTS).write_bytes(predictor.weights.read_bytes())
+    copies = {}
+    for number, (name, file) in enumerate(predictor.weights.items()):
+        copies[name] = WEIGHTS.format(number, file.suffix)
+        (folder / copies[name]).write_bytes(file.read_bytes())
     description = {
         "target": predictor.target,
         "classes": predictor.classes,
@@ -90,7 +94,7 @@ def save_predictor(predictor: Predictor, folder: Path) -> None:
         "channels": predictor.channels,
         "controls": predictor.controls,
         "prepare": predictor.prepare.model_dump(),
-        "embed": predictor.embed.model_dump() | {"weights": None},
+        "embed": predictor.embed.model_dump() | {"weights": copies},
         "head": predictor.head.model_dump(),
         "train": predictor.train.model_dump(),
     }
@@ -125,6 +129,7 @@ def load_predictor(folder: Path) -> Predictor:
     if (folder / SPHERING).exists():
         with np.load(folder / SPHERING, allow_pickle=False) as arrays:
             sphering = Sphering(**{name: arrays[name] for name in arrays.files})
+    weights = {name: folder / file for name, file in said["embed"].pop("weights").items()}
     sections = parse_params({key: said[key] for key in ("prepare", "embed", "train")})
     return Predictor(
         target=said["target"],
@@ -142,7 +147,7 @@ def load_predictor(folder: Path) -> Predictor:
         embed=sections.embed,
         head=head,
         train=sections.train,
-        weights=folder / WEIGHTS if (folder / WEIGHTS).exists() else None,
+        weights=weights,
     )
 
 

@@ -225,7 +225,9 @@ def methods(metrics: dict[str, Any], controls: bool) -> list[str]:
     whole = ("all wells, doses, plates and forms (same InChIKey block) of a compound in one fold"
              if unit == "compound" else "all images of a well in one fold")
     backbone = metrics.get("backbone", "")
-    how = BACKBONES.get(backbone, f"the backbone {tidy(backbone)}" if backbone else "one backbone")
+    how = " and ".join(
+        BACKBONES.get(name, f"the network {tidy(name)}") for name in backbone.split("+") if name
+    ) or "one backbone"
     return [
         f"Split: {unit}s were dealt {dealt}, {whole}, and each is scored only by models that "
         f"never saw it (out-of-fold){aside}.",

@@ -12,8 +12,9 @@ from moascope.stages.run import run
 
 def embed(params: Params, prepared: Path, out: Path) -> str:
     """Send each channel of every crop through the backbone; plates that did not change are kept."""
-    done, kept = embed_plates(prepared, out, params.embed, default_jobs())
-    return f"{done} plates through {params.embed.backbone}, {kept} unchanged"
+    outcome = embed_plates(prepared, out, params.embed, default_jobs())
+    return "; ".join(f"{done} plates through {name}, {kept} unchanged"
+                     for name, (done, kept) in outcome.items())
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from moascope.features.backbones import is_deep
 from moascope.models.predictor import load_predictor
 from moascope.params import Params
 from moascope.screen.tables import write_atomically
@@ -23,7 +24,7 @@ def register(params: Params, trained: Path, evaluated: Path, screen: Path, repor
     tags = {
         "target": params.target,
         "source": params.acquire.source,
-        "backbone": params.embed.backbone,
+        "backbone": model.embed.backbone,
         "average_precision": f"{main['average_precision']:.4f}",
         "prevalence": f"{main['prevalence']:.4f}",
         "permutation_p": f"{main['p']:.4f}",
@@ -37,7 +38,7 @@ def register(params: Params, trained: Path, evaluated: Path, screen: Path, repor
     with resume_run(params, run_id, name, "register", inputs):
         registered = log_candidate(
             params.register_.name, trained / "model", model.channels, model.classes,
-            model.weights is not None, tags,
+            is_deep(model.embed), tags,
         )
     report.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(report, json.dumps(registered | {"alias": "candidate", "tags": tags},

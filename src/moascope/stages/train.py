@@ -21,11 +21,11 @@ from moascope.evaluation.crossvalidate import (
     predict_by_panel,
     training_rows,
 )
-from moascope.features.backbones import APPLICATIONS, find_weights
+from moascope.features.backbones import find_weights
 from moascope.models.examples import LEVELS, Examples, averaging, load_examples
 from moascope.models.head import FittedHeads, save_head
 from moascope.models.predictor import Predictor, prediction_table, save_predictor
-from moascope.params import TUNED, Head, Params
+from moascope.params import TUNED, Embed, Head, Params
 from moascope.screen.tables import read_screen, write_atomically
 from moascope.stages.run import run
 
@@ -58,16 +58,17 @@ def train(params: Params, embedded: Path, screen: Path, split: Path, tuned: Path
                 examples, level, outer_logits, calibrations[level], final,
                 final_calibrations[level], final_head, params,
             ).to_parquet(out / f"predictions_{level}.parquet", index=False)
-        sites = examples.normalised(final_head.normalisation)
+        sites = examples.seen_by(final_head)
+        embed = embed_for(params.embed, final_head)
         predictor = Predictor(
             target=examples.target, classes=examples.classes, binary=examples.binary,
             unit=examples.unit, heads=final,
             panels=tuple(sorted(set(examples.panel))),
-            calibrations=final_calibrations, sphering=sites.sphering, names=examples.names,
+            calibrations=final_calibrations, sphering=sites.sphering, names=sites.names,
             channels=read_screen(screen).channels, controls=bool(examples.controls.any()),
-            prepare=params.prepare, embed=params.embed, head=final_head, train=params.train,
-            weights=find_weights(params.embed.backbone, params.embed.weights)
-            if params.embed.backbone in APPLICATIONS else None,
+            prepare=params.prepare, embed=embed, head=final_head, train=params.train,
+            weights={name: file for name in embed.backbones
+                     if (file := find_weights(name, embed))},
         )
         save_predictor(predictor, out / "model")
         for panel, heads in final.items():
@@ -97,6 +98,16 @@ def resolve(params: Params, chosen: dict[str, Any]) -> Head:
         if name in Head.model_fields and value != TUNED
     }
     return Head(**{**chosen, **pinned})
+
+
+def embed_for(embed: Embed, head: Head) -> Embed:
+    """The embedding that serving a head needs: its own backbone alone."""
+    if head.backbone == "all":
+        return embed
+    weights = embed.weights
+    if isinstance(weights, dict):
+        weights = {name: file for name, file in weights.items() if name == head.backbone}
+    return embed.model_copy(update={"backbone": head.backbone, "weights": weights})
 
 
 def fit_final(
@@ -156,7 +167,7 @@ def predictions_table(
                          "out_of_fold", oof.threshold)]
     held_out = examples.groups["Holdout"].to_numpy(bool)
     if held_out.any():
-        sites = examples.normalised(head.normalisation)
+        sites = examples.seen_by(head)
         logits = predict_by_panel(final, sites, params.train)[0]
         matrix, units = averaging(examples, level)
         group = units["Group"].to_numpy()
