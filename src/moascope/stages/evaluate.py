@@ -134,7 +134,9 @@ def _log(params: Params, trained: Path, report: Path, metrics: dict[str, Any], e
          screen: Path, split: Path) -> None:
     import mlflow
 
-    from moascope.tracking.runs import flat_numbers, resume_run
+    from moascope.params import Head
+    from moascope.tracking.comparison import NOTE, headline_metrics, links, model_name
+    from moascope.tracking.runs import flat_numbers, log_folder, resume_run
 
     run_id = json.loads((trained / "run.json").read_text())["run_id"]
     inputs = {"features": embedded, "screen": screen, "split": split, "trained": trained}
@@ -142,29 +144,28 @@ def _log(params: Params, trained: Path, report: Path, metrics: dict[str, Any], e
         key: metrics[key] for key in ("out_of_fold", "held_out", "baselines", "mechanisms")
     } | {"invalid_random_image_split": metrics.get("random_image_split", {})})
     tuned = yaml.safe_dump(metrics["head"])
-    with resume_run(params, run_id, f"{params.target} {params.embed.backbone}", "evaluate", inputs):
-        mlflow.log_metrics(numbers)
-        main = metrics["out_of_fold"]["compound"]
-        # Short names first in MLflow's table of runs.
-        mlflow.log_metrics({"average_precision": main["average_precision"],
-                            "prevalence": main["prevalence"], "lift": main["lift"],
-                            "permutation_p": main["p"]})
+    baselines = metrics["baselines"]
+    headlines = headline_metrics(metrics["out_of_fold"]["compound"],
+                                 baselines["scores"][baselines["best"]]["average_precision"])
+    name = model_name(params.embed.backbone, Head(**metrics["head"]))
+    with resume_run(params, run_id, name, "evaluate", inputs) as active:
+        mlflow.log_metrics(rounded(numbers) | headlines)
         mlflow.set_tags({
-            "mlflow.note.content": note(metrics, tuned),
+            NOTE: note(metrics, tuned, links(active.info.experiment_id, active.info.run_id)),
             "above_chance": str(metrics["above_chance"]).lower(),
             "useful": str(metrics["useful"]).lower(),
         })
-        mlflow.log_artifacts(str(report), "evaluation")
+        log_folder(report, "evaluation")
 
 
-def note(metrics: dict[str, Any], head: str) -> str:
+def note(metrics: dict[str, Any], head: str, links: str) -> str:
     """The run's description in Markdown."""
-    caveats = "".join(f"\n\n> {text}" for text in metrics["caveats"])
+    caveats = "".join(f"\n\n> {text}" for text in metrics["caveats"] + metrics["warnings"])
     rows = "".join(
         f"\n| {name.replace('_', ' ')} | {score['average_precision']:.3f} |"
         for name, score in sorted(metrics["baselines"]["scores"].items())
     )
-    return (f"**{metrics['target']}**: {headline(metrics)}.{caveats}\n\n"
+    return (f"**{metrics['target']}**: {headline(metrics)}.{caveats}\n\n{links}\n\n"
             f"| baseline | AP |\n|---|---|{rows}\n\n```yaml\n{head}```\n")
 
 

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from moascope.features.backbones import is_deep
 from moascope.models.predictor import load_predictor
 from moascope.params import Params
 from moascope.screen.tables import write_atomically
 from moascope.stages.run import run
+from moascope.tracking.comparison import links, model_name, run_address
 from moascope.tracking.registry import log_candidate
 from moascope.tracking.runs import dvc_digests, resume_run
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run
 
 
 def register(params: Params, trained: Path, evaluated: Path, screen: Path, report: Path) -> str:
@@ -34,17 +39,31 @@ def register(params: Params, trained: Path, evaluated: Path, screen: Path, repor
     }
     if params.acquire.source == "simulated":
         tags["caveat"] = "simulated screen: proves the software, never the biology"
-    name = f"{params.target} {params.embed.backbone}"
-    with resume_run(params, run_id, name, "register", inputs):
+    name = model_name(params.embed.backbone, model.head)
+    with resume_run(params, run_id, name, "register", inputs) as active:
         registered = log_candidate(
             params.register_.name, trained / "model", model.channels, model.classes,
-            is_deep(model.embed), tags,
+            is_deep(model.embed), tags, version_note(metrics, active),
         )
+        registered["experiment_id"] = active.info.experiment_id
     report.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(report, json.dumps(registered | {"alias": "candidate", "tags": tags},
                                         indent=2, sort_keys=True) + "\n")
     return (f"version {registered['version']} of '{registered['name']}' is the candidate; "
             f"load it as models:/{registered['name']}@candidate")
+
+
+def version_note(metrics: dict[str, Any], run: Run) -> str:
+    """The description of a model version, in Markdown: what it scored, and where it is from."""
+    main = metrics["out_of_fold"]["compound"]
+    caveats = "".join(f"\n\n> {text}" for text in metrics["caveats"])
+    experiment, run_id = run.info.experiment_id, run.info.run_id
+    return (f"**{metrics['target']}**: average precision {main['average_precision']:.3f} "
+            f"[{main['low']:.3f}, {main['high']:.3f}] over {main['compounds']} unseen "
+            f"{metrics['unit']}s at a prevalence of {main['prevalence']:.3f}, permutation p = "
+            f"{main['p']:.3g}.{caveats}\n\n"
+            f"[The run that made it]({run_address(experiment, run_id)}) · "
+            f"{links(experiment, run_id)}")
 
 
 if __name__ == "__main__":

@@ -42,10 +42,11 @@ def train(params: Params, embedded: Path, screen: Path, split: Path, tuned: Path
         (int(key.split("/")[0]), int(key.split("/")[1])): resolve(params, values)
         for key, values in chosen["folds"].items()
     }
+    from moascope.tracking.comparison import model_name
     from moascope.tracking.runs import dvc_digests, log_curve, log_data, start_run
 
     inputs = {"features": embedded, "screen": screen, "split": split, "tuned": tuned}
-    name = f"{params.target} {params.embed.backbone}"
+    name = model_name(params.embed.backbone, final_head)
     with start_run(params, name, "train", inputs, system_metrics=True) as active:
         import mlflow
 

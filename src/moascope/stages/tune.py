@@ -25,13 +25,15 @@ def tune(params: Params, embedded: Path, screen: Path, split: Path, out: Path,
         journal.touch()
         return "no trials asked for (tune.trials = 0); the defaults are used"
 
+    from moascope.tracking.comparison import NOTE, address
     from moascope.tracking.runs import TrialLog, dvc_digests, log_data, start_run
 
     code = code_digest("moascope.models.head", "moascope.evaluation.crossvalidate")
     name = study_name(examples, params.tune.space, params.train, params.target, code)
     metric = "inner_explained_information"
     inputs = {"features": embedded, "screen": screen, "split": split}
-    with start_run(params, f"study {name}", "tune", inputs) as parent:
+    title = f"study of {params.tune.trials} trials"
+    with start_run(params, title, "tune", inputs, system_metrics=True) as parent:
         import mlflow
 
         study = open_study(params.tune.storage or str(journal), name)
@@ -41,7 +43,12 @@ def tune(params: Params, embedded: Path, screen: Path, split: Path, out: Path,
         mlflow.log_params({f"best.{key}": value for key, value in chosen["final"].items()})
         best = study.best_trial
         mlflow.log_metrics({metric: best.value, "trials": len(study.get_trials(deepcopy=False))})
-        mlflow.set_tag("optuna.study", name)
+        mlflow.set_tags({
+            "optuna.study": name,
+            NOTE: f"Trial {best.number} explains {best.value:.1%} of the inner folds' labels. This "
+                  "chooses the head; no reported score comes from these folds.\n\n"
+                  f"[Compare the trials]({address(parent.info.experiment_id, 'trials')})",
+        })
         mlflow.log_artifact(str(out))
         log_data(params.acquire.source, dvc_digests(inputs).get("screen", ""), "tuning")
     return (f"{ran} trials run, {params.tune.trials} asked for; trial {best.number} explains "

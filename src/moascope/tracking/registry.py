@@ -34,7 +34,7 @@ def pinned_requirements(deep: bool) -> list[str]:
 
 def log_candidate(
     name: str, model: Path, channels: tuple[str, ...], classes: tuple[str, ...], deep: bool,
-    tags: dict[str, str],
+    tags: dict[str, str], description: str = "",
 ) -> dict[str, Any]:
     """Log a model folder to the active run, register it, and give it the alias `candidate`.
 
@@ -49,6 +49,8 @@ def log_candidate(
     deep : bool
     tags : dict
         Of the model version.
+    description : str
+        Of the model version, in Markdown.
 
     Returns
     -------
@@ -76,6 +78,8 @@ def log_candidate(
         )
         version = mlflow.register_model(info.model_uri, name, tags=tags)
     client = MlflowClient()
+    if description:
+        client.update_model_version(name, version.version, description)
     client.set_registered_model_alias(name, CANDIDATE, version.version)
     return {
         "name": name,

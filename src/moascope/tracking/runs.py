@@ -12,9 +12,20 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from moascope.errors import MoascopeError
 from moascope.params import Params
+from moascope.tracking.comparison import (
+    NOTE,
+    PARENT,
+    bring_up_to_date,
+    pipeline_run,
+    prepare_experiment,
+    run_address,
+    screen_name,
+)
 
 if TYPE_CHECKING:
+    from mlflow import MlflowClient
     from mlflow.entities import Run
 
 # Variables that DVC sets while it runs a stage.
@@ -48,12 +59,7 @@ def connect() -> str:
 
 def experiment_name(params: Params) -> str:
     """One experiment a screen and target, so that its runs are comparable row by row."""
-    screen = (
-        params.acquire.source
-        if params.acquire.source != "folder"
-        else Path(params.acquire.path).resolve().name
-    )
-    return f"{screen} {params.target}"
+    return f"{screen_name(params)} {params.target}"
 
 
 @contextlib.contextmanager
@@ -73,27 +79,35 @@ def start_run(
         What a person reads in the list of runs.
     stage : str
     inputs : mapping
-        Name -> path of what the stage reads; DVC's digests of them become tags.
+        Name -> path of what the stage reads; DVC's digests of them become tags. A run that reads
+        `screen` and `split` comes below the parent of all runs on that data and those folds, which
+        is brought up to date when the run ends.
     system_metrics : bool
         Log processor, memory (and GPU where `nvidia-ml-py` is there) while the run is open.
     """
     import mlflow
+    from mlflow import MlflowClient
 
     connect()
-    _set_experiment(experiment_name(params))
-    with mlflow.start_run(run_name=name, log_system_metrics=system_metrics) as run:
-        digests = dvc_digests(inputs)
-        mlflow.set_tags({
-            "stage": stage,
-            "source": params.acquire.source,
-            "target": params.target,
-            **{variable.lower(): os.environ[variable]
-               for variable in DVC_VARIABLES if os.environ.get(variable)},
-            **{f"digest.{key}": digest for key, digest in digests.items()},
-            **_git_state(),
-        })
+    client = MlflowClient()
+    experiment_id = _experiment(client, params)
+    digests = dvc_digests(inputs)
+    parent = pipeline_run(client, experiment_id, params, digests, inputs.get("split"), _database())
+    tags = {
+        "stage": stage,
+        "source": params.acquire.source,
+        "target": params.target,
+        **{variable.lower(): os.environ[variable]
+           for variable in DVC_VARIABLES if os.environ.get(variable)},
+        **{f"digest.{key}": digest for key, digest in digests.items()},
+        **_git_state(),
+    }
+    with mlflow.start_run(run_name=name, experiment_id=experiment_id, parent_run_id=parent,
+                          tags=tags, log_system_metrics=system_metrics) as run:
         mlflow.log_params(flat(params))
         yield run
+    if parent:
+        bring_up_to_date(client, parent)
 
 
 @contextlib.contextmanager
@@ -101,24 +115,49 @@ def resume_run(params: Params, run_id: str, name: str, stage: str,
                inputs: Mapping[str, Path]) -> Iterator[Run]:
     """Go on with the run that made a model; where it is not in this database, open a new one.
 
-    After `dvc pull` on another machine the model is there but its run is not: the new run then
-    carries the same numbers, and the tag `original_run` names the old one.
+    After `dvc pull` on another machine the model is there but its run is not (or a person deleted
+    it): the new run then carries the same numbers, its tag `original_run` names the old one, and
+    the stages that follow go on with it.
     """
     import mlflow
-    from mlflow.exceptions import MlflowException
+    from mlflow import MlflowClient
 
     connect()
-    try:
-        mlflow.get_run(run_id)
-    except MlflowException:
+    client = MlflowClient()
+    known = _known_run(client, run_id) or _substitute(client, params, run_id)
+    if known is None:
         print(f"{stage}: the run {run_id} that made this model is not in this tracking store; "
               "its results are logged to a new run.")
-        with start_run(params, name, stage, inputs) as run:
+        # The new run stands for the one that trained.
+        with start_run(params, name, "train", inputs) as run:
             mlflow.set_tag("original_run", run_id)
             yield run
         return
-    with mlflow.start_run(run_id=run_id) as run:
+    with mlflow.start_run(run_id=known.info.run_id) as run:
         yield run
+    if parent := known.data.tags.get(PARENT):
+        bring_up_to_date(client, parent)
+
+
+def _known_run(client: MlflowClient, run_id: str) -> Run | None:
+    from mlflow.entities import LifecycleStage
+    from mlflow.exceptions import MlflowException
+
+    try:
+        run = client.get_run(run_id)
+    except MlflowException:
+        return None
+    return run if run.info.lifecycle_stage == LifecycleStage.ACTIVE else None
+
+
+def _substitute(client: MlflowClient, params: Params, run_id: str) -> Run | None:
+    """The run that an earlier stage opened in the place of one that is not here."""
+    experiment = client.get_experiment_by_name(experiment_name(params))
+    if experiment is None:
+        return None
+    found = client.search_runs([experiment.experiment_id], f"tags.original_run = '{run_id}'",
+                               max_results=1)
+    return found[0] if found else None
 
 
 def log_data(name: str, digest: str, context: str) -> None:
@@ -147,12 +186,29 @@ def log_validation(params: Params, validation: dict, data_docs: Path) -> None:
     import mlflow
 
     inputs = {"screen": Path("data/acquire")}
-    with start_run(params, f"validate {experiment_name(params)}", "validate", inputs):
+    name = f"validation, {validation['sites']:,} sites"
+    with start_run(params, name, "validate", inputs) as run:
         mlflow.log_metrics({key: value for key, value in flat_numbers(validation).items()
                             if key.count(".") <= 1})
         mlflow.log_dict(validation, "validation.json")
+        mlflow.set_tag(NOTE, validation_note(validation, run, data_docs.exists()))
         if data_docs.exists():
             mlflow.log_artifacts(str(data_docs), "data_docs")
+
+
+def validation_note(validation: Mapping[str, Any], run: Run, documented: bool) -> str:
+    """The description of a validation's run, in Markdown."""
+    failed = [outcome["expectation"] for outcome in validation.get("expectations", [])
+              if not outcome["success"]]
+    sites, lost = validation["sites"], validation["quarantine"]["sites"]
+    lines = [f"**{sites - lost:,} of {sites:,} sites usable**, {lost:,} in quarantine; "
+             f"{validation['plates']} plates, {validation['compounds']} compounds."]
+    lines += [f"- not as expected: {sentence}" for sentence in failed]
+    lines += [f"- {sentence}" for sentence in validation.get("warnings", [])]
+    if documented:
+        page = run_address(run.info.experiment_id, run.info.run_id, "data_docs/index.html")
+        lines.append(f"\n[Great Expectations' Data Docs]({page})")
+    return "\n".join(lines)
 
 
 class TrialLog:
@@ -219,6 +275,15 @@ def log_curve(name: str, values: Mapping[int, float]) -> None:
     )
 
 
+def log_folder(folder: Path, name: str) -> None:
+    """Log the files of a folder to the active run, but not what DVC and git keep beside them."""
+    import mlflow
+
+    for path in sorted(folder.iterdir()):
+        if path.is_file() and not path.name.startswith("."):
+            mlflow.log_artifact(str(path), name)
+
+
 def dvc_digests(paths: Mapping[str, Path]) -> dict[str, str]:
     """DVC's digests of stage outputs, from dvc.lock in the working directory.
 
@@ -270,17 +335,40 @@ def flat_numbers(nested: Mapping[str, Any], prefix: str = "") -> dict[str, float
     return found
 
 
-def _set_experiment(name: str) -> None:
+def _experiment(client: MlflowClient, params: Params) -> str:
+    """Id of the experiment, which is made, and given its views, where it is not there."""
+    from mlflow.entities import LifecycleStage
+    from mlflow.exceptions import MlflowException
+
+    name = experiment_name(params)
+    try:
+        experiment = client.get_experiment_by_name(name)
+    except MlflowException as error:
+        raise MoascopeError(
+            f"The tracking store {client.tracking_uri} cannot be used: "
+            f"{str(error).splitlines()[0]} Start it, or unset MLFLOW_TRACKING_URI to keep runs in "
+            "mlflow.db here.") from None
+    if experiment is not None and experiment.lifecycle_stage == LifecycleStage.DELETED:
+        raise MoascopeError(
+            f"The MLflow experiment '{name}' was deleted. Bring it back with "
+            f"`mlflow experiments restore -x {experiment.experiment_id}`, or remove it for good "
+            "with `mlflow gc`.")
+    if experiment is None:
+        # Without a place of its own, runs of a temporary workspace would leave artifacts there.
+        location = (project_root() / "mlruns").as_uri() if _database() else None
+        with contextlib.suppress(MlflowException):   # another process was quicker
+            client.create_experiment(name, artifact_location=location)
+        experiment = client.get_experiment_by_name(name)
+    prepare_experiment(client, experiment, params)
+    return experiment.experiment_id
+
+
+def _database() -> Path | None:
+    """The database file, where the tracking store is one."""
     import mlflow
 
-    if mlflow.get_tracking_uri().startswith("sqlite") and not mlflow.get_experiment_by_name(name):
-        # Without it, runs of a temporary workspace would leave their artifacts there.
-        location = (project_root() / "mlruns").as_uri()
-        with contextlib.suppress(mlflow.exceptions.MlflowException):
-            mlflow.create_experiment(name, artifact_location=location)
-    # MLflow's page shows what belongs to training, not to language models.
-    mlflow.set_experiment(name)
-    mlflow.set_experiment_tag("mlflow.experimentKind", "custom_model_development")
+    address = mlflow.get_tracking_uri()
+    return Path(address.removeprefix("sqlite:///")) if address.startswith("sqlite") else None
 
 
 def _git_state() -> dict[str, str]:
