@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from enum import StrEnum
 from pathlib import Path
@@ -121,8 +122,29 @@ def summary(
         console.print(caveat, style="yellow")
     console.print(f"Run {registered['run_id']}, model {registered['name']} version "
                   f"{registered['version']} (@{registered['alias']}).")
-    console.print("Look at reports/evaluate/report.html, or `mlflow ui`, or `dvc metrics show`.",
-                  highlight=False)
+    console.print("Look at reports/evaluate/report.html, or `dvc metrics show`, or start "
+                  "`mlflow ui` and click:", highlight=False)
+    for words, link in _pages(registered):
+        # A link that is broken over two lines cannot be clicked.
+        console.print(f"  {words:<20} {link}", highlight=False, soft_wrap=True)
+
+
+def _pages(registered: dict) -> list[tuple[str, str]]:
+    """What to look at in MLflow, and where: on the server in use, or where `mlflow ui` serves."""
+    from moascope.tracking.comparison import address, run_address, version_address
+
+    server = os.environ.get("MLFLOW_TRACKING_URI", "")
+    base = server.rstrip("/") if server.startswith("http") else "http://127.0.0.1:5000"
+    experiment, run = registered.get("experiment_id"), registered["run_id"]
+    version = version_address(registered["name"], registered["version"])
+    if experiment is None:   # registered by an earlier moascope
+        return [("the model", f"{base}/{version}")]
+    return [
+        ("all results compared", f"{base}/{address(experiment, 'results')}"),
+        ("the trials compared", f"{base}/{address(experiment, 'trials')}"),
+        ("this run", f"{base}/{run_address(experiment, run)}"),
+        ("the model", f"{base}/{version}"),
+    ]
 
 
 def _model_folder(model: str) -> Path:

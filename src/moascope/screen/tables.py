@@ -175,8 +175,10 @@ def images_folder(folder: Path, description: dict[str, Any]) -> Path:
     images = description.get("images", ".")
     if images == ".":
         return folder
-    # `dvc exp run --temp` works in a copy of the repository, while the user's relative path
-    # starts from the repository itself, which DVC names in DVC_ROOT.
+    # `dvc exp run --temp` works in a copy of the repository. What DVC or git has there is the
+    # experiment's own; all else is found from the repository itself, which DVC names in DVC_ROOT.
+    if Path(images).exists():
+        return Path(images)
     return Path(os.environ.get("DVC_ROOT", ".")) / images
 
 

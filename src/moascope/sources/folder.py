@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from moascope.errors import MoascopeError
@@ -34,6 +35,11 @@ def acquire_folder(path: Path, out: Path, allow_outside: bool = False) -> None:
         validate quarantines its site.
     """
     folder = images_folder(path, {"images": str(path)})
+    if Path(os.path.normpath(path)).parts[:1] == (os.pardir,):
+        # DVC looks for it from the temporary folder of an experiment, before any code of ours runs.
+        raise MoascopeError(f"acquire.path is {path}, which leads out of the repository. Write it "
+                            f"in params.yaml as {folder.resolve()}, so that experiments in "
+                            "temporary folders (dvc exp run --temp and --queue) find it too.")
     if not folder.is_dir():
         raise MoascopeError(f"acquire.path is {path}, and there is no such folder. Set it in "
                             "params.yaml to a folder with load_data.csv, layout.csv and "

@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from moascope.params import Head, Params
 
@@ -27,22 +28,30 @@ STAGE = "pipeline"
 INNER = "inner_explained_information"
 
 # What stands beside every score, under the same names on every run that has one.
-HEADLINE = ("average_precision", "average_precision_low", "average_precision_high", "prevalence",
-            "lift", "permutation_p", "best_baseline")
+HEADLINE = ("average_precision", "interval_low", "interval_high", "prevalence", "best_baseline",
+            "permutation_p", "lift")
 
 SIMULATED = "> Simulated screen: these scores prove the software, never the biology."
 
 
+# MLflow's page greets with menus for language models; this asks for those for training.
+MENU = "workflowType=machine_learning"
+
+
 def address(experiment_id: str, view: str) -> str:
     """Where MLflow's page shows a saved view: the part of the address from `#` on."""
-    return (f"#/experiments/{experiment_id}/runs?viewStateShareKey={view}"
-            "&workflowType=machine_learning")
+    return f"#/experiments/{experiment_id}/runs?viewStateShareKey={view}&{MENU}"
 
 
 def run_address(experiment_id: str, run_id: str, artifact: str = "") -> str:
     """Where MLflow's page shows a run, or one of its artifacts."""
-    return f"#/experiments/{experiment_id}/runs/{run_id}" + (f"/artifacts/{artifact}"
-                                                             if artifact else "")
+    page = f"/artifacts/{artifact}" if artifact else ""
+    return f"#/experiments/{experiment_id}/runs/{run_id}{page}?{MENU}"
+
+
+def version_address(name: str, version: str) -> str:
+    """Where MLflow's page shows a version of a registered model."""
+    return f"#/models/{quote(name, safe='')}/versions/{version}?{MENU}"
 
 
 def saved_views() -> dict[str, str]:
@@ -73,15 +82,16 @@ def _view(search: str, order: str, metrics: Sequence[str], params: Sequence[str]
     columns = [f"{kind}.`{name}`"
                for kind, names in (("metrics", metrics), ("params", params), ("tags", tags))
                for name in names]
-    # A header needs some eight pixels a letter, a number and a word some eighty.
-    widths = {column: max(90, 8 * len(column.split("`")[1]) + 32) for column in columns}
+    # A header needs some seven pixels a letter and a margin; a number needs eighty.
+    widths = {column: max(80, 7 * len(column.split("`")[1]) + 26) for column in columns}
+    widths[f"metrics.`{order}`"] += 24   # the arrow
     return json.dumps({
         "searchFilter": search,
         "orderByKey": f"metrics.`{order}`",
         "orderByAsc": False,
         "selectedColumns": columns,
         "columnOrder": ["attributes.`Run Name`", "runDateAndNestInfo", *columns],
-        "columnWidths": {"attributes.`Run Name`": 320, "runDateAndNestInfo": 130, **widths},
+        "columnWidths": {"attributes.`Run Name`": 310, "runDateAndNestInfo": 120, **widths},
     }, sort_keys=True)
 
 
@@ -200,8 +210,8 @@ def headline_metrics(score: Mapping[str, Any], best_baseline: float | None = Non
     """
     named = {
         "average_precision": score["average_precision"],
-        "average_precision_low": score.get("low"),
-        "average_precision_high": score.get("high"),
+        "interval_low": score.get("low"),
+        "interval_high": score.get("high"),
         "prevalence": score.get("prevalence"),
         "lift": score.get("lift"),
         "permutation_p": score.get("p"),
@@ -235,7 +245,7 @@ def bring_up_to_date(client: MlflowClient, parent: str) -> None:
                     if key in latest.data.metrics}
         tags["latest_run"] = latest.info.run_id
     if study:
-        numbers[f"best_{INNER}"] = study.data.metrics[INNER]
+        numbers[f"best_{INNER}"] = round(study.data.metrics[INNER], 6)
         tags["best_trial"] = _chosen(study)
     now = int(time.time() * 1000)
     known = run.data.metrics
@@ -252,7 +262,9 @@ def bring_up_to_date(client: MlflowClient, parent: str) -> None:
 def pipeline_note(run: Run, children: Sequence[Run], latest: Run | None, study: Run | None) -> str:
     """The description of a parent run, in Markdown."""
     experiment = run.info.experiment_id
-    lines = []
+    # The page shows some three lines before "Show more".
+    lines = [f"[**Compare all results**]({address(experiment, 'results')}) · "
+             f"[compare the studies' trials]({address(experiment, 'trials')})"]
     if latest:
         lines.append(f"**Latest model:** {_link(latest)}, average precision {_score(latest)} at a "
                      f"prevalence of {latest.data.metrics.get('prevalence', float('nan')):.3f}"
@@ -260,8 +272,6 @@ def pipeline_note(run: Run, children: Sequence[Run], latest: Run | None, study: 
                      f"({run_address(experiment, latest.info.run_id, 'evaluation/report.html')}).")
     if run.data.tags.get("source") == "simulated":
         lines.append(SIMULATED)
-    lines.append(f"[**Compare all results**]({address(experiment, 'results')}) · "
-                 f"[compare the studies' trials]({address(experiment, 'trials')})")
     if study:
         lines.append(f"**Chosen by the study's inner score** "
                      f"({study.data.metrics[INNER]:.3f}, {_link(study)}): {_chosen(study)}.")
@@ -302,8 +312,8 @@ def _number(run: Run, key: str) -> str:
 
 def _score(run: Run) -> str:
     found = run.data.metrics
-    interval = (f" [{found['average_precision_low']:.3f}, {found['average_precision_high']:.3f}]"
-                if {"average_precision_low", "average_precision_high"} <= found.keys() else "")
+    interval = (f" [{found['interval_low']:.3f}, {found['interval_high']:.3f}]"
+                if {"interval_low", "interval_high"} <= found.keys() else "")
     return f"{found['average_precision']:.3f}{interval}"
 
 

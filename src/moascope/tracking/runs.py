@@ -44,6 +44,8 @@ def connect() -> str:
     what a plain `mlflow ui` there shows.
     """
     os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
+    # Like DVC's and Great Expectations': nothing is reported to anybody.
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     import mlflow
 
     # Its running commentary (migrations, monitors, versions made) is not for our terminal.
@@ -246,7 +248,7 @@ class TrialLog:
             for epoch, *scores in trial.user_attrs.get("inner_scores", [])
         ]
         if trial.value is not None:
-            metrics.append(Metric(f"best_{self.metric}", trial.value, stamp, 0))
+            metrics.append(Metric(f"best_{self.metric}", round(trial.value, 6), stamp, 0))
         self.client.log_batch(
             run.info.run_id,
             metrics=metrics,
