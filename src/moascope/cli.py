@@ -147,27 +147,102 @@ def _pages(registered: dict) -> list[tuple[str, str]]:
     ]
 
 
+class Alias(StrEnum):
+    """What a model is promoted to."""
+
+    staging = "staging"
+    production = "production"
+
+
+@app.command()
+def promote(
+    to: Annotated[Alias, typer.Option(help="Production takes only what holds staging.")]
+    = Alias.staging,
+    model: Annotated[str | None, typer.Option(help="Name in the registry; without it, "
+                                                   "register.name of params.yaml.")] = None,
+    version: Annotated[int | None, typer.Option(help="Which version; without it, the one that "
+                                                     "holds candidate (for production: "
+                                                     "staging).")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the decision, write "
+                                                            "nothing.")] = False,
+    unseen_only: Annotated[bool, typer.Option(
+        "--unseen-only", help="Ask only about the held-out compounds that neither model was "
+                              "trained on, where one of them knows some.")] = False,
+    data: Annotated[Path, typer.Option(help="Folder of what the stages left.")] = Path("data"),
+    report: Annotated[Path, typer.Option(help="Folder for promotion.json and history.csv.")]
+    = Path("reports/promote"),
+) -> None:
+    """Let a registered model through the gate to staging or production, or refuse it.
+
+    The candidate and the model that holds the alias are loaded from the registry and asked about
+    the held-out compounds, which neither was trained on. What the candidate has to show there is
+    the section [bold]promote[/bold] of params.yaml: a floor, more than chance and than every
+    baseline that sees no biology, and no less than the model that holds the alias.
+
+    The winner gets the alias, and the exit status is 0. A loser changes no alias, the reasons are
+    told, and the status is 1. Either way the decision is kept: in MLflow (experiment "<name>
+    promotions", tags of the version) and in reports/promote.
+
+    Example: moascope promote --dry-run && moascope promote && moascope promote --to production
+    """
+    from moascope.params import load_params
+    from moascope.tracking.promotion import promote as ask
+    from moascope.tracking.promotion import sentence
+
+    record = ask(load_params(), data, report, to.value, model,
+                 None if version is None else str(version), unseen_only, dry_run)
+    if record["decision"] != "holds":
+        _show_decision(record)
+    said = ("Dry run, nothing is written. It would be: " if dry_run else "") + sentence(record)
+    if record["decision"] == "refused":
+        raise MoascopeError([said, *(reason[0].upper() + reason[1:] + "."
+                                     for reason in record["reasons"])])
+    print(said)
+
+
+def _show_decision(record: dict) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    def number(value: float | None) -> str:
+        return "-" if value is None else f"{value:.3f}"
+
+    console = Console()
+    held = record["held_out"]
+    table = Table(
+        title=f"{record['name']} version {record['version']} to {record['to']}, target "
+              f"{record['target']}, {held['compounds']} held-out {record['unit']}s"
+              + (f" ({held['positives']} positive)" if "positives" in held else ""),
+        title_justify="left")
+    table.add_column("requirement")
+    table.add_column("measured", justify="right")
+    table.add_column("limit", justify="right")
+    table.add_column("ok")
+    for line in record["requirements"]:
+        table.add_row(line["name"], number(line["measured"]),
+                      f"{line['sign']} {number(line['limit'])}",
+                      "yes" if line["passed"] else "NO", style=None if line["passed"] else "bold")
+    console.print(table)
+    if held["left_out_as_seen"]:
+        console.print(f"{held['left_out_as_seen']} held-out {record['unit']}s are left out: one of "
+                      "the models was trained on them.", style="yellow")
+    if not record["says_what_train_wrote"]:
+        console.print(f"Version {record['version']} is not the model in data/train, so what it "
+                      "says was not compared with what its training wrote.", style="yellow")
+    if held["asked_before"]:
+        console.print(f"These compounds were asked about {held['asked_before']} times before: "
+                      "the more often, the luckier a winner may be.", style="yellow")
+    if record["source"] == "simulated":
+        console.print("A simulated screen proves the software, never the biology.", style="yellow")
+
+
 def _model_folder(model: str) -> Path:
     """The folder of a model given as a registry address or a path."""
     if "://" not in model and ":/" not in model:
         return Path(model)
-    import logging
+    from moascope.tracking.registry import fetch_model
 
-    from moascope.tracking.runs import connect
-
-    connect()
-    import mlflow
-    from mlflow.exceptions import MlflowException
-
-    logging.getLogger("mlflow").setLevel(logging.ERROR)
-    try:
-        local = mlflow.artifacts.download_artifacts(artifact_uri=model)
-    except (MlflowException, OSError) as error:
-        raise MoascopeError(
-            f"The model {model} cannot be loaded from {mlflow.get_tracking_uri()}: "
-            f"{str(error).splitlines()[0]}"
-        ) from None
-    return Path(local) / "artifacts" / "model"
+    return fetch_model(model)
 
 
 def main() -> None:

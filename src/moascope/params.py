@@ -162,6 +162,22 @@ class Register(Section):
     name: Annotated[str, Field(min_length=1)] = "moascope"
 
 
+Baseline = Literal["position_only", "plate_only", "cell_count", "count_and_intensity"]
+
+
+class Promote(Section):
+    """The gate to staging and production: what a model shows on the held-out compounds."""
+
+    least_average_precision: Fraction = 0.0
+    least_lift: Annotated[float, Field(ge=0)] = 1.5
+    max_p: Fraction = 0.05
+    beat: tuple[Baseline, ...] = (
+        "position_only", "plate_only", "cell_count", "count_and_intensity")
+    least_gain: Annotated[float, Field(ge=-1, le=1)] = 0.0
+    max_worse: Fraction = 0.5
+    resamples: Annotated[int, Field(ge=100)] = 2000
+
+
 class Params(Section):
     """All of params.yaml."""
 
@@ -177,6 +193,7 @@ class Params(Section):
     train: Train = Train()
     evaluate: Evaluate = Evaluate()
     register_: Register = Field(default=Register(), alias="register")
+    promote: Promote = Promote()
 
 
 def load_params(path: Path = Path("params.yaml")) -> Params:

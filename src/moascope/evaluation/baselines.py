@@ -53,30 +53,56 @@ def baseline_logits(examples: Examples, inputs: np.ndarray) -> np.ndarray:
     logits : ndarray, float, [n, C]
         Zero for rows in no fold.
     """
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import StandardScaler
-
-    label = examples.label
     logits = np.zeros((len(inputs), len(examples.classes)))
     for repeat in range(examples.repeats):
         folds = examples.folds(repeat)
         for fold in range(folds.max() + 1):
             training = masks_without(examples, [(repeat, fold)])[0]
             asked = (examples.group >= 0) & (folds[examples.group] == fold)
-            weights = row_weights(examples, training, label)
-            model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=300, C=0.1))
-            model.fit(inputs[training], label[training],
-                      logisticregression__sample_weight=weights[training])
-            seen = model.classes_
-            decision = model.decision_function(inputs[asked])
-            if decision.ndim == 1:
-                decision = np.stack([-decision / 2, decision / 2], axis=1)
-            # A class that this fold's training lacks is the least likely one.
-            full = np.full((asked.sum(), len(examples.classes)), decision.min() - 10)
-            full[:, seen] = decision
-            logits[asked] += full / examples.repeats
+            logits[asked] += _asked(examples, inputs, training, asked) / examples.repeats
     return logits
+
+
+def held_out_baseline_logits(examples: Examples, inputs: np.ndarray) -> np.ndarray:
+    """Log-odds of a logistic regression that learnt from all folds, for the held-out units.
+
+    Parameters
+    ----------
+    examples : Examples
+        One row a well.
+    inputs : ndarray, float, [n, d]
+
+    Returns
+    -------
+    logits : ndarray, float, [n, C]
+        Zero for rows that are not held out.
+    """
+    labelled = examples.group >= 0
+    held_out = labelled & examples.groups["Holdout"].to_numpy(bool)[examples.group]
+    logits = np.zeros((len(inputs), len(examples.classes)))
+    logits[held_out] = _asked(examples, inputs, labelled & ~held_out, held_out)
+    return logits
+
+
+def _asked(examples: Examples, inputs: np.ndarray, training: np.ndarray,
+           asked: np.ndarray) -> np.ndarray:
+    """Log-odds, [asked rows, C], of a logistic regression of the training rows."""
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    label = examples.label
+    weights = row_weights(examples, training, label)
+    model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=300, C=0.1))
+    model.fit(inputs[training], label[training],
+              logisticregression__sample_weight=weights[training])
+    decision = model.decision_function(inputs[asked])
+    if decision.ndim == 1:
+        decision = np.stack([-decision / 2, decision / 2], axis=1)
+    # A class that the training rows lack is the least likely one.
+    full = np.full((int(asked.sum()), len(examples.classes)), decision.min() - 10)
+    full[:, model.classes_] = decision
+    return full
 
 
 def unit_scores(examples: Examples, logits: np.ndarray, units: pd.DataFrame) -> np.ndarray:

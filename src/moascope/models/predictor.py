@@ -47,6 +47,8 @@ class Predictor:
         Whether features were standardised by negative controls in training.
     weights : dict
         Backbone -> the file that it needs.
+    trained_on : tuple of str or None
+        The units of training as `identities` names them; None where the model does not say.
     """
 
     target: str
@@ -65,6 +67,29 @@ class Predictor:
     head: Head
     train: Train
     weights: dict[str, Path] = field(default_factory=dict)
+    trained_on: tuple[str, ...] | None = None
+
+
+def identities(groups: pd.DataFrame, unit: str) -> list[set[str]]:
+    """By which words each unit is known again, in another screen or after an annotation changed.
+
+    Parameters
+    ----------
+    groups : DataFrame, [G]
+        `Metadata_Group` and `Metadata_Compound` (names joined by `|`).
+    unit : {"compound", "well"}
+        A compound is known by its group and by each of its names, because adding an InChIKey
+        changes the group; a well by its group alone.
+
+    Returns
+    -------
+    list of set of str, [G]
+    """
+    known = [{group} for group in groups["Metadata_Group"]]
+    if unit == "compound":
+        for words, names in zip(known, groups["Metadata_Compound"], strict=True):
+            words.update(compound_group(name) for name in names.split("|"))
+    return known
 
 
 def save_predictor(predictor: Predictor, folder: Path) -> None:
@@ -97,6 +122,7 @@ def save_predictor(predictor: Predictor, folder: Path) -> None:
         "embed": predictor.embed.model_dump() | {"weights": copies},
         "head": predictor.head.model_dump(),
         "train": predictor.train.model_dump(),
+        "trained_on": predictor.trained_on,
     }
     (folder / DESCRIPTION).write_text(json.dumps(description, indent=1, sort_keys=True) + "\n")
 
@@ -148,6 +174,7 @@ def load_predictor(folder: Path) -> Predictor:
         head=head,
         train=sections.train,
         weights=weights,
+        trained_on=None if said.get("trained_on") is None else tuple(said["trained_on"]),
     )
 
 
@@ -182,6 +209,22 @@ def predict_screen(
 
     if level not in LEVELS:
         raise MoascopeError(f"'{level}' is no level; choose one of {', '.join(LEVELS)}.")
+    check_fits(predictor, screen)
+    with tempfile.TemporaryDirectory(prefix="moascope-") as work:
+        table = features_of_screen(
+            screen, predictor.prepare, predictor.embed, Path(work), predictor.weights, jobs
+        )
+    if len(table.meta) == 0:
+        raise MoascopeError(["No site of this screen can be used.", *table.warnings])
+    sites = sites_of(predictor, screen, table)
+    if level != "site":
+        sites = sites.take(_counted(table.meta))
+    logits = predict_by_panel(predictor.heads, sites, predictor.train)[0]
+    return predictions_at(predictor.calibrations[level], sites, logits, level), table.warnings
+
+
+def check_fits(predictor: Predictor, screen: Screen) -> None:
+    """Fail where a screen lacks a channel that the model takes, or has a panel it does not know."""
     missing = [name for name in predictor.channels if name not in screen.channels]
     if missing:
         raise MoascopeError(
@@ -195,17 +238,6 @@ def predict_screen(
             f"The model knows the panels {', '.join(predictor.panels)}, not {', '.join(unknown)} "
             "(Metadata_Panel in load_data.csv)."
         )
-    with tempfile.TemporaryDirectory(prefix="moascope-") as work:
-        table = features_of_screen(
-            screen, predictor.prepare, predictor.embed, Path(work), predictor.weights, jobs
-        )
-    if len(table.meta) == 0:
-        raise MoascopeError(["No site of this screen can be used.", *table.warnings])
-    sites = _sites(predictor, screen, table)
-    if level != "site":
-        sites = sites.take(_counted(table.meta))
-    logits = predict_by_panel(predictor.heads, sites, predictor.train)[0]
-    return predictions_at(predictor.calibrations[level], sites, logits, level), table.warnings
 
 
 def _counted(meta: pd.DataFrame) -> np.ndarray:
@@ -215,8 +247,27 @@ def _counted(meta: pd.DataFrame) -> np.ndarray:
     return (passed | ~any_passed).to_numpy()
 
 
-def _sites(predictor: Predictor, screen: Screen, table: FeatureTable) -> Examples:
-    """A screen's sites as a trained model takes them; every compound is a unit."""
+def sites_of(predictor: Predictor, screen: Screen, table: FeatureTable) -> Examples:
+    """A screen's sites as a trained model takes them; every compound is a unit.
+
+    Parameters
+    ----------
+    predictor : Predictor
+    screen : Screen
+        Its annotations are read for InChIKeys alone.
+    table : FeatureTable
+        As prepared and embedded with the model's own settings.
+
+    Returns
+    -------
+    Examples
+        The rows of `table`, with features normalised as in training.
+
+    Raises
+    ------
+    MoascopeError
+        Where features or negative controls that the model needs are missing.
+    """
     order = {name: i for i, name in enumerate(table.names)}
     lacking = [name for name in predictor.names if name not in order]
     if lacking:

@@ -19,13 +19,14 @@ if TYPE_CHECKING:
     from mlflow.entities import Run
 
 
-def register(params: Params, trained: Path, evaluated: Path, screen: Path, report: Path) -> str:
+def register(params: Params, trained: Path, evaluated: Path, screen: Path, split: Path,
+             report: Path) -> str:
     """Register the trained model with its scores, digests and pinned requirements."""
     metrics = json.loads(evaluated.read_text())
     model = load_predictor(trained / "model")
     main = metrics["out_of_fold"]["compound"]
     run_id = json.loads((trained / "run.json").read_text())["run_id"]
-    inputs = {"trained": trained, "screen": screen}
+    inputs = {"trained": trained, "screen": screen, "split": split}
     tags = {
         "target": params.target,
         "source": params.acquire.source,

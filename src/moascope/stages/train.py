@@ -24,7 +24,7 @@ from moascope.evaluation.crossvalidate import (
 from moascope.features.backbones import find_weights
 from moascope.models.examples import LEVELS, Examples, averaging, load_examples
 from moascope.models.head import FittedHeads, save_head
-from moascope.models.predictor import Predictor, prediction_table, save_predictor
+from moascope.models.predictor import Predictor, identities, prediction_table, save_predictor
 from moascope.params import TUNED, Embed, Head, Params
 from moascope.screen.tables import read_screen, write_atomically
 from moascope.stages.run import run
@@ -61,6 +61,7 @@ def train(params: Params, embedded: Path, screen: Path, split: Path, tuned: Path
             ).to_parquet(out / f"predictions_{level}.parquet", index=False)
         sites = examples.seen_by(final_head)
         embed = embed_for(params.embed, final_head)
+        in_training = examples.groups[~examples.groups["Holdout"].to_numpy(bool)]
         predictor = Predictor(
             target=examples.target, classes=examples.classes, binary=examples.binary,
             unit=examples.unit, heads=final,
@@ -70,6 +71,7 @@ def train(params: Params, embedded: Path, screen: Path, split: Path, tuned: Path
             prepare=params.prepare, embed=embed, head=final_head, train=params.train,
             weights={name: file for name in embed.backbones
                      if (file := find_weights(name, embed))},
+            trained_on=tuple(sorted(set().union(*identities(in_training, examples.unit)))),
         )
         save_predictor(predictor, out / "model")
         for panel, heads in final.items():
@@ -85,9 +87,8 @@ def train(params: Params, embedded: Path, screen: Path, split: Path, tuned: Path
         mlflow.log_artifacts(str(out / "keras"), "keras")
         mlflow.log_artifact(str(report / "curves.csv"))
         log_data(params.acquire.source, dvc_digests(inputs).get("screen", ""), "training")
-    trained_on = int((~examples.groups["Holdout"].to_numpy(bool)).sum())
     return (f"one head of {final_head.layers} hidden layers for {len(final)} panel"
-            f"{'s' if len(final) > 1 else ''}, trained on {trained_on} {examples.unit}s; "
+            f"{'s' if len(final) > 1 else ''}, trained on {len(in_training)} {examples.unit}s; "
             f"run {active.info.run_id[:8]}")
 
 

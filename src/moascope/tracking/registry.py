@@ -10,6 +10,9 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+from moascope.errors import MoascopeError
+from moascope.tracking.runs import connect
+
 CANDIDATE = "candidate"
 
 # What a model needs to prepare, embed and predict; heavier parts only where its backbone does.
@@ -81,12 +84,95 @@ def log_candidate(
     if description:
         client.update_model_version(name, version.version, description)
     client.set_registered_model_alias(name, CANDIDATE, version.version)
+    describe_version(name, str(version.version))
     return {
         "name": name,
         "version": str(version.version),
         "run_id": mlflow.active_run().info.run_id,
         "model_uri": f"models:/{name}/{version.version}",
     }
+
+
+def fetch_model(address: str, into: Path | None = None) -> Path:
+    """The model folder of a registered or logged model, for `models.predictor.load_predictor`.
+
+    Parameters
+    ----------
+    address : str
+        models:/<name>@<alias>, models:/<name>/<version> or runs:/<id>/model.
+    into : Path, optional
+        A folder to copy it to; without it, a local store's own files are used as they lie.
+
+    Raises
+    ------
+    MoascopeError
+        Where there is no such model or it cannot be read.
+    """
+    import logging
+
+    connect()
+    import mlflow
+    from mlflow.exceptions import MlflowException
+
+    logging.getLogger("mlflow").setLevel(logging.ERROR)
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    try:
+        local = mlflow.artifacts.download_artifacts(
+            artifact_uri=address, dst_path=None if into is None else str(into))
+    except (MlflowException, OSError) as error:
+        raise MoascopeError(
+            f"The model {address} cannot be loaded from {mlflow.get_tracking_uri()}: "
+            f"{str(error).splitlines()[0]}"
+        ) from None
+    return Path(local) / "artifacts" / "model"
+
+
+def describe_version(name: str, version: str) -> None:
+    """Write a version's description: its headline, the way to its run and report, its decisions.
+
+    Everything in it is taken from the version's tags, so that it can be written again whenever
+    one of them changes.
+    """
+    from mlflow import MlflowClient
+
+    client = MlflowClient()
+    found = client.get_model_version(name, version)
+    experiment = client.get_run(found.run_id).info.experiment_id
+    client.update_model_version(name, version, description_of(found.tags, found.run_id, experiment))
+
+
+def description_of(tags: dict[str, str], run_id: str, experiment: str) -> str:
+    """A version's description in Markdown.
+
+    Parameters
+    ----------
+    tags : dict
+        Of the version.
+    run_id, experiment : str
+        Of the run that trained it. The links lead there in MLflow's own page.
+    """
+    run = f"#/experiments/{experiment}/runs/{run_id}"
+    lines = [
+        f"**{tags.get('target', 'model')}** on {tags.get('backbone', 'unknown')} features, "
+        f"{tags.get('source', 'unknown')} screen: average precision "
+        f"{tags.get('average_precision', '?')} over unseen compounds at a prevalence of "
+        f"{tags.get('prevalence', '?')}, permutation p = {tags.get('permutation_p', '?')}.",
+        f"[Run {run_id[:8]}]({run}) · [its report]({run}/artifacts/evaluation/report.html)",
+    ]
+    if "caveat" in tags:
+        lines.append(f"> {tags['caveat']}")
+    for alias in ("staging", "production"):
+        said = {key.rsplit(".", 1)[-1]: value for key, value in tags.items()
+                if key.startswith(f"promotion.{alias}.")}
+        if "decision" in said:
+            lines.append(
+                f"**{alias}**: {said['decision']} on {said['when']} by {said['who']}, average "
+                f"precision {said['average_precision']} on the held-out compounds; incumbent: "
+                f"{said['incumbent']}. {said['reasons']}"
+            )
+        if "replaced_by" in said:
+            lines.append(f"**{alias}**: replaced by version {said['replaced_by']}.")
+    return "\n\n".join(lines) + "\n"
 
 
 def signature(channels: tuple[str, ...], classes: tuple[str, ...]) -> Any:

@@ -26,7 +26,7 @@ from moascope.tracking.comparison import (
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from mlflow.entities import Run
+    from mlflow.entities import Experiment, Run
 
 # Variables that DVC sets while it runs a stage.
 DVC_VARIABLES = ("DVC_STAGE", "DVC_EXP_NAME", "DVC_EXP_BASELINE_REV")
@@ -92,7 +92,9 @@ def start_run(
 
     connect()
     client = MlflowClient()
-    experiment_id = _experiment(client, params)
+    experiment = open_experiment(client, experiment_name(params))
+    prepare_experiment(client, experiment, params)
+    experiment_id = experiment.experiment_id
     digests = dvc_digests(inputs)
     parent = pipeline_run(client, experiment_id, params, digests, inputs.get("split"), _database())
     tags = {
@@ -102,7 +104,7 @@ def start_run(
         **{variable.lower(): os.environ[variable]
            for variable in DVC_VARIABLES if os.environ.get(variable)},
         **{f"digest.{key}": digest for key, digest in digests.items()},
-        **_git_state(),
+        **git_state(),
     }
     with mlflow.start_run(run_name=name, experiment_id=experiment_id, parent_run_id=parent,
                           tags=tags, log_system_metrics=system_metrics) as run:
@@ -337,12 +339,11 @@ def flat_numbers(nested: Mapping[str, Any], prefix: str = "") -> dict[str, float
     return found
 
 
-def _experiment(client: MlflowClient, params: Params) -> str:
-    """Id of the experiment, which is made, and given its views, where it is not there."""
+def open_experiment(client: MlflowClient, name: str) -> Experiment:
+    """An experiment of this tracking store, made where it is not there."""
     from mlflow.entities import LifecycleStage
     from mlflow.exceptions import MlflowException
 
-    name = experiment_name(params)
     try:
         experiment = client.get_experiment_by_name(name)
     except MlflowException as error:
@@ -358,11 +359,12 @@ def _experiment(client: MlflowClient, params: Params) -> str:
     if experiment is None:
         # Without a place of its own, runs of a temporary workspace would leave artifacts there.
         location = (project_root() / "mlruns").as_uri() if _database() else None
+        # MLflow's page shows what belongs to training, not to language models.
+        tags = {"mlflow.experimentKind": "custom_model_development"}
         with contextlib.suppress(MlflowException):   # another process was quicker
-            client.create_experiment(name, artifact_location=location)
+            client.create_experiment(name, artifact_location=location, tags=tags)
         experiment = client.get_experiment_by_name(name)
-    prepare_experiment(client, experiment, params)
-    return experiment.experiment_id
+    return experiment
 
 
 def _database() -> Path | None:
@@ -373,7 +375,7 @@ def _database() -> Path | None:
     return Path(address.removeprefix("sqlite:///")) if address.startswith("sqlite") else None
 
 
-def _git_state() -> dict[str, str]:
+def git_state() -> dict[str, str]:
     """The commit, and whether the working tree differs from it (MLflow's own tag does not say)."""
 
     def git(*arguments: str) -> str:

@@ -1,0 +1,208 @@
+"""The gate's decision: numbers and limits in, reasons out. Nothing here knows of MLflow.
+
+What a candidate has to show on the held-out compounds is data, the section `promote` of
+params.yaml. Every requirement is one number with one limit, so that a decision can be read, and
+disputed, line by line.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from moascope.params import Promote
+
+# Below it two scores are one: they differ by rounding.
+EQUAL = 1e-9
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """What was measured on the held-out compounds.
+
+    Attributes
+    ----------
+    average_precision, low, high : float
+        Of the candidate, with its 95 % interval over compounds.
+    prevalence : float
+    p : float
+        Of as good a ranking where labels are dealt at random among the compounds.
+    baselines : dict
+        Name -> average precision of what sees no biology, asked about the same compounds.
+    incumbent : Against or None
+        None where no model holds the alias yet.
+    """
+
+    average_precision: float
+    low: float
+    high: float
+    prevalence: float
+    p: float
+    baselines: dict[str, float]
+    incumbent: Against | None = None
+
+    @property
+    def lift(self) -> float:
+        """Average precision over prevalence."""
+        return self.average_precision / self.prevalence
+
+
+@dataclass(frozen=True)
+class Against:
+    """The candidate against the incumbent, compound by compound.
+
+    Attributes
+    ----------
+    version : str
+        Of the incumbent.
+    average_precision, low, high : float
+        Of the incumbent.
+    difference, difference_low, difference_high : float
+        Candidate minus incumbent, with its paired 95 % interval over compounds.
+    worse : float
+        Share of paired resamples in which the candidate is below; see `share_worse`.
+    """
+
+    version: str
+    average_precision: float
+    low: float
+    high: float
+    difference: float
+    difference_low: float
+    difference_high: float
+    worse: float
+
+
+@dataclass(frozen=True)
+class Requirement:
+    """One line of a decision.
+
+    Attributes
+    ----------
+    name : str
+    measured : float or None
+        None where it could not be measured, which does not pass.
+    limit : float
+    sign : {">", ">=", "<="}
+        How `measured` must stand to `limit`.
+    passed : bool
+    reason : str
+        The line as a sentence.
+    """
+
+    name: str
+    measured: float | None
+    limit: float
+    sign: str
+    passed: bool
+    reason: str
+
+
+@dataclass(frozen=True)
+class Decision:
+    """All requirements, in the order in which they are shown."""
+
+    requirements: tuple[Requirement, ...]
+
+    @property
+    def passed(self) -> bool:
+        """Whether every requirement is met."""
+        return all(line.passed for line in self.requirements)
+
+    @property
+    def failures(self) -> list[str]:
+        """The sentences of what is not met."""
+        return [line.reason for line in self.requirements if not line.passed]
+
+
+def decide(numbers: Numbers, gate: Promote) -> Decision:
+    """Hold what was measured against the gate.
+
+    Parameters
+    ----------
+    numbers : Numbers
+    gate : Promote
+
+    Returns
+    -------
+    Decision
+        A candidate that ranks the held-out compounds worse than the incumbent does not pass,
+        however wide the intervals are; one that ranks them alike passes. With no incumbent, floor
+        and nulls decide.
+    """
+    ap = numbers.average_precision
+    lines = [
+        _line("average precision", ap, gate.least_average_precision, ">=",
+              f"the average precision is {ap:.3f} [{numbers.low:.3f}, {numbers.high:.3f}]",
+              "promote.least_average_precision"),
+        _line("lift over prevalence", numbers.lift, gate.least_lift, ">=",
+              f"it is {numbers.lift:.2f} times the prevalence of {numbers.prevalence:.3f}",
+              "promote.least_lift"),
+        _line("permutation p", numbers.p, gate.max_p, "<=",
+              f"labels dealt at random rank as well with p = {numbers.p:.3g}", "promote.max_p"),
+    ]
+    lines += [_beats(name, numbers) for name in gate.beat]
+    if numbers.incumbent is not None:
+        held = numbers.incumbent
+        lines += [
+            _line(f"gain over version {held.version}", held.difference, gate.least_gain, ">=",
+                  f"the average precision is {held.difference:+.3f} "
+                  f"[{held.difference_low:+.3f}, {held.difference_high:+.3f}] from the "
+                  f"{held.average_precision:.3f} of version {held.version} on the same compounds",
+                  "promote.least_gain"),
+            _line(f"worse than version {held.version}", held.worse, gate.max_worse, "<=",
+                  f"it is below version {held.version} in {held.worse:.0%} of the paired "
+                  "resamples of compounds",
+                  "promote.max_worse"),
+        ]
+    return Decision(tuple(lines))
+
+
+def share_worse(candidate: np.ndarray, incumbent: np.ndarray) -> float:
+    """Share of paired resamples in which the candidate is below the incumbent.
+
+    Parameters
+    ----------
+    candidate, incumbent : ndarray, float, [B]
+        Scores on the same resamples of compounds; NaN where a resample has no positive compound.
+
+    Returns
+    -------
+    float
+        Resamples in which both score alike say nothing and are left out: swapping one pair of
+        compounds leaves most resamples as they were. 0 where no resample tells them apart.
+    """
+    difference = candidate - incumbent
+    worse = int((difference < -EQUAL).sum())
+    better = int((difference > EQUAL).sum())
+    return worse / (worse + better) if worse + better else 0.0
+
+
+def _beats(name: str, numbers: Numbers) -> Requirement:
+    label = f"more than {name.replace('_', ' ')}"
+    if name not in numbers.baselines:
+        return Requirement(
+            label, None, float("nan"), ">", False,
+            f"the baseline {name} cannot be asked, because this screen has no feature of its kind: "
+            "not met (promote.beat in params.yaml names it)",
+        )
+    other = numbers.baselines[name]
+    return _line(label, numbers.average_precision, other, ">",
+                 f"{name} alone, which sees no biology, reaches {other:.3f} against "
+                 f"{numbers.average_precision:.3f}", "promote.beat")
+
+
+def _line(name: str, measured: float, limit: float, sign: str, sentence: str,
+          knob: str) -> Requirement:
+    # Written so that NaN passes nothing.
+    passed = {
+        ">=": measured >= limit - EQUAL,
+        ">": measured > limit + EQUAL,
+        "<=": measured <= limit + EQUAL,
+    }[sign]
+    words = {">=": "at least", ">": "more than", "<=": "at most"}[sign]
+    return Requirement(
+        name, float(measured), float(limit), sign, bool(passed),
+        f"{sentence}; {words} {limit:.3g} is asked: {'met' if passed else 'not met'} ({knob})",
+    )

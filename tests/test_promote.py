@@ -1,0 +1,404 @@
+"""The gate: who wins, who loses, and what is left behind; no training and no TensorFlow."""
+
+import dataclasses
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+from helpers import make_screen
+
+from moascope.errors import MoascopeError
+from moascope.evaluation.crossvalidate import Calibration
+from moascope.evaluation.folds import assign_folds
+from moascope.evaluation.metrics import bootstrap_weights, macro_average_precision
+from moascope.features.embed import features_of_screen
+from moascope.features.table import load_features
+from moascope.models.examples import LEVELS, load_examples
+from moascope.models.head import FittedHeads
+from moascope.models.predictor import Predictor, identities, load_predictor, save_predictor
+from moascope.params import Embed, Head, Prepare, Promote, Train, parse_params
+from moascope.screen.tables import read_screen
+from moascope.screen.targets import label_screen
+from moascope.stages.train import predictions_table
+from moascope.tracking.gate import Against, Numbers, decide, share_worse
+from moascope.tracking.heldout import (
+    Contender,
+    answers,
+    check_served,
+    load_pipeline,
+    measure,
+    site_logits,
+    unseen_hold_out,
+)
+from moascope.tracking.promotion import history, promote
+
+SOURCE = Path(__file__).parents[1] / "src"
+NUMBERS = Numbers(average_precision=0.6, low=0.4, high=0.8, prevalence=0.2, p=0.01,
+                  baselines={name: 0.3 for name in Promote().beat})
+AGAINST = Against(version="1", average_precision=0.6, low=0.4, high=0.8, difference=0.0,
+                  difference_low=0.0, difference_high=0.0, worse=0.0)
+
+
+def against(**changes):
+    return dataclasses.replace(NUMBERS, incumbent=dataclasses.replace(AGAINST, **changes))
+
+
+# The decision
+
+
+def test_a_worse_candidate_loses_however_wide_the_interval_is():
+    decision = decide(against(difference=-0.01, difference_low=-0.3, difference_high=0.3,
+                              worse=0.5), Promote())
+    assert not decision.passed
+    assert len(decision.failures) == 1
+    assert "-0.010 [-0.300, +0.300] from the 0.600 of version 1" in decision.failures[0]
+
+
+def test_a_candidate_that_is_below_in_most_resamples_loses():
+    decision = decide(against(difference=0.01, worse=0.51), Promote())
+    assert not decision.passed
+    assert "below version 1 in 51% of the paired resamples" in decision.failures[0]
+
+
+def test_a_tie_does_not_lose():
+    assert decide(against(), Promote()).passed
+
+
+def test_the_first_candidate_is_judged_by_floor_and_nulls_alone():
+    assert decide(NUMBERS, Promote()).passed
+    for change, words in (
+        ({"average_precision": 0.25}, "1.25 times the prevalence"),
+        ({"p": 0.2}, "p = 0.2"),
+        ({"baselines": NUMBERS.baselines | {"cell_count": 0.6}}, "cell_count alone"),
+    ):
+        decision = decide(dataclasses.replace(NUMBERS, **change), Promote())
+        assert not decision.passed
+        assert words in " ".join(decision.failures)
+
+
+def test_a_baseline_that_cannot_be_asked_is_not_passed_over():
+    decision = decide(dataclasses.replace(NUMBERS, baselines={}), Promote(beat=("cell_count",)))
+    assert not decision.passed
+    assert "promote.beat" in decision.failures[0]
+
+
+def test_a_number_that_is_none_passes_nothing():
+    nothing = float("nan")
+    numbers = dataclasses.replace(against(difference=nothing, worse=nothing),
+                                  average_precision=nothing, p=nothing)
+    decision = decide(numbers, Promote())
+    assert not any(line.passed for line in decision.requirements)
+
+
+def test_every_reason_names_its_number_its_limit_and_its_knob():
+    for line in decide(against(), Promote()).requirements:
+        assert line.reason.endswith(")") and "promote." in line.reason
+        assert "is asked: met" in line.reason
+
+
+def test_one_swapped_pair_is_worse_although_most_resamples_do_not_see_it():
+    label = np.array([1, 1, 0, 0, 0, 0, 0, 0])
+    good = np.linspace(1, 0, 8)
+    swapped = good[[0, 2, 1, 3, 4, 5, 6, 7]]
+    weights = bootstrap_weights(np.arange(8), 500, 0)
+
+    def scores(score):
+        return macro_average_precision(label, np.stack([1 - score, score], 1), [1], weights)
+
+    assert (scores(good) == scores(swapped)).mean() > 0.5
+    assert share_worse(scores(swapped), scores(good)) == 1
+    assert share_worse(scores(good), scores(good)) == 0
+    assert share_worse(scores(good), scores(swapped)) == 0
+
+
+# Screens, models and a registry made for the purpose
+
+NAMES = ("Count_Nuclei", "Intensity_DNA_Mean", "Morphology_DNA_signal", "Morphology_DNA_noise")
+SECTIONS = {"split": {"folds": 2, "repeats": 1, "holdout": 0.5},
+            "acquire": {"source": "folder"},
+            "prepare": {"crop": 32, "crops": 1, "flat_field": False},
+            "promote": {"resamples": 200}}
+PARAMS = parse_params(SECTIONS)
+# Weights of the signal and of the noise, which is a compound's own.
+GOOD, BETTER, BAD, CHANCE = (1.0, 1.0), (1.0, 0.3), (1.0, 2.2), (0.0, 1.0)
+
+
+def fabricate(folder, images=False, compounds=40):
+    """data/acquire, data/embed and data/split of a screen with a known signal."""
+    data = folder / "data"
+    make_screen(data / "acquire", plates=2, wells=compounds + 6, controls=6, sites=1,
+                compounds=compounds, images=images)
+    screen = read_screen(data / "acquire")
+    rng = np.random.default_rng(3)
+    own_noise = rng.normal(size=compounds)
+    table = screen.sites.merge(screen.layout, on=["Metadata_Plate", "Metadata_Well"])
+    values = rng.normal(size=(len(table), len(NAMES)))
+    number = table["Metadata_Compound"].str.extract(r"C(\d+)")[0]
+    treated = number.notna().to_numpy()
+    number = number[treated].astype(int).to_numpy()
+    values[treated, 2] = np.where(number % 2 == 0, 1.5, -1.5) + values[treated, 2]
+    values[treated, 3] = 3 * own_noise[number]
+    features = pd.concat([
+        table[["Metadata_Plate", "Metadata_Well", "Metadata_Site", "Metadata_Batch",
+               "Metadata_Panel"]].assign(QC_Pass=True),
+        pd.DataFrame(values.astype(np.float32), columns=list(NAMES)),
+    ], axis=1)
+    for plate, part in features.groupby("Metadata_Plate"):
+        (data / "embed" / plate).mkdir(parents=True)
+        part.to_parquet(data / "embed" / plate / "features.parquet", index=False)
+    deal(data, PARAMS)
+    return data
+
+
+def deal(data, params, target="gpcr"):
+    """What split leaves."""
+    labels = label_screen(read_screen(data / "acquire"), target)
+    groups = assign_folds(labels.groups, params.split.folds, params.split.repeats,
+                          params.split.holdout, params.seed)
+    (data / "split").mkdir(exist_ok=True)
+    groups.to_parquet(data / "split/groups.parquet", index=False)
+    labels.wells.to_parquet(data / "split/wells.parquet", index=False)
+    (data / "split/target.json").write_text(json.dumps({
+        "target": labels.target, "classes": labels.classes, "binary": labels.binary,
+        "unit": labels.unit, "untestable": [], "warnings": []}))
+
+
+def head_of(weights, names=NAMES):
+    kernel = np.zeros((1, len(names), 2), np.float32)
+    kernel[0, 2:4, 1] = weights
+    return FittedHeads(Head(layers=0), np.zeros((1, len(names)), np.float32),
+                       np.ones((1, len(names)), np.float32), [kernel],
+                       [np.zeros((1, 2), np.float32)], np.array([1]), np.zeros(1, np.float32))
+
+
+def model_of(weights, data, **changes):
+    groups = pd.read_parquet(data / "split/groups.parquet")
+    seen = identities(groups[~groups["Holdout"]], "compound")
+    made = Predictor(
+        target="gpcr", classes=("not_gpcr", "gpcr"), binary=True, unit="compound",
+        heads={"": head_of(weights)}, panels=("",),
+        calibrations={level: Calibration(0.1, 0.0, 0.5) for level in LEVELS},
+        sphering=None, names=NAMES, channels=("DNA", "Actin"), controls=True,
+        prepare=PARAMS.prepare, embed=Embed(), head=Head(layers=0), train=Train(),
+        trained_on=tuple(sorted(set().union(*seen))),
+    )
+    return dataclasses.replace(made, **changes)
+
+
+def write_trained(data, model, run_id):
+    """What train leaves, by train's own function for the predictions."""
+    examples = load_examples(data / "embed", data / "acquire", data / "split")
+    nothing = np.zeros((len(examples.meta), 2), np.float32)
+    folds = {(0, fold): nothing for fold in range(PARAMS.split.folds)}
+    calibration = model.calibrations["compound"]
+    table = predictions_table(examples, "compound", folds, dict.fromkeys(folds, calibration),
+                              model.heads, calibration, model.head,
+                              PARAMS.model_copy(update={"train": model.train}))
+    shutil.rmtree(data / "train", ignore_errors=True)
+    (data / "train").mkdir()
+    table.to_parquet(data / "train/predictions_compound.parquet", index=False)
+    (data / "train/run.json").write_text(json.dumps({"run_id": run_id}))
+    save_predictor(model, data / "train/model")
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """A project with data and an empty registry; tests work on copies."""
+    folder = tmp_path_factory.mktemp("made")
+    data = fabricate(folder)
+    write_trained(data, model_of(GOOD, data), "0" * 32)
+    from mlflow import MlflowClient
+
+    client = MlflowClient(f"sqlite:///{folder / 'mlflow.db'}")
+    client.create_experiment("models", artifact_location=(folder / "mlruns").as_uri())
+    return folder
+
+
+@pytest.fixture
+def project(made, tmp_path, monkeypatch):
+    """An own copy with ways to register models in it and to look at what became of them."""
+    for name in ("MLFLOW_TRACKING_URI", "DVC_ROOT", "MLFLOW_RUN_ID"):
+        monkeypatch.delenv(name, raising=False)
+    folder = tmp_path / "project"
+    shutil.copytree(made, folder)
+    monkeypatch.chdir(folder)
+    from mlflow import MlflowClient
+
+    client = MlflowClient(f"sqlite:///{folder / 'mlflow.db'}")
+    data = Path("data")
+
+    def register(weights, trained=False, **changes):
+        model = model_of(weights, data, **changes)
+        experiment = client.get_experiment_by_name("models").experiment_id
+        run = client.create_run(experiment).info.run_id
+        source = folder / "models" / run
+        save_predictor(model, source / "artifacts/model")
+        with_name = {found.name for found in client.search_registered_models()}
+        if "moascope" not in with_name:
+            client.create_registered_model("moascope")
+        version = client.create_model_version("moascope", source.as_uri(), run).version
+        client.set_registered_model_alias("moascope", "candidate", version)
+        if trained:
+            write_trained(data, model, run)
+        return str(version)
+
+    def ask(to="staging", params=PARAMS, **options):
+        return promote(params, data, Path("reports/promote"), to, **options)
+
+    def aliases():
+        found = client.get_registered_model("moascope").aliases
+        return {alias: str(version) for alias, version in found.items() if alias != "candidate"}
+
+    return SimpleNamespace(folder=folder, data=data, client=client, register=register, ask=ask,
+                           aliases=aliases)
+
+
+# The story
+
+
+def test_a_first_a_better_and_a_worse_candidate(project):
+    first = project.register(GOOD)
+    assert project.ask()["decision"] == "promoted"
+    assert project.aliases() == {"staging": first}
+
+    better = project.register(BETTER, trained=True)
+    record = project.ask()
+    assert record["decision"] == "promoted" and record["incumbent"] == first
+    assert record["numbers"]["incumbent"]["difference"] > 0
+    assert record["says_what_train_wrote"]
+    assert project.aliases() == {"staging": better}
+
+    worse = project.register(BAD)
+    record = project.ask()
+    assert record["decision"] == "refused"
+    assert any("version 2 on the same compounds" in reason for reason in record["reasons"])
+    assert project.aliases() == {"staging": better}
+
+    told = history(project.client, "moascope")
+    assert told["version"].tolist() == [first, better, worse]
+    assert told["decision"].tolist() == ["promoted", "promoted", "refused"]
+    assert told["incumbent"].tolist() == ["none", first, better]
+    kept = pd.read_csv("reports/promote/history.csv", dtype=str, keep_default_na=False)
+    assert kept["promotion_run"].tolist() == told["promotion_run"].tolist()
+    assert json.loads(Path("reports/promote/promotion.json").read_text()) == record
+
+    def tags(version):
+        return project.client.get_model_version("moascope", version).tags
+
+    assert tags(better)["promotion.staging.decision"] == "promoted"
+    assert tags(better)["promotion.staging.incumbent"] == first
+    assert tags(first)["promotion.staging.replaced_by"] == better
+    assert tags(worse)["promotion.staging.decision"] == "refused"
+    assert "not met" in tags(worse)["promotion.staging.reasons"]
+    described = project.client.get_model_version("moascope", worse).description
+    assert "**staging**: refused" in described and "/artifacts/evaluation/report.html" in described
+    # The run that made a model tells what became of it, in files too.
+    made_by = project.client.get_model_version("moascope", better).run_id
+    assert "promoted: version 2" in project.client.get_run(made_by).data.tags["promotion.staging"]
+    assert [file.path for file in project.client.list_artifacts(made_by, "promotion")] == [
+        "promotion/staging.json"]
+
+
+def test_a_chance_level_candidate_is_refused_although_nothing_holds_staging(project):
+    project.register(CHANCE)
+    record = project.ask()
+    assert record["decision"] == "refused"
+    assert project.aliases() == {}
+    assert history(project.client, "moascope")["decision"].tolist() == ["refused"]
+
+
+def test_the_same_model_again_is_a_tie_and_takes_over(project):
+    project.register(GOOD)
+    project.ask()
+    again = project.register(GOOD)
+    assert project.ask()["decision"] == "promoted"
+    assert project.aliases() == {"staging": again}
+
+
+def test_a_worse_model_loses_whichever_it_is():
+    """The floor aside, no model that ranks the compounds worse gets past the incumbent."""
+    rng = np.random.default_rng(0)
+    gate = Promote(resamples=200, least_lift=0, max_p=1, beat=())
+    label = np.array([1] * 4 + [0] * 21)
+    weights = bootstrap_weights(np.arange(25), 200, 0)
+    compared = 0
+    for _ in range(200):
+        one, two = (label + rng.normal(size=25) * rng.uniform(0.3, 3) for _ in range(2))
+
+        def scores(score, drawn=None):
+            return macro_average_precision(label, np.stack([-score, score], 1), [1], drawn)
+
+        difference = float(scores(one) - scores(two))
+        decision = decide(against(difference=difference, worse=share_worse(
+            scores(one, weights), scores(two, weights))), gate)
+        if difference < -1e-6:
+            compared += 1
+            assert not decision.passed
+    assert compared > 50
+
+
+def test_a_second_call_says_that_the_version_holds_staging_already(project):
+    version = project.register(GOOD)
+    project.ask()
+    assert project.ask() == {"decision": "holds", "name": "moascope", "version": version,
+                             "to": "staging"}
+    assert len(history(project.client, "moascope")) == 1
+
+
+def test_how_often_the_same_compounds_were_asked_is_counted(project):
+    for count in range(3):
+        project.register(GOOD)
+        assert project.ask()["held_out"]["asked_before"] == count
+
+
+def state(folder):
+    """Every row of the database and every file, so that nothing written goes unseen."""
+    import sqlite3
+
+    with sqlite3.connect(folder / "mlflow.db") as database:
+        dump = list(database.iterdump())
+    database.close()
+    return dump, sorted((path, path.stat().st_mtime_ns) for path in folder.rglob("*")
+                        if path.is_file() and not path.name.startswith("mlflow.db"))
+
+
+@pytest.mark.parametrize(("weights", "decision"), [(BETTER, "promoted"), (CHANCE, "refused")])
+def test_a_dry_run_decides_and_writes_nothing(project, weights, decision):
+    project.register(GOOD)
+    project.ask()
+    project.register(weights)
+    before = state(project.folder)
+    assert project.ask(dry_run=True)["decision"] == decision
+    assert state(project.folder) == before
+    assert not list(project.folder.glob("*.lock"))[1:]
+
+
+# Production
+
+
+def test_production_takes_what_staging_has_tried_and_nothing_else(project):
+    first = project.register(GOOD)
+    with pytest.raises(MoascopeError, match="Run `moascope promote` first"):
+        project.ask("production")
+    with pytest.raises(MoascopeError, match="Version 1 of 'moascope' does not hold staging"):
+        project.ask("production", version=first)
+    project.ask()
+    assert project.ask("production")["decision"] == "promoted"
+    assert project.aliases() == {"staging": first, "production": first}
+
+    better = project.register(BETTER)
+    project.ask()
+    project.register(BAD)
+    with pytest.raises(MoascopeError, match=r"Version 3 .* \(version 2 does\)"):
+        project.ask("production", version="3")
+    record = project.ask("production")
+    assert record["version"] == better
+    assert project.aliases() == {"staging": better, "production": better}
