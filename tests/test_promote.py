@@ -6,28 +6,29 @@ import os
 import shutil
 import subprocess
 import sys
-import time
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 from helpers import make_screen
 
+from moascope import cli
 from moascope.errors import MoascopeError
 from moascope.evaluation.crossvalidate import Calibration
 from moascope.evaluation.folds import assign_folds
 from moascope.evaluation.metrics import bootstrap_weights, macro_average_precision
 from moascope.features.embed import features_of_screen
-from moascope.features.table import load_features
 from moascope.models.examples import LEVELS, load_examples
 from moascope.models.head import FittedHeads
-from moascope.models.predictor import Predictor, identities, load_predictor, save_predictor
+from moascope.models.predictor import Predictor, identities, save_predictor
 from moascope.params import Embed, Head, Prepare, Promote, Train, parse_params
 from moascope.screen.tables import read_screen
 from moascope.screen.targets import label_screen
 from moascope.stages.train import predictions_table
+from moascope.tracking import promotion
 from moascope.tracking.gate import Against, Numbers, decide, share_worse
 from moascope.tracking.heldout import (
     Contender,
@@ -39,6 +40,7 @@ from moascope.tracking.heldout import (
     unseen_hold_out,
 )
 from moascope.tracking.promotion import history, promote
+from moascope.tracking.registry import description_of
 
 SOURCE = Path(__file__).parents[1] / "src"
 NUMBERS = Numbers(average_precision=0.6, low=0.4, high=0.8, prevalence=0.2, p=0.01,
@@ -402,3 +404,312 @@ def test_production_takes_what_staging_has_tried_and_nothing_else(project):
     record = project.ask("production")
     assert record["version"] == better
     assert project.aliases() == {"staging": better, "production": better}
+
+
+# What cannot be decided
+
+
+def test_a_model_that_saw_held_out_compounds_is_not_asked_about_them(project):
+    groups = pd.read_parquet(project.data / "split/groups.parquet")
+    held_out = groups.loc[groups["Holdout"], "Metadata_Group"].tolist()[:2]
+    honest = model_of(GOOD, project.data).trained_on
+    project.register(GOOD, trained_on=(*honest, *held_out))
+    with pytest.raises(MoascopeError) as error:
+        project.ask()
+    assert len(error.value.problems) == 1
+    assert ("Version 1 (candidate) was trained on 2 of the 20 held-out compounds "
+            f"({held_out[0].upper()}, {held_out[1].upper()})") in str(error.value)
+    assert "--unseen-only" in str(error.value)
+    assert project.aliases() == {}
+
+    record = project.ask(unseen_only=True)
+    assert record["held_out"]["left_out_as_seen"] == 2
+    assert record["held_out"]["compounds"] == 18
+
+
+def test_an_incumbent_that_saw_held_out_compounds_is_never_compared_silently(project):
+    groups = pd.read_parquet(project.data / "split/groups.parquet")
+    everything = tuple(groups["Metadata_Group"])
+    cheat = project.register(BAD, trained_on=everything)
+    project.client.set_registered_model_alias("moascope", "staging", cheat)
+    project.register(BETTER)
+    with pytest.raises(MoascopeError, match=r"Version 1 \(staging\) was trained on 20 of the 20"):
+        project.ask()
+    with pytest.raises(MoascopeError, match="No held-out compound is left"):
+        project.ask(unseen_only=True)
+    assert project.aliases() == {"staging": cheat}
+
+
+def test_a_compound_is_known_again_after_its_key_was_added():
+    before = pd.DataFrame({"Metadata_Group": ["aspirin"], "Metadata_Compound": ["Aspirin"]})
+    after = pd.DataFrame({"Metadata_Group": ["BSYNRYMUTXBXSQ"],
+                          "Metadata_Compound": ["Aspirin|aspirin sodium"]})
+    assert identities(before, "compound")[0] & identities(after, "compound")[0] == {"aspirin"}
+    assert identities(after, "well") == [{"BSYNRYMUTXBXSQ"}]
+
+
+def test_models_of_another_question_are_not_compared(project):
+    project.register(GOOD, target="gpcr_agonist")
+    with pytest.raises(MoascopeError, match="its target is gpcr_agonist, and data/split asks "
+                                            "about gpcr"):
+        project.ask()
+
+
+def test_a_model_that_does_not_say_what_it_was_trained_on_is_not_trusted(project):
+    project.register(GOOD, trained_on=None)
+    with pytest.raises(MoascopeError, match="does not say which compounds it was trained on"):
+        project.ask()
+
+
+def test_a_registered_model_that_differs_from_the_trained_one_is_an_error(project):
+    version = project.register(GOOD, trained=True)
+    assert project.ask(dry_run=True)["says_what_train_wrote"]
+    run_id = project.client.get_model_version("moascope", version).run_id
+    heads = project.folder / "models" / run_id / "artifacts/model/heads_0.npz"
+    with np.load(heads) as stored:
+        arrays = dict(stored)
+    arrays["kernel_0"] = arrays["kernel_0"] * 1.01
+    np.savez(heads, **arrays)
+    with pytest.raises(MoascopeError, match="does not say what train wrote: C"):
+        project.ask()
+    assert project.aliases() == {}
+
+
+def test_a_hold_out_of_one_class_is_a_sentence(project):
+    path = project.data / "split/groups.parquet"
+    groups = pd.read_parquet(path)
+    groups.loc[groups["Label"] == "gpcr", "Holdout"] = False
+    groups.to_parquet(path)
+    project.register(GOOD, trained_on=())
+    with pytest.raises(MoascopeError, match="10 held-out compounds are all of one class"):
+        project.ask()
+
+
+def test_without_a_registry_nothing_is_made_and_one_sentence_is_said(tmp_path, monkeypatch):
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(MoascopeError, match="There is no registry at"):
+        promote(PARAMS, Path("data"), Path("reports/promote"))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_not_there_is_named_with_its_remedy(project):
+    with pytest.raises(MoascopeError, match="There is no registered model 'moascope' at"):
+        project.ask()
+    project.register(GOOD)
+    with pytest.raises(MoascopeError, match=r"no version 7 of 'moascope'\. It has 1\."):
+        project.ask(version="7")
+    project.client.delete_registered_model_alias("moascope", "candidate")
+    with pytest.raises(MoascopeError, match="No version of 'moascope' is the candidate"):
+        project.ask()
+    shutil.rmtree("data/split")
+    with pytest.raises(MoascopeError, match=r"data/split is not there.*dvc repro"):
+        project.ask(version="1")
+
+
+# Two at once
+
+
+TOGETHER = """
+import sys, time
+from pathlib import Path
+from moascope.params import load_params
+from moascope.tracking import promotion
+
+version, other = sys.argv[1:]
+judge = promotion._judge
+
+def both_scored(*arguments):
+    found = judge(*arguments)
+    Path(f"scored-{version}").touch()
+    for _ in range(1200):
+        if Path(f"scored-{other}").exists():
+            return found
+        time.sleep(0.05)
+    raise SystemExit("the other one never came")
+
+promotion._judge = both_scored
+record = promotion.promote(load_params(), Path("data"), Path("reports/promote"), version=version)
+print(record["decision"], record["incumbent"])
+"""
+
+
+def test_two_promotions_at_once_leave_the_better_one(project):
+    """Both have scored before either writes; the second is asked again, against the first."""
+    worse, better = project.register(GOOD), project.register(BETTER)
+    Path("params.yaml").write_text(yaml.safe_dump(SECTIONS))
+    Path("together.py").write_text(TOGETHER)
+    started = [subprocess.Popen([sys.executable, "together.py", *pair], text=True,
+                                stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                                env=os.environ | {"PYTHONPATH": str(SOURCE)})
+               for pair in ((worse, better), (better, worse))]
+    said = [process.communicate(timeout=120) for process in started]
+    assert [process.returncode for process in started] == [0, 0], said
+    assert project.aliases() == {"staging": better}
+    told = history(project.client, "moascope").set_index("version")
+    assert len(told) == 2
+    assert told.loc[better, "decision"] == "promoted"
+    if told.loc[worse, "decision"] == "promoted":
+        assert told.loc[better, "incumbent"] == worse
+    else:
+        assert told.loc[worse, "incumbent"] == better
+    assert "asking again" in said[0][0] + said[1][0]
+
+
+def test_a_holder_that_changes_while_the_candidate_is_scored_is_compared_with(project, monkeypatch,
+                                                                              capsys):
+    better, worse = project.register(BETTER), project.register(BAD)
+    judge, calls = promotion._judge, []
+
+    def overtaken(*arguments):
+        found = judge(*arguments)
+        if not calls:
+            project.client.set_registered_model_alias("moascope", "staging", better)
+        calls.append(found[0]["incumbent"])
+        return found
+
+    monkeypatch.setattr(promotion, "_judge", overtaken)
+    assert project.ask(version=worse)["decision"] == "refused"
+    assert calls == [None, better]
+    assert "version 1 has become staging meanwhile; asking again" in capsys.readouterr().out
+
+
+def test_a_decision_that_was_cut_short_is_seen_to_be(project, monkeypatch):
+    project.register(GOOD)
+    from mlflow import MlflowClient
+
+    with monkeypatch.context() as patched:
+        def killed(*arguments):
+            raise KeyboardInterrupt
+
+        patched.setattr(MlflowClient, "set_registered_model_alias", killed)
+        with pytest.raises(KeyboardInterrupt):
+            project.ask()
+    assert history(project.client, "moascope")["decision"].tolist() == ["interrupted"]
+    assert project.ask()["decision"] == "promoted"
+    assert history(project.client, "moascope")["decision"].tolist() == ["interrupted", "promoted"]
+
+
+def test_the_history_in_the_file_is_only_added_to(project):
+    project.register(GOOD)
+    project.ask()
+    path = Path("reports/promote/history.csv")
+    elsewhere = pd.read_csv(path, dtype=str, keep_default_na=False).assign(
+        promotion_run="from another registry", when="2020-01-01T00:00:00+00:00")
+    elsewhere.to_csv(path, index=False)
+    project.register(BETTER)
+    project.ask()
+    kept = pd.read_csv(path, dtype=str, keep_default_na=False)
+    # The other registry's row stays, and this one's first row comes back out of MLflow.
+    assert kept["version"].tolist() == ["1", "1", "2"]
+    assert kept["promotion_run"].iloc[0] == "from another registry"
+
+
+# Features
+
+
+def test_from_the_images_a_model_says_what_it_says_from_data_embed(tmp_path, capsys):
+    """A model that was trained on other settings than data/embed's is asked by its own path."""
+    data = fabricate(tmp_path, images=True, compounds=12)
+    own = Prepare(crop=48, crops=1, flat_field=False)
+    shutil.rmtree(data / "embed")
+    work = tmp_path / "work"
+    names = tuple(features_of_screen(read_screen(data / "acquire"), own, Embed(), work).names)
+    rng = np.random.default_rng(0)
+    heads = FittedHeads(Head(layers=0), np.zeros((1, len(names)), np.float32),
+                        np.ones((1, len(names)), np.float32),
+                        [rng.normal(size=(1, len(names), 2)).astype(np.float32) * 0.01],
+                        [np.zeros((1, 2), np.float32)], np.array([1]), np.zeros(1, np.float32))
+    shutil.copytree(work / "embed", data / "embed")
+    model = model_of(GOOD, data, heads={"": heads}, names=names, prepare=own)
+    write_trained(data, model, "run")
+    contenders = {"candidate": Contender("1", "run", model)}
+    found = {}
+    for origin, prepare in (("data/embed", own), ("images", PARAMS.prepare)):
+        params = PARAMS.model_copy(update={"prepare": prepare})
+        pipeline = load_pipeline(data, params)
+        examples, _ = unseen_hold_out(contenders, pipeline.examples, False)
+        logits, origins = site_logits(contenders, pipeline, examples, jobs=1)
+        assert origins == {"candidate": origin}
+        _, tables = answers(contenders, examples, logits)
+        assert check_served(contenders["candidate"], tables["candidate"], data / "train")
+        found[origin] = tables["candidate"]
+    pd.testing.assert_frame_equal(found["data/embed"], found["images"])
+    assert "computing them from the images of 2 plates" in capsys.readouterr().err
+
+
+def test_both_models_are_asked_about_the_same_sites(project):
+    """What one of them could not read counts for neither."""
+    pipeline = load_pipeline(project.data, PARAMS)
+    contenders = {alias: Contender(version, "x", model_of(weights, project.data))
+                  for alias, version, weights in (("candidate", "2", GOOD), ("staging", "1", BAD))}
+    logits, _ = site_logits(contenders, pipeline, pipeline.examples)
+    held_out = np.flatnonzero(pipeline.examples.groups["Holdout"].to_numpy()
+                              [pipeline.examples.group] & (pipeline.examples.group >= 0))
+    whole = answers(contenders, pipeline.examples, logits)[1]["candidate"]
+    lost = pipeline.examples.group == pipeline.examples.group[held_out[0]]
+    logits["staging"][lost] = np.nan
+    _, tables = answers(contenders, pipeline.examples, logits)
+    assert len(tables["candidate"]) == len(tables["staging"]) == len(whole) - 1
+    assert tables["candidate"]["Metadata_Group"].equals(tables["staging"]["Metadata_Group"])
+
+
+def test_the_published_numbers_are_those_of_scikit_learn(project):
+    from sklearn.metrics import average_precision_score
+
+    pipeline = load_pipeline(project.data, PARAMS)
+    contenders = {"candidate": Contender("1", "x", model_of(GOOD, project.data))}
+    logits, _ = site_logits(contenders, pipeline, pipeline.examples)
+    examples, tables = answers(contenders, pipeline.examples, logits)
+    numbers, counts = measure(examples, tables, None, Promote(resamples=100), 0)
+    table = tables["candidate"]
+    assert numbers.average_precision == pytest.approx(
+        average_precision_score(table["Label"] == "gpcr", table["P_gpcr"]))
+    assert counts == {"compounds": 20, "positives": 10}
+    assert numbers.prevalence == 0.5
+    assert set(numbers.baselines) == set(Promote().beat)
+
+
+# The command
+
+
+def command(monkeypatch, capsys, *arguments):
+    monkeypatch.setattr(sys, "argv", ["moascope", "promote", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    said = capsys.readouterr()
+    return ended.value.code or 0, said.out, said.err
+
+
+def test_the_command_shows_every_requirement_and_ends_on_what_was_decided(project, monkeypatch,
+                                                                           capsys):
+    Path("params.yaml").write_text(yaml.safe_dump(SECTIONS))
+    project.register(GOOD)
+    status, out, _ = command(monkeypatch, capsys, "--dry-run")
+    assert status == 0
+    for words in ("requirement", "lift over prevalence", "permutation p", "more than plate only",
+                  "Dry run, nothing is written", "20 held-out compounds (10 positive)"):
+        assert words in out
+    assert project.aliases() == {}
+
+    status, out, _ = command(monkeypatch, capsys)
+    assert status == 0
+    assert "Version 1 of 'moascope' is staging now, the first to be: average precision" in out
+    status, out, _ = command(monkeypatch, capsys)
+    assert (status, out) == (0, "Version 1 of 'moascope' holds staging already; nothing is "
+                                "changed.\n")
+
+    project.register(CHANCE)
+    status, out, err = command(monkeypatch, capsys)
+    assert status == 1
+    assert "NO" in out
+    assert "error: Version 2 of 'moascope' is not promoted to staging, which version 1 keeps" in err
+    assert "not met (promote.least_gain)." in err
+    assert "Traceback" not in err
+
+
+def test_a_registered_version_says_where_its_run_and_its_report_are():
+    said = description_of({"target": "gpcr", "average_precision": "0.3", "caveat": "simulated"},
+                          "a" * 32, "7")
+    assert f"(#/experiments/7/runs/{'a' * 32}/artifacts/evaluation/report.html)" in said
+    assert "> simulated" in said

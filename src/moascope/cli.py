@@ -193,7 +193,7 @@ def promote(
                  None if version is None else str(version), unseen_only, dry_run)
     if record["decision"] != "holds":
         _show_decision(record)
-    said = ("Dry run, nothing is written. It would be: " if dry_run else "") + sentence(record)
+    said = ("Dry run, nothing is written. Without it: " if dry_run else "") + sentence(record)
     if record["decision"] == "refused":
         raise MoascopeError([said, *(reason[0].upper() + reason[1:] + "."
                                      for reason in record["reasons"])])
@@ -209,11 +209,12 @@ def _show_decision(record: dict) -> None:
 
     console = Console()
     held = record["held_out"]
-    table = Table(
-        title=f"{record['name']} version {record['version']} to {record['to']}, target "
-              f"{record['target']}, {held['compounds']} held-out {record['unit']}s"
-              + (f" ({held['positives']} positive)" if "positives" in held else ""),
-        title_justify="left")
+    console.print(
+        f"{record['name']} version {record['version']} to {record['to']}, target "
+        f"{record['target']}, {held['compounds']} held-out {record['unit']}s"
+        + (f" ({held['positives']} positive)" if "positives" in held else ""),
+        style="italic", highlight=False, soft_wrap=True)
+    table = Table()
     table.add_column("requirement")
     table.add_column("measured", justify="right")
     table.add_column("limit", justify="right")
