@@ -79,7 +79,7 @@ def test_the_first_candidate_is_judged_by_floor_and_nulls_alone():
     for change, words in (
         ({"average_precision": 0.25}, "1.25 times the prevalence"),
         ({"p": 0.2}, "p = 0.2"),
-        ({"baselines": NUMBERS.baselines | {"cell_count": 0.6}}, "cell_count alone"),
+        ({"baselines": NUMBERS.baselines | {"cell_count": 0.6}}, "baseline cell count"),
     ):
         decision = decide(dataclasses.replace(NUMBERS, **change), Promote())
         assert not decision.passed

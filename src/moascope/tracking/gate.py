@@ -180,16 +180,16 @@ def share_worse(candidate: np.ndarray, incumbent: np.ndarray) -> float:
 
 
 def _beats(name: str, numbers: Numbers) -> Requirement:
-    label = f"more than {name.replace('_', ' ')}"
+    words = name.replace("_", " ")
     if name not in numbers.baselines:
         return Requirement(
-            label, None, float("nan"), ">", False,
-            f"the baseline {name} cannot be asked, because this screen has no feature of its kind: "
-            "not met (promote.beat in params.yaml names it)",
+            f"more than {words}", None, float("nan"), ">", False,
+            f"the baseline {words} cannot be asked, because this screen has no feature of its "
+            "kind: not met (promote.beat in params.yaml names it)",
         )
     other = numbers.baselines[name]
-    return _line(label, numbers.average_precision, other, ">",
-                 f"{name} alone, which sees no biology, reaches {other:.3f} against "
+    return _line(f"more than {words}", numbers.average_precision, other, ">",
+                 f"the baseline {words}, which sees no biology, reaches {other:.3f} against "
                  f"{numbers.average_precision:.3f}", "promote.beat")
 
 
