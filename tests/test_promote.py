@@ -102,7 +102,7 @@ def test_a_number_that_is_none_passes_nothing():
 
 def test_every_reason_names_its_number_its_limit_and_its_knob():
     for line in decide(against(), Promote()).requirements:
-        assert line.reason.endswith(")") and "promote." in line.reason
+        assert line.reason.endswith(").") and "promote." in line.reason
         assert "is asked: met" in line.reason
 
 

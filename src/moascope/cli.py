@@ -195,8 +195,7 @@ def promote(
         _show_decision(record)
     said = ("Dry run, nothing is written. Without it: " if dry_run else "") + sentence(record)
     if record["decision"] == "refused":
-        raise MoascopeError([said, *(reason[0].upper() + reason[1:] + "."
-                                     for reason in record["reasons"])])
+        raise MoascopeError([said, *record["reasons"]])
     print(said)
 
 

@@ -134,25 +134,26 @@ def decide(numbers: Numbers, gate: Promote) -> Decision:
     ap = numbers.average_precision
     lines = [
         _line("average precision", ap, gate.least_average_precision, ">=",
-              f"the average precision is {ap:.3f} [{numbers.low:.3f}, {numbers.high:.3f}]",
+              f"The average precision is {ap:.3f} [{numbers.low:.3f}, {numbers.high:.3f}]",
               "promote.least_average_precision"),
         _line("lift over prevalence", numbers.lift, gate.least_lift, ">=",
-              f"it is {numbers.lift:.2f} times the prevalence of {numbers.prevalence:.3f}",
+              f"The average precision is {numbers.lift:.2f} times the prevalence of "
+              f"{numbers.prevalence:.3f}",
               "promote.least_lift"),
         _line("permutation p", numbers.p, gate.max_p, "<=",
-              f"labels dealt at random rank as well with p = {numbers.p:.3g}", "promote.max_p"),
+              f"Labels dealt at random rank as well with p = {numbers.p:.3g}", "promote.max_p"),
     ]
     lines += [_beats(name, numbers) for name in gate.beat]
     if numbers.incumbent is not None:
         held = numbers.incumbent
         lines += [
             _line(f"gain over version {held.version}", held.difference, gate.least_gain, ">=",
-                  f"the average precision is {held.difference:+.3f} "
+                  f"The average precision is {held.difference:+.3f} "
                   f"[{held.difference_low:+.3f}, {held.difference_high:+.3f}] from the "
                   f"{held.average_precision:.3f} of version {held.version} on the same compounds",
                   "promote.least_gain"),
             _line(f"worse than version {held.version}", held.worse, gate.max_worse, "<=",
-                  f"it is below version {held.version} in {held.worse:.0%} of the paired "
+                  f"It is below version {held.version} in {held.worse:.0%} of the paired "
                   "resamples of compounds",
                   "promote.max_worse"),
         ]
@@ -184,12 +185,12 @@ def _beats(name: str, numbers: Numbers) -> Requirement:
     if name not in numbers.baselines:
         return Requirement(
             f"more than {words}", None, float("nan"), ">", False,
-            f"the baseline {words} cannot be asked, because this screen has no feature of its "
-            "kind: not met (promote.beat in params.yaml names it)",
+            f"The baseline {words} cannot be asked, because this screen has no feature of its "
+            "kind: not met (promote.beat in params.yaml names it).",
         )
     other = numbers.baselines[name]
     return _line(f"more than {words}", numbers.average_precision, other, ">",
-                 f"the baseline {words}, which sees no biology, reaches {other:.3f} against "
+                 f"The baseline {words}, which sees no biology, reaches {other:.3f} against "
                  f"{numbers.average_precision:.3f}", "promote.beat")
 
 
@@ -204,5 +205,5 @@ def _line(name: str, measured: float, limit: float, sign: str, sentence: str,
     words = {">=": "at least", ">": "more than", "<=": "at most"}[sign]
     return Requirement(
         name, float(measured), float(limit), sign, bool(passed),
-        f"{sentence}; {words} {limit:.3g} is asked: {'met' if passed else 'not met'} ({knob})",
+        f"{sentence}; {words} {limit:.3g} is asked: {'met' if passed else 'not met'} ({knob}).",
     )

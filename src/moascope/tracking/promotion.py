@@ -327,7 +327,6 @@ def _write(client: MlflowClient, record: dict[str, Any], decision: Decision,
     The decision's run stays open until the alias has moved, so that one that was cut short is
     seen to be.
     """
-    import mlflow
     from mlflow.entities import Metric, RunTag
     from mlflow.exceptions import MlflowException
 
@@ -365,7 +364,7 @@ def _write(client: MlflowClient, record: dict[str, Any], decision: Decision,
         "decision": record["decision"], "when": record["when"], "who": record["who"],
         "average_precision": f"{numbers['average_precision']:.4f}",
         "incumbent": record["incumbent"] or "none",
-        "reasons": " ".join(record["reasons"]) or "every requirement is met",
+        "reasons": " ".join(record["reasons"]) or "Every requirement is met.",
         "git_commit": record.get("git_commit", "unknown"), "promotion_run": own,
     }
     for key, value in said.items():
@@ -385,7 +384,7 @@ def _write(client: MlflowClient, record: dict[str, Any], decision: Decision,
     report.mkdir(parents=True, exist_ok=True)
     write_atomically(report / "promotion.json",
                      json.dumps(record, indent=2, sort_keys=True) + "\n")
-    _append_history(report / "history.csv", history(mlflow.MlflowClient(), name), name)
+    _append_history(report / "history.csv", history(client, name), name)
 
 
 def note(record: dict[str, Any]) -> str:
