@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from moascope.models.head import fit_heads, predict_logits, save_head
+from moascope.models.head import fit_heads, predict_logits, save_head, train_heads
 from moascope.params import Head
 
 LOGISTIC = Head(layers=0, learning_rate=0.03, l2=1e-3, epochs=40, dropout=0)
@@ -105,13 +105,35 @@ def test_labels_may_differ_between_heads(data):
     assert (logits[1].argmax(1) == label).mean() < 0.2
 
 
-def test_watching_sees_training_under_way_and_the_loss_falls(data):
+def test_stops_show_training_under_way_and_the_loss_falls(data):
     features, label = data
-    seen = []
-    heads = fit_heads(features, label, masks(2), 2, LOGISTIC, watch_every=10,
-                      watch=lambda epoch, heads: seen.append((epoch, float(heads.loss[-1]))))
-    assert [epoch for epoch, _ in seen] == [10, 20, 30, 40] == heads.epochs.tolist()
-    assert seen[-1][1] < seen[0][1]
+    stops = [(int(heads.epochs[-1]), float(heads.loss[-1]))
+             for heads in train_heads(features, label, masks(2), 2, LOGISTIC, watch_every=10)]
+    assert [epoch for epoch, _ in stops] == [10, 20, 30, 40]
+    assert stops[-1][1] < stops[0][1]
+
+
+def test_trainings_that_take_turns_end_as_if_each_had_been_alone(data):
+    features, label = data
+    head = Head(layers=1, width=8, dropout=0.4, epochs=6)
+    given = [(features, label, masks(2), 2, head), (features[::-1], label, masks(2), 2, head)]
+    in_turns = list(zip(*(train_heads(*one, watch_every=2) for one in given), strict=True))[-1]
+    for one, heads in zip(given, in_turns, strict=True):
+        alone = fit_heads(*one, watch_every=2)
+        np.testing.assert_array_equal(heads.kernels[0], alone.kernels[0])
+        np.testing.assert_array_equal(heads.kernels[1], alone.kernels[1])
+
+
+def test_a_training_that_is_given_up_costs_only_the_epochs_that_were_looked_at(data, monkeypatch):
+    from moascope.quiet import import_keras
+
+    calls = []
+    fit = import_keras().Model.fit
+    monkeypatch.setattr("keras.Model.fit", lambda *a, **k: calls.append(1) or fit(*a, **k))
+    features, label = data
+    for _ in train_heads(features, label, masks(2), 2, LOGISTIC, watch_every=10):
+        break
+    assert len(calls) == 1
 
 
 @pytest.mark.parametrize("activation", ["relu", "leaky_relu", "gelu", "silu", "tanh"])

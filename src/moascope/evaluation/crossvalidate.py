@@ -9,7 +9,7 @@ inner for k when asked about j, and inner for j when asked about k.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,7 +18,7 @@ import pandas as pd
 from moascope.errors import MoascopeError
 from moascope.evaluation.metrics import average_precision, macro_average_precision
 from moascope.models.examples import LEVELS, Examples, averaging, averagings, row_weights
-from moascope.models.head import FittedHeads, fit_heads, predict_logits
+from moascope.models.head import FittedHeads, fit_heads, predict_logits, train_heads
 from moascope.params import Head, Train
 
 POOLED = ""
@@ -68,7 +68,6 @@ def fit_by_panel(
     train: Train,
     seed: int,
     label: np.ndarray | None = None,
-    watch: Callable[[str, int, FittedHeads], None] | None = None,
     watch_every: int = 0,
 ) -> dict[str, FittedHeads]:
     """Train one head a mask, for every panel by itself or for all together.
@@ -85,9 +84,8 @@ def fit_by_panel(
     seed : int
     label : ndarray, int, [n] or [K, n], optional
         In place of the true labels (for nulls).
-    watch : callable, optional
-        `watch(panel, epoch, heads)`.
     watch_every : int
+        Epochs between two notes of the loss; 0: it is noted at the end alone.
 
     Returns
     -------
@@ -99,9 +97,40 @@ def fit_by_panel(
     MoascopeError
         When a panel shows some head fewer than two classes.
     """
+    return {panel: fit_heads(*given, batch_size=train.batch_size, seed=seed,
+                             watch_every=watch_every)
+            for panel, given in _by_panel(training, masks, head, train, label)}
+
+
+def train_by_panel(
+    training: Examples, masks: np.ndarray, head: Head, train: Train, seed: int, watch_every: int
+) -> Iterator[tuple[int, dict[str, FittedHeads]]]:
+    """As `fit_by_panel`, with a stop of all panels every few epochs to look at their heads.
+
+    Yields
+    ------
+    epoch : int
+    heads : dict
+        Panel name -> heads after that many epochs.
+
+    Raises
+    ------
+    MoascopeError
+        When a panel shows some head fewer than two classes.
+    """
+    # Panels take turns, so that a training that goes nowhere is seen early in all of them.
+    trainings = {panel: train_heads(*given, batch_size=train.batch_size, seed=seed,
+                                    watch_every=watch_every)
+                 for panel, given in _by_panel(training, masks, head, train)}
+    for heads in zip(*trainings.values(), strict=True):
+        yield int(heads[0].epochs[-1]), dict(zip(trainings, heads, strict=True))
+
+
+def _by_panel(training: Examples, masks: np.ndarray, head: Head, train: Train,
+              label: np.ndarray | None = None) -> Iterator[tuple[str, tuple]]:
+    """Each panel's name, and what `train_heads` is given for it."""
     label = training.label if label is None else label
     labels = np.broadcast_to(label, masks.shape)
-    fitted = {}
     for panel, rows in _panels(training, train):
         chosen = training.take(rows)
         weights = np.stack([
@@ -115,18 +144,8 @@ def fit_by_panel(
                     "Set train.panels=pooled in params.yaml, or add compounds to that panel."
                 )
         usable = np.where(labels[:, rows] < 0, 0, labels[:, rows])
-        fitted[panel] = fit_heads(
-            inputs(chosen, train),
-            usable[0] if label.ndim == 1 else usable,
-            weights,
-            len(training.classes),
-            head,
-            batch_size=train.batch_size,
-            seed=seed,
-            watch=(lambda epoch, heads, panel=panel: watch(panel, epoch, heads)) if watch else None,
-            watch_every=watch_every,
-        )
-    return fitted
+        yield panel, (inputs(chosen, train), usable[0] if label.ndim == 1 else usable, weights,
+                      len(training.classes), head)
 
 
 def predict_by_panel(

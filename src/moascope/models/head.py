@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -62,10 +62,25 @@ def fit_heads(
     head: Head,
     batch_size: int = 256,
     seed: int = 0,
-    watch: Callable[[int, FittedHeads], None] | None = None,
     watch_every: int = 0,
 ) -> FittedHeads:
-    """Train K heads at once.
+    """Train K heads at once, to the end; see `train_heads`."""
+    *_, heads = train_heads(features, labels, weights, classes, head, batch_size, seed,
+                            watch_every)
+    return heads
+
+
+def train_heads(
+    features: np.ndarray,
+    labels: np.ndarray,
+    weights: np.ndarray,
+    classes: int,
+    head: Head,
+    batch_size: int = 256,
+    seed: int = 0,
+    watch_every: int = 0,
+) -> Iterator[FittedHeads]:
+    """Train K heads at once, with a stop every few epochs to look at them.
 
     Parameters
     ----------
@@ -80,15 +95,15 @@ def fit_heads(
         Rows a step; fewer where an epoch would have less than eight steps.
     seed : int
         Of initial weights, dropout and the order of rows.
-    watch : callable, optional
-        `watch(epoch, heads)` is called every `watch_every` epochs; an exception that it raises
-        (a pruned trial) ends the training.
     watch_every : int
-        Epochs between two notes of the loss; 0: it is noted at the end alone.
+        Epochs between two stops; 0: the end is the only one.
 
-    Returns
-    -------
+    Yields
+    ------
     FittedHeads
+        The heads as they are after `epochs[-1]` epochs; the last one is after `head.epochs`.
+        Whoever asks for no more of them (a pruned trial) saves the rest of the training, and
+        several trainings may take turns.
 
     Notes
     -----
@@ -120,17 +135,26 @@ def fit_heads(
     model = _compiled_model(
         # Padding to a common size lets panels of nearly one size share a compiled model.
         -(-rows // ROWS_PADDED_TO) * ROWS_PADDED_TO, features.shape[1], count, classes,
-        targets.shape[1], head.layers, head.width, head.activation,
+        # Without a hidden layer there is neither a width nor an activation to tell models apart.
+        targets.shape[1], head.layers, head.width if head.layers else 0,
+        head.activation if head.layers else "linear",
     )
     # The mean weight of a head's rows is one, as if it were trained by itself. Rows go in
     # standardised for the first head: what differs for the others is then a small correction.
-    model.restart((features - mean[0]) / scale[0], targets, (weights * (rows / totals)).T,
-                  (mean - mean[0]) / scale[0], scale / scale[0], head, seed)
+    given = ((features - mean[0]) / scale[0], targets, (weights * (rows / totals)).T,
+             (mean - mean[0]) / scale[0], scale / scale[0], head, seed)
+    model.restart(*given)
+    model.turn = turn = object()
     generator = np.random.default_rng(seed)
     history: list[float] = []
     order = np.zeros(0, np.int32)
     done = 0
     for stop in stops:
+        if model.turn is not turn:
+            # Another training of this shape had the compiled model while this one had stopped.
+            model.restart(*given)
+            model.resume(state)
+            model.turn = turn
         # A compiled call makes STEPS_A_CALL steps; whole calls only, or Keras would trace anew.
         steps = max(1, round(stop * rows / batch / STEPS_A_CALL)) * STEPS_A_CALL - done
         if steps:
@@ -140,9 +164,8 @@ def fit_heads(
             order = order[steps * batch:]
             done += steps
         history.append(float(ended.history["loss"][-1]) / count)
-        if watch and watch_every and stop % watch_every == 0:
-            watch(stop, _collect(model, head, mean, scale, stops, history))
-    return _collect(model, head, mean, scale, stops, history)
+        state = model.state() if stop < head.epochs else []
+        yield _collect(model, head, mean, scale, stops, history)
 
 
 def _stops(epochs: int, watch_every: int) -> list[int]:
@@ -285,6 +308,7 @@ def _compiled_model(rows: int, inputs: int, count: int, classes: int, labellings
                 for i, b in enumerate(sizes[1:])
             ]
             self.activation = keras.activations.get(activation)
+            self.turn: object = None
 
         def call(self, chosen, training=False):
             # Standardisation goes into the first layer: K copies of the rows are not needed.
@@ -340,6 +364,18 @@ def _compiled_model(rows: int, inputs: int, count: int, classes: int, labellings
             for variable in self.optimizer.variables:
                 variable.assign(np.zeros(variable.shape))
             self.optimizer.learning_rate = head.learning_rate
+
+        def state(self):
+            """All that a training has changed so far."""
+            return [ops.convert_to_numpy(variable) for variable in self._changing()]
+
+        def resume(self, state):
+            """Go on from a `state` of the training that `restart` was called for."""
+            for variable, value in zip(self._changing(), state, strict=True):
+                variable.assign(value)
+
+        def _changing(self):
+            return [*self.kernels, *self.biases, self.noise.state, *self.optimizer.variables]
 
         def slices(self):
             return ([ops.convert_to_numpy(kernel) for kernel in self.kernels],
