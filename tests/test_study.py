@@ -29,9 +29,13 @@ def test_trials_are_a_target_and_a_study_goes_on_where_it_stopped(examples, tmp_
     assert run(open_study(journal, "s"), examples, 2) == 2
     assert run(open_study(journal, "s"), examples, 3) == 1
     assert run(open_study(journal, "s"), examples, 3) == 0
-    study = open_study(journal, "s")
-    drawn = [trial.params["dropout"] for trial in study.trials]
-    assert len(set(drawn)) == 3, "a resumed study draws something new"
+    stopped = open_study(journal, "s")
+    whole = open_study(str(tmp_path / "other.journal"), "s")
+    assert run(whole, examples, 3) == 3
+    drawn = [trial.params["dropout"] for trial in whole.trials]
+    assert len(set(drawn)) == 3
+    assert drawn == [trial.params["dropout"] for trial in stopped.trials]
+    assert choices(whole, [(0, 0)]) == choices(stopped, [(0, 0)])
 
 
 def test_the_defaults_are_tried_first(examples, tmp_path):
@@ -39,16 +43,6 @@ def test_the_defaults_are_tried_first(examples, tmp_path):
     run(study, examples, 1)
     assert study.trials[0].params["l2"] == Head().l2
     assert study.trials[0].params["dropout"] == Head().dropout
-
-
-def test_a_trial_left_running_by_a_kill_is_failed_and_replaced(examples, tmp_path):
-    journal = str(tmp_path / "study.journal")
-    killed = open_study(journal, "s")
-    killed.ask()
-    study = open_study(journal, "s")
-    assert run(study, examples, 1) == 1
-    states = [trial.state for trial in study.trials]
-    assert states == [optuna.trial.TrialState.FAIL, optuna.trial.TrialState.COMPLETE]
 
 
 def test_each_fold_chooses_by_its_own_inner_scores_alone(tmp_path):

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import difflib
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic_core import PydanticCustomError
 
 from moascope.errors import MoascopeError
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 TUNED = "tuned"
 KERAS_FILE = ".keras"
+# The kind of problem whose input must not be shown.
+SECRET = "secret"
 
 
 class Section(BaseModel):
@@ -123,8 +127,20 @@ class Tune(Section):
     """The Optuna study."""
 
     trials: Annotated[int, Field(ge=0)] = 12
+    pruner: Literal["median", "hyperband", "none"] = "median"
     storage: str | None = None
     space: dict[str, Any] = Field(default_factory=dict)
+
+    @field_validator("storage")
+    @classmethod
+    def _without_password(cls, address: str | None) -> str | None:
+        # Git, DVC and MLflow keep what is written here, for everybody to read.
+        if address and re.search(r"//[^/@]*:.*@|[?&]password=", address):
+            raise PydanticCustomError(SECRET, (
+                "tune.storage holds a password, and params.yaml is no place for one. Take it out "
+                "of here and give the whole address in the environment variable MOASCOPE_STORAGE, "
+                "or leave the password to PGPASSWORD or ~/.pgpass."))
+        return address
 
 
 Tuned = Literal["tuned"]
@@ -233,6 +249,8 @@ def parse_params(content: dict[str, Any], origin: str = "params") -> Params:
 
 
 def _sentence(problem: Any, origin: str) -> str:
+    if problem["type"] == SECRET:
+        return f"{origin}: {problem['msg']}"
     location = [str(part) for part in problem["loc"]]
     if problem["type"] == "extra_forbidden":
         key = ".".join(location)

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import re
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,12 +19,13 @@ from moascope.evaluation.crossvalidate import (
     Inner,
     asked_classes,
     explained_information,
-    fit_by_panel,
     fold_pairs,
     masks_without,
     predict_by_panel,
+    train_by_panel,
     training_rows,
 )
+from moascope.evaluation.workers import run_trials
 from moascope.models.examples import Examples
 from moascope.params import Head, Train, Tune
 
@@ -29,10 +33,19 @@ if TYPE_CHECKING:
     import optuna
 
 CURVE = "inner_scores"
+STORAGE_VARIABLE = "MOASCOPE_STORAGE"
+# Trials that are drawn at random and never pruned.
+STARTUP = 10
 
 
-def open_study(storage: str, name: str) -> optuna.Study:
-    """Open a study, or make it.
+def study_storage(tune: Tune, journal: Path) -> str:
+    """Where the study is kept: `$MOASCOPE_STORAGE`, else tune.storage, else the journal file."""
+    return os.environ.get(STORAGE_VARIABLE) or tune.storage or str(journal)
+
+
+def open_study(storage: str, name: str, tune: Tune | None = None, make: bool = True
+               ) -> optuna.Study:
+    """Open a study.
 
     Parameters
     ----------
@@ -40,37 +53,120 @@ def open_study(storage: str, name: str) -> optuna.Study:
         A database address (`postgresql://...`) or the path of a journal file. The journal suits
         one machine, a database many.
     name : str
+    tune : Tune, optional
+        `pruner` is read.
+    make : bool
+        Make the study where it is not there yet.
 
     Raises
     ------
     MoascopeError
-        When the storage cannot be opened.
+        When the storage cannot be opened, or has no such study and is not to make one.
     """
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     try:
-        if "://" in storage:
-            backend: Any = optuna.storages.RDBStorage(storage, heartbeat_interval=60)
+        backend = (optuna.storages.RDBStorage(storage) if "://" in storage
+                   else _journal(Path(storage), make))
+        names = backend and optuna.get_all_study_names(backend)
+        if name in (names or []):
+            # Making what is there already would add a line to the journal each time, and DVC
+            # would find a study changed that was only looked at.
+            study = optuna.load_study(storage=backend, study_name=name)
+        elif make:
+            study = optuna.create_study(storage=backend, study_name=name, direction="maximize",
+                                        load_if_exists=True)
         else:
-            Path(storage).parent.mkdir(parents=True, exist_ok=True)
-            backend = optuna.storages.JournalStorage(
-                optuna.storages.journal.JournalFileBackend(storage)
-            )
-        study = optuna.create_study(
-            storage=backend, study_name=name, direction="maximize", load_if_exists=True,
-            pruner=optuna.pruners.NopPruner(),
-        )
-        # A resumed study must not draw again what it drew before it was stopped.
-        seed = _seed_of(f"{name} {len(study.get_trials(deepcopy=False))}")
-        study.sampler = optuna.samplers.TPESampler(seed=seed)
-        return study
+            study = None
     except Exception as error:
         # Every database driver has its own exceptions; the address is what a person can mend.
         raise MoascopeError(
-            f"The study's storage (params.yaml: tune.storage = {storage.split('@')[-1]}) cannot be "
-            f"opened: {str(error).splitlines()[0]}."
-        ) from error
+            f"The study's storage {shown(storage)} (params.yaml: tune.storage, or "
+            f"${STORAGE_VARIABLE}) cannot be opened: {_without_secrets(error, storage)}"
+        ) from None
+    if study is None:
+        raise MoascopeError(
+            f"There is no study '{name}' in {shown(storage)}. Start the pipeline first "
+            "(`dvc repro`), with the same params.yaml and the same data here as there."
+        )
+    study.sampler = _sampler(name)
+    study.pruner = _pruner(tune or Tune())
+    return study
+
+
+def shown(storage: str) -> str:
+    """A storage's address without user, password and options."""
+    scheme, separator, rest = storage.partition("://")
+    return f"{scheme}{separator}{rest.rpartition('@')[2].partition('?')[0]}" if rest else storage
+
+
+def _without_secrets(error: Exception, storage: str) -> str:
+    if isinstance(error, ModuleNotFoundError):
+        return f"the Python package '{error.name}' is needed for it. Install it."
+    line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    secrets = re.findall(r"//[^/@]*?:(.+)@|[?&]password=([^&]+)", storage)
+    for secret in [storage, *(part for found in secrets for part in found if part)]:
+        line = line.replace(secret, "***")
+    return line
+
+
+def _journal(path: Path, make: bool) -> optuna.storages.BaseStorage | None:
+    from optuna.storages import JournalStorage
+    from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
+
+    if not path.exists():
+        if not make:
+            return None
+        path.parent.mkdir(parents=True, exist_ok=True)
+    lock = JournalFileSymlinkLock(str(path))
+    backend = JournalFileBackend(str(path), lock_obj=lock)
+    content = path.read_bytes()
+    if content and not content.endswith(b"\n"):
+        # The machine went down, or the disk was full, in the middle of a line: what is appended
+        # to it could not be read, and the trials behind it would be lost.
+        lock.acquire()
+        try:
+            with path.open("r+b") as file:
+                content = file.read()
+                file.truncate(content.rfind(b"\n") + 1)
+        finally:
+            lock.release()
+    return JournalStorage(backend)
+
+
+def _pruner(tune: Tune) -> optuna.pruners.BasePruner:
+    import optuna
+
+    if tune.pruner == "median":
+        return optuna.pruners.MedianPruner(n_startup_trials=STARTUP)
+    if tune.pruner == "hyperband":
+        return optuna.pruners.HyperbandPruner(min_resource=1)
+    return optuna.pruners.NopPruner()
+
+
+def _sampler(name: str) -> optuna.samplers.BaseSampler:
+    """TPE whose draws depend on the study and on the trial's number alone.
+
+    A study that was stopped goes on as if it had not been, and no two workers draw the same.
+    """
+    import optuna
+
+    class Numbered(optuna.samplers.BaseSampler):
+        def before_trial(self, study, trial):
+            self.tpe = optuna.samplers.TPESampler(
+                n_startup_trials=STARTUP, seed=_seed_of(f"{name} {trial.number}"))
+
+        def infer_relative_search_space(self, study, trial):
+            return self.tpe.infer_relative_search_space(study, trial)
+
+        def sample_relative(self, study, trial, search_space):
+            return self.tpe.sample_relative(study, trial, search_space)
+
+        def sample_independent(self, study, trial, name, distribution):
+            return self.tpe.sample_independent(study, trial, name, distribution)
+
+    return Numbered()
 
 
 def study_name(examples: Examples, space: dict, train: Train, target: str, code: str) -> str:
@@ -89,72 +185,68 @@ def top_up(
     tune: Tune,
     train: Train,
     seed: int,
-    finished: Callable[[optuna.Study, optuna.trial.FrozenTrial], None],
+    ended: Callable[[optuna.Study, optuna.trial.FrozenTrial], None],
+    stay: bool = True,
 ) -> int:
-    """Run trials until `tune.trials` are finished.
+    """Run trials until `tune.trials` have ended, beside whoever else does so.
 
     Parameters
     ----------
     study : optuna.Study
-        Trials that an earlier, killed call left running are marked failed and replaced.
     examples : Examples
         Sites.
     tune, train : Tune, Train
     seed : int
-    finished : callable
-        Called with the study and each ended trial.
+    ended : callable
+        Called with the study and each trial that ends meanwhile.
+    stay : bool
+        See `evaluation.workers.run_trials`.
 
     Returns
     -------
     int
-        How many trials were run now.
+        How many trials were run by this call.
     """
-    import optuna
-
-    for trial in study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.RUNNING,)):
-        study.tell(trial.number, state=optuna.trial.TrialState.FAIL, skip_if_finished=True)
-    done = len(_ended(study))
-    missing = max(0, tune.trials - done)
-    if not missing:
-        return 0
-    if not study.get_trials(deepcopy=False):
+    if tune.trials and not study.get_trials(deepcopy=False):
         # The defaults come first, so that a study never ends with less than they give.
         study.enqueue_trial({name: value for name, value in Head().model_dump().items()
                              if name in tune.space and _inside(tune.space[name], value)})
+    return run_trials(study, make_objective(examples, tune, train, seed), tune.trials, ended, stay)
+
+
+def make_objective(examples: Examples, tune: Tune, train: Train, seed: int
+                   ) -> Callable[[optuna.Trial], float]:
+    """What a trial does: train a drawn head on every pair of folds left out, and judge it.
+
+    A trial is judged after every few epochs by the mean over outer folds of `selection_score`,
+    and may be pruned then. The scores of each outer fold are kept in the trial; see `choices`.
+    """
     pairs = fold_pairs(examples)
     inner = Inner(examples, pairs)
     masks: dict[str, np.ndarray] = {}
     asked = asked_classes(examples)
 
     def objective(trial: optuna.Trial) -> float:
+        import optuna
+
         head = suggest(trial, tune.space)
         rows, sites = training_rows(examples, head, train)
         if train.level not in masks:
             masks[train.level] = masks_without(rows, pairs)
-        every = max(1, head.epochs // CHECKPOINTS)
-        watched: dict[int, dict] = {}
+        every = -(-head.epochs // CHECKPOINTS)
         curve: list[list[float]] = []
-        panels = None if train.panels == "pooled" else len(np.unique(examples.panel))
-
-        def watch(panel: str, epoch: int, heads: Any) -> None:
-            watched.setdefault(epoch, {})[panel] = heads
-
-        fit_by_panel(rows, masks[train.level], head, train, seed, watch=watch, watch_every=every)
-        for epoch in sorted(watched):
-            if panels is not None and len(watched[epoch]) < panels:
-                continue
-            logits = predict_by_panel(watched[epoch], sites, train)
+        for epoch, heads in train_by_panel(rows, masks[train.level], head, train, seed, every):
+            logits = predict_by_panel(heads, sites, train)
             scores = [selection_score(inner, logits, repeat, fold, asked)
                       for repeat, fold in inner.outer_folds()]
             curve.append([epoch, *scores])
-            trial.report(float(np.mean(scores)), epoch)
             trial.set_user_attr(CURVE, curve)
-        best = max(curve, key=lambda row: np.mean(row[1:]))
-        trial.set_user_attr("epochs", best[0])
-        return float(np.mean(best[1:]))
+            trial.report(float(np.mean(scores)), epoch)
+            if epoch < head.epochs and trial.should_prune():
+                raise optuna.TrialPruned
+        return max(float(np.mean(scores)) for _, *scores in curve)
 
-    study.optimize(objective, n_trials=missing, callbacks=[finished])
-    return missing
+    return objective
 
 
 def selection_score(inner: Inner, logits: np.ndarray, repeat: int, fold: int,
@@ -223,18 +315,13 @@ def choices(study: optuna.Study | None, outer: list[tuple[int, int]]) -> dict[st
         hyperparameters by that fold's own inner scores, in which the fold itself has no part.
     """
     defaults = Head().model_dump()
-    trials = _ended(study) if study else []
-    candidates = [
-        (row[0], np.asarray(row[1:]), trial.params)
-        for trial in trials
-        for row in trial.user_attrs.get(CURVE, [])
-    ]
-    if not candidates:
+    found = candidates(study) if study else []
+    if not found:
         return {"final": defaults, "folds": {f"{r}/{f}": defaults for r, f in outer}}
 
     def chosen(score: Callable[[np.ndarray], float]) -> dict[str, Any]:
-        epochs, _, params = max(candidates, key=lambda candidate: score(candidate[1]))
-        return {**defaults, **params, "epochs": epochs}
+        best = max(found, key=lambda candidate: score(candidate.scores))
+        return {**defaults, **best.params, "epochs": best.epochs}
 
     return {
         "final": chosen(lambda scores: float(scores.mean())),
@@ -245,7 +332,42 @@ def choices(study: optuna.Study | None, outer: list[tuple[int, int]]) -> dict[st
     }
 
 
-def _ended(study: optuna.Study) -> list[optuna.trial.FrozenTrial]:
+@dataclass(frozen=True)
+class Candidate:
+    """A head as it was after some epochs of a trial.
+
+    Attributes
+    ----------
+    trial : int
+        Number of the trial.
+    epochs : int
+    params : dict
+        What was drawn for it.
+    scores : ndarray, float, [outer folds]
+        `selection_score`, in the order of `Inner.outer_folds`.
+    """
+
+    trial: int
+    epochs: int
+    params: dict[str, Any]
+    scores: np.ndarray
+
+
+def candidates(study: optuna.Study) -> list[Candidate]:
+    """Every head that the study has judged, in the order of trials and epochs.
+
+    Those of pruned trials are among them: a head after twelve epochs is judged by what it is
+    then, however its training would have gone on.
+    """
+    return [
+        Candidate(trial.number, int(epochs), trial.params, np.asarray(scores))
+        for trial in ended_trials(study)
+        for epochs, *scores in trial.user_attrs.get(CURVE, [])
+    ]
+
+
+def ended_trials(study: optuna.Study) -> list[optuna.trial.FrozenTrial]:
+    """Trials that ended well or were pruned."""
     import optuna
 
     states = (optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.PRUNED)

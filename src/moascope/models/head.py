@@ -150,11 +150,6 @@ def train_heads(
     order = np.zeros(0, np.int32)
     done = 0
     for stop in stops:
-        if model.turn is not turn:
-            # Another training of this shape had the compiled model while this one had stopped.
-            model.restart(*given)
-            model.resume(state)
-            model.turn = turn
         # A compiled call makes STEPS_A_CALL steps; whole calls only, or Keras would trace anew.
         steps = max(1, round(stop * rows / batch / STEPS_A_CALL)) * STEPS_A_CALL - done
         if steps:
@@ -164,8 +159,13 @@ def train_heads(
             order = order[steps * batch:]
             done += steps
         history.append(float(ended.history["loss"][-1]) / count)
-        state = model.state() if stop < head.epochs else []
+        state = model.state() if stop < head.epochs else None
         yield _collect(model, head, mean, scale, stops, history)
+        if state and model.turn is not turn:
+            # Another training of this shape had the compiled model in the meantime.
+            model.restart(*given)
+            model.resume(state)
+            model.turn = turn
 
 
 def _stops(epochs: int, watch_every: int) -> list[int]:
