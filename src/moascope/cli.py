@@ -72,6 +72,36 @@ def predict(
 
 
 @app.command()
+def work(
+    data: Annotated[Path, typer.Option(help="The pipeline's data folder.")] = Path("data"),
+) -> None:
+    """Help the study that `dvc repro` is running, from another shell or another machine.
+
+    Runs trials until as many as tune.trials asks for have ended, and says so. Start as many as
+    there are processors, stop any of them at any time. Another machine needs the same data/ and
+    params.yaml, and a database as tune.storage.
+    """
+    from moascope.evaluation.study import open_study, study_name, study_storage, top_up
+    from moascope.models.examples import load_examples
+    from moascope.params import load_params
+
+    params = load_params()
+    for stage in ("embed", "acquire", "split"):
+        if not (data / stage).is_dir():
+            raise MoascopeError(f"{data / stage} is not there. Run `dvc repro split`, or bring it "
+                                "here with `dvc pull`.")
+    examples = load_examples(data / "embed", data / "acquire", data / "split")
+    name = study_name(examples, params.tune.space, params.train, params.target)
+    study = open_study(study_storage(params.tune, data / "tune" / "study.journal"), name,
+                       params.tune, make=False)
+    print(f"work: helps with the study '{name}'; Ctrl-C ends it and loses nothing but its trial",
+          flush=True)
+    ran = top_up(study, examples, params.tune, params.train, params.seed,
+                 lambda study, trial: None, stay=False)
+    print(f"work: {ran} trials run here; no more to begin of {params.tune.trials}")
+
+
+@app.command()
 def summary(
     report: Annotated[Path, typer.Option(help="The folder of reports.")] = Path("reports"),
 ) -> None:

@@ -9,7 +9,7 @@ inner for k when asked about j, and inner for j when asked about k.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,7 +18,7 @@ import pandas as pd
 from moascope.errors import MoascopeError
 from moascope.evaluation.metrics import average_precision, macro_average_precision
 from moascope.models.examples import LEVELS, Examples, averaging, averagings, row_weights
-from moascope.models.head import FittedHeads, fit_heads, predict_logits, train_heads
+from moascope.models.head import FittedHeads, predict_logits, train_heads
 from moascope.params import Head, Train
 
 POOLED = ""
@@ -68,6 +68,7 @@ def fit_by_panel(
     train: Train,
     seed: int,
     label: np.ndarray | None = None,
+    watch: Callable[[str, int, FittedHeads], None] | None = None,
     watch_every: int = 0,
 ) -> dict[str, FittedHeads]:
     """Train one head a mask, for every panel by itself or for all together.
@@ -84,6 +85,8 @@ def fit_by_panel(
     seed : int
     label : ndarray, int, [n] or [K, n], optional
         In place of the true labels (for nulls).
+    watch : callable, optional
+        `watch(panel, epoch, heads)`, called every `watch_every` epochs of a panel and at its end.
     watch_every : int
         Epochs between two notes of the loss; 0: it is noted at the end alone.
 
@@ -97,9 +100,14 @@ def fit_by_panel(
     MoascopeError
         When a panel shows some head fewer than two classes.
     """
-    return {panel: fit_heads(*given, batch_size=train.batch_size, seed=seed,
-                             watch_every=watch_every)
-            for panel, given in _by_panel(training, masks, head, train, label)}
+    fitted = {}
+    for panel, given in _by_panel(training, masks, head, train, label):
+        for heads in train_heads(*given, batch_size=train.batch_size, seed=seed,
+                                 watch_every=watch_every):
+            fitted[panel] = heads
+            if watch:
+                watch(panel, int(heads.epochs[-1]), heads)
+    return fitted
 
 
 def train_by_panel(

@@ -6,12 +6,14 @@ import hashlib
 import json
 import os
 import re
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 
 from moascope.errors import MoascopeError
 from moascope.evaluation.crossvalidate import (
@@ -28,6 +30,7 @@ from moascope.evaluation.crossvalidate import (
 from moascope.evaluation.workers import run_trials
 from moascope.models.examples import Examples
 from moascope.params import Head, Train, Tune
+from moascope.screen.plates import code_digest
 
 if TYPE_CHECKING:
     import optuna
@@ -36,6 +39,7 @@ CURVE = "inner_scores"
 STORAGE_VARIABLE = "MOASCOPE_STORAGE"
 # Trials that are drawn at random and never pruned.
 STARTUP = 10
+LEAST_FOR_IMPORTANCE = 20
 
 
 def study_storage(tune: Tune, journal: Path) -> str:
@@ -105,9 +109,11 @@ def _without_secrets(error: Exception, storage: str) -> str:
     if isinstance(error, ModuleNotFoundError):
         return f"the Python package '{error.name}' is needed for it. Install it."
     line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-    secrets = re.findall(r"//[^/@]*?:(.+)@|[?&]password=([^&]+)", storage)
-    for secret in [storage, *(part for found in secrets for part in found if part)]:
-        line = line.replace(secret, "***")
+    _, _, rest = storage.partition("://")
+    # A password with an @ or a / in it is taken apart by whoever parses the address.
+    parts = re.split(r"[:/@]", rest.rpartition("@")[0])[1:]
+    for secret in [storage, *parts, *re.findall(r"[?&]password=([^&]+)", rest)]:
+        line = line.replace(secret, "***") if secret else line
     return line
 
 
@@ -169,8 +175,13 @@ def _sampler(name: str) -> optuna.samplers.BaseSampler:
     return Numbered()
 
 
-def study_name(examples: Examples, space: dict, train: Train, target: str, code: str) -> str:
-    """A name that changes with everything that makes old trials incomparable."""
+def study_name(examples: Examples, space: dict, train: Train, target: str,
+               code: str | None = None) -> str:
+    """A name that changes with everything that makes old trials incomparable.
+
+    Workers that have the same data, parameters and code work on the same study.
+    """
+    code = code or code_digest("moascope.models.head", "moascope.evaluation.crossvalidate")
     digest = hashlib.sha256()
     digest.update(np.ascontiguousarray(examples.features))
     digest.update(np.ascontiguousarray(examples.group))
@@ -364,6 +375,71 @@ def candidates(study: optuna.Study) -> list[Candidate]:
         for trial in ended_trials(study)
         for epochs, *scores in trial.user_attrs.get(CURVE, [])
     ]
+
+
+def study_tables(study: optuna.Study) -> dict[str, pd.DataFrame]:
+    """What a person wants to see of a study, without times: the same trials give the same bytes.
+
+    Returns
+    -------
+    dict
+        trials : `trial, state, score, best, epochs` and what was drawn, one row an ended trial;
+        score is that of its best epoch, best the best score so far.
+        curves : `trial, epoch, score`.
+        parameters : `parameter, scale, importance`, one row for each that was not always the
+        same; scale is log, linear or choice. Importance is PED-ANOVA's [1]_ (how far a parameter
+        tells the best tenth of the trials from the others; sums to one), empty for fewer than 20
+        trials.
+
+    References
+    ----------
+    .. [1] Watanabe, Bansal, Hutter, "PED-ANOVA: efficiently quantifying hyperparameter importance
+       in arbitrary subspaces", IJCAI 2023.
+    """
+    found = candidates(study)
+    curves = pd.DataFrame([(one.trial, one.epochs, one.scores.mean()) for one in found],
+                          columns=["trial", "epoch", "score"])
+    rows = []
+    for trial in ended_trials(study):
+        own = [one for one in found if one.trial == trial.number]
+        if own:
+            top = max(own, key=lambda one: one.scores.mean())
+            # The epochs that were drawn are the most a trial could have had.
+            drawn = {name: value for name, value in trial.params.items() if name != "epochs"}
+            rows.append({"trial": trial.number, "state": trial.state.name.lower(),
+                         "score": float(top.scores.mean()), "epochs": top.epochs, **drawn})
+    trials = pd.DataFrame(rows, columns=None if rows else ["trial", "state", "score", "epochs"])
+    trials.insert(3, "best", trials["score"].cummax())
+    return {"trials": trials, "curves": curves, "parameters": _parameters(study)}
+
+
+def _parameters(study: optuna.Study) -> pd.DataFrame:
+    import optuna
+
+    trials = [trial for trial in ended_trials(study) if trial.user_attrs.get(CURVE)]
+    scales = {
+        name: "choice" if isinstance(entry, optuna.distributions.CategoricalDistribution)
+        else "log" if entry.log else "linear"
+        for trial in trials for name, entry in trial.distributions.items()
+        if len({str(other.params.get(name)) for other in trials}) > 1
+    }
+    weights: dict[str, float] = {}
+    if len(trials) >= LEAST_FOR_IMPORTANCE and scales:
+        # Pruned trials count by what they had reached: without them, what makes a trial bad would
+        # be missing.
+        judged = optuna.create_study(direction="maximize")
+        judged.add_trials([
+            optuna.create_trial(
+                params=trial.params, distributions=trial.distributions,
+                value=max(float(np.mean(scores)) for _, *scores in trial.user_attrs[CURVE]))
+            for trial in trials])
+        with warnings.catch_warnings():
+            # It warns where all trials are equally good; then there is nothing to tell apart.
+            warnings.simplefilter("ignore")
+            weights = optuna.importance.get_param_importances(judged, params=sorted(scales))
+    order = sorted(scales, key=lambda name: (-weights.get(name, 0), name))
+    return pd.DataFrame({"parameter": order, "scale": [scales[name] for name in order],
+                         "importance": [weights.get(name, np.nan) for name in order]})
 
 
 def ended_trials(study: optuna.Study) -> list[optuna.trial.FrozenTrial]:

@@ -1,12 +1,8 @@
-"""The plots of the report, each as SVG text that stands inside a page."""
+"""The plots of the report."""
 
 from __future__ import annotations
 
-import io
-import re
-import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +11,19 @@ import pandas as pd
 
 from moascope.report.curves import null_precision_band, precision_recall_rows
 from moascope.report.plates import PlateMap
+from moascope.report.style import (
+    BAND,
+    BLUE,
+    CLASS_COLOURS,
+    FAINT,
+    INK,
+    MUTED,
+    ORANGE,
+    PURPLE,
+    VERMILION,
+)
+from moascope.report.style import blank as _figure
+from moascope.report.style import draw as draw
 from moascope.report.words import number, tidy
 from moascope.screen.wells import well_name
 
@@ -22,24 +31,9 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# Okabe and Ito's palette: told apart with any kind of colour vision.
-BLUE, ORANGE, GREEN, VERMILION, PURPLE, SKY = (
-    "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9")
-CLASS_COLOURS = (SKY, VERMILION, GREEN, ORANGE, PURPLE, BLUE, "#B8A800")
-INK, MUTED, FAINT, BAND = "#1d2733", "#59636e", "#c9d1d9", "#e3e0d8"
 MOST_CURVES = len(CLASS_COLOURS)
 STYLES = ("-", "--", "-.", ":")
 LEAST_UNITS_A_BIN, MOST_BINS = 8, 8
-
-_STYLE = {
-    "axes.edgecolor": MUTED, "axes.labelcolor": INK, "axes.linewidth": 0.8,
-    "axes.spines.right": False, "axes.spines.top": False, "axes.titlelocation": "left",
-    "axes.titlesize": 10, "axes.titleweight": "bold", "font.family": "DejaVu Sans",
-    "font.size": 9, "hatch.color": "#b3b9c0", "hatch.linewidth": 0.8,
-    "svg.fonttype": "none", "text.color": INK, "text.parse_math": False,
-    "xtick.color": MUTED, "ytick.color": MUTED, "xtick.labelcolor": INK, "ytick.labelcolor": INK,
-}
-
 
 @dataclass(frozen=True)
 class Compared:
@@ -49,53 +43,6 @@ class Compared:
     kind: str  # model, baseline or invalid
     scores: dict[str, Any]
     note: str = ""
-
-
-@contextmanager
-def _drawing(name: str) -> Iterator[None]:
-    import matplotlib as mpl
-
-    # Without the salt, and the same one, identifiers inside the SVG would differ in every run.
-    with mpl.rc_context({**_STYLE, "svg.hashsalt": name}), warnings.catch_warnings():
-        # Names in scripts that the measuring font lacks: the browser has a font for them.
-        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
-        yield
-
-
-def draw(name: str, alt: str, make: Callable[[], Figure]) -> str:
-    """Draw a figure and give it as an `<svg>` element.
-
-    Parameters
-    ----------
-    name : str
-        Unique on the page.
-    alt : str
-        What the picture shows, for those who cannot see it.
-    make : callable
-        Returns the Figure.
-    """
-    from markupsafe import Markup
-
-    content = io.StringIO()
-    with _drawing(name):
-        figure = make()
-        figure.savefig(content, format="svg", dpi=144,
-                       metadata={key: None for key in ("Creator", "Date", "Format", "Type")})
-    svg = content.getvalue()
-    svg = svg[svg.index("<svg"):]
-    used = set(re.findall(r'(?:url\(#|href="#)([^")]+)', svg))
-    svg = re.sub(r' id="([^"]*)"',
-                 lambda match: match[0] if match[1] in used else "", svg)
-    width = re.search(r'width="([\d.]+)pt"', svg)[1]
-    svg = re.sub(r' (?:width|height)="[\d.]+pt"', "", svg, count=2)
-    opening = Markup('<svg role="img" aria-label="{}" style="max-width:{}pt"').format(alt, width)
-    return opening + Markup(svg.removeprefix("<svg"))
-
-
-def _figure(width: float, height: float) -> Figure:
-    from matplotlib.figure import Figure
-
-    return Figure(figsize=(width, height), layout="constrained")
 
 
 def precision_recall_figure(units: pd.DataFrame, asked: list[str], said: Callable[[str], str],

@@ -16,6 +16,7 @@ from moascope.report import figures
 from moascope.report.compounds import ranked_compounds
 from moascope.report.plates import MOST_PLATES, chosen_plates, plate_maps, quality_counts
 from moascope.report.scores import compared, confusion, score_tables, threshold_words
+from moascope.report.study import study_section
 from moascope.report.words import (
     answer,
     caveats,
@@ -36,7 +37,7 @@ TEMPLATE = "report.html.jinja"
 
 
 def write_report(path: Path, metrics: dict[str, Any], predictions: dict[str, pd.DataFrame],
-                 examples: Examples, prepared: Path) -> None:
+                 examples: Examples, prepared: Path, study: Path | None = None) -> None:
     """Write the report as one HTML file without scripts or anything to load from elsewhere.
 
     Parameters
@@ -52,13 +53,15 @@ def write_report(path: Path, metrics: dict[str, Any], predictions: dict[str, pd.
         Sites.
     prepared : Path
         Folder `data/prepare`. Without it there are no pictures and no QC maps.
+    study : Path, optional
+        Folder `reports/tune`. Without it, or without trials, nothing is said of the study.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, render_report(metrics, predictions, examples, prepared))
+    write_atomically(path, render_report(metrics, predictions, examples, prepared, study))
 
 
 def render_report(metrics: dict[str, Any], predictions: dict[str, pd.DataFrame],
-                  examples: Examples, prepared: Path) -> str:
+                  examples: Examples, prepared: Path, study: Path | None = None) -> str:
     """The text of the report; see `write_report`."""
     from jinja2 import Environment, StrictUndefined
 
@@ -105,6 +108,7 @@ def render_report(metrics: dict[str, Any], predictions: dict[str, pd.DataFrame],
         picture_controls=any(len(one.pictures) > 1 for one in ranked),
         positive=said(classes[1]), activity=is_activity(metrics),
         methods=methods(metrics, bool(examples.controls.any())),
+        study=study_section(study) if study else {},
     )
 
 

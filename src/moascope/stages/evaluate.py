@@ -32,7 +32,7 @@ DIGITS = 6
 
 
 def evaluate(params: Params, embedded: Path, screen: Path, split: Path, prepared: Path,
-             trained: Path, report: Path) -> str:
+             trained: Path, study: Path, report: Path) -> str:
     """Score out-of-fold and held-out predictions beside all baselines and nulls."""
     examples = load_examples(embedded, screen, split)
     predictions = {
@@ -51,7 +51,7 @@ def evaluate(params: Params, embedded: Path, screen: Path, split: Path, prepared
     for level in ("site", "compound"):
         _write_csv(confusion_rows(out_of_fold[level], asked, examples.binary),
                    report / f"confusion_{level}.csv")
-    write_report(report / "report.html", metrics, predictions, examples, prepared)
+    write_report(report / "report.html", metrics, predictions, examples, prepared, study)
     _log(params, trained, report, metrics, embedded, screen, split)
     return headline(metrics)
 

@@ -2,72 +2,111 @@
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+import pandas as pd
 import yaml
 
 from moascope.evaluation.crossvalidate import Inner, fold_pairs
-from moascope.evaluation.study import choices, open_study, study_name, top_up
-from moascope.models.examples import load_examples
+from moascope.evaluation.study import (
+    candidates,
+    choices,
+    ended_trials,
+    open_study,
+    study_name,
+    study_storage,
+    study_tables,
+    top_up,
+)
+from moascope.models.examples import Examples, load_examples
 from moascope.params import Params
-from moascope.screen.plates import code_digest
+from moascope.report.study import save_pictures
+from moascope.screen.plates import progress
 from moascope.screen.tables import write_atomically
 from moascope.stages.run import run
 
+if TYPE_CHECKING:
+    import optuna
+
+    from moascope.tracking.runs import TrialLog
+
+METRIC = "inner_explained_information"
+DIGITS = 6
+
 
 def tune(params: Params, embedded: Path, screen: Path, split: Path, out: Path,
-         journal: Path) -> str:
+         journal: Path, report: Path) -> str:
     """Search dropout, learning rate, layers and the rest of tune.space."""
     examples = load_examples(embedded, screen, split)
     outer = Inner(examples, fold_pairs(examples)).outer_folds()
+    # DVC wants what it was promised, also where nothing is tried or a database keeps the study.
+    journal.touch()
     if params.tune.trials == 0:
         write_atomically(out, yaml.safe_dump(choices(None, outer), sort_keys=True))
-        journal.touch()
+        _write_tables(report, {name: pd.DataFrame(columns=columns) for name, columns in (
+            ("trials", ["trial", "state", "score", "best", "epochs"]),
+            ("curves", ["trial", "epoch", "score"]),
+            ("parameters", ["parameter", "scale", "importance"]))})
         return "no trials asked for (tune.trials = 0); the defaults are used"
 
     from moascope.tracking.comparison import NOTE, address
     from moascope.tracking.runs import TrialLog, dvc_digests, log_data, start_run
 
-    code = code_digest("moascope.models.head", "moascope.evaluation.crossvalidate")
-    name = study_name(examples, params.tune.space, params.train, params.target, code)
-    metric = "inner_explained_information"
+    name = study_name(examples, params.tune.space, params.train, params.target)
     inputs = {"features": embedded, "screen": screen, "split": split}
     title = f"study of {params.tune.trials} trials"
     with start_run(params, title, "tune", inputs, system_metrics=True) as parent:
         import mlflow
 
-        study = open_study(params.tune.storage or str(journal), name)
-        ran = _with_progress(params, study, examples, TrialLog(parent, metric))
+        study = open_study(study_storage(params.tune, journal), name, params.tune)
+        ran = _with_progress(params, study, examples, TrialLog(parent, METRIC))
         chosen = choices(study, outer)
         write_atomically(out, yaml.safe_dump(chosen, sort_keys=True))
         mlflow.log_params({f"best.{key}": value for key, value in chosen["final"].items()})
-        best = study.best_trial
-        mlflow.log_metrics({metric: best.value, "trials": len(study.get_trials(deepcopy=False))})
+        best = max(candidates(study), key=lambda candidate: candidate.scores.mean())
+        tables = study_tables(study)
+        pruned = int((tables["trials"]["state"] == "pruned").sum())
+        mlflow.log_metrics({METRIC: best.scores.mean(), "best_trial": best.trial,
+                            "trials": len(tables["trials"]), "trials_pruned": pruned})
         mlflow.set_tags({
             "optuna.study": name,
-            NOTE: f"Trial {best.number} explains {best.value:.1%} of the inner folds' labels. This "
-                  "chooses the head; no reported score comes from these folds.\n\n"
+            NOTE: f"Trial {best.trial} explains {best.scores.mean():.1%} of the inner folds' "
+                  "labels. This chooses the head; no reported score comes from these folds.\n\n"
                   f"[Compare the trials]({address(parent.info.experiment_id, 'trials')})",
         })
         mlflow.log_artifact(str(out))
+        _write_tables(report, tables)
+        with tempfile.TemporaryDirectory() as folder:
+            save_pictures(Path(folder), tables)
+            mlflow.log_artifacts(folder, "study")
         log_data(params.acquire.source, dvc_digests(inputs).get("screen", ""), "tuning")
-    return (f"{ran} trials run, {params.tune.trials} asked for; trial {best.number} explains "
-            f"{best.value:.0%} of the inner folds' labels; this chooses, it is not reported")
+    elsewhere = len(tables["trials"]) - ran
+    others = f", {elsewhere} by earlier runs or other workers" if elsewhere > 0 else ""
+    return (f"{ran} trials run{others}, {params.tune.trials} asked for, {pruned} pruned; trial "
+            f"{best.trial} explains {best.scores.mean():.0%} of the inner folds' labels; this "
+            "chooses, it is not reported")
 
 
-def _with_progress(params: Params, study, examples, log) -> int:
-    from rich.console import Console
-    from rich.progress import Progress
+def _with_progress(params: Params, study: optuna.Study, examples: Examples, log: TrialLog) -> int:
+    with progress(params.tune.trials, "tune") as advance:
+        for _ in ended_trials(study):
+            advance()
 
-    with Progress(console=Console(stderr=True), disable=not Console(stderr=True).is_terminal,
-                  transient=True) as progress:
-        bar = progress.add_task("tune", total=params.tune.trials)
-
-        def finished(study, trial) -> None:
+        def ended(study: optuna.Study, trial: optuna.trial.FrozenTrial) -> None:
             log(study, trial)
-            progress.update(bar, completed=trial.number + 1)
+            if trial.state.name != "FAIL":
+                advance()
 
-        return top_up(study, examples, params.tune, params.train, params.seed, finished)
+        return top_up(study, examples, params.tune, params.train, params.seed, ended)
+
+
+def _write_tables(report: Path, tables: dict[str, pd.DataFrame]) -> None:
+    report.mkdir(parents=True, exist_ok=True)
+    for name, table in tables.items():
+        write_atomically(report / f"{name}.csv",
+                         table.round(DIGITS).to_csv(index=False, lineterminator="\n"))
 
 
 if __name__ == "__main__":
