@@ -8,6 +8,7 @@ from scipy.special import expit
 from moascope.errors import MoascopeError
 from moascope.evaluation.baselines import baseline_inputs, baseline_logits, unit_scores
 from moascope.evaluation.crossvalidate import (
+    SLOPE_SPREAD,
     Inner,
     asked_classes,
     calibrate,
@@ -302,3 +303,35 @@ def test_serving_needs_the_backbone_alone_that_the_head_sees():
     assert embed_for(both, Head()) == both
     assert embed_for(both, Head(backbone="morphology")) == Embed(weights={})
     assert embed_for(both, Head(backbone="mobilenetv2")).backbones == ("mobilenetv2",)
+
+
+@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("classes", [2, 4])
+def test_calibration_finds_the_minimum_that_scipy_finds(seed, classes):
+    from scipy.optimize import minimize
+    from scipy.special import log_softmax
+
+    rng = np.random.default_rng(seed)
+    label = rng.integers(0, classes, 60) if classes > 2 else (rng.random(60) < 0.2).astype(int)
+    # From no signal at all, over labels turned round, to a perfect ranking of any scale.
+    sense = rng.choice([-3, 0, 0.3, 3])
+    logits = (rng.normal(size=(60, classes)) + sense * np.eye(classes)[label]) * rng.choice(
+        [1e-2, 1, 50])
+    prior = 1 / (2 * SLOPE_SPREAD**2 * 20)
+    positives = int((label == 1).sum())
+    target = np.where(label == 1, (positives + 1) / (positives + 2), 1 / (60 - positives + 2))
+
+    def loss(at):
+        if classes == 2:
+            odds = np.exp(at[0]) * (logits[:, 1] - logits[:, 0]) + at[1]
+            fit = np.logaddexp(0, odds) - target * odds
+        else:
+            fit = -log_softmax(np.exp(at[0]) * logits, axis=-1)[np.arange(60), label]
+        return fit.mean() + prior * at[0] ** 2
+
+    ours = calibrate(label, logits, np.arange(60) % 20, binary=classes == 2)
+    bounds = [(-5.0, 3.0), (-20.0, 20.0)] if classes == 2 else [(-4.0, 3.0)]
+    theirs = min(
+        minimize(loss, [slope, 0.0][: len(bounds)], method="L-BFGS-B", tol=1e-14, bounds=bounds).fun
+        for slope in (-2.0, 0.0, 2.0))
+    assert loss(np.array([np.log(ours.slope), ours.offset])) <= theirs + 1e-7

@@ -26,6 +26,8 @@ POOLED = ""
 CHECKPOINTS = 6
 # Of the logarithm of a calibration's slope, before any unit is seen.
 SLOPE_SPREAD = 0.5
+# Of a calibration; a handful do.
+MOST_STEPS = 50
 
 
 @dataclass(frozen=True)
@@ -251,6 +253,7 @@ class Inner:
             trained = ~held_out & ~np.isin(examples.folds(repeat), both)
             known = np.isin(np.arange(len(examples.classes)), examples.group_label[trained])
             self.knows.append(known)
+        self._parts: dict[tuple[int, int, str], tuple] = {}
 
     def outer_folds(self) -> list[tuple[int, int]]:
         """(repeat, fold) of every outer model for which all inner models are at hand."""
@@ -274,20 +277,32 @@ class Inner:
         group : ndarray, int, [units asked]
             The compound of each.
         """
+        key = (repeat, fold, level)
+        if key not in self._parts:
+            self._parts[key] = self._asked(*key)
+        label, group, parts = self._parts[key]
+        pooled = np.zeros((len(label), logits.shape[-1]), np.float32)
+        for index, rows, matrix in parts:
+            pooled[rows] = matrix @ logits[index]
+        return label, pooled, group
+
+    def _asked(self, repeat: int, fold: int, level: str) -> tuple:
+        """Of `pooled`, what the logits do not change: which model is asked about which units."""
         matrix, units = self.levels[level]
         group = units["Group"].to_numpy()
         folds = np.where(group >= 0, self.examples.folds(repeat)[group], -1)
         label = np.where(group >= 0, self.examples.group_label[group], 0)
-        pooled = np.zeros((len(units), logits.shape[-1]), np.float32)
-        asked = np.zeros(len(units), bool)
+        answering = np.full(len(units), -1)
         for index, (of, *both) in enumerate(self.pairs):
             if of != repeat or fold not in both:
                 continue
             other = both[0] if both[1] == fold else both[1]
-            rows = (folds == other) & self.knows[index][label]
-            pooled[rows] = matrix[np.flatnonzero(rows)] @ logits[index]
-            asked |= rows
-        return label[asked], pooled[asked], group[asked]
+            answering[(folds == other) & self.knows[index][label]] = index
+        asked = np.flatnonzero(answering >= 0)
+        parts = [(index, np.flatnonzero(answering[asked] == index),
+                  matrix[np.flatnonzero(answering == index)])
+                 for index in np.unique(answering[asked])]
+        return label[asked], group[asked], parts
 
 
 def asked_classes(examples: Examples) -> list[int]:
@@ -376,36 +391,92 @@ def calibrate(
     .. [2] Guo et al., "On calibration of modern neural networks", ICML 2017.
     .. [3] Youden, "Index for rating diagnostic tests", Cancer 3, 1950.
     """
-    from scipy.optimize import minimize
-    from scipy.special import expit, log_softmax
+    from scipy.special import expit, softmax
 
     if len(np.unique(label)) < 2:
         # Nothing to calibrate by: the head's own probabilities stand.
         return Calibration(1.0, 0.0, 0.5 if binary else None)
     prior = 1 / (2 * SLOPE_SPREAD**2 * len(np.unique(group)))
     if not binary:
-        def loss(parameter: np.ndarray) -> float:
-            scaled = log_softmax(np.exp(parameter[0]) * logits, axis=-1)
-            fit = -scaled[np.arange(len(label)), label].mean()
-            return float(fit + prior * parameter[0] ** 2)
+        own = logits[np.arange(len(label)), label].astype(float)
 
-        found = minimize(loss, np.zeros(1), method="L-BFGS-B", bounds=[(-4.0, 3.0)])
-        return Calibration(float(np.exp(found.x[0])), 0.0, None)
+        def temperature(at: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
+            slope = np.exp(at[0])
+            scaled = slope * logits.astype(float)
+            top = scaled.max(axis=1)
+            share = softmax(scaled, axis=1)
+            mean = (share * scaled).sum(axis=1)
+            spread = (share * np.square(scaled)).sum(axis=1) - np.square(mean)
+            fit = np.log(np.exp(scaled - top[:, None]).sum(axis=1)) + top - slope * own
+            first = (mean - slope * own).mean()
+            return (fit.mean() + prior * at[0] ** 2, np.array([first + 2 * prior * at[0]]),
+                    np.array([[first + spread.mean() + 2 * prior]]))
+
+        found = _minimum(temperature, [0.0], [(-4.0, 3.0)])
+        return Calibration(float(np.exp(found[0])), 0.0, None)
 
     margin = (logits[:, 1] - logits[:, 0]).astype(float)
     positives, negatives = int((label == 1).sum()), int((label == 0).sum())
     target = np.where(label == 1, (positives + 1) / (positives + 2), 1 / (negatives + 2))
 
-    def platt(parameters: np.ndarray) -> float:
-        log_odds = np.exp(parameters[0]) * margin + parameters[1]
+    def platt(at: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
+        scaled = np.exp(at[0]) * margin
+        log_odds = scaled + at[1]
+        share = expit(log_odds)
+        error, weight = share - target, share * (1 - share)
         fit = (np.logaddexp(0, log_odds) - target * log_odds).mean()
-        return float(fit + prior * parameters[0] ** 2)
+        first = (error * scaled).mean()
+        both = (weight * scaled).mean()
+        return (fit + prior * at[0] ** 2,
+                np.array([first + 2 * prior * at[0], error.mean()]),
+                np.array([[(weight * scaled**2).mean() + first + 2 * prior, both],
+                          [both, weight.mean()]]))
 
-    start = np.array([0.0, np.log((positives + 1) / (negatives + 1))])
-    found = minimize(platt, start, method="L-BFGS-B", bounds=[(-5.0, 3.0), (-20.0, 20.0)])
-    slope, offset = float(np.exp(found.x[0])), float(found.x[1])
+    found = _minimum(platt, [0.0, np.log((positives + 1) / (negatives + 1))],
+                     [(-5.0, 3.0), (-20.0, 20.0)])
+    slope, offset = float(np.exp(found[0])), float(found[1])
     probability = expit(slope * margin + offset)
     return Calibration(slope, offset, _best_threshold(label == 1, probability))
+
+
+def _minimum(
+    function: Callable[[np.ndarray], tuple[float, np.ndarray, np.ndarray]],
+    start: list[float], bounds: list[tuple[float, float]],
+) -> np.ndarray:
+    """Minimise a smooth function of one or two parameters within bounds, by damped Newton steps.
+
+    A study calibrates thousands of times. For so few parameters scipy's minimisers spend nearly
+    all of their time on themselves, and on waking the threads of a linear algebra library.
+
+    Parameters
+    ----------
+    function : callable
+        Returns value, gradient [p] and Hessian [p, p].
+    start : list of float
+    bounds : list of tuple
+    """
+    low, high = np.array(bounds).T
+    at = np.clip(np.array(start, float), low, high)
+    value, gradient, hessian = function(at)
+    for _ in range(MOST_STEPS):
+        # A parameter that pushes against its bound stays there.
+        free = ~(((at <= low) & (gradient > 0)) | ((at >= high) & (gradient < 0)))
+        if not free.any() or np.abs(gradient[free]).max() < 1e-9:
+            break
+        # Curvature upwards in every direction, or the step would climb.
+        curvature, directions = np.linalg.eigh(hessian[np.ix_(free, free)])
+        step = np.zeros(len(at))
+        step[free] = directions @ (
+            (directions.T @ gradient[free]) / np.maximum(np.abs(curvature), 1e-6))
+        for shrink in 0.25 ** np.arange(12):
+            tried = np.clip(at - shrink * step, low, high)
+            outcome = function(tried)
+            if outcome[0] < value:
+                break
+        else:
+            break
+        at, (value, gradient, hessian) = tried, outcome
+    return at
 
 
 def _best_threshold(positive: np.ndarray, probability: np.ndarray) -> float:
