@@ -178,7 +178,7 @@ class Register(Section):
     name: Annotated[str, Field(min_length=1)] = "moascope"
 
 
-Baseline = Literal["position_only", "plate_only", "cell_count", "count_and_intensity"]
+BlindBaseline = Literal["position_only", "plate_only", "cell_count", "count_and_intensity"]
 
 
 class Promote(Section):
@@ -187,11 +187,38 @@ class Promote(Section):
     least_average_precision: Fraction = 0.0
     least_lift: Annotated[float, Field(ge=0)] = 1.5
     max_p: Fraction = 0.05
-    beat: tuple[Baseline, ...] = (
+    beat: tuple[BlindBaseline, ...] = (
         "position_only", "plate_only", "cell_count", "count_and_intensity")
     least_gain: Annotated[float, Field(ge=-1, le=1)] = 0.0
     max_worse: Fraction = 0.5
     resamples: Annotated[int, Field(ge=100)] = 2000
+
+
+class Regularised(Section):
+    """What the arm `regularised` adds to `scratch`."""
+
+    l2: Annotated[float, Field(ge=0)] = 1e-3
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    gain: Annotated[float, Field(ge=0, lt=1)] = 0.2
+
+
+class Baseline(Section):
+    """The systems of the slides, trained on images; see `moascope.models.convnets`."""
+
+    arms: Annotated[tuple[str, ...], Field(min_length=1)] = (
+        "scratch", "extra_conv", "extra_dense", "leaky_relu", "mobilenetv2", "resnet50",
+        "regularised", "per_panel")
+    size: Annotated[int, Field(ge=16)] = 48
+    frozen_size: Annotated[int, Field(ge=32)] = 96
+    sites: Annotated[int, Field(ge=1)] = 1
+    epochs: Annotated[int, Field(ge=1)] = 10
+    batch_size: Annotated[int, Field(ge=1)] = 100
+    learning_rate: Annotated[float, Field(gt=0)] = 1e-3
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.2
+    slope: Annotated[float, Field(ge=0)] = 0.2
+    positive_weight: Annotated[float, Field(gt=0)] = 15.0
+    regularised: Regularised = Regularised()
+    weights: dict[str, str | None] = Field(default_factory=dict)
 
 
 class Params(Section):
@@ -210,6 +237,7 @@ class Params(Section):
     evaluate: Evaluate = Evaluate()
     register_: Register = Field(default=Register(), alias="register")
     promote: Promote = Promote()
+    baseline: Baseline = Baseline()
 
 
 def load_params(path: Path = Path("params.yaml")) -> Params:

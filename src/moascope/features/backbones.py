@@ -109,8 +109,16 @@ def keras_models_folder() -> Path:
     return (Path(home) if home else Path.home() / ".keras") / "models"
 
 
-def find_weights(name: str, settings: Embed) -> Path | None:
+def find_weights(name: str, settings: Embed, knob: str = "embed.weights") -> Path | None:
     """The file that a backbone needs: as told, else from Keras's cache or a download.
+
+    Parameters
+    ----------
+    name : str
+        One of the backbones of `settings`.
+    settings : Embed
+    knob : str
+        The parameter's name, for sentences.
 
     Returns
     -------
@@ -138,14 +146,14 @@ def find_weights(name: str, settings: Embed) -> Path | None:
         return own
     application = APPLICATIONS[name]
     if weights and not Path(weights).is_file():
-        raise MoascopeError(f"embed.weights: there is no file {weights}. Give the path of "
-                            f"{application.file}, or leave embed.weights empty.")
+        raise MoascopeError(f"{knob}: there is no file {weights}. Give the path of "
+                            f"{application.file}, or leave {knob} empty.")
     cached = keras_models_folder() / application.file
     path = Path(weights) if weights else cached if cached.is_file() else _download(name)
     with path.open("rb") as file:
         if file.read(8) != b"\x89HDF\r\n\x1a\n":
             raise MoascopeError(f"{path} is no HDF5 weights file, or its download was cut short. "
-                                f"embed needs {application.file}.")
+                                f"{knob.split('.')[0]} needs {application.file}.")
     return path
 
 

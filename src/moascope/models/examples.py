@@ -186,9 +186,20 @@ def load_examples(embedded: Path, screen: Path, split: Path) -> Examples:
     Examples
         Sites that passed quality control and are negative controls or belong to a labelled unit.
     """
+    return join_examples(load_features(embedded), screen, split)
+
+
+def join_examples(table: FeatureTable, screen: Path, split: Path) -> Examples:
+    """What is known of sites, whatever stands for their features; see `load_examples`.
+
+    Parameters
+    ----------
+    table : FeatureTable
+        `X` may have more axes than two (pictures).
+    screen, split : Path
+    """
     from moascope.screen.tables import read_screen
 
-    table = load_features(embedded)
     with (split / "target.json").open() as file:
         target = json.load(file)
     groups = pd.read_parquet(split / "groups.parquet")
