@@ -203,7 +203,7 @@ class Regularised(Section):
 
 
 class Baseline(Section):
-    """The systems of the slides, trained on images; see `moascope.models.convnets`."""
+    """The systems of the slides, trained on images; see `moascope.baseline.convnets`."""
 
     arms: Annotated[tuple[str, ...], Field(min_length=1)] = (
         "scratch", "extra_conv", "extra_dense", "leaky_relu", "mobilenetv2", "resnet50",

@@ -10,14 +10,14 @@ from typing import Any
 
 import pandas as pd
 
+from moascope.baseline.arms import BY_COMPOUND, BY_IMAGE, run_arm
+from moascope.baseline.composites import load_composites
+from moascope.baseline.convnets import ARMS, Arm, frozen_features
 from moascope.errors import MoascopeError
-from moascope.evaluation.arms import BY_COMPOUND, BY_IMAGE, run_arm
 from moascope.features.backbones import APPLICATIONS, find_weights
 from moascope.features.table import FeatureTable
-from moascope.models.convnets import ARMS, Arm, frozen_features
 from moascope.models.examples import Examples, join_examples
 from moascope.params import Params
-from moascope.pixels.composites import load_composites
 from moascope.screen.tables import write_atomically
 from moascope.stages.run import run
 
@@ -91,7 +91,7 @@ def find_arm(name: str) -> Arm:
         f"params.yaml: baseline.arms: '{name}' is no arm. "
         + (f"Did you mean '{near[0]}'? " if near else "")
         + f"There are {', '.join(ARMS)}; a new one is a function and an entry of ARMS in "
-        "src/moascope/models/convnets.py."
+        "src/moascope/baseline/convnets.py."
     )
 
 

@@ -13,16 +13,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from moascope.evaluation.crossvalidate import asked_classes, masks_without
-from moascope.evaluation.metrics import macro_average_precision
-from moascope.evaluation.protocol import scores_of
-from moascope.models.convnets import (
+from moascope.baseline.convnets import (
     LEAST_PROBABILITY,
     Arm,
     compile_arm,
     predict_classes,
     train_epochs,
 )
+from moascope.evaluation.crossvalidate import asked_classes, masks_without
+from moascope.evaluation.metrics import macro_average_precision
+from moascope.evaluation.protocol import scores_of
 from moascope.models.examples import Examples, averaging
 from moascope.params import Baseline, Evaluate
 
@@ -284,7 +284,7 @@ def unit_probabilities(arm: Arm, examples: Examples,
     found = {}
     for level in ("site", "compound"):
         matrix, units = averaging(chosen, level)
-        found[level] = units, _softmax(matrix @ logs)
+        found[level] = units, softmax(matrix @ logs)
     panels = np.unique(chosen.panel)
     if arm.by_panel and len(panels) > 1:
         units = found["compound"][0]
@@ -293,7 +293,7 @@ def unit_probabilities(arm: Arm, examples: Examples,
         for number, panel in enumerate(panels):
             rows = chosen.panel == panel
             matrix, own = averaging(chosen.take(rows), "compound")
-            scores[number, place[own["Group"]].to_numpy()] = _softmax(matrix @ logs[rows])
+            scores[number, place[own["Group"]].to_numpy()] = softmax(matrix @ logs[rows])
         found["compound"] = units, fuse_by_rank(scores)
     return found
 
@@ -385,7 +385,8 @@ def epochs_to_overfit(curves: pd.DataFrame) -> int | None:
     return int(mean.idxmin())
 
 
-def _softmax(logits: np.ndarray) -> np.ndarray:
-    from scipy.special import softmax
+def softmax(logits: np.ndarray) -> np.ndarray:
+    """float, [..., C] -> float64, [..., C], rows sum to one."""
+    from scipy import special
 
-    return softmax(logits.astype(float), axis=-1)
+    return special.softmax(logits.astype(float), axis=-1)
