@@ -25,6 +25,7 @@ TINY = {
     "tune": {"trials": 3, "space": {"layers": [0, 1], "width": [8], "epochs": [5],
                                     "dropout": {"low": 0.0, "high": 0.5}}},
     "evaluate": {"bootstraps": 50, "permutations": 50, "refits": 1},
+    "baseline": {"arms": ["scratch", "per_panel"], "size": 16, "epochs": 2},
 }
 
 
@@ -63,9 +64,9 @@ def checkout(folder):
 
 @pytest.fixture(scope="session")
 def ran(tmp_path_factory):
-    """A repository in which `dvc repro` has run."""
+    """A repository in which `dvc repro register` has run."""
     folder = checkout(tmp_path_factory.mktemp("repository"))
-    output = shell("dvc", "repro", cwd=folder)
+    output = shell("dvc", "repro", "register", cwd=folder)
     (folder / "output.txt").write_text(output)
     return folder
 
@@ -85,7 +86,7 @@ def test_every_stage_says_one_line_in_plain_words(ran):
 
 
 def test_nothing_runs_again_when_nothing_changed(ran):
-    assert "Data and pipelines are up to date." in shell("dvc", "repro", cwd=ran)
+    assert "Data and pipelines are up to date." in shell("dvc", "repro", "register", cwd=ran)
 
 
 def test_every_score_stands_beside_its_nulls(ran):
@@ -281,6 +282,55 @@ def test_predicting_with_what_is_not_there_ends_in_one_sentence(ran, tmp_path):
         assert words in said
         assert "Traceback" not in said
         assert not (tmp_path / "x.csv").exists()
+
+
+@pytest.fixture(scope="session")
+def compared(ran):
+    """The rest of the pipeline: two arms, of which one has nothing to do, and their table."""
+    return shell("dvc", "repro", cwd=ran)
+
+
+def test_arms_stand_in_one_table_between_the_slides_and_the_main_model(ran, compared):
+    assert "\nbaseline: scratch: average precision of compounds by compound" in compared
+    assert "\nbaseline: per_panel: not run: the screen has a single stain combination" in compared
+    assert "\ncompare: 1 of 2 arms" in compared
+    assert "Warning" not in compared
+    table = pd.read_csv(ran / "reports/baseline/results.csv")
+    assert table["arm"].tolist() == ["the slides", "scratch", "scratch", "per_panel",
+                                     "main model", "main model"]
+    assert table.loc[0, ["tn", "fp", "fn", "tp"]].tolist() == [4716, 156, 312, 16]
+    main = metrics(ran)["out_of_fold"]
+    assert table["ap_compounds"].iloc[-1] == pytest.approx(main["compound"]["average_precision"])
+    # The same unseen compounds as the main model's, one picture a well.
+    honest = table.iloc[1]
+    assert honest["compounds"] == main["site"]["compounds"]
+    assert 0 < honest[["tn", "fp", "fn", "tp"]].sum() <= main["site"]["n"]
+    assert "never the biology" in (ran / "reports/baseline/results.md").read_text()
+    assert (ran / "reports/baseline/curves.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_an_arm_is_a_run_whose_leaky_numbers_say_so(ran, compared, client):
+    experiment = client.get_experiment_by_name("simulated gpcr")
+    run, = client.search_runs(experiment.experiment_id, "tags.stage = 'baseline'")
+    assert run.info.run_name == "baseline scratch"
+    assert run.data.tags["arm"] == "scratch"
+    scores = json.loads((ran / "data/baseline/scratch/scores.json").read_text())
+    assert run.data.metrics["average_precision"] == pytest.approx(
+        scores["by compound"]["compound"]["average_precision"])
+    assert run.data.metrics["leaky.compound.average_precision"] == pytest.approx(
+        scores["random image split"]["compound"]["average_precision"])
+    for name in ("loss/training", "loss/held_out", "average_precision/held_out",
+                 "leaky.loss/held_out"):
+        history = client.get_metric_history(run.info.run_id, name)
+        assert [point.step for point in history] == [1, 2]
+
+
+def test_another_number_of_epochs_trains_the_arms_again_and_nothing_else(ran, compared):
+    said = shell("dvc", "repro", "--dry", cwd=edited(ran, "baseline", "epochs", 3))
+    shell("git", "checkout", "-q", "params.yaml", cwd=ran)
+    assert "Running stage 'baseline@scratch'" in said
+    for stage in ("split", "train", "evaluate", "register"):
+        assert f"Running stage '{stage}'" not in said
 
 
 def test_results_of_a_run_are_the_same_bytes_again(ran, tmp_path):
