@@ -273,7 +273,7 @@ def frozen_features(name: str, weights: Path, pictures: np.ndarray) -> np.ndarra
     """
     keras = import_keras()
 
-    whole = load_imagenet(name, str(weights), pictures.shape[1])
+    whole = load_imagenet(name, weights, pictures.shape[1])
     colour = keras.Input(pictures.shape[1:])
     # ResNet50's weights are in the Caffe order: blue, green, red.
     ordered = colour[..., ::-1] if name == "resnet50" else colour

@@ -17,7 +17,7 @@ from moascope.errors import MoascopeError
 from moascope.features.backbones import APPLICATIONS, find_weights
 from moascope.features.table import FeatureTable
 from moascope.models.examples import Examples, join_examples
-from moascope.params import Params
+from moascope.params import Embed, Params
 from moascope.screen.tables import write_atomically
 from moascope.stages.run import run
 
@@ -108,11 +108,11 @@ def arm_weights(arm: Arm, told: dict[str, str | None]) -> tuple[Path | None, str
         return None, ""
     knob = f"baseline.weights.{arm.backbone}"
     path = told.get(arm.backbone)
-    if path:
-        return find_weights(arm.backbone, path, knob), ""
     try:
-        return find_weights(arm.backbone, None, knob), ""
+        return find_weights(arm.backbone, Embed(backbone=arm.backbone, weights=path), knob), ""
     except MoascopeError:
+        if path:
+            raise
         return None, (f"the ImageNet weights of {arm.backbone} are not on this machine and could "
                       f"not be downloaded; set {knob} to the path of "
                       f"{APPLICATIONS[arm.backbone].file}.")
