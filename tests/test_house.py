@@ -21,7 +21,7 @@ FLOORS = [
     {"errors", "quiet"},
     {"params"},
     {"screen"},
-    {"pixels", "sources", "validation"},
+    {"annotation", "pixels", "sources", "validation"},
     {"features"},
     {"models", "evaluation", "tracking", "report"},
     {"baseline"},

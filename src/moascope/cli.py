@@ -102,6 +102,43 @@ def work(
 
 
 @app.command()
+def annotate(
+    compounds: Annotated[Path, typer.Argument(metavar="IN.csv", help="annotations.csv, or a table "
+                                              "of wells with Compound Name and Compound MoA; "
+                                              "may be zipped.")],
+    out: Annotated[Path, typer.Option(help="annotations.csv to write. If it is there, what "
+                                           "persons said in it is kept.")],
+    genes: Annotated[Path | None, typer.Option(help="Table of GPCR genes (hgnc_symbol).")] = None,
+    targets: Annotated[Path | None, typer.Option(help="Table of compounds and their target "
+                                                      "genes.")] = None,
+    review: Annotated[Path | None, typer.Option(help="CSV file to write: what a person should "
+                                                     "decide.")] = None,
+    screen: Annotated[Path | None, typer.Option(help="Folder of the screen: orders the review by "
+                                                     "images, and shows them.")] = None,
+    serve: Annotated[bool, typer.Option("--serve", help="Decide the review list in a browser, on "
+                                                        "this machine.")] = False,
+    curator: Annotated[str, typer.Option(envvar=["USER", "USERNAME"],
+                                         help="Who decides.")] = "",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0: any free one.")] = 0,
+) -> None:
+    """Decide from the words of each mechanism whether a GPCR is involved.
+
+    Adds gpcr, gpcr_action, evidence and curator to each compound, by the versioned table of terms;
+    lists what words cannot decide.
+
+    Example: moascope annotate idr0088-screenA-annotation.csv.zip --out annotations.csv
+    """
+    from moascope.annotation.run import annotate_files, print_summary
+
+    done = annotate_files(compounds, out, genes, targets, review, screen)
+    print_summary(done, out, review)
+    if serve:
+        from moascope.annotation.serve import serve_review
+
+        serve_review(done, out, curator, port)
+
+
+@app.command()
 def summary(
     report: Annotated[Path, typer.Option(help="The folder of reports.")] = Path("reports"),
 ) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -53,21 +52,20 @@ class Decision:
         The version of the term table, and for each term what it says by which words.
     question : str
         What a person should look at; "" where there is nothing to ask.
-    families : tuple of str
-        Receptor families that the words name.
+    families : tuple of (str, str)
+        Receptor families that the words name, each with its own action.
     """
 
     gpcr: str
     action: str
     evidence: str
     question: str
-    families: tuple[str, ...]
+    families: tuple[tuple[str, str], ...]
 
 
 def split_terms(moa: str) -> tuple[str, ...]:
     """The single terms of a mechanism, in their order and without repetition."""
-    return tuple(dict.fromkeys(" ".join(term.split()) for term in re.split(r"[|;]", moa)
-                               if term.strip()))
+    return tuple(dict.fromkeys(" ".join(term.split()) for term in moa.split("|") if term.strip()))
 
 
 def decide(moa: str, symbols: Collection[str] = (),
@@ -77,7 +75,7 @@ def decide(moa: str, symbols: Collection[str] = (),
     Parameters
     ----------
     moa : str
-        Terms separated by "|" or ";"; empty where nothing is known.
+        Terms separated by "|"; empty where nothing is known.
     symbols : collection of str
         Gene symbols of the compound's targets, upper case; empty where they are not known.
     gpcr_genes : collection of str
@@ -98,7 +96,11 @@ def decide(moa: str, symbols: Collection[str] = (),
     said = {reading.says for reading in decisive}
     evidence = [f"terms {table.version}: "
                 + ("; ".join(reading.why for reading in readings) or "no MoA is given")]
-    families = tuple(sorted({family for reading in readings for family in reading.families}))
+    acted: dict[str, set[str]] = {}
+    for reading in readings:
+        for family in reading.families:
+            acted.setdefault(family, set()).update(reading.actions)
+    families = tuple((family, "|".join(sorted(acted[family]))) for family in sorted(acted))
     hits = sorted(set(symbols) & set(gpcr_genes))
     by_genes = bool(symbols) and bool(gpcr_genes)
     question = ""
@@ -119,7 +121,7 @@ def decide(moa: str, symbols: Collection[str] = (),
         if gpcr == "unknown":
             gpcr, question = ("yes" if hits else "no"), ""
         elif gpcr == "yes" and not hits:
-            question = (f"The words name a GPCR ({', '.join(families)}), but none of the target "
+            question = (f"The words name a GPCR ({', '.join(acted)}), but none of the target "
                         f"genes is one ({shown}). Which is right?")
         elif gpcr == "no" and hits:
             question = (f"The words name no GPCR, but target genes are GPCRs ({shown}). Are they "
@@ -141,7 +143,8 @@ def read_term(term: str) -> Reading:
                or _code_is_a_receptor(match, found, words, table)]
     families = {match.name.family for match in matches}
     matches = [match for match in matches
-               if not table.unless.get(match.name.family, frozenset()) & families]
+               if (match.name.says == "yes" and match.name.kind != "ligands")
+               or not table.unless.get(match.name.family, frozenset()) & families]
 
     verdicts = [(match, *_verdict(match, matches, words, table)) for match in matches]
     for wanted in ("yes", "unclear", "no", "use"):
@@ -160,7 +163,7 @@ def read_term(term: str) -> Reading:
                            tuple(sorted(actions)) if wanted in ("yes", "unclear") else (),
                            f'"{term}": {why}', asked)
     unknown = next((index for index, word in enumerate(words.words)
-                    if table.context(word) == "receptor" or word.startswith("agonis")), None)
+                    if table.context(word) == "receptor" or word.startswith("agoni")), None)
     if unknown is not None:
         return Reading(term, "unclear", (), _unmatched_actions(words, table),
                        f'"{term}": no family of the table is named',
@@ -258,6 +261,8 @@ def _actions(match: Match, matches: Sequence[Match], words: Words, table: TermTa
                 break
             index = starts[index]
             continue
+        if found and set(",;") & set(words.text[words.spans[index - 1][1]:words.spans[index][0]]):
+            break
         said = table.context(words.words[index])
         if said in _ACTS:
             found.append((said, words.words[index]))

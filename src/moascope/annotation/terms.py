@@ -18,7 +18,8 @@ GREEK = {
     "ω": "omega",
 }
 _WORD = re.compile("|".join([*GREEK, r"[^\W\d_α-ωµ]+", r"\d+"]))
-_BRITISH = [("oestr", "estr"), ("tumour", "tumor"), ("leucotri", "leukotri"), ("sulph", "sulf")]
+_BRITISH = [("oestr", "estr"), ("tumour", "tumor"), ("leucotri", "leukotri"), ("sulph", "sulf"),
+            ("adrenoreceptor", "adrenoceptor")]
 
 
 @dataclass(frozen=True)
@@ -86,8 +87,8 @@ class TermTable:
     version : int
     contexts : dict of str to str
         Word of the text around a name -> what it says of it: receptor, agonist, elsewhere, ...
-    stems : tuple of (str, str)
-        The same for words that are given by their beginning.
+    stems, endings : tuple of (str, str)
+        The same for words that are given by their beginning or their end.
     unless : dict of str to frozenset of str
         Family -> families that decide in its place where they stand in the same term.
     patterns : dict
@@ -98,15 +99,16 @@ class TermTable:
     version: int
     contexts: Mapping[str, str]
     stems: tuple[tuple[str, str], ...]
+    endings: tuple[tuple[str, str], ...]
     unless: Mapping[str, frozenset[str]]
     patterns: Mapping[str, tuple[tuple[re.Pattern[str], int, Name], ...]]
 
     def context(self, word: str) -> str:
         """What a word says of the name beside it; "" where it says nothing."""
-        said = self.contexts.get(word, "")
-        if not said:
-            said = next((kind for stem, kind in self.stems if word.startswith(stem)), "")
-        return said
+        if word in self.contexts:
+            return self.contexts[word]
+        return next((kind for stem, kind in self.stems if word.startswith(stem)),
+                    next((kind for ending, kind in self.endings if word.endswith(ending)), ""))
 
     def find(self, words: tuple[str, ...]) -> list[Match]:
         """All names in a text; where two overlap, the longer and then the more literal one."""
@@ -213,15 +215,17 @@ def parse_terms(table: Mapping[str, Any]) -> TermTable:
     lost = sorted(set().union(*unless.values()) - families)
     if lost:
         raise ValueError(f"terms.yaml: 'unless' names {', '.join(lost)}, which is no family")
-    contexts, stems = {}, []
+    contexts, stems, endings = {}, [], []
     for kind, words in table["words"].items():
         for word in _listed(words):
             if word.endswith("*"):
                 stems.append((word[:-1], kind))
+            elif word.startswith("*"):
+                endings.append((word[1:], kind))
             else:
                 # A word that is glue and says something, such as "inverse", says it.
                 contexts.setdefault(_stem(word), kind)
-    return TermTable(table["version"], contexts, tuple(stems), unless,
+    return TermTable(table["version"], contexts, tuple(stems), tuple(endings), unless,
                      {first: tuple(rows) for first, rows in patterns.items()})
 
 

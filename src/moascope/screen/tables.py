@@ -354,10 +354,13 @@ def _is_canonical(wells: pd.Series) -> pd.Series:
 
 
 def _check_words(table: _Table, column: str, allowed: Sequence[str],
-                 findings: _Findings) -> pd.Series:
+                 findings: _Findings, several: bool = False) -> pd.Series:
     words = table.rows[column].str.strip().str.lower()
     known = listing([f"'{word}'" for word in allowed if word])
-    _report(table, ~words.isin(allowed),
+    if several:
+        words = words.map(lambda text: "|".join(sorted(_tidy_terms(text).split("|")))).astype("str")
+    _report(table, ~words.map(lambda text: set(text.split("|") if several else [text])
+                              <= set(allowed)).astype(bool),
             lambda row: f"{column} is '{table.rows[column][row].strip()}'. "
                         f"Write {known} or leave it empty.", findings)
     return words
@@ -603,7 +606,8 @@ def _check_annotations(table: _Table | None, findings: _Findings) -> pd.DataFram
         annotations["Metadata_InChIKey"] = annotations["Metadata_InChIKey"].str.upper()
     for column, words in [("gpcr", GPCR), ("gpcr_action", GPCR_ACTIONS)]:
         if column in annotations:
-            annotations[column] = _check_words(table, column, words, findings)
+            annotations[column] = _check_words(table, column, words, findings,
+                                               several=column == "gpcr_action")
     annotations["Metadata_MoA"] = annotations["Metadata_MoA"].map(_tidy_terms).astype("str")
     compounds = annotations["Metadata_Compound"]
     _report(table, compounds == "",

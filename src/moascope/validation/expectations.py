@@ -156,11 +156,19 @@ def _suites(params: Validate, screen: Screen) -> dict[str, list[tuple[str, str, 
               {"column": "Saturated", "max_value": params.max_saturated})),
         ],
     }
-    for column, words in [("gpcr", GPCR), ("gpcr_action", GPCR_ACTIONS)]:
-        if column in screen.annotations:
-            suites["annotations"].append(
-                ("critical", f"{column} is one of {', '.join(word for word in words if word)}",
-                 (gxe.ExpectColumnValuesToBeInSet, {"column": column, "value_set": list(words)})))
+    if "gpcr" in screen.annotations:
+        suites["annotations"].append(
+            ("critical", f"gpcr is one of {', '.join(word for word in GPCR if word)}",
+             (gxe.ExpectColumnValuesToBeInSet, {"column": "gpcr", "value_set": list(GPCR)})))
+    if "gpcr_action" in screen.annotations:
+        # A compound may be an agonist of one receptor and an antagonist of another.
+        action = f"({'|'.join(word for word in GPCR_ACTIONS if word)})"
+        suites["annotations"].append(
+            ("critical",
+             f"gpcr_action is one of {', '.join(word for word in GPCR_ACTIONS if word)}, "
+             "or several joined by |",
+             (gxe.ExpectColumnValuesToMatchRegex,
+              {"column": "gpcr_action", "regex": rf"^({action}(\|{action})*)?$"})))
     if "Metadata_InChIKey" in screen.annotations:
         suites["annotations"].append(
             ("warning", "Every InChIKey has the form of one",

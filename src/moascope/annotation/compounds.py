@@ -1,0 +1,377 @@
+"""A table of compounds in, the same table with a decision for each compound out."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+import pandas as pd
+
+from moascope.annotation.decide import Decision, decide
+from moascope.annotation.terms import load_terms
+from moascope.errors import MoascopeError
+from moascope.screen.tables import counted, listing, write_atomically
+
+DECIDED = ["gpcr", "gpcr_action", "evidence", "curator"]
+UNNAMED = "unnamed"
+"""Curator of a decision that came without evidence and without a name."""
+
+MAX_BYTES = 4 * 2**30
+"""Largest table that is unpacked from an archive."""
+
+_COLUMNS = {
+    "Metadata_Compound": ("metadatacompound", "compoundname", "compound", "pertiname", "drugname",
+                          "name"),
+    "Metadata_MoA": ("metadatamoa", "compoundmoa", "moa", "mechanismofaction", "mechanism"),
+    "Metadata_InChIKey": ("metadatainchikey", "compoundinchikey", "inchikey"),
+    "Metadata_SMILES": ("metadatasmiles", "compoundsmiles", "smiles"),
+    "Metadata_Target": ("metadatatarget", "metadatatargets", "compoundtarget", "target", "targets",
+                        "genesymbol", "genesymbols", "symbol", "symbols", "gene", "genes",
+                        "targetgenes", "targetgene"),
+    "control": ("controltype", "metadatacontrol"),
+}
+_SYMBOLS = ("hgncsymbol", "symbol", "genesymbol", "gene", "approvedsymbol")
+
+
+@dataclass(frozen=True)
+class Compounds:
+    """What is known of each compound before a decision.
+
+    Attributes
+    ----------
+    table : DataFrame
+        One row a compound: `Metadata_Compound`, `Metadata_MoA`, then whatever else the file says
+        of it; of a file of wells only InChIKey, SMILES and targets.
+    rows : Series of int
+        How many rows of the file each compound has, by name.
+    warnings : tuple of str
+    """
+
+    table: pd.DataFrame
+    rows: pd.Series
+    warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Annotated:
+    """Decisions on all compounds.
+
+    Attributes
+    ----------
+    table : DataFrame
+        The compounds with `gpcr`, `gpcr_action`, `evidence` and `curator`.
+    decisions : tuple of Decision
+        What the machine says of each row, also where a person's word stands in the table.
+    """
+
+    table: pd.DataFrame
+    decisions: tuple[Decision, ...]
+
+
+def read_compounds(path: Path) -> Compounds:
+    """Read a table of compounds or of wells.
+
+    Parameters
+    ----------
+    path : Path
+        CSV or TSV, or a zip archive with one such file: annotations.csv, or a table of wells with
+        columns such as Compound Name, Compound MoA, Compound InChIKey and Control Type (as the
+        annotation of an IDR screen has them). Rows of negative controls are left out.
+
+    Raises
+    ------
+    MoascopeError
+        Where the file cannot be read, names no compounds, or has no column of mechanisms.
+    """
+    frame = _read_table(path)
+    named = _recognise(frame.columns)
+    for wanted, example in [("Metadata_Compound", "Compound Name"), ("Metadata_MoA",
+                                                                     "Compound MoA")]:
+        if wanted not in named:
+            raise MoascopeError(f"{path} has no column '{wanted}' or '{example}'. It has "
+                                f"{listing(frame.columns, 12)}. Name the column so.")
+    control = named.pop("control", None)
+    if control is not None:
+        frame = frame[~frame[control].str.contains("negative", case=False, regex=False)]
+    if "Metadata_Compound" not in frame:
+        frame = frame[list(named.values())]
+    frame = frame.rename(columns={column: name for name, column in named.items()})
+    rows = frame["Metadata_Compound"].str.strip().value_counts()
+    frame = frame.drop_duplicates()
+    frame = frame.apply(lambda column: column.str.strip())
+    warnings = []
+    unnamed = int((frame["Metadata_Compound"] == "").sum())
+    if unnamed:
+        warnings.append(f"{path.name}: {counted(unnamed, 'row')} without the name of a compound "
+                        "left out.")
+        frame = frame[frame["Metadata_Compound"] != ""]
+    if frame.empty:
+        raise MoascopeError(f"{path} names no compound. Fill in the column Metadata_Compound.")
+    several = frame.groupby("Metadata_Compound")["Metadata_MoA"].nunique()
+    several = several[several > 1].index
+    if len(several):
+        warnings.append(f"{path.name}: {counted(len(several), 'compound')} with mechanisms that "
+                        f"differ from row to row; they were joined: {listing(several)}.")
+    if frame["Metadata_Compound"].duplicated().any():
+        joined = frame.groupby("Metadata_Compound", sort=False)
+        frame = pd.DataFrame({
+            column: joined[column].agg(_join_terms if column in ("Metadata_MoA", "Metadata_Target")
+                                       else _first_word)
+            for column in frame.columns if column != "Metadata_Compound"}).reset_index()
+    return Compounds(frame.reset_index(drop=True).astype("str"), rows, tuple(warnings))
+
+
+def read_genes(path: Path) -> tuple[frozenset[str], tuple[str, ...]]:
+    """Read a table of GPCR genes.
+
+    Parameters
+    ----------
+    path : Path
+        CSV or TSV with a column hgnc_symbol, symbol or gene; or one symbol a line. Rows whose
+        family says that they are no GPCRs (the Guide to PHARMACOLOGY lists other proteins with
+        seven helices beside them) are left out.
+
+    Returns
+    -------
+    frozenset of str
+        Symbols in upper case.
+    tuple of str
+        Warnings.
+    """
+    frame = _read_table(path)
+    column = next((name for name in frame.columns if _plain(name) in _SYMBOLS), None)
+    if column is None and len(frame.columns) > 1:
+        raise MoascopeError(f"{path} has no column 'symbol'. It has {listing(frame.columns, 12)}. "
+                            "Name the column of gene symbols so.")
+    symbols = (frame[column] if column is not None
+               else pd.Series([frame.columns[0], *frame[frame.columns[0]]]))
+    symbols = symbols.str.strip().str.upper()
+    others = [name for name in frame.columns if "family" in name.lower()]
+    foreign = pd.Series(False, index=frame.index)
+    for name in others:
+        foreign |= frame[name].str.contains("non-GPCR", case=False, regex=False)
+    warnings = ()
+    if foreign.any() and column is not None:
+        warnings = (f"{path.name}: {listing(symbols[foreign])} left out, because their family "
+                    "says that they are no GPCRs.",)
+        symbols = symbols[~foreign]
+    found = frozenset(symbols) - {""}
+    if not found:
+        raise MoascopeError(f"{path} names no gene. Write one symbol a line.")
+    return found, warnings
+
+
+def read_targets(path: Path) -> dict[str, frozenset[str]]:
+    """Read the target genes of compounds.
+
+    Parameters
+    ----------
+    path : Path
+        CSV or TSV with a column of compounds and one of gene symbols, several of a row separated
+        by "|", "," or ";", or several rows a compound.
+
+    Returns
+    -------
+    dict of str to frozenset of str
+        Name of the compound in lower case -> symbols in upper case.
+    """
+    frame = _read_table(path)
+    named = _recognise(frame.columns)
+    for wanted, example in [("Metadata_Compound", "compound"), ("Metadata_Target", "target")]:
+        if wanted not in named:
+            raise MoascopeError(f"{path} has no column '{example}'. It has "
+                                f"{listing(frame.columns, 12)}. Name the column so.")
+    found: dict[str, set[str]] = {}
+    for compound, symbols in zip(frame[named["Metadata_Compound"]],
+                                 frame[named["Metadata_Target"]], strict=True):
+        found.setdefault(compound.strip().casefold(), set()).update(split_symbols(symbols))
+    return {compound: frozenset(symbols) for compound, symbols in found.items() if symbols}
+
+
+def split_symbols(text: str) -> frozenset[str]:
+    """Gene symbols of a cell, in upper case."""
+    return frozenset(symbol.strip().upper() for symbol in re.split(r"[|,;\s]+", text)
+                     if symbol.strip())
+
+
+def annotate_compounds(
+    compounds: pd.DataFrame,
+    *,
+    targets: Mapping[str, frozenset[str]] | None = None,
+    gpcr_genes: frozenset[str] = frozenset(),
+    genes_name: str = "",
+    earlier: pd.DataFrame | None = None,
+) -> Annotated:
+    """Decide for each compound whether it acts through a GPCR.
+
+    Parameters
+    ----------
+    compounds : DataFrame
+        One row a compound: `Metadata_Compound`, `Metadata_MoA`, optional `Metadata_Target`.
+    targets : mapping, optional
+        As from `read_targets`; added to the column `Metadata_Target`.
+    gpcr_genes : frozenset of str
+        As from `read_genes`. Targets are of no use without.
+    genes_name : str
+        Name of the table of genes, for the evidence.
+    earlier : DataFrame, optional
+        The table of an earlier run. A person's words in it, and then those in `compounds`, are
+        kept whatever the machine says.
+
+    Returns
+    -------
+    Annotated
+        Rows and columns in the order of `compounds`.
+    """
+    targets = targets or {}
+    own = (compounds["Metadata_Target"].map(split_symbols) if "Metadata_Target" in compounds
+           else [frozenset()] * len(compounds))
+    remembered: dict[tuple[str, frozenset[str]], Decision] = {}
+    decisions = []
+    for name, moa, symbols in zip(compounds["Metadata_Compound"], compounds["Metadata_MoA"], own,
+                                  strict=True):
+        key = (moa, symbols | targets.get(name.casefold(), frozenset()))
+        if key not in remembered:
+            remembered[key] = decide(*key, gpcr_genes, genes_name)
+        decisions.append(remembered[key])
+    words = {**_words_of_persons(compounds), **_words_of_persons(earlier)}
+    table = compounds.drop(columns=[column for column in DECIDED if column in compounds])
+    decided = []
+    for name, decision in zip(compounds["Metadata_Compound"], decisions, strict=True):
+        if name in words:
+            gpcr, action, curator = words[name]
+            decided.append((gpcr, action, persons_evidence(decision.evidence), curator))
+        else:
+            decided.append((decision.gpcr, decision.action, decision.evidence, ""))
+    table[DECIDED] = pd.DataFrame(decided, columns=DECIDED, index=table.index, dtype="str")
+    return Annotated(table, tuple(decisions))
+
+
+def persons_evidence(evidence: str) -> str:
+    """Evidence of a row that a person decided: what the machine would have said stays beside it."""
+    return f"a person decided; {evidence}"
+
+
+def read_earlier(path: Path) -> pd.DataFrame | None:
+    """The table of an earlier run, or None where there is none."""
+    if not path.exists():
+        return None
+    frame = _read_table(path)
+    missing = [column for column in ("Metadata_Compound", "gpcr") if column not in frame]
+    if missing:
+        raise MoascopeError(f"{path} is there already and is no table of annotations (it has no "
+                            f"column '{missing[0]}'). Name another file with --out.")
+    return frame.apply(lambda column: column.str.strip())
+
+
+def write_annotations(path: Path, table: pd.DataFrame) -> None:
+    """Write annotations.csv; it is there whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, table.to_csv(index=False, lineterminator="\n"))
+
+
+def _words_of_persons(table: pd.DataFrame | None) -> dict[str, tuple[str, str, str]]:
+    """Compound -> gpcr, action and curator, where a person decided.
+
+    A decision without evidence and without a curator was not made here: somebody wrote it into
+    the table, so it counts as a person's.
+    """
+    if table is None or "gpcr" not in table:
+        return {}
+
+    def column(name: str) -> pd.Series:
+        return table[name] if name in table else pd.Series("", index=table.index)
+
+    words = {}
+    for name, gpcr, action, evidence, curator in zip(
+            table["Metadata_Compound"], table["gpcr"].str.lower(),
+            column("gpcr_action").str.lower(), column("evidence"), column("curator"),
+            strict=True):
+        if curator or (not evidence and gpcr in ("yes", "no")):
+            words[name] = (gpcr or "unknown", action, curator or UNNAMED)
+    wrong = sorted({gpcr for gpcr, _, _ in words.values()} - {"yes", "no", "unknown"})
+    if wrong:
+        raise MoascopeError(f"gpcr is '{wrong[0]}' in a row that a person decided. Write yes, no "
+                            "or unknown.")
+    return words
+
+
+def table_version() -> int:
+    """Version of the term table in use."""
+    return load_terms().version
+
+
+def _join_terms(terms: pd.Series) -> str:
+    return "|".join(dict.fromkeys(part.strip() for text in terms for part in text.split("|")
+                                  if part.strip()))
+
+
+def _first_word(values: pd.Series) -> str:
+    return next((value for value in values if value), "")
+
+
+def _plain(column: str) -> str:
+    return re.sub(r"[^a-z0-9]", "", column.lower())
+
+
+def _recognise(columns: pd.Index) -> dict[str, str]:
+    """Our name of a column -> the name that the file gives it."""
+    plain = {}
+    for column in columns:
+        plain.setdefault(_plain(column), column)
+    return {name: plain[found[0]] for name, spellings in _COLUMNS.items()
+            if (found := [spelling for spelling in spellings if spelling in plain])}
+
+
+def _read_table(path: Path) -> pd.DataFrame:
+    """A CSV or TSV file, or the one in a zip archive, as text."""
+    try:
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as archive:
+                members = [member for member in archive.infolist()
+                           if not member.is_dir() and not member.filename.startswith("__MACOSX")]
+                if len(members) != 1 or not members[0].filename.lower().endswith(
+                        (".csv", ".tsv", ".txt")):
+                    raise MoascopeError(f"{path} must hold one CSV file; it holds "
+                                        f"{listing(member.filename for member in members)}. "
+                                        "Unpack it and name the table.")
+                if members[0].file_size > MAX_BYTES:
+                    raise MoascopeError(f"{path} unpacks to {members[0].file_size:,} bytes, more "
+                                        f"than the {MAX_BYTES:,} that are read.")
+                with archive.open(members[0]) as file:
+                    return _parse(path, io.BytesIO(file.read(MAX_BYTES + 1)))
+        with path.open("rb") as file:
+            return _parse(path, file)
+    except FileNotFoundError:
+        raise MoascopeError(f"{path} is not there. Name a CSV file of compounds.") from None
+    except (OSError, zipfile.BadZipFile) as error:
+        raise MoascopeError(f"{path} cannot be read: {error}.") from None
+
+
+def _parse(path: Path, file: IO[bytes]) -> pd.DataFrame:
+    start = file.read(2**16)
+    file.seek(0)
+    try:
+        start.decode("utf-8-sig")
+        encoding = "utf-8-sig"
+    except UnicodeDecodeError as error:
+        # A letter may be cut at the end of what was looked at.
+        encoding = "utf-8-sig" if error.start > len(start) - 4 else "cp1252"
+    header = start.decode(encoding, errors="replace").split("\n", 1)[0]
+    delimiter = max(",;\t", key=header.count)
+    try:
+        frame = pd.read_csv(file, dtype="str", keep_default_na=False, sep=delimiter,
+                            encoding=encoding, encoding_errors="replace",
+                            quoting=csv.QUOTE_MINIMAL)
+    except (pd.errors.ParserError, pd.errors.EmptyDataError) as error:
+        raise MoascopeError(f"{path} is no table that can be read: "
+                            f"{str(error).strip().splitlines()[-1]}. Save it as plain CSV."
+                            ) from None
+    frame.columns = frame.columns.str.strip()
+    return frame.fillna("")
