@@ -112,8 +112,9 @@ def print_summary(done: Done, out: Path, review: Path | None) -> None:
             families.setdefault(family, Counter())[action] += 1
     if families:
         words = [action for action, _ in actions.most_common()]
-        shown = Table(title="GPCRs by family and action", caption="A compound may have several "
-                      "families, and another action at each.", title_justify="left", caption_justify="left")
+        shown = Table(title="GPCRs by family and action", title_justify="left",
+                      caption="A compound may have several families, and another action at each.",
+                      caption_justify="left")
         shown.add_column("receptors", no_wrap=True)
         for word in words:
             shown.add_column("both" if word == "agonist|antagonist" else word or "not said",
@@ -121,8 +122,8 @@ def print_summary(done: Done, out: Path, review: Path | None) -> None:
         shown.add_column("all", justify="right")
         for family, of_family in sorted(families.items(),
                                         key=lambda item: (-item[1].total(), item[0])):
-            shown.add_row(family.removesuffix(" receptors"), *(str(of_family[word] or "") for word in words),
-                          str(of_family.total()))
+            shown.add_row(family.removesuffix(" receptors"),
+                          *(str(of_family[word] or "") for word in words), str(of_family.total()))
         shown.add_section()
         shown.add_row("compounds", *(str(actions[word]) for word in words), str(counts["yes"]))
         console.print(shown)

@@ -132,8 +132,8 @@ class TermTable:
         kept: list[Match] = []
         for _, _, match in found:
             if all(match.stop <= other.start or other.stop <= match.start
-                   or (match.start, match.stop) == (other.start, other.stop)
-                   and match.name.family == other.name.family for other in kept):
+                   or ((match.start, match.stop, match.name.family)
+                       == (other.start, other.stop, other.name.family)) for other in kept):
                 kept.append(match)
         return sorted(kept, key=lambda match: (match.start, match.stop))
 
@@ -234,7 +234,7 @@ def _listed(names: str) -> list[str]:
 
 
 def _compile(text: str) -> tuple[re.Pattern[str], str, int]:
-    """A name of the table as a pattern, its first word if that is literal, and its literal words."""
+    """A name as a pattern, its first word if that is literal, and how many words are."""
     parts, first, literal = [], None, 0
     for token in text.split():
         if token in ("#", "#?"):

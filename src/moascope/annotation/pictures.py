@@ -1,0 +1,153 @@
+"""A compound's wells beside negative controls of the same plate, scaled alike, as PNG."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from moascope.screen.planes import read_site, site_channels
+from moascope.screen.tables import Screen
+from moascope.screen.wells import well_position
+
+MOST_VIEWS = 4
+SIDE = 640
+"""Longest side of a picture, in pixels; a larger plane is averaged down."""
+
+_LOW, _HIGH = 0.5, 99.8
+_NUCLEUS = ("dna", "dapi", "hoechst", "nucle", "bfp", "blue")
+# Told apart also by most people who are colour-blind, and bright on black.
+_COLOURS = ((64, 150, 255), (255, 176, 0), (220, 60, 160), (0, 200, 140), (200, 200, 200),
+            (250, 110, 80))
+
+
+@dataclass(frozen=True)
+class View:
+    """One well of a compound and the control well that it is compared with.
+
+    Attributes
+    ----------
+    plate, well, control_well : str
+        `control_well` is "" where the plate has no negative control.
+    control : str
+        What is in the control well, such as DMSO.
+    concentration : float
+        Micromolar; NaN where it is not known.
+    treated, untreated : int
+        Rows of `screen.sites`; `untreated` is -1 where there is none.
+    channels : tuple of str
+        Of the treated site.
+    """
+
+    plate: str
+    well: str
+    control_well: str
+    control: str
+    concentration: float
+    treated: int
+    untreated: int
+    channels: tuple[str, ...]
+
+
+def find_views(screen: Screen, compound: str, most: int = MOST_VIEWS) -> list[View]:
+    """Choose wells of a compound: the highest concentrations, on as many plates as there are.
+
+    The control is the negative-control well of the same plate that is nearest, so that what a
+    plate's edge does is seen on both sides.
+    """
+    wells = screen.layout[screen.layout["Metadata_Compound"] == compound]
+    first_sites = screen.sites.reset_index().groupby(["Metadata_Plate", "Metadata_Well"])["index"]
+    first = first_sites.min()
+    wells = wells[pd.MultiIndex.from_frame(wells[["Metadata_Plate", "Metadata_Well"]]
+                                           ).isin(first.index)]
+    wells = wells.sort_values(["Metadata_Concentration_uM", "Metadata_Plate", "Metadata_Well"],
+                              ascending=[False, True, True])
+    # First wells of all plates, then second wells: a plate's own look is not the compound's.
+    turn = wells.groupby("Metadata_Plate").cumcount()
+    wells = wells.assign(turn=turn).sort_values("turn", kind="stable").head(most)
+    controls = screen.layout[(screen.layout["Metadata_Control"] == "negative")]
+    views = []
+    for row in wells.itertuples():
+        plate, well = row.Metadata_Plate, row.Metadata_Well
+        treated = int(first[plate, well])
+        near = [(_distance(well, other), other, name) for other, name in controls.loc[
+            controls["Metadata_Plate"] == plate,
+            ["Metadata_Well", "Metadata_Compound"]].itertuples(index=False)
+            if (plate, other) in first.index and other != well]
+        _, control_well, control = min(near, default=(0, "", ""))
+        views.append(View(
+            plate, well, control_well, control, float(row.Metadata_Concentration_uM), treated,
+            int(first[plate, control_well]) if control_well else -1,
+            tuple(site_channels(screen, screen.sites.iloc[treated]))))
+    return views
+
+
+def render_view(screen: Screen, view: View, treated: bool, channel: str = "") -> bytes:
+    """Render one side of a view.
+
+    Parameters
+    ----------
+    screen : Screen
+    view : View
+    treated : bool
+        The compound's well, or else the control.
+    channel : str
+        One channel in grey, or "" for all in colours.
+
+    Returns
+    -------
+    bytes
+        A PNG. Both sides of a view are scaled by the same limits, taken over both of them for
+        each channel, so that brighter is brighter.
+
+    Raises
+    ------
+    PlaneError
+        Where a plane cannot be read.
+    """
+    channels = [channel] if channel in view.channels else list(view.channels)
+    sides = {view.treated: read_site(screen, screen.sites.iloc[view.treated], channels)}
+    if view.untreated >= 0:
+        sides[view.untreated] = read_site(screen, screen.sites.iloc[view.untreated], channels)
+    shown = sides[view.treated if treated else view.untreated]
+    limits = [np.percentile(np.concatenate([planes[index].ravel()[::7]
+                                            for planes in sides.values()]), [_LOW, _HIGH])
+              for index in range(len(channels))]
+    scaled = [np.clip((plane.astype(np.float32) - low) / max(high - low, 1.0), 0, 1)
+              for plane, (low, high) in zip(shown, limits, strict=True)]
+    if len(channels) == 1:
+        return _png(scaled[0])
+    light = np.zeros((*scaled[0].shape, 3), np.float32)
+    for plane, colour in zip(scaled, channel_colours(view.channels), strict=True):
+        light += plane[..., np.newaxis] * (np.array(colour, np.float32) / 255)
+    return _png(np.clip(light, 0, 1))
+
+
+def channel_colours(channels: Sequence[str]) -> list[tuple[int, int, int]]:
+    """A colour for each channel; the first that is named like a nuclear stain is blue."""
+    nucleus = next((index for index, name in enumerate(channels)
+                    if any(word in name.lower() for word in _NUCLEUS)), 0)
+    others = iter(_COLOURS[1 + index % (len(_COLOURS) - 1)] for index in range(len(channels)))
+    return [_COLOURS[0] if index == nucleus else next(others) for index in range(len(channels))]
+
+
+def _distance(well: str, other: str) -> float:
+    row, column = well_position(well)
+    other_row, other_column = well_position(other)
+    return (row - other_row) ** 2 + (column - other_column) ** 2
+
+
+def _png(light: np.ndarray) -> bytes:
+    from PIL import Image
+
+    image = Image.fromarray((light * 255 + 0.5).astype(np.uint8))
+    if max(image.size) > SIDE:
+        scale = SIDE / max(image.size)
+        image = image.resize((max(1, round(image.width * scale)),
+                              max(1, round(image.height * scale))), Image.Resampling.BOX)
+    content = io.BytesIO()
+    image.save(content, "PNG", compress_level=1)
+    return content.getvalue()
