@@ -263,10 +263,9 @@ def read_earlier(path: Path) -> pd.DataFrame | None:
     if not path.exists():
         return None
     frame = _read_table(path)
-    missing = [column for column in ("Metadata_Compound", "gpcr") if column not in frame]
-    if missing:
+    if "Metadata_Compound" not in frame:
         raise MoascopeError(f"{path} is there already and is no table of annotations (it has no "
-                            f"column '{missing[0]}'). Name another file with --out.")
+                            "column 'Metadata_Compound'). Name another file with --out.")
     return frame.apply(lambda column: column.str.strip())
 
 

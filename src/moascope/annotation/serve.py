@@ -250,6 +250,8 @@ class _Handler(BaseHTTPRequestHandler):
                 "Location": "/",
                 "Set-Cookie": f"{self._cookie_name()}={self.server.key}; HttpOnly; "
                               "SameSite=Strict; Path=/"})
+        elif url.path == "/favicon.ico":
+            self._send(HTTPStatus.NO_CONTENT, b"")
         elif not self._has_key():
             self._refuse(HTTPStatus.FORBIDDEN, "Open the address that moascope printed in the "
                                                "terminal, with its key.")
