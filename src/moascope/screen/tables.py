@@ -217,6 +217,9 @@ def _read_csv(path: Path, findings: _Findings, may_be_empty: bool = False) -> _T
     except OSError as error:
         findings.problems.append(f"{name} cannot be read: {error.strerror}.")
         return None
+    plain = _read_plain(name, content)
+    if plain is not None:
+        return plain
     text = _decode(name, content, findings)
     if text is None:
         return None
@@ -262,6 +265,45 @@ def _read_csv(path: Path, findings: _Findings, may_be_empty: bool = False) -> _T
 
 
 _UNIT = {"load_data.csv": "site", "layout.csv": "well"}
+
+
+def _read_plain(name: str, content: bytes) -> _Table | None:
+    """A table in UTF-8 whose every line is one sound row; None where it takes a closer look.
+
+    Reads the tables of a screen of 300,000 wells in a twentieth of the time and memory, and says
+    nothing of what is wrong with others.
+    """
+    import pyarrow as pa
+    import pyarrow.csv
+
+    first = content.partition(b"\n")[0]
+    try:
+        line = first.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        return None
+    delimiter = _delimiter(line)
+    header = [cell.strip() for cell in next(csv.reader([line], delimiter=delimiter), [])]
+    if not all(header) or len(set(header)) != len(header):
+        return None
+    try:
+        read = pyarrow.csv.read_csv(
+            pa.BufferReader(content),
+            pyarrow.csv.ReadOptions(column_names=header, skip_rows=1),
+            pyarrow.csv.ParseOptions(delimiter=delimiter),
+            pyarrow.csv.ConvertOptions(column_types=dict.fromkeys(header, pa.string())))
+    except pa.ArrowInvalid:
+        return None
+    lines = content.count(b"\n") + (not content.endswith(b"\n"))
+    rows = pd.DataFrame({column: pd.Series(read[column], dtype="str") for column in header})
+    if rows.empty or lines != len(rows) + 1 or _has_blank_rows(rows):
+        return None
+    return _Table(name, rows, np.arange(2, len(rows) + 2), delimiter != ",")
+
+
+def _has_blank_rows(rows: pd.DataFrame) -> bool:
+    for column in rows:
+        rows = rows[rows[column].str.strip() == ""]
+    return len(rows) > 0
 
 
 def _decode(name: str, content: bytes, findings: _Findings) -> str | None:
@@ -446,43 +488,60 @@ def _check_whole_numbers(table: _Table, column: str, findings: _Findings,
 
 def _check_files(table: _Table, channel: str, folder: Path, images: Path, allow_outside: bool,
                  allow_links: bool, findings: _Findings) -> pd.Series:
-    column, path_column = f"FileName_{channel}", f"PathName_{channel}"
-    files = table.rows[column].str.strip()
-    folders = (table.rows[path_column].str.strip() if path_column in table.rows
-               else pd.Series("", index=files.index, dtype="str"))
-    pairs = pd.MultiIndex.from_arrays([folders, files])
+    column = f"FileName_{channel}"
+    joined = _joined(table, channel)
+    # Screens name millions of files in few folders: what can be asked of a folder is asked once.
+    folders = joined.str.replace(r"[^/]*$", "", regex=True)
+    bases = joined.str.replace(r"(?s)^.*/", "", regex=True)
+    odd = (joined != "") & (bases.isin(["", ".", ".."]) | bases.str.contains("[:\0]"))
     root = images.resolve()
     prefixes = sorted({posixpath.abspath(images.as_posix()), root.as_posix()})
     links: dict[str, set[str] | None] = {}
-    resolved, wrong = {}, {}
-    for path, file in pairs.unique():
-        name = _join(path, file)
-        if name and "://" not in name:
-            name = _relative_to(name, prefixes)
-            leaves = (name.startswith(("/", "../")) or name == ".." or _has_drive(name)
-                      or (not allow_links and _link_leaves(root, name, links)))
-            if (leaves and not allow_outside) or "\0" in name:
-                wrong[path, file] = _join(path, file).replace("\0", "\\0")
-        resolved[path, file] = name
-    if wrong:
-        _report(table, [pair in wrong for pair in pairs],
-                lambda row: f"{column} leads out of the screen's folder ({wrong[pairs[row]]}). "
-                            "Move the image into the folder, or set acquire.allow_outside to "
-                            "true in params.yaml if that is meant.", findings)
-    return pd.Series([resolved[pair] for pair in pairs], index=files.index, dtype="str")
+
+    def resolve(name: str) -> tuple[str, bool]:
+        """A name from `images`, and whether it leads out of there."""
+        if not name or "://" in name:
+            return name, False
+        name = _relative_to(posixpath.normpath(name), prefixes)
+        leaves = name.startswith(("/", "../")) or name == ".." or _has_drive(name)
+        return name, leaves or (not allow_links and _link_leaves(root, name, links))
+
+    code, keys = pd.factorize(folders)
+    found = [resolve(f"{folder}x") if folder else ("x", False) for folder in keys]
+    starts = np.array([name[:-1] for name, _ in found], object)
+    names = pd.Series(starts[code], index=joined.index, dtype="str") + bases
+    leaves = np.array([out for _, out in found])[code]
+    singly = odd.to_numpy(copy=True)
+    if not allow_links:
+        with_links = [_links_of(root, name.rpartition("/")[0], links) != set()
+                      for name, _ in found]
+        singly |= np.array(with_links)[code] & (joined != "").to_numpy()
+    for row in np.flatnonzero(singly):
+        names.iloc[row], leaves[row] = resolve(joined.iloc[row])
+    wrong = (leaves & (not allow_outside)) | joined.str.contains("\0", regex=False).to_numpy()
+
+    def sentence(row: int) -> str:
+        shown = posixpath.normpath(joined.iloc[row]).replace("\0", "\\0")
+        return (f"{column} leads out of the screen's folder ({shown}). Move the image into the "
+                "folder, or set acquire.allow_outside to true in params.yaml if that is meant.")
+
+    _report(table, wrong, sentence, findings)
+    return names
 
 
-def _join(path: str, file: str) -> str:
-    if not file or "://" in file:
-        return file
-    if "://" in path:
-        return f"{path.rstrip('/')}/{file}"
-    name = posixpath.join(path.replace("\\", "/"), file.replace("\\", "/"))
-    # Screens name millions of files, and few of them need this.
-    return posixpath.normpath(name) if _NOT_NORMAL.search(name) else name
-
-
-_NOT_NORMAL = re.compile(r"//|/$|(^|/)\.\.?(/|$)")
+def _joined(table: _Table, channel: str) -> pd.Series:
+    """Folder and file of a channel as one POSIX path, or as one address, of every row."""
+    files = table.rows[f"FileName_{channel}"].str.strip()
+    name = files.str.replace("\\", "/", regex=False)
+    if f"PathName_{channel}" in table.rows:
+        folders = table.rows[f"PathName_{channel}"].str.strip()
+        path = folders.str.replace("\\", "/", regex=False)
+        beside = (path + "/").where(~path.str.endswith("/"), path) + name
+        name = beside.where((files != "") & (path != "") & ~name.str.startswith("/"), name)
+        remote = (files != "") & folders.str.contains("://", regex=False)
+        name = (folders.str.rstrip("/") + "/" + files).where(remote, name)
+    remote = files.str.contains("://", regex=False)
+    return files.where(remote, name) if remote.any() else name
 
 
 def _relative_to(name: str, prefixes: Sequence[str]) -> str:
@@ -500,11 +559,15 @@ def _has_drive(name: str) -> bool:
 def _link_leaves(root: Path, name: str, links: dict[str, set[str] | None]) -> bool:
     """Whether a symbolic link on the way leads out of `root`; `links` remembers what was seen."""
     folder, _, file = name.rpartition("/")
-    if folder not in links:
-        links[folder] = _links_in(root / folder, root)
-    of_folder = links[folder]
+    of_folder = _links_of(root, folder, links)
     return of_folder is None or (file.casefold() in of_folder
                                  and not (root / name).resolve().is_relative_to(root))
+
+
+def _links_of(root: Path, folder: str, links: dict[str, set[str] | None]) -> set[str] | None:
+    if folder not in links:
+        links[folder] = _links_in(root / folder, root)
+    return links[folder]
 
 
 def _links_in(folder: Path, root: Path) -> set[str] | None:
