@@ -17,8 +17,10 @@ from moascope.models.examples import Examples
 from moascope.params import Evaluate
 from moascope.report.compounds import ranked_compounds
 from moascope.report.curves import null_precision_band, precision_recall_rows
-from moascope.report.figures import _at_hits, draw, plate_figure, reliability_bins
+from moascope.report.drawing import draw
+from moascope.report.figures import _at_hits, reliability_bins
 from moascope.report.html import render_report, write_report
+from moascope.report.maps import plate_figure
 from moascope.report.plates import chosen_plates, plate_grid, plate_maps
 from moascope.report.scores import confusion
 from moascope.report.words import class_name, tidy, verdict

@@ -1,4 +1,4 @@
-"""The plots of the report."""
+"""The plots of the report on a model."""
 
 from __future__ import annotations
 
@@ -10,30 +10,24 @@ import numpy as np
 import pandas as pd
 
 from moascope.report.curves import null_precision_band, precision_recall_rows
-from moascope.report.plates import PlateMap
-from moascope.report.style import (
+from moascope.report.drawing import (
     BAND,
     BLUE,
     CLASS_COLOURS,
     FAINT,
     INK,
     MUTED,
-    ORANGE,
-    PURPLE,
-    VERMILION,
+    new_figure,
 )
-from moascope.report.style import blank as _figure
-from moascope.report.style import draw as draw
 from moascope.report.words import number, tidy
-from moascope.screen.wells import well_name
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 MOST_CURVES = len(CLASS_COLOURS)
 STYLES = ("-", "--", "-.", ":")
 LEAST_UNITS_A_BIN, MOST_BINS = 8, 8
+
 
 @dataclass(frozen=True)
 class Compared:
@@ -60,7 +54,7 @@ def precision_recall_figure(units: pd.DataFrame, asked: list[str], said: Callabl
     scores : dict
         Of these units: `average_precision`, or `per_class`.
     """
-    figure = _figure(4.4, 4.9)
+    figure = new_figure(4.4, 4.9)
     axis = figure.subplots()
     rows = precision_recall_rows(units, asked)
     axis.set(xlim=(0, 1.01), ylim=(0, 1.03), xlabel="Recall: share of all hits found so far",
@@ -136,7 +130,7 @@ def comparison_figure(rows: list[Compared], null: dict[str, Any]) -> Figure:
             titles.append((at, heading))
             lines += [(at + 1 + place, row) for place, row in enumerate(own)]
             at += len(own) + 1.45
-    figure = _figure(6.5, 0.295 * at + 0.75)
+    figure = new_figure(6.5, 0.295 * at + 0.75)
     axis = figure.subplots()
     axis.set(xlim=(0, 1), ylim=(at - 0.6, -0.6), xlabel="Average precision")
     axis.spines["left"].set_visible(False)
@@ -219,7 +213,7 @@ def reliability_bins(stated: np.ndarray, right: np.ndarray) -> pd.DataFrame:
 
 def reliability_figure(bins: pd.DataFrame, observed: str, stated: str) -> Figure:
     """Bins of `reliability_bins` against the diagonal on which stated is observed."""
-    figure = _figure(4.9, 4.0)
+    figure = new_figure(4.9, 4.0)
     axis = figure.subplots()
     axis.plot([0, 1], [0, 1], color=MUTED, linewidth=1, linestyle=(0, (5, 3)),
               label="As often as stated")
@@ -231,72 +225,3 @@ def reliability_figure(bins: pd.DataFrame, observed: str, stated: str) -> Figure
     axis.set_axisbelow(True)
     axis.legend(loc="upper left", frameon=False, fontsize=8.5)
     return figure
-
-
-def plate_figure(maps: list[PlateMap]) -> Figure:
-    """Heat maps of one plate side by side, A1 at the top left, every axis named as on the plate."""
-    from matplotlib.figure import Figure
-
-    across = 4 if len(maps) > 6 else 3
-    down = -(-len(maps) // across)
-    # In inches. Every plate format is two high and three wide, so places are known beforehand,
-    # maps of several plates lie under one another, and no layout engine has to look for them.
-    wide, head, side, legend = 10.8, 0.42, 0.22, 0.88
-    cell = wide / across
-    width = cell - side - legend
-    tall = width * 2 / 3
-    height = (tall + head) * down + 0.06
-    figure = Figure(figsize=(wide, height))
-    for place, one in enumerate(maps):
-        row, column = divmod(place, across)
-        bottom = height - (row + 1) * (tall + head)
-        axis = figure.add_axes((
-            (column * cell + side) / wide, bottom / height, width / wide, tall / height))
-        _draw_map(figure, axis, one)
-    return figure
-
-
-def _draw_map(figure: Figure, axis: Axes, one: PlateMap) -> None:
-    from matplotlib import colormaps
-    from matplotlib.colors import BoundaryNorm, ListedColormap
-    from matplotlib.ticker import MaxNLocator
-
-    rows, columns = one.grid.shape
-    limits: dict[str, Any] = {}
-    grid, names = one.grid, one.names
-    if names:
-        colours = (["#d3dbe2", VERMILION, ORANGE, PURPLE] if one.kind == "flag"
-                   else [*CLASS_COLOURS[: len(names) - 1], MUTED])
-        # Only what the plate has gets a place in its legend.
-        present = np.unique(grid[np.isfinite(grid)]).astype(int)
-        grid = np.where(np.isfinite(grid), np.searchsorted(present, np.nan_to_num(grid)), np.nan)
-        names = [names[i] for i in present]
-        colourmap = ListedColormap([colours[i] for i in present])
-        limits = {"norm": BoundaryNorm(np.arange(len(names) + 1) - 0.5, len(names))}
-    else:
-        colourmap = colormaps["viridis"]
-        low, high = np.nanpercentile(grid, [2, 98])
-        if one.kind == "score":
-            low, high = 0, float(np.nanmax(grid))
-        if high - low < 1e-3 * abs(high):  # one well, or all alike
-            low, high = low - 0.05 * abs(low), high + 0.05 * abs(high)
-        limits = {"vmin": low, "vmax": max(high, low + 1e-6)}
-    image = axis.imshow(grid, cmap=colourmap.with_extremes(bad="#f0f1f3"), aspect="equal",
-                        interpolation="nearest", **limits)
-    axis.set_title(tidy(one.title, 44), fontsize=8.5)
-    step_down, step_across = max(rows // 8, 1), max(columns // 12, 1)
-    axis.set_yticks(range(0, rows, step_down),
-                    [well_name(row, 0)[:-2] for row in range(0, rows, step_down)])
-    axis.set_xticks(range(0, columns, step_across), range(1, columns + 1, step_across))
-    axis.tick_params(labelsize=6.5, length=0, pad=1.5, top=False, labeltop=True, bottom=False,
-                     labelbottom=False)
-    axis.spines[:].set_visible(True)
-    axis.spines[:].set_color(FAINT)
-    bar = figure.colorbar(image, cax=axis.inset_axes((1.02, 0, 0.03, 1)))
-    bar.outline.set_visible(False)
-    bar.ax.tick_params(labelsize=6.5, length=0, pad=2)
-    if names:
-        bar.set_ticks(range(len(names)), labels=[tidy(name, 16) for name in names])
-    else:
-        bar.formatter.set_useOffset(False)
-        bar.ax.yaxis.set_major_locator(MaxNLocator(3, steps=[1, 2, 2.5, 5, 10]))

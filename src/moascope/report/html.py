@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,9 @@ import pandas as pd
 from moascope.models.examples import WELL_KEY, Examples
 from moascope.report import figures
 from moascope.report.compounds import ranked_compounds
+from moascope.report.drawing import draw
+from moascope.report.maps import plate_figure
+from moascope.report.page import render_page
 from moascope.report.plates import MOST_PLATES, chosen_plates, plate_maps, quality_counts
 from moascope.report.scores import compared, confusion, score_tables, threshold_words
 from moascope.report.study import study_section
@@ -26,7 +28,6 @@ from moascope.report.words import (
     methods,
     number,
     question,
-    span,
     tidy,
     tiles,
     verdict,
@@ -63,8 +64,6 @@ def write_report(path: Path, metrics: dict[str, Any], predictions: dict[str, pd.
 def render_report(metrics: dict[str, Any], predictions: dict[str, pd.DataFrame],
                   examples: Examples, prepared: Path, study: Path | None = None) -> str:
     """The text of the report; see `write_report`."""
-    from jinja2 import Environment, StrictUndefined
-
     target = examples.target
 
     def said(name: str) -> str:
@@ -79,13 +78,8 @@ def render_report(metrics: dict[str, Any], predictions: dict[str, pd.DataFrame],
     main = main_scores(metrics)
     unit = examples.unit
     ranked = ranked_compounds(predictions, examples, prepared, said)
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True,
-                              lstrip_blocks=True)
-    environment.filters.update(number=number, tidy=lambda text: tidy(text or ""))
-    environment.globals.update(span=span)
-    template = environment.from_string(
-        files("moascope.report").joinpath(TEMPLATE).read_text("utf-8"))
-    return template.render(
+    return render_page(
+        TEMPLATE,
         metrics=metrics, main=main, target=said(target) if target != "moa" else "mechanism",
         unit=unit, binary=examples.binary, simulated=metrics.get("source") == "simulated",
         question=question(metrics), kind=kind, verdict=sentence, answer=answer(metrics),
@@ -122,7 +116,7 @@ def _curve(units: pd.DataFrame, asked: list[str], said: Callable[[str], str],
     alt = (f"Precision-recall curve by {unit}. Average precision "
            f"{number(scores.get('average_precision'))}, prevalence "
            f"{number(scores.get('prevalence'))}.")
-    return figures.draw("curve", alt, partial(figures.precision_recall_figure, units, present,
+    return draw("curve", alt, partial(figures.precision_recall_figure, units, present,
                                               said, scores))
 
 
@@ -132,7 +126,7 @@ def _comparison(metrics: dict[str, Any]) -> str | None:
         return None
     alt = "Average precision with 95 % interval: " + "; ".join(
         f"{row.name} {number(row.scores.get('average_precision'))}" for row in rows) + "."
-    return figures.draw("comparison", alt,
+    return draw("comparison", alt,
                         partial(figures.comparison_figure, rows, main_scores(metrics)))
 
 
@@ -153,7 +147,7 @@ def _reliability(units: pd.DataFrame, asked: list[str], said: Callable[[str], st
         return None
     alt = f"Reliability by {unit}: " + "; ".join(
         f"stated {row.stated:.2f}, observed {row.observed:.2f}" for row in bins.itertuples()) + "."
-    return figures.draw("reliability", alt, partial(figures.reliability_figure, bins, *words))
+    return draw("reliability", alt, partial(figures.reliability_figure, bins, *words))
 
 
 def _plates(predictions: dict[str, pd.DataFrame], examples: Examples,
@@ -176,6 +170,6 @@ def _plates(predictions: dict[str, pd.DataFrame], examples: Examples,
         alt = f"Heat maps of plate {tidy(plate)}: " + ", ".join(one.title for one in maps) + "."
         place = ", ".join(tidy(text) for text in (own["Metadata_Batch"], own["Metadata_Panel"])
                           if text)
-        found.append({"name": tidy(plate), "place": place, "drawing": figures.draw(
-            f"plate{index}", alt, partial(figures.plate_figure, maps))})
+        found.append({"name": tidy(plate), "place": place, "drawing": draw(
+            f"plate{index}", alt, partial(plate_figure, maps))})
     return found

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,53 +10,12 @@ import numpy as np
 import pandas as pd
 
 from moascope.models.examples import WELL_KEY, Examples
-from moascope.screen.wells import PLATE_SHAPES, plate_format, well_position
+from moascope.report.maps import PlateMap, plate_grid
+from moascope.screen.wells import PLATE_SHAPES, plate_format
 
 MOST_PLATES = 4
 MOST_CHANNELS = 5
 FLAGS = {"QC_Blurred": "blurred", "QC_Saturated": "saturated", "QC_Empty": "empty"}
-
-
-@dataclass(frozen=True)
-class PlateMap:
-    """One quantity over the wells of a plate.
-
-    Attributes
-    ----------
-    title : str
-    grid : ndarray, float, [rows, columns]
-        NaN where there is nothing to show.
-    kind : {"class", "score", "measure", "flag"}
-        What the colours stand for. For "class" and "flag" the values are indices into `names`;
-        of "flag" the first is good.
-    names : tuple of str
-    """
-
-    title: str
-    grid: np.ndarray
-    kind: str
-    names: tuple[str, ...] = ()
-
-
-def plate_grid(wells: pd.Series, shape: tuple[int, int]) -> np.ndarray:
-    """Values of wells where they lie on the plate.
-
-    Parameters
-    ----------
-    wells : Series of float
-        Indexed by well name; a name that occurs twice gets the mean.
-    shape : tuple of int
-        Rows and columns of the plate.
-
-    Returns
-    -------
-    ndarray, float, [rows, columns]
-        B02 is at [1, 1]; NaN where no well is named.
-    """
-    grid = np.full(shape, np.nan)
-    for well, value in wells.groupby(level=0).mean().items():
-        grid[well_position(str(well))] = value
-    return grid
 
 
 def chosen_plates(meta: pd.DataFrame, most: int = MOST_PLATES) -> list[str]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from moascope.report.style import BLUE, FAINT, MUTED, VERMILION, blank, draw, save
+from moascope.report.drawing import BLUE, FAINT, MUTED, VERMILION, draw, new_figure, save
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -89,7 +89,7 @@ def study_section(folder: Path) -> dict[str, Any]:
 
 def history_figure(trials: pd.DataFrame) -> Figure:
     """The score of every trial in their order, and the best so far."""
-    figure = blank(6.5, 3.2)
+    figure = new_figure(6.5, 3.2)
     axis = figure.subplots()
     _score_axis(axis, trials["score"])
     axis.axhline(0, color=MUTED, linewidth=1, linestyle=(0, (5, 3)), label="Chance")
@@ -106,7 +106,7 @@ def history_figure(trials: pd.DataFrame) -> Figure:
 def importance_figure(parameters: pd.DataFrame) -> Figure:
     """A bar for each hyperparameter."""
     rows = parameters.iloc[::-1]
-    figure = blank(4.4, 0.34 * len(rows) + 0.7)
+    figure = new_figure(4.4, 0.34 * len(rows) + 0.7)
     axis = figure.subplots()
     bars = axis.barh(rows["parameter"].str.replace("_", " "), rows["importance"], color=BLUE,
                      height=0.62)
@@ -120,7 +120,7 @@ def slice_figure(trials: pd.DataFrame, parameters: pd.DataFrame) -> Figure:
     """The score against each hyperparameter, one panel each."""
     across = min(4, len(parameters))
     down = -(-len(parameters) // across)
-    figure = blank(2.7 * across, 2.3 * down + 0.3)
+    figure = new_figure(2.7 * across, 2.3 * down + 0.3)
     axes = figure.subplots(down, across, sharey=True, squeeze=False).ravel()
     jitter = np.random.default_rng(0).uniform(-0.16, 0.16, len(trials))
     for axis, row in zip(axes, parameters.itertuples(), strict=False):
@@ -150,7 +150,7 @@ def slice_figure(trials: pd.DataFrame, parameters: pd.DataFrame) -> Figure:
 
 def curves_figure(trials: pd.DataFrame, curves: pd.DataFrame) -> Figure:
     """The score of every trial over its epochs; the best one stands out."""
-    figure = blank(6.5, 3.2)
+    figure = new_figure(6.5, 3.2)
     axis = figure.subplots()
     _score_axis(axis, curves["score"])
     best = trials.loc[trials["score"].idxmax(), "trial"]

@@ -1,4 +1,4 @@
-"""How every plot looks, and how it becomes a picture: SVG text inside a page, or a PNG file."""
+"""How every picture of a page is drawn: one style, one palette, SVG text that stands inside."""
 
 from __future__ import annotations
 
@@ -70,8 +70,8 @@ def draw(name: str, alt: str, make: Callable[[], Figure]) -> str:
     return opening + Markup(svg.removeprefix("<svg"))
 
 
-def blank(width: float, height: float) -> Figure:
-    """A figure of so many inches whose axes find room for what is written beside them."""
+def new_figure(width: float, height: float) -> Figure:
+    """A figure of so many inches that lays out its parts itself."""
     from matplotlib.figure import Figure
 
     return Figure(figsize=(width, height), layout="constrained")
