@@ -117,10 +117,14 @@ def audit_leaks(rows: pd.DataFrame, repeats: int) -> dict[str, int]:
     counted = {}
     for column, word in checks.items():
         known = rows[rows[column] != ""]
-        counted[column.removeprefix("Metadata_").lower() + "s"] = int(known[column].nunique())
+        code, keys = pd.factorize(known[column])
+        counted[column.removeprefix("Metadata_").lower() + "s"] = len(keys)
         for repeat in range(repeats):
-            sides = known.groupby(column)[f"Fold_{repeat}"].nunique()
-            for key in sides.index[sides > 1][:5] if not problems else ():
+            fold = known[f"Fold_{repeat}"].to_numpy()
+            side = np.empty(len(keys), fold.dtype)
+            side[code] = fold
+            astray = np.unique(code[side[code] != fold])
+            for key in sorted(keys[astray])[:5] if not problems else ():
                 members = known[known[column] == key]
                 compounds = " and ".join(sorted(members["Metadata_Compound"].unique())[:3])
                 places = ", ".join(sorted(members["Well"].unique())[:3])

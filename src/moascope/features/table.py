@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from moascope.errors import MoascopeError
+from moascope.screen.tables import SITE
 
 FEATURES_FILE = "features.parquet"
 META_PREFIXES = ("Metadata_", "QC_")
@@ -38,6 +39,25 @@ class FeatureTable:
     warnings: tuple[str, ...] = ()
 
 
+def load_quality(folder: Path) -> pd.DataFrame:
+    """Which sites passed quality control, without reading a feature.
+
+    Returns
+    -------
+    DataFrame
+        One row a site: `Metadata_Plate`, `Metadata_Well`, `Metadata_Site`, `QC_Pass` (bool).
+
+    Raises
+    ------
+    MoascopeError
+        Where there is no plate.
+    """
+    # Every backbone saw the same sites; one says which.
+    files = sorted(_backbones(folder)[0].glob(f"*/{FEATURES_FILE}"))
+    tables = [pd.read_parquet(file, columns=[*SITE, "QC_Pass"]) for file in files]
+    return pd.concat(tables, ignore_index=True).astype({"QC_Pass": bool})
+
+
 def load_features(folder: Path) -> FeatureTable:
     """Read all plates that embed left.
 
@@ -57,9 +77,7 @@ def load_features(folder: Path) -> FeatureTable:
     MoascopeError
         Where there is no plate, or backbones that saw other sites.
     """
-    backbones = sorted(path for path in folder.glob("*") if any(path.glob(f"*/{FEATURES_FILE}")))
-    if not backbones:
-        raise MoascopeError(f"{folder} holds no plate with features. Run `dvc repro embed` first.")
+    backbones = _backbones(folder)
     first, *others = [_load_backbone(path) for path in backbones]
     for path, other in zip(backbones[1:], others, strict=True):
         if not other.meta.equals(first.meta):
@@ -98,6 +116,13 @@ def _load_backbone(folder: Path) -> FeatureTable:
         meta.append(table.select([name for name in held if name not in positions]).to_pandas())
         start += count
     return FeatureTable(pd.concat(meta, ignore_index=True), X, names)
+
+
+def _backbones(folder: Path) -> list[Path]:
+    found = sorted(path for path in folder.glob("*") if any(path.glob(f"*/{FEATURES_FILE}")))
+    if not found:
+        raise MoascopeError(f"{folder} holds no plate with features. Run `dvc repro embed` first.")
+    return found
 
 
 def label_of(name: str) -> str:

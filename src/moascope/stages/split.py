@@ -3,44 +3,41 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 
 from moascope.evaluation.folds import assign_folds, audit_leaks, untestable_classes
-from moascope.features.table import load_features
-from moascope.params import Params
-from moascope.screen.tables import read_screen, write_atomically
+from moascope.features.table import load_quality
+from moascope.params import Params, Split
+from moascope.report.screen_page import SCREEN_PAGE, write_screen_page
+from moascope.screen.manifest import read_manifest
+from moascope.screen.tables import WELL, read_description, read_screen, write_atomically
 from moascope.screen.targets import Labels, label_screen
 from moascope.stages.run import run
 
 
 def split(params: Params, screen: Path, planes: Path, embedded: Path, out: Path,
           report: Path) -> str:
-    """Deal annotated compounds into folds and a hold-out set."""
+    """Deal annotated compounds into folds and a hold-out set, and show the screen they are from."""
+    from moascope.tracking.runs import log_screen_page
+
     read = read_screen(screen)
     labels = label_screen(read, params.target)
-    usable = load_features(embedded).meta
-    usable = usable[usable["QC_Pass"].astype(bool)]
-    groups, wells, warnings = usable_units(labels, usable)
-    table = assign_folds(groups, params.split.folds, params.split.repeats, params.split.holdout,
-                         params.seed)
-    untestable = untestable_classes(table)
-    if untestable:
-        warnings.append(
-            f"{len(untestable)} of {len(labels.classes)} classes have a single compound "
-            f"({', '.join(untestable)}): the model learns them, but no unseen compound of theirs "
-            "can be asked about, so they are left out of the scores."
-        )
-    audit = audit_leaks(_plane_rows(screen, planes, wells, table, labels.unit),
+    quality = load_quality(embedded)
+    dealt = deal(labels, quality[quality["QC_Pass"]], params.split, params.seed)
+    facts = pd.read_parquet(planes / "planes.parquet", columns=[*WELL, "FileName", "Blank"])
+    audit = audit_leaks(plane_rows(facts, read_manifest(screen), dealt, labels.unit),
                         params.split.repeats)
+    table, warnings = dealt.groups, dealt.warnings
 
     out.mkdir(parents=True, exist_ok=True)
     table.to_parquet(out / "groups.parquet", index=False)
-    wells.to_parquet(out / "wells.parquet", index=False)
+    dealt.wells.to_parquet(out / "wells.parquet", index=False)
     _write(out / "target.json", {
         "target": labels.target, "classes": labels.classes, "binary": labels.binary,
-        "unit": labels.unit, "untestable": untestable, "warnings": warnings,
+        "unit": labels.unit, "untestable": dealt.untestable, "warnings": warnings,
     })
     held_out = int(table["Holdout"].sum())
     _write(report / "audit.json", {
@@ -52,13 +49,53 @@ def split(params: Params, screen: Path, planes: Path, embedded: Path, out: Path,
             for label, part in table.groupby("Label")
         },
         "folds": params.split.folds, "repeats": params.split.repeats,
-        "untestable": untestable, "warnings": warnings,
+        "untestable": dealt.untestable, "warnings": warnings,
     })
+    content = write_screen_page(
+        report, read, labels, table, read_description(screen), params.seed,
+        quarantine=pd.read_csv(planes / "quarantine.csv", dtype=str, keep_default_na=False),
+        failed=quality[~quality["QC_Pass"]])
+    log_screen_page(params, content, report / SCREEN_PAGE)
     for warning in warnings:
         print(f"split: {warning}")
     return (f"{len(table) - held_out} {labels.unit}s of {len(labels.classes)} classes in "
             f"{params.split.folds} folds x {params.split.repeats}, {held_out} held out for the "
-            "gate; no compound, well or picture is on two sides")
+            f"gate; no compound, well or picture is on two sides; see {report / SCREEN_PAGE}")
+
+
+@dataclass(frozen=True)
+class Dealt:
+    """Units in folds.
+
+    Attributes
+    ----------
+    groups : DataFrame
+        As `moascope.evaluation.folds.assign_folds` gives it.
+    wells : DataFrame
+        The wells of these units: `Metadata_Plate`, `Metadata_Well`, `Metadata_Group`.
+    untestable : list of str
+        Classes with a single unit in the folds.
+    warnings : list of str
+    """
+
+    groups: pd.DataFrame
+    wells: pd.DataFrame
+    untestable: list[str]
+    warnings: list[str]
+
+
+def deal(labels: Labels, usable: pd.DataFrame, params: Split, seed: int) -> Dealt:
+    """Deal the labelled units that have a usable site; see `usable_units` and `assign_folds`."""
+    groups, wells, warnings = usable_units(labels, usable)
+    table = assign_folds(groups, params.folds, params.repeats, params.holdout, seed)
+    untestable = untestable_classes(table)
+    if untestable:
+        warnings.append(
+            f"{len(untestable)} of {len(labels.classes)} classes have a single compound "
+            f"({', '.join(untestable)}): the model learns them, but no unseen compound of theirs "
+            "can be asked about, so they are left out of the scores."
+        )
+    return Dealt(table, wells, untestable, warnings)
 
 
 def usable_units(
@@ -86,13 +123,25 @@ def usable_units(
     return labels.groups[present].reset_index(drop=True), wells, warnings
 
 
-def _plane_rows(screen: Path, planes: Path, wells: pd.DataFrame, table: pd.DataFrame,
-                unit: str) -> pd.DataFrame:
-    facts = pd.read_parquet(planes / "planes.parquet")
+def plane_rows(facts: pd.DataFrame, manifest: pd.DataFrame, dealt: Dealt,
+               unit: str) -> pd.DataFrame:
+    """The planes of dealt units as `audit_leaks` takes them.
+
+    Parameters
+    ----------
+    facts : DataFrame
+        `Metadata_Plate`, `Metadata_Well`, `FileName`, `Blank` of every plane.
+    manifest : DataFrame
+        `FileName`, `SHA256`.
+    dealt : Dealt
+    unit : {"compound", "well"}
+    """
     # Blank pictures are alike by nature, and tell nothing of a compound.
-    facts = facts.loc[~facts["Blank"].astype(bool), ["Metadata_Plate", "Metadata_Well", "FileName"]]
-    sums = pd.read_csv(screen / "manifest.csv", keep_default_na=False)[["FileName", "SHA256"]]
-    rows = facts.drop_duplicates().merge(sums).merge(wells).merge(table)
+    facts = facts.loc[~facts["Blank"].astype(bool), [*WELL, "FileName"]]
+    folds = [column for column in dealt.groups if column.startswith("Fold_")]
+    wells = dealt.wells.merge(dealt.groups[["Metadata_Group", "Metadata_Compound", "Holdout",
+                                            *folds]])
+    rows = facts.merge(wells, on=WELL).merge(manifest[["FileName", "SHA256"]], on="FileName")
     if unit == "well":
         rows["Metadata_Compound"] = ""
     return rows

@@ -215,6 +215,26 @@ def validation_note(validation: Mapping[str, Any], run: Run, documented: bool) -
     return "\n".join(lines)
 
 
+def log_screen_page(params: Params, content: dict, page: Path) -> None:
+    """Keep a screen's own page, and the confounds it measures, in a run of its own.
+
+    Parameters
+    ----------
+    params : Params
+    content : dict
+        As in screen.json.
+    page : Path
+    """
+    import mlflow
+
+    inputs = {"screen": Path("data/acquire")}
+    with start_run(params, f"screen {experiment_name(params)}", "split", inputs):
+        mlflow.log_metrics({f"confound.{one['name']}": one["value"]
+                            for one in content["confounds"] if one["value"] is not None})
+        mlflow.log_dict(content, "screen.json")
+        mlflow.log_artifact(str(page))
+
+
 class TrialLog:
     """Child runs of a study's run, one a trial.
 
