@@ -326,7 +326,7 @@ def prepare_plates(screen: Screen, out: Path, settings: Prepare, jobs: int,
     tuple of int
         How many plates were prepared and how many were kept.
     """
-    code = code_digest("moascope.screen.planes", "moascope.pixels")
+    code = code_digest("moascope.screen.planes", "moascope.screen.arrays", "moascope.pixels")
     wells = dict(tuple(screen.layout.groupby("Metadata_Plate", sort=False)))
     names = [f"FileName_{channel}" for channel in screen.channels]
     keys = {}

@@ -1,8 +1,10 @@
-"""The manifest of a screen: size and SHA-256 of every image file that its tables name."""
+"""The manifest of a screen: size and SHA-256 of every image file that its tables name.
+
+Where a name is the folder of a Zarr array, they are those of all files in it.
+"""
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -10,6 +12,7 @@ from pathlib import Path
 import pandas as pd
 
 from moascope.errors import MoascopeError
+from moascope.screen.planes import PlaneError, image_sum, open_image
 from moascope.screen.plates import default_jobs, progress
 from moascope.screen.tables import Screen, write_atomically
 
@@ -76,8 +79,7 @@ _COLUMNS: Sequence[str] = ["FileName", "Bytes", "SHA256"]
 
 def _checksum(path: Path) -> tuple[int, str]:
     try:
-        with path.open("rb") as file:
-            total = hashlib.file_digest(file, "sha256").hexdigest()
-            return file.tell(), total
-    except (OSError, ValueError):
+        with open_image(path) as image:
+            return image_sum(image)
+    except (PlaneError, OSError, ValueError):
         return 0, ""

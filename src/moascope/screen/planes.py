@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import io
 import logging
 import warnings
@@ -45,10 +46,11 @@ def read_plane(path: Path, frame: int = 0, max_pixels: int = MAX_PIXELS) -> np.n
     ----------
     path : Path
         A TIFF (multi-page, palette, RGB, any compression that imagecodecs knows), PNG, JPEG or
-        BMP file. What it is, is told from its first bytes, never from its name.
+        BMP file. What it is, is told from its first bytes, never from its name. Or the folder of
+        a Zarr array (`moascope.screen.arrays`).
     frame : int
         Which plane of a file that has several, from 0: the page of a multi-page file, the sample
-        (red 0, green 1, blue 2) of a colour image.
+        (red 0, green 1, blue 2) of a colour image, the channel of an array.
     max_pixels : int
         A larger plane is refused from its header, before memory is taken for it.
 
@@ -131,15 +133,24 @@ def plane_path(images: Path, name: str) -> Path:
 
 
 @contextlib.contextmanager
-def open_image(path: Path, name: str | None = None) -> Iterator[BinaryIO]:
-    """Open an image file for `read_frames`; sentences call it `name`, or else by its path."""
+def open_image(path: Path, name: str | None = None) -> Iterator[BinaryIO | Path]:
+    """Open an image for `read_frames` and `image_sum`.
+
+    Yields the open file, or the folder of a Zarr array. Sentences call it `name`, or else by its
+    path.
+    """
     name = name or str(path)
     try:
         file = path.open("rb")
     except FileNotFoundError:
         raise PlaneError(f"{name} is missing.", "missing") from None
     except IsADirectoryError:
-        raise PlaneError(f"{name} is a folder, not an image.") from None
+        from moascope.screen.arrays import is_array
+
+        if not is_array(path):
+            raise PlaneError(f"{name} is a folder, not an image.") from None
+        yield path
+        return
     except (OSError, ValueError) as error:
         cause = getattr(error, "strerror", None) or error
         raise PlaneError(f"{name} cannot be opened: {cause}.") from None
@@ -147,14 +158,28 @@ def open_image(path: Path, name: str | None = None) -> Iterator[BinaryIO]:
         yield file
 
 
-def read_frames(file: BinaryIO, name: str, frames: Sequence[int],
+def image_sum(image: BinaryIO | Path) -> tuple[int, str]:
+    """Bytes and SHA-256 of an open image; of an array, over all files of its folder."""
+    if isinstance(image, Path):
+        from moascope.screen.arrays import array_sum
+
+        try:
+            return array_sum(image)
+        except OSError as error:
+            raise PlaneError(f"{error.filename} cannot be read: {error.strerror}.") from None
+    image.seek(0)
+    total = hashlib.file_digest(image, "sha256").hexdigest()
+    return image.tell(), total
+
+
+def read_frames(file: BinaryIO | Path, name: str, frames: Sequence[int],
                 max_pixels: int = MAX_PIXELS) -> dict[int, np.ndarray]:
     """Read several planes of one open file; see `read_plane`.
 
     Parameters
     ----------
-    file : binary file
-        Positioned anywhere.
+    file : binary file or Path
+        As `open_image` yields it; a file may be positioned anywhere.
     name : str
         What the file is called in sentences.
     frames : sequence of int
@@ -164,19 +189,14 @@ def read_frames(file: BinaryIO, name: str, frames: Sequence[int],
     -------
     dict of int to ndarray of uint8 or uint16, shape [height, width]
     """
-    file.seek(0)
-    start = file.read(32)
-    if not start:
-        raise PlaneError(f"{name} is empty (0 bytes).", "empty")
-    pillow = next((kind for mark, kind in _PILLOW_STARTS.items() if start.startswith(mark)), None)
-    if not start.startswith(_TIFF_STARTS) and not pillow:
-        raise PlaneError(f"{name} is not an image that moascope reads (TIFF, PNG, JPEG or BMP).")
     try:
         with _silence():
-            if pillow:
-                planes = _pillow_frames(file, name, frames, max_pixels, pillow, start)
+            if isinstance(file, Path):
+                from moascope.screen.arrays import read_array_planes
+
+                planes = read_array_planes(file, name, frames, max_pixels)
             else:
-                planes = _tiff_frames(file, name, frames, max_pixels)
+                planes = _file_frames(file, name, frames, max_pixels)
     except PlaneError:
         raise
     except Exception as error:  # Decoders raise anything on a broken file.
@@ -191,6 +211,20 @@ def read_frames(file: BinaryIO, name: str, frames: Sequence[int],
                              "16-bit unsigned integers only. Export it as 16-bit.", "depth")
     return {frame: plane.astype(plane.dtype.newbyteorder("="), copy=False)
             for frame, plane in planes.items()}
+
+
+def _file_frames(file: BinaryIO, name: str, frames: Sequence[int],
+                 max_pixels: int) -> dict[int, np.ndarray]:
+    file.seek(0)
+    start = file.read(32)
+    if not start:
+        raise PlaneError(f"{name} is empty (0 bytes).", "empty")
+    if start.startswith(_TIFF_STARTS):
+        return _tiff_frames(file, name, frames, max_pixels)
+    pillow = next((kind for mark, kind in _PILLOW_STARTS.items() if start.startswith(mark)), None)
+    if not pillow:
+        raise PlaneError(f"{name} is not an image that moascope reads (TIFF, PNG, JPEG or BMP).")
+    return _pillow_frames(file, name, frames, max_pixels, pillow, start)
 
 
 def _tiff_frames(file: BinaryIO, name: str, frames: Sequence[int],
@@ -209,9 +243,9 @@ def _tiff_frames(file: BinaryIO, name: str, frames: Sequence[int],
         for frame in dict.fromkeys(frames):
             if frame in planes:
                 continue
-            _check_frame(name, frame, count)
+            check_frame(name, frame, count)
             page = tiff.pages[frame // samples]
-            _check_size(name, page.imagewidth, page.imagelength, max_pixels)
+            check_size(name, page.imagewidth, page.imagelength, max_pixels)
             # tifffile fills what is missing with zeros, so look for the end of the data first.
             ends = [offset + length for offset, length in
                     zip(page.dataoffsets, page.databytecounts, strict=False)]
@@ -239,7 +273,7 @@ def _pillow_frames(file: BinaryIO, name: str, frames: Sequence[int], max_pixels:
 
     file.seek(0)
     with Image.open(file, formats=[kind]) as image:
-        _check_size(name, *image.size, max_pixels)
+        check_size(name, *image.size, max_pixels)
         deep_colour = kind == "PNG" and start[24] == 16 and start[25] in (2, 4, 6)
         if deep_colour:
             # Pillow would keep the upper 8 of the 16 bits without a word.
@@ -253,18 +287,20 @@ def _pillow_frames(file: BinaryIO, name: str, frames: Sequence[int], max_pixels:
                 values = values.astype(np.uint16)
     values = values[np.newaxis] if values.ndim == 2 else np.moveaxis(values, -1, 0)
     for frame in frames:
-        _check_frame(name, frame, len(values))
+        check_frame(name, frame, len(values))
     return {frame: np.ascontiguousarray(values[frame]) for frame in frames}
 
 
-def _check_frame(name: str, frame: int, count: int) -> None:
+def check_frame(name: str, frame: int, count: int) -> None:
+    """Raise a PlaneError where an image of `count` planes has no such frame."""
     if not 0 <= frame < count:
         have = "only frame 0" if count == 1 else f"frames 0 to {count - 1}"
         raise PlaneError(f"{name} has {have}, not frame {frame}. "
                          "Correct the Frame_ column of load_data.csv.", "frame")
 
 
-def _check_size(name: str, width: int, height: int, max_pixels: int) -> None:
+def check_size(name: str, width: int, height: int, max_pixels: int) -> None:
+    """Raise a PlaneError where a plane is larger than `max_pixels`, or has no pixels."""
     if width * height > max_pixels:
         raise PlaneError(f"{name} says it is {width:,} x {height:,} pixels, more than the "
                          f"{max_pixels:,} pixels that moascope reads at once.", "large")

@@ -16,7 +16,7 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -204,6 +204,56 @@ def listing(names: Iterable[Any], most: int = _EXAMPLES) -> str:
 # Reading a CSV file
 
 
+class Rows(NamedTuple):
+    """A CSV file as it is written: cells, the line that each row starts on, and what parts them."""
+
+    cells: list[list[str]]
+    lines: list[int]
+    delimiter: str
+
+
+def read_rows(path: Path) -> tuple[Rows, list[str]]:
+    """Read any CSV file: UTF-8, UTF-16 or Windows-1252; separated by commas, semicolons or tabs.
+
+    Returns
+    -------
+    tuple
+        The rows that are not blank, and sentences about what was guessed.
+
+    Raises
+    ------
+    MoascopeError
+        When it cannot be read, or is a workbook.
+    """
+    findings = _Findings()
+    try:
+        rows = _rows(path.name, path.read_bytes(), findings)
+    except OSError as error:
+        raise MoascopeError(f"{path} cannot be read: {error.strerror}.") from None
+    if rows is None:
+        raise MoascopeError(findings.problems)
+    return rows, findings.warnings
+
+
+def _rows(name: str, content: bytes, findings: _Findings) -> Rows | None:
+    text = _decode(name, content, findings)
+    if text is None:
+        return None
+    rows = Rows([], [], _delimiter(text))
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=rows.delimiter)
+    start = 1
+    try:
+        for record in reader:
+            if any(cell.strip() for cell in record):
+                rows.lines.append(start)
+                rows.cells.append(record)
+            start = reader.line_num + 1
+    except csv.Error as error:
+        findings.problems.append(f"{name}, line {start}: {error}. Save it as plain CSV.")
+        return None
+    return rows
+
+
 def _read_csv(path: Path, findings: _Findings, may_be_empty: bool = False) -> _Table | None:
     name = path.name
     try:
@@ -220,21 +270,10 @@ def _read_csv(path: Path, findings: _Findings, may_be_empty: bool = False) -> _T
     plain = _read_plain(name, content)
     if plain is not None:
         return plain
-    text = _decode(name, content, findings)
-    if text is None:
+    rows = _rows(name, content, findings)
+    if rows is None:
         return None
-    delimiter = _delimiter(text)
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
-    lines, records, start = [], [], 1
-    try:
-        for record in reader:
-            if any(cell.strip() for cell in record):
-                lines.append(start)
-                records.append(record)
-            start = reader.line_num + 1
-    except csv.Error as error:
-        findings.problems.append(f"{name}, line {start}: {error}. Save it as plain CSV.")
-        return None
+    records, lines, delimiter = rows
     if not records or (len(records) == 1 and not may_be_empty):
         what = "is empty" if not records else "has a header but no rows"
         findings.problems.append(f"{name} {what}. Fill it in, one row a "

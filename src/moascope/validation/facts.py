@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from moascope.screen.planes import PlaneError, open_image, plane_path, read_frames
+from moascope.screen.planes import PlaneError, image_sum, open_image, plane_path, read_frames
 from moascope.screen.plates import run_parallel
 from moascope.screen.tables import SITE, Screen
 
@@ -146,7 +145,7 @@ def _facts_of_file(images: Path, name: str, frames: Sequence[int],
                    expected: str | None) -> dict[int, dict[str, Any]]:
     try:
         with open_image(plane_path(images, name), name) as file:
-            total = hashlib.file_digest(file, "sha256").hexdigest()
+            _, total = image_sum(file)
             changed = expected is not None and total != expected
             try:
                 planes = read_frames(file, name, frames)

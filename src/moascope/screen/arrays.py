@@ -1,0 +1,202 @@
+"""Planes of a Zarr array: OME-Zarr keeps each field of view as a folder of compressed chunks."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from moascope.screen.planes import PlaneError, check_frame, check_size
+
+MAX_METADATA = 2**24
+"""Bytes of JSON read for one array."""
+
+MAX_CHUNKS = 2**16
+"""Chunks that one plane may be spread over."""
+
+# Codecs that turn bytes into bytes or numbers into numbers and nothing else: none of them can
+# make an object, or run what a file says.
+_V2_COMPRESSORS = {"blosc", "zstd", "zlib", "gzip", "lz4", "bz2", "lzma"}
+_V2_FILTERS = {"delta", "shuffle"}
+_V3_CODECS = {"bytes", "transpose", "blosc", "zstd", "gzip", "crc32c", "sharding_indexed"}
+_DTYPES = {"|u1": "uint8", "<u2": "uint16", ">u2": "uint16", "uint8": "uint8", "uint16": "uint16"}
+
+
+class Header(NamedTuple):
+    """What an array says of itself: Zarr format 2 or 3, shape, and shape of what is decoded."""
+
+    zarr_format: int
+    shape: tuple[int, ...]
+    chunk: tuple[int, ...]
+
+
+def is_array(path: Path) -> bool:
+    """Whether a folder is a Zarr array or group of either format."""
+    return any((path / name).is_file() for name in ("zarr.json", ".zarray", ".zgroup"))
+
+
+def read_array_planes(path: Path, name: str, frames: Sequence[int],
+                      max_pixels: int) -> dict[int, np.ndarray]:
+    """Read planes of an array whose last two axes are y and x.
+
+    Parameters
+    ----------
+    path : Path
+        The folder of the array, such as plate.zarr/B/03/0/0.
+    name : str
+        What it is called in sentences.
+    frames : sequence of int
+        Planes, numbered over all axes before y and x with the last of them running fastest: the
+        channel, for the usual t, c, z, y, x with one time point and one z.
+    max_pixels : int
+        Largest plane, and largest chunk, that is read.
+
+    Returns
+    -------
+    dict of int to ndarray of uint8 or uint16, shape [height, width]
+
+    Raises
+    ------
+    PlaneError
+        When it is no such array, is too large, or needs a codec that is not on the list.
+
+    Notes
+    -----
+    Zarr stores no chunk whose pixels all have the fill value, so that one that is lost reads as
+    zeros: only the checksum of the folder can tell the two apart.
+    Zarr v2: https://zarr-specs.readthedocs.io/en/latest/v2/v2.0.html, v3:
+    https://zarr-specs.readthedocs.io/en/latest/v3/core/v3.0.html
+    """
+    header = array_header(path, name)
+    *leading, height, width = header.shape
+    check_size(name, width, height, max_pixels)
+    pieces = math.prod(math.ceil(side / part) for side, part
+                       in zip((height, width), header.chunk[-2:], strict=True))
+    if math.prod(header.chunk) > max_pixels or pieces > MAX_CHUNKS:
+        raise PlaneError(f"{name} is cut into chunks of {'x'.join(map(str, header.chunk))}, which "
+                         "moascope does not read: write it again with one chunk a plane.", "large")
+    import zarr
+
+    array = zarr.open_array(str(path), mode="r", zarr_format=header.zarr_format)
+    planes = {}
+    for frame in dict.fromkeys(frames):
+        check_frame(name, frame, math.prod(leading))
+        planes[frame] = np.ascontiguousarray(array[*np.unravel_index(frame, leading)]
+                                             if leading else array[:])
+    return planes
+
+
+def array_header(path: Path, name: str) -> Header:
+    """Read and check what an array says of itself, before anything of it is decoded.
+
+    Raises
+    ------
+    PlaneError
+        As `read_array_planes`.
+    """
+    metadata = zarr_metadata(path, name)
+    if "shape" not in metadata:
+        raise PlaneError(f"{name} is a Zarr group, not an array. Name the array of its first "
+                         f"resolution, such as {name}/0.")
+    try:
+        header, dtype, codecs = (_header_v3 if metadata["zarr_format"] == 3 else _header_v2)(
+            metadata)
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError):
+        raise PlaneError(f"{name} has metadata that are no Zarr array's.") from None
+    if dtype not in _DTYPES:
+        raise PlaneError(f"{name} holds {dtype} values, and moascope reads 8-bit and 16-bit "
+                         "unsigned integers only. Export it as 16-bit.", "depth")
+    allowed = _V3_CODECS if header.zarr_format == 3 else _V2_COMPRESSORS | _V2_FILTERS
+    if unknown := [str(codec) for codec in codecs if codec not in allowed]:
+        raise PlaneError(f"{name} is written with '{unknown[0]}', a codec that moascope does not "
+                         f"read. It reads {', '.join(sorted(allowed))}.")
+    if len(header.shape) < 2 or len(header.chunk) != len(header.shape) or min(header.chunk) < 1:
+        raise PlaneError(f"{name} has the shape {header.shape} in chunks of {header.chunk}: no "
+                         "image.")
+    return header
+
+
+def zarr_metadata(path: Path, name: str) -> dict[str, Any]:
+    """The metadata of a Zarr array or group, with those of its attributes under `attributes`.
+
+    Raises
+    ------
+    PlaneError
+        When they are missing, too long or no JSON object.
+    """
+    if (path / "zarr.json").is_file():
+        return _read_json(path / "zarr.json", name)
+    for kind in (".zarray", ".zgroup"):
+        if (path / kind).is_file():
+            attributes = path / ".zattrs"
+            return {**_read_json(path / kind, name), "zarr_format": 2,
+                    "attributes": _read_json(attributes, name) if attributes.is_file() else {}}
+    raise PlaneError(f"{name} is neither a Zarr array nor a group.")
+
+
+def array_sum(path: Path) -> tuple[int, str]:
+    """Bytes and SHA-256 of all files below a folder: their names, lengths and contents in order.
+
+    Returns
+    -------
+    tuple of int and str
+    """
+    total, size = hashlib.sha256(), 0
+    for file in _files(path):
+        relative, length = file.relative_to(path).as_posix(), file.stat().st_size
+        total.update(f"{len(relative.encode())}:{relative}:{length}:".encode())
+        with file.open("rb") as chunk:
+            total.update(hashlib.file_digest(chunk, "sha256").digest())
+        size += length
+    return size, total.hexdigest()
+
+
+def _files(path: Path) -> Iterator[Path]:
+    with os.scandir(path) as entries:
+        names = sorted(entry.name for entry in entries)
+    for name in names:
+        if (path / name).is_dir():
+            yield from _files(path / name)
+        else:
+            yield path / name
+
+
+def _read_json(path: Path, name: str) -> dict[str, Any]:
+    try:
+        with path.open("rb") as file:
+            content = file.read(MAX_METADATA + 1)
+        if len(content) > MAX_METADATA:
+            raise ValueError("longer than 16 MiB")
+        metadata = json.loads(content)
+    except (OSError, ValueError, RecursionError) as error:
+        raise PlaneError(f"{name} has a {path.name} that cannot be read: {error}.") from None
+    if not isinstance(metadata, dict):
+        raise PlaneError(f"{name} has a {path.name} that is no JSON object.")
+    return metadata
+
+
+def _header_v2(metadata: Mapping[str, Any]) -> tuple[Header, str, list[str]]:
+    codecs = [codec["id"] for codec in [metadata["compressor"], *(metadata["filters"] or [])]
+              if codec is not None]
+    header = Header(2, tuple(map(int, metadata["shape"])), tuple(map(int, metadata["chunks"])))
+    return header, str(metadata["dtype"]), codecs
+
+
+def _header_v3(metadata: Mapping[str, Any]) -> tuple[Header, str, list[str]]:
+    chunk = metadata["chunk_grid"]["configuration"]["chunk_shape"]
+    codecs, waiting = [], list(metadata["codecs"])
+    while waiting:
+        codec = waiting.pop()
+        codecs.append(codec["name"])
+        inside = codec.get("configuration") or {}
+        waiting += [*inside.get("codecs", []), *inside.get("index_codecs", [])]
+        if codec["name"] == "sharding_indexed":
+            chunk = inside["chunk_shape"]
+    header = Header(3, tuple(map(int, metadata["shape"])), tuple(map(int, chunk)))
+    return header, str(metadata["data_type"]), codecs
