@@ -21,7 +21,7 @@ FLOORS = [
     {"errors", "quiet"},
     {"params"},
     {"screen"},
-    {"annotation", "pixels", "sources", "validation"},
+    {"annotation", "importing", "pixels", "sources", "validation"},
     {"features"},
     {"models", "evaluation", "tracking", "report"},
     {"baseline"},

@@ -35,6 +35,20 @@ class Level(StrEnum):
     compound = "compound"
 
 
+class Kind(StrEnum):
+    """What wrote a folder of plates."""
+
+    auto = "auto"
+    loaddata = "loaddata"
+    imagexpress = "imagexpress"
+    harmony = "harmony"
+    cellvoyager = "cellvoyager"
+    incell = "incell"
+    ometiff = "ometiff"
+    omezarr = "omezarr"
+    regex = "regex"
+
+
 @app.callback()
 def moascope() -> None:
     """Keeps `predict` a command of its own however many commands there are."""
@@ -69,6 +83,45 @@ def predict(
     out.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(out, predictions.to_csv(index=False, lineterminator="\n"))
     print(f"{len(predictions)} predictions, one a {level.value}, are in {out}.")
+
+
+@app.command("import")
+def import_(
+    folder: Annotated[Path, typer.Argument(
+        metavar="FOLDER", help="Holds the images of one plate or more; they stay where they are.")],
+    out: Annotated[Path, typer.Option(help="Folder that receives the three tables.")],
+    kind: Annotated[Kind, typer.Option(help="What wrote the images.")] = Kind.auto,
+    pattern: Annotated[str | None, typer.Option(
+        help="Regular expression with the groups plate, well (or row and column), site, channel, "
+             "z, t; for --kind regex.")] = None,
+    layout: Annotated[Path | None, typer.Option(
+        help="Plate map: CSV with a row a well, or a grid of the plate.")] = None,
+    channels: Annotated[str, typer.Option(
+        help="New names of channels, such as w1=DNA,w2=GFP; an empty one leaves it out.")] = "",
+    z: Annotated[int | None, typer.Option(help="Which plane of a stack; else the first.",
+                                          show_default=False)] = None,
+    t: Annotated[int | None, typer.Option(help="Which time point; else the first.",
+                                          show_default=False)] = None,
+    follow_links: Annotated[bool, typer.Option(
+        "--follow-links", help="Take symbolic links that lead out of the folder.")] = False,
+    update: Annotated[bool, typer.Option(
+        "--update", help="Renew the tables in --out; what is filled in stays.")] = False,
+) -> None:
+    """Make the three tables of a screen from a folder of a microscope's images.
+
+    Knows CellProfiler LoadData, ImageXpress, Opera Phenix (Harmony), CellVoyager, IN Cell, OME-TIFF
+    and OME-Zarr; other names by a regular expression. What it cannot place is in unplaced.csv.
+
+    Example: moascope import /plates/run7 --out run7 --channels w1=DNA,w2=GFP
+    """
+    from moascope.importing.plates import describe_import, import_plates, parse_channels
+
+    imported = import_plates(
+        folder, out, kind=kind.value, pattern=pattern, layout=layout,
+        channels=parse_channels(channels), z=z, t=t, follow_links=follow_links, update=update)
+    for warning in (*imported.notes, *imported.screen.warnings):
+        print(f"note: {warning}", file=sys.stderr)
+    print(describe_import(imported, out))
 
 
 @app.command()

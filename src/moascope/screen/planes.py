@@ -190,7 +190,7 @@ def read_frames(file: BinaryIO | Path, name: str, frames: Sequence[int],
     dict of int to ndarray of uint8 or uint16, shape [height, width]
     """
     try:
-        with _silence():
+        with silence():
             if isinstance(file, Path):
                 from moascope.screen.arrays import read_array_planes
 
@@ -309,7 +309,8 @@ def check_size(name: str, width: int, height: int, max_pixels: int) -> None:
 
 
 @contextlib.contextmanager
-def _silence() -> Iterator[None]:
+def silence() -> Iterator[None]:
+    """Keep decoders from logging and warning."""
     # tifffile logs and Pillow warns about files that are odd but readable; what matters to the
     # person at the terminal is said by PlaneError.
     logger = logging.getLogger("tifffile")

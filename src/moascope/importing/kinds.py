@@ -1,0 +1,95 @@
+"""The kinds of plates that are known, and how one is recognised."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from moascope.errors import MoascopeError
+from moascope.importing.cellvoyager import DATA, find_cellvoyager
+from moascope.importing.found import IMAGE, Found
+from moascope.importing.harmony import INDEXES, find_harmony
+from moascope.importing.imagexpress import find_imagexpress
+from moascope.importing.incell import find_incell
+from moascope.importing.loaddata import find_loaddata, loaddata_tables
+from moascope.importing.names import CELLVOYAGER, HARMONY, IMAGEXPRESS, INCELL, find_regex
+from moascope.importing.ome import find_ometiff, find_omezarr, has_plate
+from moascope.importing.tree import Tree
+from moascope.screen.tables import counted, listing
+
+KINDS: Mapping[str, tuple[str, Callable[[Tree], Found]]] = {
+    "loaddata": ("CellProfiler LoadData", find_loaddata),
+    "omezarr": ("OME-Zarr", find_omezarr),
+    "cellvoyager": ("Yokogawa CellVoyager", find_cellvoyager),
+    "incell": ("IN Cell Analyzer", find_incell),
+    "harmony": ("Opera Phenix / Harmony", find_harmony),
+    "imagexpress": ("ImageXpress / MetaXpress", find_imagexpress),
+    "ometiff": ("OME-TIFF", find_ometiff),
+}
+"""In the order in which they are looked for; what they are called, and what reads them."""
+
+_PATTERNS = {"imagexpress": IMAGEXPRESS, "harmony": HARMONY, "cellvoyager": CELLVOYAGER,
+             "incell": INCELL}
+_EXAMPLES = 20_000
+
+
+def recognise(tree: Tree) -> tuple[str, str]:
+    """Tell what kind of plates a tree holds.
+
+    A table, an index or a plate description that an instrument left decides; else the pattern that
+    most file names have.
+
+    Returns
+    -------
+    tuple of str
+        A key of `KINDS`, and what it was told by.
+
+    Raises
+    ------
+    MoascopeError
+        Where nothing is known.
+    """
+    if tables := loaddata_tables(tree):
+        return "loaddata", listing(tables, 3)
+    if tree.arrays:
+        return "omezarr", counted(len(tree.arrays), "Zarr group")
+    marks = [("cellvoyager", (DATA,), "MeasurementData.mlf"),
+             ("harmony", INDEXES, "Index.xml")]
+    for kind, names, called in marks:
+        if count := sum(len(tree.by_name.get(name, ())) for name in names):
+            return kind, f"{count} {called}"
+    for kind, ending in (("incell", ".xdce"), ("imagexpress", ".htd")):
+        if files := [file for file in tree.files if file.lower().endswith(ending)]:
+            return kind, f"{len(files)} {ending}"
+    if has_plate(tree):
+        return "ometiff", "OME-XML"
+    images = [file.rpartition("/")[2] for file in tree.files if IMAGE.search(file)]
+    # A tree with very many files is judged by every nth.
+    some = images[::max(1, len(images) // _EXAMPLES)]
+    matches = {kind: sum(_is_plain_match(kind, name) for name in some) for kind in _PATTERNS}
+    best = max(matches, key=matches.__getitem__)
+    if matches[best]:
+        return best, "file names"
+    if not images:
+        raise MoascopeError(f"{tree.root} holds no image that moascope reads (TIFF, PNG, JPEG, "
+                            f"BMP or OME-Zarr) among {counted(len(tree.files), 'file')}.")
+    raise MoascopeError(
+        f"The plates in {tree.root} are of no kind that is recognised: "
+        f"{counted(len(images), 'image')}, such as {listing(images, 3)}. Say how to read the "
+        "names: --kind regex --pattern '(?P<plate>[^/]+)/(?P<well>[A-P][0-9]{2})_s(?P<site>[0-9]+)_"
+        "(?P<channel>[^_]+)\\.tif'.")
+
+
+def find_planes(tree: Tree, kind: str, pattern: str | None) -> Found:
+    """Place what is in a tree; `kind` is a key of `KINDS` or "regex" with a `pattern`."""
+    if kind == "regex":
+        if not pattern:
+            raise MoascopeError("--kind regex needs --pattern, such as --pattern "
+                                "'(?P<well>[A-P][0-9]{2})_s(?P<site>[0-9]+)_(?P<channel>.+)\\.tif'.")
+        return find_regex(tree, pattern)
+    return KINDS[kind][1](tree)
+
+
+def _is_plain_match(kind: str, name: str) -> bool:
+    match = _PATTERNS[kind].fullmatch(name)
+    # Any name that ends in a letter and a number looks like a well of a plate with one wavelength.
+    return bool(match) and (kind != "imagexpress" or bool(match["site"] or match["channel"]))

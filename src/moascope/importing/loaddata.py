@@ -1,0 +1,132 @@
+"""Plates that a CellProfiler LoadData table describes."""
+
+from __future__ import annotations
+
+import re
+
+from moascope.errors import MoascopeError
+from moascope.importing.found import IMAGE, Found, Plane, folder_names
+from moascope.importing.maps import describe_wells, mark_vehicles, meanings
+from moascope.importing.tree import Tree, locate
+from moascope.screen.tables import Rows, counted, read_rows
+
+_FILE = re.compile(r"(?:Image_)?FileName_(.+)", re.IGNORECASE)
+_SITE = re.compile(r"[A-Za-z]*0*([0-9]+)(?:\.0)?")
+_FRAME = re.compile(r"[0-9]+(\.0)?")
+
+
+def loaddata_tables(tree: Tree) -> list[str]:
+    """The tables of a tree that name images: load_data.csv, or else any CSV file with FileName_."""
+    tables = [file for file in tree.files if file.lower().endswith(".csv") and _names_images(
+        tree, file)]
+    named = [file for file in tables if file.rpartition("/")[2].lower() == "load_data.csv"]
+    return named or tables
+
+
+def find_loaddata(tree: Tree) -> Found:
+    """Place images by CellProfiler's LoadData tables.
+
+    A row is a site. FileName_<Channel> or Image_FileName_<Channel> with PathName_<Channel> name
+    its images, Metadata_ columns its place; a leading Orig of channels is dropped. Paths are those
+    of another machine as a rule: a file is found by as much of the end of its path as fits. Where
+    there is no site, the rows of a well are its sites in order.
+
+    Notes
+    -----
+    Seen in BBBC021_v1_image.csv (Image_Metadata_Well_DAPI), in the load_data.csv of the JUMP pilot
+    and of the IGVF pipelines (Metadata_Col, Metadata_Row), and in pe2loaddata (Metadata_FieldID).
+
+    Raises
+    ------
+    MoascopeError
+        Where a table has no well.
+    """
+    found = Found()
+    for file in loaddata_tables(tree):
+        found.read.add(file)
+        rows, notes = read_rows(tree.root / file)
+        found.notes += notes
+        _read_table(tree, file, rows, found)
+    return found
+
+
+def _read_table(tree: Tree, file: str, rows: Rows, found: Found) -> None:
+    header = [cell.strip() for cell in rows.cells[0]]
+    columns = meanings(header)
+    if "Metadata_Well" not in columns and not {"row", "column"} <= set(columns):
+        raise MoascopeError(f"{file} has no column 'Metadata_Well', nor Metadata_Row and "
+                            f"Metadata_Col. It has {', '.join(header[:12])}.")
+    channels = {match[1]: index for index, match in enumerate(map(_FILE.fullmatch, header))
+                if match}
+    names = {channel: channel.removeprefix("Orig") for channel in channels}
+    if len(set(names.values())) < len(names):
+        names = {channel: channel for channel in channels}
+    folder = file.rpartition("/")[0]
+    ragged = [line for line, cells in zip(rows.lines, rows.cells, strict=True)
+              if len(cells) != len(header)]
+    if ragged:
+        raise MoascopeError(f"{file}, line {ragged[0]}: {counted(len(ragged), 'line')} with "
+                            "another number of values than the header. Save it as plain CSV.")
+    images = [(channel, index, _column(header, "PathName", channel),
+               _column(header, "Frame", channel)) for channel, index in channels.items()]
+    counts: dict[tuple[str, str], int] = {}
+    told: list[dict[str, str]] = []
+    wells, problems = describe_wells(rows, columns, file)
+    for entry, line, cells in zip(wells, rows.lines[1:], rows.cells[1:], strict=True):
+        here = f"{file}, line {line}"
+        if line in problems or entry is None:
+            found.unplaced.append((here, problems[line].partition(": ")[2]))
+            continue
+        written = entry.pop("Metadata_Plate", "")
+        plate = written or f"/{folder}"
+        if plate not in found.plates:
+            found.plates[plate] = ((written.replace("/", "_"),) if written
+                                   else folder_names(tree, folder))
+        well = entry["Metadata_Well"]
+        counts[plate, well] = counts.get((plate, well), 0) + 1
+        site = counts[plate, well]
+        if "Metadata_Site" in columns:
+            digits = _SITE.fullmatch(cells[columns["Metadata_Site"]].strip())
+            if not digits:
+                found.unplaced.append((here, "its site is no number"))
+                continue
+            site = int(digits[1])
+        if len(entry) > 1:
+            told.append({**entry, "Metadata_Plate": plate})
+        for channel, index, path, frame in images:
+            name = cells[index].strip()
+            if not name:
+                continue
+            folder_told = cells[path].strip() if path is not None else ""
+            image = locate(tree, folder, f"{folder_told}/{name}" if folder_told else name)
+            plane = cells[frame].strip() if frame is not None else "0"
+            if image is None:
+                found.unplaced.append((f"{here}: {name}", "named there, but not in the folder"))
+            elif not IMAGE.search(image):
+                found.unplaced.append((image, "no image that moascope reads, by its name"))
+            elif not _FRAME.fullmatch(plane or "0"):
+                found.unplaced.append((f"{here}: {name}", f"its frame is '{plane}'"))
+            else:
+                found.channels[plate, channel] = names[channel]
+                found.planes.append(Plane(plate, well, site, channel, 1, 1, image,
+                                          int(float(plane or "0"))))
+    found.notes += mark_vehicles(told, file)
+    found.wells += told
+    if "Metadata_Site" not in columns:
+        found.notes.append(f"{file} has no site; the rows of each well are its sites 1, 2, ... in "
+                           "order.")
+
+
+def _column(header: list[str], kind: str, channel: str) -> int | None:
+    named = (f"{kind}_{channel}", f"Image_{kind}_{channel}")
+    return next((header.index(name) for name in named if name in header), None)
+
+
+def _names_images(tree: Tree, file: str) -> bool:
+    try:
+        with (tree.root / file).open("rb") as table:
+            start = table.readline(2**20)
+    except OSError:
+        return False
+    columns = re.split(r"[,;\t]", start.decode("utf-8", errors="replace").lstrip("\ufeff"))
+    return any(_FILE.fullmatch(column.strip().strip('"')) for column in columns)

@@ -1,0 +1,289 @@
+"""Which column of other people's tables means what, and plate maps in long form or as a grid."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from moascope.errors import MoascopeError
+from moascope.importing.names import letters_to_row, well_at
+from moascope.screen.tables import CONTROLS, Rows, counted, listing, read_rows
+from moascope.screen.wells import canonical_well, well_name
+
+MEANINGS: Mapping[str, tuple[str, ...]] = {
+    "Metadata_Plate": ("plate", "barcode", "plateid", "platename", "assayplatebarcode"),
+    "Metadata_Well": ("well", "wellid", "wellname", "wellposition", "cpdwellposition",
+                      "platewell"),
+    "Metadata_Site": ("site", "field", "fieldid", "fieldofview", "fov"),
+    "row": ("row", "rowid", "wellrow"),
+    "column": ("col", "column", "colid", "wellcolumn", "wellcol"),
+    "Metadata_Compound": ("compound", "compoundname", "treatment", "drug", "pertiname",
+                          "broadsample", "substance", "reagent"),
+    "Metadata_Concentration_uM": ("concentrationum", "concentration", "conc", "concum", "dose",
+                                  "doseum", "concentrationmicromolar", "um"),
+    "nanomolar": ("concentrationnm", "concnm", "dosenm", "nm"),
+    "millimolar": ("concentrationmm", "concmm", "dosemm", "mm", "mmolesperliter"),
+    "Metadata_Control": ("control", "controltype", "welltype", "role", "wellrole"),
+    "Metadata_MoA": ("moa", "mechanism", "mechanismofaction", "target_moa"),
+    "Metadata_InChIKey": ("inchikey",),
+    "Metadata_SMILES": ("smiles",),
+}
+"""What a column is called in plate maps of the Cell Painting Gallery, BBBC021, JUMP and by people,
+without Metadata_, Image_, case and punctuation."""
+
+_CONTROL_WORDS = {
+    "negative": "negative", "neg": "negative", "negcon": "negative", "negativecontrol": "negative",
+    "vehicle": "negative", "dmso": "negative", "untreated": "negative", "mock": "negative",
+    "positive": "positive", "pos": "positive", "poscon": "positive", "positivecontrol": "positive",
+    "poscondiverse": "positive", "posconcp": "positive", "posconorf": "positive",
+    "": "", "none": "", "no": "", "na": "", "nan": "", "sample": "", "compound": "", "trt": "",
+    "treatment": "", "treated": "", "test": "", "empty": "",
+}
+_VEHICLES = {"dmso", "vehicle", "negativecontrol", "solvent"}
+_SIDES = {12: 8, 24: 16, 48: 32}
+
+
+def meanings(header: Sequence[str]) -> dict[str, int]:
+    """For each meaning that a table has, which of its columns; the first where several do."""
+    plain = [_plain(column) for column in header]
+    found: dict[str, int] = {}
+    for meaning, names in MEANINGS.items():
+        for name in names:
+            if name in plain:
+                found[meaning] = plain.index(name)
+                break
+        else:
+            # CellProfiler adds the name of a channel: Image_Metadata_Well_DAPI.
+            for index, column in enumerate(header):
+                shorter = _plain(column.rpartition("_")[0])
+                if column.lower().startswith(("metadata_", "image_metadata_")) and (
+                        shorter in names):
+                    found.setdefault(meaning, index)
+    return found
+
+
+def describe_wells(rows: Rows, columns: Mapping[str, int],
+                   name: str) -> tuple[list[dict[str, str] | None], dict[int, str]]:
+    """What a long table says of wells.
+
+    Returns
+    -------
+    list of dict or None
+        One a row, with the columns of layout.csv and annotations.csv that the table has; the well
+        in its canonical spelling, the concentration in micromolar as text. None where the well
+        cannot be read.
+    dict of int to str
+        By line, a sentence on a well, concentration or control word that cannot be read.
+    """
+    problems: dict[int, str] = {}
+    wells: list[dict[str, str] | None] = []
+    for line, cells in zip(rows.lines[1:], rows.cells[1:], strict=True):
+        said = {meaning: cells[index].strip() for meaning, index in columns.items()
+                if index < len(cells)}
+        well = _well(said)
+        if well is None:
+            written = said.get("Metadata_Well") or f"{said.get('row', '')}{said.get('column', '')}"
+            problems[line] = (f"{name}, line {line}: '{written}' is no well. Write a row from A to "
+                              "AF and a column from 1 to 48, like B02.")
+            wells.append(None)
+            continue
+        entry = {column: said[column] for column in
+                 ("Metadata_Plate", "Metadata_Compound", "Metadata_MoA", "Metadata_InChIKey",
+                  "Metadata_SMILES") if column in said}
+        entry["Metadata_Well"] = well
+        for unit, factor in (("Metadata_Concentration_uM", 1.0), ("nanomolar", 1e-3),
+                             ("millimolar", 1e3)):
+            if said.get(unit):
+                try:
+                    entry["Metadata_Concentration_uM"] = _number(said[unit], rows, factor)
+                except ValueError:
+                    problems[line] = (f"{name}, line {line}: '{said[unit]}' is no concentration. "
+                                      "Write a number of 0 or more.")
+        if "Metadata_Control" in said:
+            word = _CONTROL_WORDS.get(_plain(said["Metadata_Control"]))
+            if word is None:
+                problems[line] = (f"{name}, line {line}: '{said['Metadata_Control']}' is no "
+                                  f"control. Write {' or '.join(filter(None, CONTROLS))}, or leave "
+                                  "it empty.")
+            entry["Metadata_Control"] = word or ""
+        wells.append(entry)
+    return wells, problems
+
+
+def read_plate_map(path: Path) -> tuple[list[dict[str, str]], list[str]]:
+    """Read a user's plate map: one row a well, or a grid in the shape of the plate.
+
+    Parameters
+    ----------
+    path : Path
+        A CSV file. Long: columns for well (or row and column), and as far as known for plate,
+        compound, concentration, control, MoA. Grid: a line with the numbers of the columns, below
+        it a line for each row that begins with its letter; the cell before the numbers says what
+        the grid holds (`compound`, which is meant where it is empty, `concentration_uM`,
+        `control`), for one plate as `Plate1:compound`. A file may hold several grids.
+
+    Returns
+    -------
+    tuple
+        Wells as `describe_wells` gives them; without `Metadata_Plate` they are those of every
+        plate. And sentences about what was guessed.
+
+    Raises
+    ------
+    MoascopeError
+        For all that cannot be read.
+    """
+    rows, notes = read_rows(path)
+    if not rows.cells:
+        raise MoascopeError(f"{path} is empty. Give a plate map with a row for each well, or a "
+                            "grid of the plate.")
+    starts = [index for index, cells in enumerate(rows.cells) if _grid_width(cells)]
+    if starts:
+        wells = _read_grids(rows, starts, path.name)
+    else:
+        columns = meanings(rows.cells[0])
+        if "Metadata_Well" not in columns and not {"row", "column"} <= set(columns):
+            raise MoascopeError(f"{path} has no column 'Well', nor 'Row' and 'Column', and is no "
+                                f"grid of a plate. It has {listing(rows.cells[0], 12)}.")
+        if "Metadata_Compound" not in columns:
+            raise MoascopeError(f"{path} has no column 'Compound'. It has "
+                                f"{listing(rows.cells[0], 12)}.")
+        wells = _strictly(rows, columns, path.name)
+        if "Metadata_Concentration_uM" in columns:
+            column = rows.cells[0][columns["Metadata_Concentration_uM"]]
+            if not re.search(r"u_?m|µ_?m|micromolar", column, re.IGNORECASE):
+                notes.append(f"{path.name}: the column '{column}' is taken for micromolar.")
+    notes += mark_vehicles(wells, path.name)
+    return _joined(wells, path.name), notes
+
+
+def mark_vehicles(wells: Sequence[dict[str, str]], name: str) -> list[str]:
+    """Where a table has no controls, make wells of DMSO or vehicle negative ones; and say so."""
+    if any("Metadata_Control" in well for well in wells):
+        return []
+    marked = [well for well in wells if _plain(well.get("Metadata_Compound", "")) in _VEHICLES]
+    for well in marked:
+        well["Metadata_Control"] = "negative"
+    if not marked:
+        return []
+    names = listing(sorted({well["Metadata_Compound"] for well in marked}))
+    return [f"{name} marks no controls; {counted(len(marked), 'well')} of {names} are taken for "
+            "negative controls."]
+
+
+def _strictly(rows: Rows, columns: Mapping[str, int], name: str) -> list[dict[str, str]]:
+    wells, problems = describe_wells(rows, columns, name)
+    if problems:
+        raise MoascopeError(problems.values())
+    return [well for well in wells if well is not None]
+
+
+def _read_grids(rows: Rows, starts: Sequence[int], name: str) -> list[dict[str, str]]:
+    wells: dict[tuple[str, str], dict[str, str]] = {}
+    problems = []
+    for start, end in zip(starts, [*starts[1:], len(rows.cells)], strict=True):
+        width = _grid_width(rows.cells[start])
+        plate, column = _grid_title(rows.cells[start][0])
+        if column is None:
+            problems.append(f"{name}, line {rows.lines[start]}: '{rows.cells[start][0]}' says not "
+                            "what the grid holds. Write compound, concentration_uM or control, or "
+                            "leave it empty.")
+            continue
+        for line, cells in zip(rows.lines[start + 1:end], rows.cells[start + 1:end], strict=True):
+            try:
+                row = letters_to_row(cells[0])
+                if row >= _SIDES[width]:
+                    raise ValueError
+            except ValueError:
+                problems.append(f"{name}, line {line}: '{cells[0]}' is no row of a plate of "
+                                f"{width} columns. Begin the line with a letter from A on.")
+                continue
+            for index, cell in enumerate(cells[1:width + 1]):
+                if cell.strip():
+                    key = (plate, well_name(row, index))
+                    wells.setdefault(key, {"line": str(line)})[column] = cell.strip()
+    if problems:
+        raise MoascopeError(problems)
+    header = ["Metadata_Plate", "Metadata_Well", "Metadata_Compound",
+              "Metadata_Concentration_uM", "nanomolar", "Metadata_Control"]
+    table = Rows([header], [0], rows.delimiter)
+    columns = {column: index for index, column in enumerate(header)}
+    for (plate, well), said in wells.items():
+        table.cells.append([plate, well, *(said.get(column, "") for column in header[2:])])
+        table.lines.append(int(said["line"]))
+    if not any("Metadata_Control" in said for said in wells.values()):
+        del columns["Metadata_Control"]
+    described = _strictly(table, columns, name)
+    for entry in described:
+        if not entry["Metadata_Plate"]:
+            del entry["Metadata_Plate"]
+    return described
+
+
+def _grid_width(cells: Sequence[str]) -> int:
+    """12, 24 or 48 for the line above a grid, else 0."""
+    numbers = [cell.strip() for cell in cells[1:]]
+    while numbers and not numbers[-1]:
+        numbers.pop()
+    if len(numbers) not in _SIDES:
+        return 0
+    return len(numbers) * all(cell.isdecimal() and int(cell) == index
+                              for index, cell in enumerate(numbers, 1))
+
+
+def _grid_title(cell: str) -> tuple[str, str | None]:
+    plate, colon, title = cell.strip().rpartition(":")
+    plain = _plain(title)
+    for column in ("Metadata_Compound", "Metadata_Concentration_uM", "nanomolar",
+                   "Metadata_Control"):
+        if plain in MEANINGS[column]:
+            return plate.strip(), column
+    if not colon and not plain:
+        return "", "Metadata_Compound"
+    return plate, None
+
+
+def _joined(wells: Sequence[dict[str, str]], name: str) -> list[dict[str, str]]:
+    """One entry a well; a table with a row a site says of its wells the same many times."""
+    first: dict[tuple[str | None, str], dict[str, str]] = {}
+    problems = []
+    for well in wells:
+        key = (well.get("Metadata_Plate"), well["Metadata_Well"])
+        known = first.setdefault(key, well)
+        if known != well:
+            plate = f"plate {key[0]}, " if key[0] else ""
+            problems.append(f"{name} says two things of {plate}well {key[1]}: "
+                            f"{_words(known)}, and {_words(well)}. Keep one.")
+    if problems:
+        raise MoascopeError(dict.fromkeys(problems))
+    return list(first.values())
+
+
+def _words(well: Mapping[str, str]) -> str:
+    dose = well.get("Metadata_Concentration_uM", "")
+    return (well.get("Metadata_Compound") or "nothing") + (f" at {dose} uM" if dose else "")
+
+
+def _well(said: Mapping[str, str]) -> str | None:
+    if said.get("Metadata_Well"):
+        try:
+            return canonical_well(said["Metadata_Well"])
+        except MoascopeError:
+            return None
+    row, column = said.get("row", ""), said.get("column", "")
+    return well_at(row, column) if column.isdecimal() and row else None
+
+
+def _number(text: str, rows: Rows, factor: float) -> str:
+    if text.lower() in ("na", "nan"):
+        return ""
+    number = float(text.replace(",", ".") if rows.delimiter != "," else text)
+    if not 0 <= number < float("inf"):
+        raise ValueError
+    return repr(float(f"{number * factor:.9g}"))
+
+
+def _plain(column: str) -> str:
+    column = column.lower().replace("µ", "u").replace("μ", "u")
+    return re.sub(r"^(image_)?(metadata_)?|[^a-z0-9]", "", column)

@@ -1,0 +1,156 @@
+"""The files below a folder, listed once."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from moascope.errors import MoascopeError
+
+ARRAY_MARKS = {"zarr.json", ".zgroup", ".zattrs", ".zarray"}
+"""A folder that holds one of these is a Zarr group or array; the chunks below are no files of
+their own."""
+
+
+@dataclass(frozen=True)
+class Tree:
+    """What lies below a folder.
+
+    Attributes
+    ----------
+    root : Path
+        The folder.
+    files : tuple of str
+        Paths of its files relative to `root`, POSIX, sorted.
+    arrays : tuple of str
+        Folders that are Zarr groups; what is in them is not among `files`. "" is `root` itself.
+    left_out : tuple of (str, str)
+        What was not looked at, each with the reason: hidden files, links out of the folder.
+    """
+
+    root: Path
+    files: tuple[str, ...]
+    arrays: tuple[str, ...] = ()
+    left_out: tuple[tuple[str, str], ...] = ()
+
+    @cached_property
+    def known(self) -> frozenset[str]:
+        """`files`, for asking whether one is there."""
+        return frozenset(self.files)
+
+    @cached_property
+    def by_name(self) -> Mapping[str, list[str]]:
+        """The files of each name, the name in lower case."""
+        named: dict[str, list[str]] = {}
+        for file in self.files:
+            named.setdefault(file.rpartition("/")[2].lower(), []).append(file)
+        return named
+
+
+def scan_tree(root: Path, follow_links: bool = False) -> Tree:
+    """List all files below a folder, each folder read once.
+
+    Parameters
+    ----------
+    root : Path
+    follow_links : bool
+        Whether symbolic links that lead out of `root` count as what they point to. Links that stay
+        inside never do: what they point to is listed anyway.
+
+    Raises
+    ------
+    MoascopeError
+        When a folder cannot be read.
+    """
+    files: list[str] = []
+    arrays: list[str] = []
+    left_out: list[tuple[str, str]] = []
+    real_root = root.resolve()
+    seen = {str(real_root)}
+    waiting = [""]
+    while waiting:
+        folder = waiting.pop()
+        try:
+            with os.scandir(root / folder) as found:
+                entries = list(found)
+        except OSError as error:
+            raise MoascopeError(f"{root / folder} cannot be read: {error.strerror}.") from None
+        if ARRAY_MARKS & {entry.name for entry in entries}:
+            arrays.append(folder)
+            continue
+        prefix = f"{folder}/" if folder else ""
+        for entry in entries:
+            name = prefix + entry.name
+            if entry.name.startswith("."):
+                left_out.append((name, "hidden"))
+            elif entry.is_symlink():
+                reason = _reason_against_link(Path(entry.path), real_root, follow_links, seen)
+                if reason:
+                    left_out.append((name, reason))
+                else:
+                    (waiting if entry.is_dir() else files).append(name)
+            elif entry.is_dir(follow_symlinks=False):
+                waiting.append(name)
+            else:
+                files.append(name)
+    return Tree(root, tuple(sorted(files)), tuple(sorted(arrays)), tuple(sorted(left_out)))
+
+
+def locate(tree: Tree, folder: str, name: str) -> str | None:
+    """The listed file that an index in `folder` means by `name`, or None.
+
+    Instruments write paths of their own disks. So the longest ending of the path that a listed
+    file shares is what counts, below `folder` first and then anywhere; where two files share it
+    equally, neither is taken. As only listed files are ever found, no name leads out of the tree.
+    """
+    name = name.replace("\\", "/").strip()
+    exact = f"{folder}/{name}" if folder else name
+    if exact in tree.known:
+        return exact
+    parts = [part.lower() for part in name.split("/") if part not in ("", ".", "..")]
+    if not parts:
+        return None
+    inside = f"{folder}/" if folder else ""
+    best: tuple[bool, int] = (False, 0)
+    matches: list[str] = []
+    for file in tree.by_name.get(parts[-1], ()):
+        rank = (file.startswith(inside), _shared(file.lower().split("/"), parts))
+        if rank > best:
+            best, matches = rank, [file]
+        elif rank == best:
+            matches.append(file)
+    return matches[0] if len(matches) == 1 else None
+
+
+def parents(folder: str) -> Iterator[str]:
+    """A relative folder and all above it, up to ""."""
+    while folder:
+        yield folder
+        folder = folder.rpartition("/")[0]
+    yield ""
+
+
+def _shared(one: list[str], other: list[str]) -> int:
+    count = 0
+    while count < min(len(one), len(other)) and one[-1 - count] == other[-1 - count]:
+        count += 1
+    return count
+
+
+def _reason_against_link(path: Path, root: Path, follow_links: bool, seen: set[str]) -> str:
+    try:
+        target = path.resolve(strict=True)
+    except (OSError, RuntimeError):
+        return "a link to nothing"
+    if target.is_relative_to(root):
+        return "a link to what is in the folder anyway"
+    if not follow_links:
+        return "a link out of the folder (--follow-links takes it)"
+    if target.is_dir():
+        if str(target) in seen or root.is_relative_to(target):
+            return "a link to a folder that was seen already"
+        seen.add(str(target))
+    return ""

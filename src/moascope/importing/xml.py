@@ -1,0 +1,88 @@
+"""Elements of an XML file, one after the other, from files that nobody vouches for."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from pathlib import Path
+from typing import IO, TYPE_CHECKING
+
+from moascope.errors import MoascopeError
+
+if TYPE_CHECKING:
+    from xml.etree.ElementTree import Element
+
+
+def read_elements(source: Path | IO[bytes], names: Collection[str],
+                  called: str) -> Iterator[Element]:
+    """Yield the elements of some names as they end, and forget each one after it was used.
+
+    An index of half a million images so takes no more memory than one of a few. Names are compared
+    without their namespace, whose version differs from instrument to instrument.
+
+    Parameters
+    ----------
+    source : Path or binary file
+    names : collection of str
+        Which elements; of nested ones the outer ones.
+    called : str
+        What the file is called in sentences.
+
+    Raises
+    ------
+    MoascopeError
+        When it is no well-formed XML, cannot be read, or declares entities or a document type: no
+        instrument does, and a few lines of them can fill any memory ("billion laughs"), or read
+        other files (https://owasp.org/www-community/vulnerabilities/XML_External_Entity_(XXE)_Processing).
+    """
+    from xml.etree.ElementTree import ParseError
+
+    from defusedxml import DefusedXmlException
+    from defusedxml.ElementTree import iterparse
+
+    open_elements: list[Element] = []
+    wanted = 0
+    try:
+        for event, element in iterparse(source, events=("start", "end"), forbid_dtd=True):
+            inside = local(element.tag) in names
+            if event == "start":
+                open_elements.append(element)
+                wanted += inside
+                continue
+            open_elements.pop()
+            wanted -= inside
+            if wanted:
+                continue
+            if inside:
+                yield element
+            if inside and open_elements:
+                open_elements[-1].remove(element)
+    except DefusedXmlException:
+        raise MoascopeError(
+            f"{called} declares entities or a document type, which no instrument does and which "
+            "can make a reader fill the memory or read other files. It is not read; remove it to "
+            "go by the file names alone.") from None
+    except ParseError as error:
+        raise MoascopeError(f"{called} is damaged: {error}. Copy it again, or remove it to go by "
+                            "the file names alone.") from None
+    except (LookupError, ValueError) as error:
+        raise MoascopeError(f"{called} is no XML that can be read: {error}.") from None
+    except OSError as error:
+        raise MoascopeError(f"{called} cannot be read: {error.strerror}.") from None
+
+
+def local(name: str) -> str:
+    """The name of an element or attribute without its namespace."""
+    return name.rpartition("}")[2]
+
+
+def attributes(element: Element) -> dict[str, str]:
+    """An element's attributes, without their namespaces."""
+    return {local(name): value.strip() for name, value in element.items()}
+
+
+def children(element: Element) -> dict[str, str]:
+    """The text of an element's children by their names; the first of each name."""
+    found: dict[str, str] = {}
+    for child in element:
+        found.setdefault(local(child.tag), (child.text or "").strip())
+    return found
