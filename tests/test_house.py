@@ -28,7 +28,7 @@ FLOORS = [
     {"stages", "cli"},
 ]
 HEAVY = ("tensorflow", "keras", "mlflow", "great_expectations", "sklearn", "matplotlib", "optuna",
-         "skimage", "scipy.stats", "openvino")
+         "skimage", "scipy.stats", "openvino", "zarr")
 
 
 @cache

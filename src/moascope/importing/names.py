@@ -98,8 +98,9 @@ def by_names(tree: Tree, pattern: re.Pattern[str], plate_of: Callable[[str], str
             of_plate = prefixes.setdefault(plate, {})
             prefix = parts["prefix"] or ""
             of_plate[prefix] = of_plate.get(prefix, 0) + 1
-        planes.append(Plane(plate, well, int(parts["site"] or 1), parts["channel"] or "1",
-                            int(parts["z"] or z), int(parts["t"] or t), file, 0))
+        channel = (parts["channel"] or "1").lstrip("0")
+        planes.append(Plane(plate, well, int(parts["site"] or 1), channel, int(parts["z"] or z),
+                            int(parts["t"] or t), file, 0))
     return found, prefixes
 
 
