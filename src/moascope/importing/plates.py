@@ -5,37 +5,35 @@ from __future__ import annotations
 import os
 import re
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from moascope.errors import MoascopeError
-from moascope.importing.found import IMAGE, Found
 from moascope.importing.kinds import KINDS, find_planes, recognise
-from moascope.importing.maps import read_plate_map
+from moascope.importing.layout import (
+    describe,
+    keep_filled_in,
+    told_by_images,
+    told_by_map,
+)
+from moascope.importing.sites import place_sites
 from moascope.importing.tree import Tree, scan_tree
 from moascope.screen.tables import (
-    ANNOTATIONS,
-    LAYOUT,
-    SITE,
     WELL,
     Screen,
     counted,
     listing,
-    read_rows,
     read_screen,
     write_atomically,
     write_description,
 )
-from moascope.screen.wells import canonical_well
 
 TABLES = ("load_data.csv", "layout.csv", "annotations.csv")
 UNPLACED = "unplaced.csv"
-_COMPOUND = ("Metadata_MoA", "Metadata_InChIKey", "Metadata_SMILES")
 
 
 @dataclass(frozen=True)
@@ -125,30 +123,26 @@ def import_plates(folder: Path, out: Path, *, kind: str = "auto", pattern: str |
         kind, told_by = recognise(tree)
     found = find_planes(tree, kind, pattern)
     notes = list(found.notes)
-    unplaced = list(found.unplaced)
     if not found.planes:
-        _write_unplaced(out, unplaced)
+        _write_unplaced(out, found.unplaced)
         raise MoascopeError(
             f"No image in {folder} could be placed as {_called(kind)}: "
-            + listing((f"{file} ({reason})" for file, reason in unplaced), 3)
+            + listing((f"{file} ({reason})" for file, reason in found.unplaced), 3)
             + f". All reasons are in {out / UNPLACED}. Try another --kind.")
-    planes = _frame_of_planes(found, unplaced)
-    planes = _name_plates(planes, found)
-    planes, called = _name_channels(planes, found, channels or {}, unplaced)
-    planes = _choose_step(planes, "t", t, ["Plate", "Well", "Site"], unplaced, notes)
-    planes = _choose_step(planes, "z", z, ["Plate", "Well", "Site", "Channel"], unplaced, notes)
-    _refuse_duplicates(planes)
-    unplaced += _the_rest(tree, found, planes, unplaced)
-    incomplete = _incomplete(planes)
-
+    placed = place_sites(tree, found, channels, z, t)
+    notes += placed.notes
     prefix, images, outside = _where_images_are(folder, out)
-    sites = _sites_table(planes, called, prefix)
+    sites = placed.table
+    for channel in placed.channels:
+        names = sites[f"FileName_{channel}"]
+        sites[f"FileName_{channel}"] = names.where(names == "", prefix + names)
     wells = sites[WELL].drop_duplicates(ignore_index=True)
-    told = _told_wells(found, planes, layout, notes)
-    layout_table, annotations = _describe(wells, told, notes)
+    told = (told_by_images(found, placed.plates) if layout is None
+            else told_by_map(layout, wells, notes))
+    layout_table, annotations = describe(wells, told, notes)
     if update:
-        layout_table = _keep(out / "layout.csv", layout_table, WELL)
-        annotations = _keep(out / "annotations.csv", annotations, ["Metadata_Compound"])
+        layout_table = keep_filled_in(out / "layout.csv", layout_table, WELL)
+        annotations = keep_filled_in(out / "annotations.csv", annotations, ["Metadata_Compound"])
     tables = {"load_data.csv": sites, "layout.csv": layout_table, "annotations.csv": annotations}
     description = {"source": "import", "images": images, "kind": kind}
     if follow_links:
@@ -162,10 +156,10 @@ def import_plates(folder: Path, out: Path, *, kind: str = "auto", pattern: str |
     if outside or follow_links or (out / "screen.json").exists():
         write_description(out, description)
     _write(out, tables, None)
-    table = _write_unplaced(out, [*unplaced, *_sentences(incomplete)])
-    return Imported(read_screen(out, follow_links), _called(kind), told_by, called,
-                    table.iloc[:len(unplaced)], incomplete, tuple(dict.fromkeys(notes)), images,
-                    outside or follow_links)
+    table = _write_unplaced(out, [*placed.unplaced, *_sentences(placed.incomplete)])
+    return Imported(read_screen(out, follow_links), _called(kind), told_by, placed.channels,
+                    table.iloc[:len(placed.unplaced)], placed.incomplete,
+                    tuple(dict.fromkeys(notes)), images, outside or follow_links)
 
 
 def parse_channels(text: str) -> dict[str, str]:
@@ -213,290 +207,6 @@ def _without_own(tree: Tree, out: Path) -> Tree:
     own = {f"{inside}{name}" for name in (*TABLES, UNPLACED, "screen.json")}
     return Tree(tree.root, tuple(file for file in tree.files if file not in own), tree.arrays,
                 tree.left_out)
-
-
-# From planes to sites
-
-
-def _frame_of_planes(found: Found, unplaced: list[tuple[str, str]]) -> pd.DataFrame:
-    columns = ["Key", "Well", "Site", "Id", "z", "t", "File", "Frame"]
-    planes = pd.DataFrame(found.planes, columns=columns)
-    canonical, wrong = {}, {}
-    for well in planes["Well"].unique():
-        try:
-            canonical[well] = canonical_well(well)
-        except MoascopeError as error:
-            wrong[well] = error.problems[0].partition(". Write")[0]
-    lost = planes["Well"].isin(wrong)
-    unplaced += [(file, wrong[well]) for file, well in
-                 zip(planes["File"][lost], planes["Well"][lost], strict=True)]
-    planes = planes[~lost].reset_index(drop=True)
-    if planes.empty:
-        raise MoascopeError(f"No image has a well that a plate has: {listing(wrong.values(), 3)}.")
-    planes["Well"] = planes["Well"].map(canonical).astype("str")
-    # A table may name one picture twice, a link the same file; that is one plane.
-    return planes.drop_duplicates(ignore_index=True)
-
-
-def _name_plates(planes: pd.DataFrame, found: Found) -> pd.DataFrame:
-    """The first name of each plate that no other plate has."""
-    keys = list(planes["Key"].unique())
-    level = dict.fromkeys(keys, 0)
-    longest = max(len(found.plates[key]) for key in keys)
-    for _ in range(longest):
-        names = {key: _plate_name(found.plates[key][level[key]]) for key in keys}
-        bearers: dict[str, list[str]] = {}
-        for key, name in names.items():
-            bearers.setdefault(name, []).append(key)
-        for several in bearers.values():
-            for key in several if len(several) > 1 else ():
-                level[key] = min(level[key] + 1, len(found.plates[key]) - 1)
-    return planes.assign(Plate=planes["Key"].map(names).astype("str"))
-
-
-def _plate_name(name: str) -> str:
-    """A name that can be a folder's."""
-    name = re.sub(r"[/\\\x00-\x1f\x7f]+", "_", name).strip().lstrip(".")[:200]
-    return "".join(letter for letter in name if letter.isprintable()) or "plate"
-
-
-def _name_channels(planes: pd.DataFrame, found: Found, wanted: Mapping[str, str],
-                   unplaced: list[tuple[str, str]]) -> tuple[pd.DataFrame, dict[str, str]]:
-    """Give channels their names: the user's, else the instrument's, else w1 or as the file says."""
-    pairs = planes[["Key", "Id"]].drop_duplicates()
-    names: dict[tuple[str, str], str] = {}
-    said: dict[str, str] = {}
-    used: set[str] = set()
-    for key, plate in pairs.groupby("Key", sort=False):
-        ids = list(plate["Id"])
-        told = {id_: found.channels.get((key, id_), "") for id_ in ids}
-        for id_ in ids:
-            short = f"{found.short}{id_}" if id_.isdecimal() else id_
-            aliases = {alias.casefold(): alias for alias in
-                       (id_, short, f"{found.short}{id_.zfill(2)}", told[id_], _word(told[id_]),
-                        _word(short)) if alias}
-            chosen = next((old for old in wanted if old.casefold() in aliases), None)
-            own = _word(told[id_]) or _word(short) or "image"
-            alike = [other for other in ids if told[other] and _word(told[other]) == own]
-            if len(alike) > 1:
-                own = f"{own}_{_word(short)}"
-            name = own if chosen is None else _word(wanted[chosen])
-            if chosen is not None:
-                used.add(chosen)
-            names[key, id_] = name
-            call = f"{short} {told[id_]}".strip() if _word(told[id_]) != _word(short) else short
-            if name:
-                said.setdefault(name, call)
-    if unknown := [old for old in wanted if old not in used]:
-        known = sorted({call for call in said.values()}, key=_natural)
-        raise MoascopeError(f"--channels names '{unknown[0]}', and no plate has it. Channels are "
-                            f"{listing(known, 12)}.")
-    pair = pd.Series(list(zip(planes["Key"], planes["Id"], strict=True)), index=planes.index)
-    planes = planes.assign(Channel=pair.map(names).astype("str"))
-    for key, plate in planes.groupby("Plate", sort=False):
-        ids = plate[plate["Channel"] != ""].groupby("Channel")["Id"].unique()
-        for channel, several in ids[ids.map(len) > 1].items():
-            raise MoascopeError(f"--channels calls {listing(sorted(several))} of plate {key} all "
-                                f"'{channel}'. Give each a name of its own.")
-    gone = planes["Channel"] == ""
-    unplaced += [(file, "of a channel that --channels leaves out")
-                 for file in planes["File"][gone].unique()]
-    planes = planes[~gone]
-    if planes.empty:
-        raise MoascopeError("--channels leaves no channel.")
-    order = planes[["Channel", "Id"]].drop_duplicates("Channel")
-    order = sorted(zip(order["Id"], order["Channel"], strict=True),
-                   key=lambda pair: (_natural(pair[0]), pair[1]))
-    return planes, {channel: said[channel] for _, channel in order}
-
-
-def _word(name: str) -> str:
-    """A channel's name as part of a column's: HOECHST_33342."""
-    return re.sub(r"[^\w.+-]+", "_", name).strip("_")
-
-
-def _natural(text: str) -> list[tuple[int, int | str]]:
-    return [(0, int(part)) if part.isdecimal() else (1, part.lower())
-            for part in re.split(r"([0-9]+)", text) if part]
-
-
-_STEPS = {"z": "z plane", "t": "time point"}
-
-
-def _choose_step(planes: pd.DataFrame, axis: str, wanted: int | None, unit: Sequence[str],
-                 unplaced: list[tuple[str, str]], notes: list[str]) -> pd.DataFrame:
-    steps = sorted(planes[axis].unique())
-    if wanted is None:
-        kept = planes[axis] == planes.groupby(list(unit), sort=False)[axis].transform("min")
-    else:
-        kept = planes[axis] == wanted
-        if not kept.any():
-            raise MoascopeError(f"--{axis} is {wanted}, and no image has it. There are "
-                                f"{_STEPS[axis]}s {listing(steps, 12)}.")
-    if kept.all():
-        return planes
-    lost = planes[~kept]
-    which = ("the first" if wanted is None else f"number {wanted}")
-    notes.append(f"Of {len(steps)} {_STEPS[axis]}s ({_range(steps)}) {which} of each site is "
-                 f"taken; {counted(len(lost), 'plane')} left out (--{axis} chooses another).")
-    taken = set(planes["File"][kept])
-    unplaced += [(file, f"another {_STEPS[axis]} ({step})") for file, step in
-                 zip(lost["File"], lost[axis], strict=True) if file not in taken]
-    return planes[kept]
-
-
-def _range(steps: Sequence[int]) -> str:
-    return f"{steps[0]} to {steps[-1]}"
-
-
-def _refuse_duplicates(planes: pd.DataFrame) -> None:
-    place = ["Plate", "Well", "Site", "Channel"]
-    again = planes[planes.duplicated(place, keep=False)]
-    if again.empty:
-        return
-    problems = []
-    for (plate, well, site, channel), several in again.groupby(place, sort=True):
-        first, second = [file if not frame else f"{file} (frame {frame})" for file, frame in
-                         zip(several["File"][:2], several["Frame"][:2], strict=True)]
-        problems.append(
-            f"Plate {plate}, well {well}, site {site}, channel {channel} has two images: {first} "
-            f"and {second}. Move one away, or tell the two apart with --pattern.")
-    raise MoascopeError(problems)
-
-
-def _the_rest(tree: Tree, found: Found, planes: pd.DataFrame,
-              unplaced: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
-    """Every file that nothing has been said of yet."""
-    known = {file for file, _ in unplaced} | set(planes["File"]) | found.read
-    rest = [(file, "no index or table names it" if IMAGE.search(file)
-             else "no image that moascope reads, by its name")
-            for file in tree.files if file not in known]
-    if not any(tree.root.joinpath(plane).is_dir() for plane in planes["File"].iloc[:1]):
-        rest += [(folder or ".", "a Zarr group; --kind omezarr reads it")
-                 for folder in tree.arrays]
-    return [*rest, *tree.left_out]
-
-
-def _incomplete(planes: pd.DataFrame) -> pd.DataFrame:
-    """Sites without an image for a channel that their plate has."""
-    lost = []
-    for plate, of_plate in planes.groupby("Plate", sort=True):
-        there = of_plate.pivot_table(index=["Well", "Site"], columns="Channel", values="Frame",
-                                     aggfunc="size")
-        rows, columns = np.nonzero(there.isna().to_numpy())
-        lost += [(plate, *there.index[row], there.columns[column])
-                 for row, column in zip(rows, columns, strict=True)]
-    return pd.DataFrame(lost, columns=[*SITE, "Channel"])
-
-
-def _sites_table(planes: pd.DataFrame, channels: Mapping[str, str], prefix: str) -> pd.DataFrame:
-    index = ["Plate", "Well", "Site"]
-    files = planes.assign(File=prefix + planes["File"]).pivot_table(
-        index=index, columns="Channel", values="File", aggfunc="first")
-    frames = planes.pivot_table(index=index, columns="Channel", values="Frame", aggfunc="first")
-    sites = files.index.to_frame(index=False).set_axis(SITE, axis=1)
-    framed = bool((planes["Frame"] != 0).any())
-    for channel in channels:
-        sites[f"FileName_{channel}"] = files[channel].fillna("").to_numpy()
-        if framed:
-            sites[f"Frame_{channel}"] = frames[channel].fillna(0).astype(int).to_numpy()
-    return sites
-
-
-# Wells and compounds
-
-
-def _told_wells(found: Found, planes: pd.DataFrame, layout: Path | None,
-                notes: list[str]) -> dict[tuple[str, str], Mapping[str, str]]:
-    """What is known of each imaged well: from the plate map, or else from the images' own table."""
-    wells = set(zip(planes["Plate"], planes["Well"], strict=True))
-    told: dict[tuple[str, str], Mapping[str, str]] = {}
-    if layout is None:
-        name_of = dict(zip(planes["Key"], planes["Plate"], strict=True))
-        for well in found.wells:
-            if well["Metadata_Plate"] in name_of:
-                told.setdefault((name_of[well["Metadata_Plate"]], well["Metadata_Well"]), well)
-        return told
-    entries, said = read_plate_map(layout)
-    notes += said
-    plates = {plate.casefold(): plate for plate, _ in sorted(wells)}
-    unknown: set[str] = set()
-    for entry in entries:
-        written = entry.get("Metadata_Plate", "")
-        if written and written.casefold() not in plates:
-            unknown.add(written)
-            continue
-        for plate in [plates[written.casefold()]] if written else plates.values():
-            told[plate, entry["Metadata_Well"]] = entry
-    without_image = sum(well not in wells for well in told)
-    without_map = len(wells - told.keys())
-    if unknown:
-        notes.append(f"{layout.name} has {counted(len(unknown), 'plate')} without images: "
-                     f"{listing(sorted(unknown))}. Images are of {listing(plates.values())}.")
-    if without_image:
-        notes.append(f"{layout.name} has {counted(without_image, 'well')} without images; they "
-                     "are left out of layout.csv.")
-    if without_map:
-        notes.append(f"{counted(without_map, 'well')} with images are not in {layout.name}; their "
-                     "compound is left empty.")
-    if not told:
-        raise MoascopeError(f"{layout} says nothing of the plates that were found, "
-                            f"{listing(plates.values())}. It has "
-                            f"{listing(sorted(unknown)) or 'no well'}.")
-    return told
-
-
-def _describe(wells: pd.DataFrame, told: Mapping[tuple[str, str], Mapping[str, str]],
-              notes: list[str]) -> tuple[pd.DataFrame, pd.DataFrame]:
-    rows = [{column: told.get((plate, well), {}).get(column, "") for column in LAYOUT[2:]}
-            for plate, well in wells.itertuples(index=False)]
-    layout = pd.concat([wells, pd.DataFrame(rows, columns=LAYOUT[2:], dtype="str")], axis=1)
-    negative = set(layout.loc[layout["Metadata_Control"] == "negative", "Metadata_Compound"])
-    compounds: dict[str, dict[str, str]] = {}
-    unlike = set()
-    for plate, well in wells.itertuples(index=False):
-        said = told.get((plate, well), {})
-        compound = said.get("Metadata_Compound", "")
-        if not compound or compound in negative:
-            continue
-        about = {column: said[column] for column in _COMPOUND if said.get(column)}
-        known = compounds.setdefault(compound, about)
-        if known != about:
-            unlike.add(compound)
-    if unlike:
-        notes.append(f"Compounds are described differently in different wells ({len(unlike):,}): "
-                     f"{listing(sorted(unlike))}. annotations.csv has what the first well says.")
-    columns = [column for column in _COMPOUND
-               if column == "Metadata_MoA" or any(column in about for about in compounds.values())]
-    table = [{"Metadata_Compound": compound, **{column: about.get(column, "")
-                                                for column in columns}}
-             for compound, about in sorted(compounds.items())]
-    return layout, pd.DataFrame(table, columns=[ANNOTATIONS[0], *columns], dtype="str")
-
-
-def _keep(path: Path, new: pd.DataFrame, key: Sequence[str]) -> pd.DataFrame:
-    """The rows of a table that a person may have filled in, and those of `new` that it lacks."""
-    if not path.exists():
-        return new
-    rows, _ = read_rows(path)
-    header = [cell.strip() for cell in rows.cells[0]]
-    if not set(key) <= set(header) or any(len(cells) != len(header) for cells in rows.cells):
-        raise MoascopeError(f"{path} has not the columns {' and '.join(key)}, or a line with "
-                            "another number of values. Mend it, or move it away.")
-    old = pd.DataFrame(rows.cells[1:], columns=header, dtype="str")
-    there = old[list(key)].apply(lambda column: column.str.strip())
-    if "Metadata_Well" in key:
-        there["Metadata_Well"] = there["Metadata_Well"].map(_canonical_or_as_is)
-    missing = ~pd.MultiIndex.from_frame(new[list(key)]).isin(pd.MultiIndex.from_frame(there))
-    both = pd.concat([old, new[missing]], ignore_index=True)
-    return both.fillna("")
-
-
-def _canonical_or_as_is(well: str) -> str:
-    try:
-        return canonical_well(well)
-    except MoascopeError:
-        return well
 
 
 # What is left behind
