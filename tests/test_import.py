@@ -87,7 +87,7 @@ def imagexpress(folder: Path, htd: bool = True) -> Path:
 def test_imagexpress_names_give_wells_sites_and_wavelengths(tmp_path):
     imported = import_plates(imagexpress(tmp_path / "in" / "P1"), tmp_path / "out")
     assert imported.kind == "ImageXpress / MetaXpress"
-    assert dict(imported.channels) == {"DAPI": "w1 DAPI", "FITC": "w2 FITC"}
+    assert dict(imported.channels) == {"DAPI": "w1", "FITC": "w2"}
     pixels = first_pixels(tmp_path / "out")
     assert len(pixels) == 8
     assert pixels["P1", "B03", 2, "FITC"] == 223
@@ -100,7 +100,7 @@ def test_thumbnails_are_listed_and_not_taken(tmp_path):
 
 def test_a_well_that_the_plate_description_selects_and_nobody_saved_is_told(tmp_path):
     imported = import_plates(imagexpress(tmp_path / "in"), tmp_path / "out")
-    assert any("selects 3 wells, and 1 well of them have no image: B04" in note
+    assert any("selects 3 wells, of which 1 without an image: B04" in note
                for note in imported.notes)
 
 
@@ -384,6 +384,21 @@ def test_illumination_functions_of_a_loaddata_table_are_no_channels(tmp_path):
     assert "no image" in reasons(tmp_path / "out")["illum.npy"]
 
 
+def test_sites_and_frames_of_a_loaddata_table_are_taken_as_written(tmp_path):
+    folder = write_loaddata(tmp_path / "in", "FileName_A;FileName_B;Frame_B;Metadata_Well;"
+                            "Metadata_Site", "x.tif;x.tif;1;b2;s03", "x.tif;x.tif;1.0;B3;nine",
+                            "x.tif;x.tif;-1;B4;1", "x.tif;x.tif;0;Q77;1")
+    pages = np.arange(96, dtype=np.uint16).reshape(2, 6, 8)
+    write_tiff(folder / "x.tif", pages, photometric="minisblack")
+    import_plates(folder, tmp_path / "out")
+    found = first_pixels(tmp_path / "out")
+    assert found["in", "B02", 3, "B"] == 48
+    lost = reasons(tmp_path / "out")
+    assert lost["load_data.csv, line 3"] == "its site is no number"
+    assert lost["load_data.csv, line 4: x.tif"] == "its frame is '-1'"
+    assert "'Q77' is no well" in lost["load_data.csv, line 5"]
+
+
 # Regular expressions
 
 
@@ -460,6 +475,21 @@ def test_no_file_is_passed_over_in_silence(tmp_path):
     assert not placed & set(lost)
     assert lost["x_Z99_s1_w1.tif"] == "'Z99' is no well"
     assert lost[".DS_Store"] == "hidden"
+
+
+def test_names_that_no_table_can_hold_are_listed_with_the_remedy(tmp_path):
+    folder = imagexpress(tmp_path / "in", htd=False)
+    odd = ["a\\b_C03_s1_w1.tif", "b_C03_s1_w1.tif ", "c\n_C03_s1_w1.tif"]
+    for name in odd:
+        (folder / name).write_bytes(b"x")
+    try:
+        Path(os.fsdecode(os.fsencode(folder) + b"/\xff_C03_s1_w1.tif")).write_bytes(b"x")
+    except OSError:
+        pytest.skip("this file system takes UTF-8 only")
+    imported = import_plates(folder, tmp_path / "out")
+    assert set(imported.screen.sites["Metadata_Well"]) == {"B02", "B03"}
+    lost = [file for file, reason in reasons(tmp_path / "out").items() if "rename it" in reason]
+    assert len(lost) == 4
 
 
 def test_what_is_of_no_kind_shows_names_and_a_way_on(tmp_path):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 from collections.abc import Mapping
 
+from moascope.errors import MoascopeError
 from moascope.importing.found import IMAGE, Found
 from moascope.importing.names import (
     IMAGEXPRESS,
@@ -51,9 +52,8 @@ def find_imagexpress(tree: Tree) -> Found:
                 found.channels[plate, channel] = names[channel]
         seen = {canonical_well(well) for well in wells[plate] if _is_well(well)}
         if lost := sorted(selected - seen):
-            found.notes.append(f"{file} selects {counted(len(selected), 'well')}, and "
-                               f"{counted(len(lost), 'well')} of them have no image: "
-                               f"{listing(lost)}.")
+            found.notes.append(f"{file} selects {counted(len(selected), 'well')}, of which "
+                               f"{len(lost):,} without an image: {listing(lost)}.")
     return found
 
 
@@ -91,8 +91,6 @@ def _htd_of(folder: str, prefix: str, htds: list[str]) -> str | None:
 
 
 def _is_well(name: str) -> bool:
-    from moascope.errors import MoascopeError
-
     try:
         canonical_well(name)
     except MoascopeError:

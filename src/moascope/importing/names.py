@@ -76,7 +76,7 @@ def by_names(tree: Tree, pattern: re.Pattern[str], plate_of: Callable[[str], str
         parts = match(name)
         if not parts:
             if IMAGE.search(name):
-                unplaced.append((file, "its name has no place in it that this kind writes"))
+                unplaced.append((file, "its name is none that this kind writes"))
             continue
         if has_thumbnail and parts["thumbnail"]:
             unplaced.append((file, "a thumbnail"))

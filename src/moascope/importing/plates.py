@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -117,10 +118,8 @@ def import_plates(folder: Path, out: Path, *, kind: str = "auto", pattern: str |
     _refuse_to_overwrite(out, layout, update)
     tree = _without_own(scan_tree(folder, follow_links), out)
     told_by = "--kind"
-    if pattern is not None and kind == "auto":
-        kind = "regex"
     if kind == "auto":
-        kind, told_by = recognise(tree)
+        kind, told_by = recognise(tree) if pattern is None else ("regex", "--pattern")
     found = find_planes(tree, kind, pattern)
     notes = list(found.notes)
     if not found.planes:
@@ -273,20 +272,21 @@ def describe_import(imported: Imported, out: Path) -> str:
     lines.append(f"unplaced    {len(imported.unplaced):,}"
                  + "".join(f"\n            {count:,} {reason}"
                            for reason, count in reasons.items()))
-    compounds = screen.layout.loc[screen.layout["Metadata_Compound"] != "", "Metadata_Compound"]
+    treated = screen.layout[screen.layout["Metadata_Control"] != "negative"]
+    compounds = set(treated["Metadata_Compound"]) - {""}
     controls = int((screen.layout["Metadata_Control"] != "").sum())
     known = int((screen.annotations["Metadata_MoA"] != "").sum())
     lines += [
         f"wrote       {out / 'load_data.csv'}",
         f"            {out / 'layout.csv'}: {counted(len(screen.layout), 'well')}, "
-        f"{counted(compounds.nunique(), 'compound')}, {counted(controls, 'control')}",
+        f"{counted(len(compounds), 'compound')}, {counted(controls, 'control well')}",
         f"            {out / 'annotations.csv'}: {counted(len(screen.annotations), 'compound')}, "
         f"{known:,} with a mechanism",
     ]
     if len(imported.unplaced) or len(imported.incomplete):
         lines.append(f"            {out / UNPLACED}: every file that has no place, and why")
     todo = []
-    if compounds.empty:
+    if not compounds:
         todo.append("Metadata_Compound and Metadata_Control in layout.csv")
     if not known:
         todo.append("Metadata_MoA in annotations.csv")
@@ -294,7 +294,8 @@ def describe_import(imported: Imported, out: Path) -> str:
         lines.append(f"fill in     {' and '.join(todo)}")
     outside = " -S acquire.allow_outside=true" if imported.outside else ""
     return "\n".join([*lines, "next        dvc exp run -S acquire.source=folder "
-                      f"-S acquire.path={os.fspath(out)}{outside} -S target=moa"])
+                      f"-S acquire.path={shlex.quote(os.fspath(out))}{outside} "
+                      "-S target=moa"])
 
 
 def _kind_of_reason(reason: str) -> str:

@@ -144,9 +144,10 @@ def _name_channels(planes: pd.DataFrame, found: Found, wanted: Mapping[str, str]
             if chosen is not None:
                 used.add(chosen)
             names[key, id_] = name
-            call = f"{short} {told[id_]}".strip() if _word(told[id_]) != _word(short) else short
             if name:
-                said.setdefault(name, call)
+                # What the instrument calls it is worth showing where its name is another.
+                other = told[id_] if told[id_] != short and _word(told[id_]) != name else ""
+                said.setdefault(name, f"{short} {other}".strip())
     if unknown := [old for old in wanted if old not in used]:
         known = sorted({call for call in said.values()}, key=_natural)
         raise MoascopeError(f"--channels names '{unknown[0]}', and no plate has it. Channels are "

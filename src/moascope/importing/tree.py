@@ -84,7 +84,9 @@ def scan_tree(root: Path, follow_links: bool = False) -> Tree:
         prefix = f"{folder}/" if folder else ""
         for entry in entries:
             name = prefix + entry.name
-            if entry.name.startswith("."):
+            if unfit := _unfit_for_a_table(name):
+                left_out.append((name.encode(errors="backslashreplace").decode(), unfit))
+            elif entry.name.startswith("."):
                 left_out.append((name, "hidden"))
             elif entry.is_symlink():
                 reason = _reason_against_link(Path(entry.path), real_root, follow_links, seen)
@@ -131,6 +133,13 @@ def parents(folder: str) -> Iterator[str]:
         yield folder
         folder = folder.rpartition("/")[0]
     yield ""
+
+
+def _unfit_for_a_table(name: str) -> str:
+    """Why a path cannot be written into a table and read back as the same one."""
+    if "\\" in name or name != name.strip() or not name.isprintable():
+        return "its name has a backslash, a blank at an end or what cannot be printed; rename it"
+    return ""
 
 
 def _shared(one: list[str], other: list[str]) -> int:
