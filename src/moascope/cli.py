@@ -192,6 +192,37 @@ def annotate(
 
 
 @app.command()
+def fetch(
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say how much it is, under which "
+                                                            "licence, and whom to cite.")] = False,
+    settings: Annotated[list[str] | None, typer.Option(
+        "--set", "-S", help="A parameter, as for dvc exp run: acquire.source=idr0088")] = None,
+) -> None:
+    """Download the public screen that params.yaml selects (idr0088, bbbc021, bbbc013, bbbc016).
+
+    `dvc repro` does so too; this is for looking first, and for downloading overnight. What is there
+    is not asked for again, and a download that was cut off is gone on with.
+
+    Example: moascope fetch --dry-run -S acquire.source=idr0088 -S idr0088.preset=honest
+    """
+    from moascope.params import load_params
+    from moascope.sources.plan import plan_words
+    from moascope.sources.remote import SOURCES, downloads_folder, fetch_remote, plan_remote
+
+    params = load_params(settings=settings or ())
+    if params.acquire.source not in SOURCES:
+        raise MoascopeError(f"acquire.source is {params.acquire.source}, which needs no download. "
+                            f"Set it to one of {', '.join(SOURCES)}.")
+    if dry_run:
+        for line in plan_words(plan_remote(params)):
+            print(line)
+        return
+    collected = fetch_remote(params)
+    print(f"{len(collected.sites):,} images are in {downloads_folder(params.acquire)}, "
+          f"{len(collected.missing):,} files are missing at the server. `dvc repro` finds them.")
+
+
+@app.command()
 def summary(
     report: Annotated[Path, typer.Option(help="The folder of reports.")] = Path("reports"),
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -29,9 +30,62 @@ class Section(BaseModel):
 class Acquire(Section):
     """Where the screen comes from."""
 
-    source: Literal["simulated", "folder"] = "simulated"
+    source: Literal["simulated", "folder", "idr0088", "bbbc021", "bbbc013", "bbbc016"] = "simulated"
     path: str = "src/moascope/sources/simulated"
     allow_outside: bool = False
+    downloads: Annotated[str, Field(min_length=1)] = "data/downloads"
+    images: Literal["reference", "copy"] = "reference"
+    max_gb: Annotated[float, Field(gt=0)] = 100.0
+    max_missing: Fraction = 0.05
+    parallel: Annotated[int, Field(ge=1, le=8)] = 3
+    per_second: Annotated[float, Field(gt=0)] = 5.0
+    attempts: Annotated[int, Field(ge=1)] = 6
+    timeout: Annotated[float, Field(gt=0)] = 30.0
+
+
+IDR_TABLES = "https://raw.githubusercontent.com/IDR/idr0088-cox-phenomicprofiling/HEAD/screenA/"
+BBBC = "https://data.broadinstitute.org/bbbc/"
+
+
+class Idr0088(Section):
+    """Which part of idr0088 is brought in; see `moascope.sources.idr0088`."""
+
+    # Plates are barcodes, which YAML takes for numbers.
+    model_config = ConfigDict(coerce_numbers_to_str=True)
+
+    preset: Literal["slides", "honest"] | None = None
+    plates: tuple[str, ...] = ()
+    panels: tuple[str, ...] = ()
+    compounds: tuple[str, ...] = ()
+    wells: tuple[str, ...] = ()
+    fields: tuple[Annotated[int, Field(ge=1)], ...] = ()
+    limit: Annotated[int, Field(ge=1)] | None = None
+    rendered: bool = False
+    annotation: str = IDR_TABLES + "idr0088-screenA-annotation.csv.zip"
+    files: str = "https://ftp.ebi.ac.uk/pub/databases/IDR/"
+    web: str = "https://idr.openmicroscopy.org/"
+
+
+class Bbbc021(Section):
+    """Which part of BBBC021 is brought in; see `moascope.sources.bbbc021`."""
+
+    plates: tuple[str, ...] = ()
+    treatments: Literal["annotated", "all"] = "annotated"
+    keep_archives: bool = False
+    files: str = BBBC + "BBBC021/"
+
+
+class Bbbc013(Section):
+    """One plate of translocation; see `moascope.sources.bbbc`."""
+
+    compounds: tuple[Literal["wortmannin", "LY294002"], ...] = ("wortmannin",)
+    files: str = BBBC + "BBBC013/"
+
+
+class Bbbc016(Section):
+    """One plate of a GPCR assay; see `moascope.sources.bbbc`."""
+
+    files: str = BBBC + "BBBC016/"
 
 
 class Simulated(Section):
@@ -228,6 +282,10 @@ class Params(Section):
     seed: Annotated[int, Field(ge=0)] = 0
     acquire: Acquire = Acquire()
     simulated: Simulated = Simulated()
+    idr0088: Idr0088 = Idr0088()
+    bbbc021: Bbbc021 = Bbbc021()
+    bbbc013: Bbbc013 = Bbbc013()
+    bbbc016: Bbbc016 = Bbbc016()
     validate_: Validate = Field(default=Validate(), alias="validate")
     prepare: Prepare = Prepare()
     embed: Embed = Embed()
@@ -240,13 +298,15 @@ class Params(Section):
     baseline: Baseline = Baseline()
 
 
-def load_params(path: Path = Path("params.yaml")) -> Params:
+def load_params(path: Path = Path("params.yaml"), settings: Sequence[str] = ()) -> Params:
     """Read and check a parameter file.
 
     Parameters
     ----------
     path : Path
         A YAML file with the sections of `Params`; a missing section or key takes its default.
+    settings : sequence of str
+        What takes precedence over the file, as in `train.dropout=0.5`; values are YAML.
 
     Raises
     ------
@@ -263,7 +323,25 @@ def load_params(path: Path = Path("params.yaml")) -> Params:
         raise MoascopeError(f"{path} is not valid YAML: {error}.") from None
     if not isinstance(content, dict):
         raise MoascopeError(f"{path} must hold sections like 'train:', but holds a single value.")
-    return parse_params(content, str(path))
+    for setting in settings:
+        _apply(setting, content)
+    return parse_params(content, "params" if settings else str(path))
+
+
+def _apply(setting: str, content: dict[str, Any]) -> None:
+    key, equals, text = setting.partition("=")
+    *sections, name = key.split(".")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError:
+        equals = ""
+    if not equals or not name:
+        raise MoascopeError(f"'{setting}' sets no parameter. Write it like train.dropout=0.5.")
+    for section in sections:
+        content = content.setdefault(section, {})
+        if not isinstance(content, dict):
+            raise MoascopeError(f"'{setting}': {section} is no section of the parameters.")
+    content[name] = value
 
 
 def parse_params(content: dict[str, Any], origin: str = "params") -> Params:

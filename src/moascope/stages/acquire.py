@@ -17,19 +17,24 @@ def acquire(params: Params, out: Path) -> str:
 
     Leaves a screen folder: three tables, screen.json, manifest.csv with the size and SHA-256 of
     every image, and the images themselves where the source makes them. Images of the source
-    `folder` stay where they are.
+    `folder` stay where they are, and downloaded ones in acquire.downloads.
     """
     partial = out.with_name(f".{out.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
+    said = ""
     if params.acquire.source == "simulated":
         from moascope.sources.simulated import simulate
 
         simulate(params.simulated, params.seed, partial, default_jobs())
-    else:
+    elif params.acquire.source == "folder":
         from moascope.sources.folder import acquire_folder
 
         acquire_folder(Path(params.acquire.path), partial, params.acquire.allow_outside)
+    else:
+        from moascope.sources.remote import acquire_remote
+
+        said = acquire_remote(params, partial)
     screen = read_screen(partial, params.acquire.allow_outside)
     manifest = make_manifest(screen)
     write_manifest(manifest, partial)
@@ -41,7 +46,7 @@ def acquire(params: Params, out: Path) -> str:
             f"{counted(screen.sites['Metadata_Plate'].nunique(), 'plate')}, "
             f"{counted(len(screen.channels), 'channel')}, "
             f"{counted(len(manifest), 'image file')} of {manifest['Bytes'].sum() / 1e6:,.0f} MB"
-            + (f", {lost:,} of them missing" if lost else ""))
+            + (f", {lost:,} of them missing" if lost else "") + said)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,441 @@
+"""The source `idr0088`: 1,007 drugs on 15 reporter lines, live (Cox et al. 2020).
+
+The annotation table, one row a well, decides what is asked for; each plate's MeasurementData.mlf
+says which fields were imaged. Layout as read in IDR/idr0088-cox-phenomicprofiling (GitHub) and in
+the declarations of its file sets; none of the addresses could be opened when this was written.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from urllib.parse import quote, urljoin, urlsplit
+
+import pandas as pd
+
+from moascope.errors import MoascopeError
+from moascope.params import Idr0088
+from moascope.screen.planes import read_plane
+from moascope.screen.tables import counted, listing
+from moascope.screen.wells import canonical_well
+from moascope.sources import idr0088_web
+from moascope.sources.archives import only_member
+from moascope.sources.download import Unlike, Visit, Wanted, fetch, fetch_all
+from moascope.sources.plan import Collected, Origin, Plan, missing_rows, without_missing
+
+ORIGIN = Origin(
+    title="Tales of 1,008 small molecules: phenomic profiling in a panel of reporter cell lines",
+    licence="CC BY-NC 4.0, (c) Cox et al.",
+    citation=("Cox MJ et al. (2020) Tales of 1,008 small molecules: phenomic profiling through "
+              "live-cell imaging in a panel of reporter cell lines. Scientific Reports 10, 13262. "
+              "Data: https://doi.org/10.17867/10000150"),
+    address="https://idr.openmicroscopy.org/search/?query=Name:idr0088",
+    non_commercial=True,
+)
+CHANNELS = ("Nucleus", "Green", "Red")
+PRESETS = {
+    "slides": {"limit": 26_000},
+    "honest": {"panels": ("A549 ACTB-RAB5A",)},
+}
+PRESET_NOTES = {
+    "slides": ("the slides took the first 26,000 images, plate after plate, which mixes reporter "
+               "lines, and asked for 'GPCR agonist' against all the rest: set target to "
+               "gpcr_agonist. Here unknown mechanisms and DMSO are no negatives."),
+    "honest": ("one reporter line, all its compounds: set target to gpcr (any GPCR, either "
+               "action). Another line is named by idr0088.panels."),
+}
+RENDERED_CAVEAT = ("The pictures are 8-bit JPEG renderings at a fixed window, for a quick look. "
+                   "A rendered JPEG is not a measurement.")
+
+FOLDER = ("idr0088-cox-phenomicprofiling/20200722-awss3/ds_hcs_02/PhenoPrintScreen/"
+          "raw_images_for_IDR/")
+PLANE_BYTES = 2_627_290     # 1250 x 1050 pixels of 16 bits, as one plate's file list has it
+RENDERED_BYTES = 300_000    # a guess
+IMAGES = 739_991            # of the whole screen (IDR studies.tsv), in
+WELLS = 317_430             # annotated wells
+MOST_TABLE_BYTES = 1 << 30
+INDEX = "MeasurementData.mlf"
+_PLATES_A_BLOCK = 16
+_NAME = re.compile(r"_([A-P][0-9]{2})_T0001F([0-9]{3})L01A[0-9]{2}Z01C0([123])\.tif")
+
+COLUMNS = {
+    "Plate": "Plate", "Well": "Well", "Comment [Cell Line with Markers]": "Panel",
+    "Compound Concentration (microMolar)": "Concentration", "Compound Set": "Set",
+    "Compound MoA": "MoA", "Compound Name": "Compound", "Compound SMILES": "SMILES",
+    "Compound InChIKey": "InChIKey", "Control Type": "Control", "Channels": "Channels",
+    "Plate Location": "Location",
+}
+
+
+def plan(params: Idr0088, downloads: Path, session: Visit) -> Plan:
+    """Say what a selection would bring. Only the annotation table is downloaded for it.
+
+    Raises
+    ------
+    MoascopeError
+        When the table cannot be had or read, or the selection names what is not in it.
+    """
+    settings = with_preset(params)
+    wells = select(read_annotation(annotation_file(settings, downloads, session)), settings)
+    share = _images_a_well(settings.fields)
+    if settings.limit:
+        wells = wells.iloc[:max(1, round(settings.limit / share))]
+    images = round(len(wells) * share)
+    images = min(images, settings.limit) if settings.limit else images
+    planes = images * len(CHANNELS)
+    notes = [PRESET_NOTES[settings.preset]] if settings.preset else []
+    notes.append(f"wells have two or three fields, {IMAGES / WELLS:.2f} a well on average; how "
+                 "many exactly, the index file of each plate says."
+                 if not settings.rendered else RENDERED_CAVEAT)
+    treated = wells.loc[wells["Control"] == "", "Compound"]
+    return Plan("idr0088", ORIGIN, wells["Plate"].nunique(), len(wells), treated.nunique(), images,
+                planes, planes * (RENDERED_BYTES if settings.rendered else PLANE_BYTES),
+                exact=False, notes=tuple(notes))
+
+
+def collect(params: Idr0088, downloads: Path, session: Visit, most_missing: float) -> Collected:
+    """Download a selection and make its tables.
+
+    Parameters
+    ----------
+    params : Idr0088
+    downloads : Path
+        Folder of this source; pictures go to `images/<plate>/`, renderings to `rendered/<plate>/`.
+    session : Visit
+    most_missing : float
+        Share of the planes that the server may lack.
+
+    Raises
+    ------
+    MoascopeError
+    """
+    settings = with_preset(params)
+    table = annotation_file(settings, downloads, session)
+    wells = select(read_annotation(table), settings)
+    find = _rendered_sites if settings.rendered else _raw_sites
+    sites, wanted, unlisted = find(settings, wells, downloads, session)
+    if not len(sites):
+        raise MoascopeError("The selection of idr0088 has no image: none of its wells was imaged "
+                            "in these fields. Look at idr0088.wells and idr0088.fields.")
+    failures = fetch_all(session, wanted, "idr0088: planes", most_missing)
+    reasons = {path.relative_to(downloads).as_posix(): why for path, why in failures.items()}
+    missing = missing_rows(sites, CHANNELS, reasons)
+    sites = without_missing(sites, missing)
+    about = {
+        "channels": channel_meaning(wells),
+        "annotation_sha256": hashlib.sha256(table.read_bytes()).hexdigest(),
+        "selection": {key: value for key, value in settings.model_dump(mode="json").items()
+                      if value and key not in ("annotation", "files", "web")},
+    }
+    if unlisted:
+        about["plates_without_index"] = sorted(unlisted)
+    if settings.rendered:
+        about["caveat"] = RENDERED_CAVEAT
+    return Collected(sites, layout_table(wells, sites), annotation_table(wells, sites), missing,
+                     about)
+
+
+def with_preset(params: Idr0088) -> Idr0088:
+    """Fill in what the preset says; what is given beside it takes precedence."""
+    said = PRESETS.get(params.preset or "", {})
+    return params.model_copy(update={key: value for key, value in said.items()
+                                     if not getattr(params, key)})
+
+
+def annotation_file(params: Idr0088, downloads: Path, session: Visit) -> Path:
+    """The annotation table on disk, downloaded if it is named by an address."""
+    if "://" not in params.annotation:
+        return Path(params.annotation)
+    name = Path(urlsplit(params.annotation).path).name or "annotation.csv"
+    path = downloads / name
+    fetch(session, Wanted(params.annotation, path, most_bytes=1 << 28))
+    return path
+
+
+def read_annotation(path: Path) -> pd.DataFrame:
+    """Read the annotation table: CSV, or a zip or gzip of it.
+
+    Returns
+    -------
+    DataFrame of str
+        One row a well, sorted by plate and well: `Plate`, `Well` (B02), `Panel` (A549 ACTB-RAB5A),
+        `Batch`, `Location`, `Compound`, `Concentration`, `Control`, `Set`, `MoA`, `InChIKey`,
+        `SMILES`, `Channels`.
+
+    Raises
+    ------
+    MoascopeError
+    """
+    import io
+
+    where = "Look at idr0088.annotation in params.yaml."
+    try:
+        source = (io.BytesIO(only_member(path, ".csv", MOST_TABLE_BYTES))
+                  if path.suffix == ".zip" else path)
+        table = pd.read_csv(source, dtype=str, keep_default_na=False,
+                            usecols=lambda column: column in COLUMNS)
+    except FileNotFoundError:
+        raise MoascopeError(f"There is no annotation table {path}. {where}") from None
+    except (OSError, ValueError, EOFError) as error:
+        raise MoascopeError(f"{path} cannot be read as the annotation table of idr0088 "
+                            f"({str(error).splitlines()[0]}). {where}") from None
+    lacking = [column for column in COLUMNS if column not in table]
+    if lacking or not len(table):
+        what = f"has no column {listing(repr(c) for c in lacking)}" if lacking else "has no rows"
+        raise MoascopeError(f"{path} is not the annotation table of idr0088: it {what}. {where}")
+    table = table.rename(columns=COLUMNS)
+    canonical = {well: canonical_well(well) for well in table["Well"].unique()}
+    table["Well"] = table["Well"].map(canonical).astype("str")
+    table["Panel"] = table["Panel"].str.replace("-", " ", n=1)
+    table["Batch"] = table["Location"].str.split("/").str[0]
+    # Stereochemistry that the writer of the SMILES could not put into it stands behind it.
+    table["SMILES"] = table["SMILES"].str.split(" {", n=1, regex=False).str[0]
+    return table.sort_values(["Plate", "Well"], ignore_index=True)
+
+
+def select(table: pd.DataFrame, settings: Idr0088) -> pd.DataFrame:
+    """The wells of a selection. The negative controls of its plates come along.
+
+    Raises
+    ------
+    MoascopeError
+        When the selection names what is not in the table, or nothing is left of it.
+    """
+    panels = [panel.replace("-", " ", 1) if " " not in panel else panel
+              for panel in settings.panels]
+    wells = [canonical_well(well) for well in settings.wells]
+    problems = []
+    for key, column, named in (("plates", "Plate", settings.plates), ("panels", "Panel", panels),
+                               ("compounds", "Compound", settings.compounds),
+                               ("wells", "Well", wells)):
+        problems += _unknown(f"idr0088.{key}", named, table[column].unique())
+    if problems:
+        raise MoascopeError(problems)
+    chosen = pd.Series(True, index=table.index)
+    for column, named in (("Plate", settings.plates), ("Panel", panels), ("Well", wells)):
+        if named:
+            chosen &= table[column].isin(named)
+    if settings.compounds:
+        treated = chosen & table["Compound"].isin(settings.compounds)
+        plates = table.loc[treated, "Plate"].unique()
+        chosen &= treated | ((table["Control"] != "") & table["Plate"].isin(plates))
+    if not chosen.any():
+        raise MoascopeError("The selection of idr0088 is empty: no well has all that is asked for "
+                            "at once. Widen plates, panels, compounds or wells in params.yaml.")
+    return table[chosen].reset_index(drop=True)
+
+
+def layout_table(wells: pd.DataFrame, sites: pd.DataFrame) -> pd.DataFrame:
+    """layout.csv of the wells that have a site."""
+    wells = _with_sites(wells, sites)
+    return pd.DataFrame({
+        "Metadata_Plate": wells["Plate"],
+        "Metadata_Well": wells["Well"],
+        "Metadata_Compound": wells["Compound"],
+        "Metadata_Concentration_uM": wells["Concentration"],
+        "Metadata_Control": wells["Control"].map(
+            {"Negative Control": "negative", "Positive Control": "positive"}).fillna(""),
+    })
+
+
+def annotation_table(wells: pd.DataFrame, sites: pd.DataFrame) -> pd.DataFrame:
+    """annotations.csv of the compounds that have a site, without the negative control.
+
+    Natural products have no mechanism in the table: theirs is empty, which means unknown.
+    """
+    wells = _with_sites(wells, sites)
+    compounds = wells[(wells["Control"] == "") & (wells["Compound"] != "")].drop_duplicates(
+        "Compound").sort_values("Compound")
+    return pd.DataFrame({
+        "Metadata_Compound": compounds["Compound"],
+        "Metadata_MoA": compounds["MoA"],
+        "Metadata_InChIKey": compounds["InChIKey"],
+        "Metadata_SMILES": compounds["SMILES"],
+        "Metadata_CompoundSet": compounds["Set"],
+    }).reset_index(drop=True)
+
+
+def channel_meaning(wells: pd.DataFrame) -> dict[str, dict[str, str]]:
+    """What each channel shows, by panel: Green and Red change with the reporter line."""
+    meaning = {}
+    for panel, said in wells.drop_duplicates("Panel")[["Panel", "Channels"]].to_numpy():
+        parts = [part.partition(":")[2].strip() for part in said.split(", ")]
+        meaning[panel] = dict(zip(CHANNELS, parts, strict=False))
+    return meaning
+
+
+# The 16-bit files
+
+
+def plane_name(plate: str, well: str, site: int, channel: int) -> str:
+    """Name of a plane's file; `channel` from 1: blue, green, red."""
+    return f"{plate}_{well}_T0001F{site:03d}L01A{channel:02d}Z01C{channel:02d}.tif"
+
+
+def read_index(path: Path, plate: str) -> dict[tuple[str, int], dict[int, str]]:
+    """Read which planes a plate has from its MeasurementData.mlf (Yokogawa CV7000, XML).
+
+    Returns
+    -------
+    dict
+        (well, field) -> channel (1 to 3) -> file name.
+
+    Raises
+    ------
+    MoascopeError
+        When it is no such index, or tries to do harm (entities).
+    """
+    from xml.etree.ElementTree import ParseError
+
+    from defusedxml import DefusedXmlException
+    from defusedxml.ElementTree import iterparse
+
+    found: dict[tuple[str, int], dict[int, str]] = {}
+    try:
+        for _, element in iterparse(path):
+            if element.tag.rpartition("}")[2] == "MeasurementRecord":
+                kinds = [value for key, value in element.attrib.items() if key.endswith("Type")]
+                name = (element.text or "").strip()
+                match = _NAME.fullmatch(name.removeprefix(plate))
+                if match and "ERR" not in kinds and name.startswith(plate):
+                    well, site, channel = match[1], int(match[2]), int(match[3])
+                    found.setdefault((well, site), {})[channel] = name
+            element.clear()
+    except (ParseError, DefusedXmlException) as error:
+        raise MoascopeError(f"{path} is no index of a plate ({error}).") from None
+    if not found:
+        raise MoascopeError(f"{path} names no image of plate {plate} in the way that idr0088 "
+                            f"does ({plane_name(plate, 'B02', 1, 1)}).")
+    return found
+
+
+def _raw_sites(settings: Idr0088, wells: pd.DataFrame, downloads: Path,
+               session: Visit) -> tuple[pd.DataFrame, list[Wanted], list[str]]:
+    rows: list[dict[str, object]] = []
+    wanted: list[Wanted] = []
+    unlisted: list[str] = []
+    places = wells.drop_duplicates("Plate").set_index("Plate")["Location"]
+    grouped = dict(tuple(wells.groupby("Plate", sort=False)))
+    names = list(places.index)
+    for first in range(0, len(names), _PLATES_A_BLOCK):
+        block = names[first:first + _PLATES_A_BLOCK]
+        indices = {plate: downloads / "index" / f"{plate}.mlf" for plate in block}
+        addresses = {plate: urljoin(settings.files, FOLDER + quote(
+            f"{places[plate]}/{plate}/")) for plate in block}
+        lost = fetch_all(session, [
+            Wanted(addresses[plate] + INDEX, indices[plate], most_bytes=1 << 26,
+                   check=lambda path, plate=plate: _check_index(path, plate))
+            for plate in block], "idr0088: plates", most_missing=1.0)
+        for plate in block:
+            index = None if indices[plate] in lost else read_index(indices[plate], plate)
+            unlisted += [plate] if index is None else []
+            for well in grouped[plate].to_dict("records"):
+                for site, planes in _fields(plate, well["Well"], index, settings.fields):
+                    rows.append(_site(well, site, [f"images/{plate}/{name}" for name in planes]))
+                    wanted += [Wanted(addresses[plate] + quote(name),
+                                      downloads / "images" / plate / name, check=_check_plane)
+                               for name in planes]
+                    if len(rows) == settings.limit:
+                        return pd.DataFrame(rows), wanted, unlisted
+    return pd.DataFrame(rows), wanted, unlisted
+
+
+def _fields(plate: str, well: str, index: dict[tuple[str, int], dict[int, str]] | None,
+            asked: Sequence[int]) -> Iterable[tuple[int, list[str]]]:
+    if index is None:
+        # Every well has two fields; which have a third cannot be told without the index.
+        for site in asked or (1, 2):
+            yield site, [plane_name(plate, well, site, channel) for channel in (1, 2, 3)]
+        return
+    for site in asked or (1, 2, 3):
+        planes = index.get((well, site))
+        if planes:
+            yield site, [planes.get(channel) or plane_name(plate, well, site, channel)
+                         for channel in (1, 2, 3)]
+
+
+def _check_index(path: Path, plate: str) -> None:
+    read_index(path, plate)
+
+
+def _check_plane(path: Path) -> None:
+    plane = read_plane(path)
+    if plane.dtype != "uint16":
+        raise Unlike(f"{path} holds {plane.dtype} values where 16-bit ones are expected.")
+
+
+# The renderings
+
+
+def _rendered_sites(settings: Idr0088, wells: pd.DataFrame, downloads: Path,
+                    session: Visit) -> tuple[pd.DataFrame, list[Wanted], list[str]]:
+    rows: list[dict[str, object]] = []
+    wanted: list[Wanted] = []
+    ids = idr0088_web.plate_ids(session, settings.web)
+    unknown = sorted(set(wells["Plate"]) - set(ids))
+    if unknown:
+        raise MoascopeError(f"{settings.web} does not list {counted(len(unknown), 'plate')} of the "
+                            f"selection ({listing(unknown)}). Leave them out of idr0088.plates, or "
+                            "take the 16-bit files (idr0088.rendered: false).")
+    for plate, group in wells.groupby("Plate"):
+        images = {site: idr0088_web.field_images(session, settings.web, ids[plate], site)
+                  for site in settings.fields or (1, 2, 3)}
+        for well in group.to_dict("records"):
+            for site, of_well in images.items():
+                if well["Well"] not in of_well:
+                    continue
+                names = [f"rendered/{plate}/{plate}_{well['Well']}_F{site:03d}_{channel}.jpg"
+                         for channel in CHANNELS]
+                rows.append(_site(well, site, names))
+                wanted += [Wanted(idr0088_web.render_address(settings.web, of_well[well["Well"]],
+                                                             channel),
+                                  downloads / name, check=_check_rendering)
+                           for channel, name in enumerate(names, start=1)]
+                if len(rows) == settings.limit:
+                    return pd.DataFrame(rows), wanted, []
+    return pd.DataFrame(rows), wanted, []
+
+
+def _check_rendering(path: Path) -> None:
+    read_plane(path)
+
+
+# What both share
+
+
+def _site(well: dict[str, str], site: int, names: Sequence[str]) -> dict[str, object]:
+    return {"Metadata_Plate": well["Plate"], "Metadata_Well": well["Well"], "Metadata_Site": site,
+            "Metadata_Batch": well["Batch"], "Metadata_Panel": well["Panel"]} | {
+                f"FileName_{channel}": name for channel, name in zip(CHANNELS, names, strict=True)}
+
+
+def _with_sites(wells: pd.DataFrame, sites: pd.DataFrame) -> pd.DataFrame:
+    known = pd.MultiIndex.from_frame(sites[["Metadata_Plate", "Metadata_Well"]])
+    return wells[pd.MultiIndex.from_frame(wells[["Plate", "Well"]]).isin(known)].reset_index(
+        drop=True)
+
+
+def _images_a_well(fields: Sequence[int]) -> float:
+    average = IMAGES / WELLS
+    if not fields:
+        return average
+    # Each well has the first two; the third is what the average has above two.
+    return sum({1: 1.0, 2: 1.0, 3: average - 2}.get(site, 0.0) for site in set(fields)) or 1e-9
+
+
+def _unknown(key: str, named: Sequence[str], known: Iterable[str]) -> list[str]:
+    known = list(known)
+    lower = {name.casefold(): name for name in known}
+    problems = []
+    for name in named:
+        if name in known:
+            continue
+        near = ([lower[name.casefold()]] if name.casefold() in lower
+                else difflib.get_close_matches(name, known, n=2))
+        hint = f" Did you mean {' or '.join(repr(one) for one in near)}?" if near else (
+            f" It has {listing(repr(one) for one in sorted(known))}.")
+        problems.append(f"{key} names '{name}', which the annotation table does not have.{hint}")
+    return problems

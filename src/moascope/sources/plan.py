@@ -1,0 +1,157 @@
+"""What a download would bring, told before a byte of it is asked for, and what came of it."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from moascope.errors import MoascopeError
+from moascope.screen.tables import counted
+
+MISSING = ["Metadata_Plate", "Metadata_Well", "Metadata_Site", "FileName", "reason"]
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a public screen is from, and what its owners ask for.
+
+    Attributes
+    ----------
+    title, licence, citation, address : str
+    non_commercial : bool
+        Whether the licence forbids commercial use.
+    """
+
+    title: str
+    licence: str
+    citation: str
+    address: str
+    non_commercial: bool = False
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The size of a download.
+
+    Attributes
+    ----------
+    source : str
+    origin : Origin
+    plates, wells, compounds : int
+        Compounds without the negative control.
+    images : int
+        Sites, that is fields of view with all their channels.
+    files : int
+        Requests for pictures: planes, or archives.
+    size : int
+        Bytes to download.
+    exact : bool
+        Whether images, files and size are known rather than estimated.
+    notes : tuple of str
+        Sentences worth reading before it starts.
+    """
+
+    source: str
+    origin: Origin
+    plates: int
+    wells: int
+    compounds: int
+    images: int
+    files: int
+    size: int
+    exact: bool = True
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Collected:
+    """A screen that has been downloaded: its tables, and what could not be had.
+
+    Attributes
+    ----------
+    sites, layout, annotations : DataFrame
+        As in load_data.csv (file names start from the folder of downloads of the source),
+        layout.csv and annotations.csv.
+    missing : DataFrame
+        One row a file that could not be had (`MISSING`); its site is not in `sites`.
+    about : mapping
+        What screen.json says beside source, licence and citation.
+    """
+
+    sites: pd.DataFrame
+    layout: pd.DataFrame
+    annotations: pd.DataFrame
+    missing: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=MISSING))
+    about: Mapping[str, Any] = field(default_factory=dict)
+
+
+def plan_words(plan: Plan) -> list[str]:
+    """The plan as lines for a terminal."""
+    about = "" if plan.exact else "about "
+    size = f"{plan.size / 1e9:,.1f} GB" if plan.size >= 1e8 else f"{plan.size / 1e6:,.1f} MB"
+    origin = plan.origin
+    lines = [
+        f"{plan.source}: {origin.title}",
+        f"  {counted(plan.plates, 'plate')}, {counted(plan.wells, 'well')}, "
+        f"{counted(plan.compounds, 'compound')}; {about}{counted(plan.images, 'image')}, "
+        f"{about}{counted(plan.files, 'file')}, {about}{size} to download",
+        f"  licence:  {origin.licence}" + (" (NOT FOR COMMERCIAL USE)" if origin.non_commercial
+                                           else ""),
+        f"  cite:     {origin.citation}",
+        f"  from:     {origin.address}",
+    ]
+    return lines + [f"  note:     {note}" for note in plan.notes]
+
+
+def refuse_too_much(plan: Plan, folder: Path, max_gb: float) -> None:
+    """Stop before a download that is larger than allowed, or than the disk.
+
+    Parameters
+    ----------
+    plan : Plan
+    folder : Path
+        Where the downloads go.
+    max_gb : float
+        As in acquire.max_gb, 10^9 bytes.
+
+    Raises
+    ------
+    MoascopeError
+    """
+    if plan.size > max_gb * 1e9:
+        raise MoascopeError(
+            f"This selection of {plan.source} is {plan.size / 1e9:,.0f} GB, more than the "
+            f"{max_gb:,.0f} GB that acquire.max_gb allows. Select less of it ({plan.source} in "
+            "params.yaml), or raise acquire.max_gb.")
+    folder.mkdir(parents=True, exist_ok=True)
+    held = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+    free = shutil.disk_usage(folder).free
+    if plan.size - held > free:
+        raise MoascopeError(
+            f"This selection of {plan.source} is {plan.size / 1e9:,.1f} GB, of which "
+            f"{held / 1e9:,.1f} GB are there, and {folder} has room for {free / 1e9:,.1f} GB. Name "
+            "a folder on a larger disk in acquire.downloads.")
+
+
+def missing_rows(sites: pd.DataFrame, channels: tuple[str, ...],
+                 failures: Mapping[str, str]) -> pd.DataFrame:
+    """The files of `sites` that are among `failures` (name -> reason), one row each (`MISSING`)."""
+    rows = []
+    for channel in channels:
+        lost = sites[sites[f"FileName_{channel}"].isin(failures.keys())]
+        for row in lost.to_dict("records"):
+            name = row[f"FileName_{channel}"]
+            rows.append([row["Metadata_Plate"], row["Metadata_Well"], row["Metadata_Site"], name,
+                         failures[name]])
+    return pd.DataFrame(rows, columns=MISSING).sort_values(MISSING[:4], ignore_index=True)
+
+
+def without_missing(sites: pd.DataFrame, missing: pd.DataFrame) -> pd.DataFrame:
+    """The sites that have all their files."""
+    lost = pd.MultiIndex.from_frame(missing[MISSING[:3]])
+    return sites[~pd.MultiIndex.from_frame(sites[MISSING[:3]]).isin(lost)].reset_index(drop=True)

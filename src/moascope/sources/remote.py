@@ -1,0 +1,146 @@
+"""Sources that lie elsewhere: planned aloud, downloaded once, and left as a screen folder.
+
+Pictures go into a folder of downloads outside the stage's output, because DVC empties an output
+before its stage runs. The screen refers to them by name and checksum, or takes hard links.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pandas as pd
+
+from moascope.params import Acquire, Params
+from moascope.screen.tables import counted, images_folder, write_atomically, write_description
+from moascope.sources import bbbc, bbbc021, idr0088
+from moascope.sources.download import Manners, Visit, sole_user, visit
+from moascope.sources.plan import Collected, Origin, Plan, plan_words, refuse_too_much
+
+MISSING_FILE = "missing.csv"
+SOURCES: dict[str, tuple[Origin, Callable[..., Plan], Callable[..., Collected]]] = {
+    "idr0088": (idr0088.ORIGIN, idr0088.plan, idr0088.collect),
+    "bbbc021": (bbbc021.ORIGIN, bbbc021.plan, bbbc021.collect),
+    "bbbc013": (bbbc.ORIGIN_013, bbbc.plan_013, bbbc.collect_013),
+    "bbbc016": (bbbc.ORIGIN_016, bbbc.plan_016, bbbc.collect_016),
+}
+
+
+def plan_remote(params: Params) -> Plan:
+    """Say what acquire would download from the source that acquire.source names.
+
+    Raises
+    ------
+    MoascopeError
+        When the selection cannot be made, or its tables cannot be had.
+    """
+    _, plan, _ = SOURCES[params.acquire.source]
+    folder = downloads_folder(params.acquire)
+    with _visiting(params) as session:
+        return plan(_section(params), folder, session)
+
+
+def fetch_remote(params: Params, say: Callable[[str], None] = print) -> Collected:
+    """Download what acquire.source and its section select; what is there is not asked for again.
+
+    Parameters
+    ----------
+    params : Params
+    say : callable
+        Gets the plan, with licence and citation, line by line before the download starts.
+
+    Raises
+    ------
+    MoascopeError
+        When it is too large, the server is in trouble, or too many files are missing.
+    """
+    _, plan, collect = SOURCES[params.acquire.source]
+    folder = downloads_folder(params.acquire)
+    with sole_user(folder), _visiting(params) as session:
+        planned = plan(_section(params), folder, session)
+        for line in plan_words(planned):
+            say(line)
+        refuse_too_much(planned, folder, params.acquire.max_gb)
+        return collect(_section(params), folder, session, params.acquire.max_missing)
+
+
+def acquire_remote(params: Params, out: Path) -> str:
+    """Bring a public screen in: download it, and leave its tables in `out`.
+
+    Returns
+    -------
+    str
+        What the stage's sentence says beside its counts: the licence, and what was missing.
+    """
+    origin, _, _ = SOURCES[params.acquire.source]
+    collected = fetch_remote(params)
+    folder = downloads_folder(params.acquire)
+    copied = params.acquire.images == "copy"
+    description: dict[str, Any] = {
+        "source": params.acquire.source,
+        "images": "." if copied else _as_given(params.acquire),
+        "licence": origin.licence,
+        "citation": origin.citation,
+        "non_commercial": origin.non_commercial,
+        "missing_files": len(collected.missing),
+        **collected.about,
+    }
+    if copied:
+        _link_images(collected.sites, folder, out)
+    for name, table in (("load_data.csv", collected.sites), ("layout.csv", collected.layout),
+                        ("annotations.csv", collected.annotations),
+                        (MISSING_FILE, collected.missing)):
+        write_atomically(out / name, table.to_csv(index=False, lineterminator="\n"))
+    write_description(out, description)
+    said = f"; licence {origin.licence}" + (", NOT FOR COMMERCIAL USE" if origin.non_commercial
+                                            else "")
+    if len(collected.missing):
+        lost = len(collected.missing[["Metadata_Plate", "Metadata_Well",
+                                      "Metadata_Site"]].drop_duplicates())
+        said = (f"; {counted(lost, 'site')} left out for want of a file, see {MISSING_FILE} beside "
+                f"the tables{said}")
+    return said
+
+
+def downloads_folder(params: Acquire) -> Path:
+    """Where the downloads of a source lie: below acquire.downloads, one folder a source."""
+    return images_folder(Path(), {"images": _as_given(params)})
+
+
+def _as_given(params: Acquire) -> str:
+    # A relative folder stays relative, so that the screen can be used where the project moves to.
+    return (Path(params.downloads) / params.source).as_posix()
+
+
+def _section(params: Params) -> Any:
+    return getattr(params, params.acquire.source)
+
+
+@contextlib.contextmanager
+def _visiting(params: Params) -> Iterator[Visit]:
+    acquire, section = params.acquire, _section(params)
+    manners = Manners(acquire.parallel, acquire.per_second, acquire.attempts,
+                      timeout=acquire.timeout)
+    # Addresses that the user has named may send on to each other, and nowhere else.
+    hosts = [urlsplit(value).netloc for value in section.model_dump().values()
+             if isinstance(value, str) and "://" in value]
+    with visit(manners, hosts) as session:
+        yield session
+
+
+def _link_images(sites: pd.DataFrame, folder: Path, out: Path) -> None:
+    names = {name for column in sites.columns if column.startswith("FileName_")
+             for name in sites[column]}
+    for name in sorted(names):
+        target = out / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            os.link(folder / name, target)
+        except OSError:
+            # Another disk, or a file system without hard links.
+            shutil.copyfile(folder / name, target)
