@@ -638,9 +638,14 @@ def _cause(error: BaseException) -> str:
         if nested is None or nested is inner:
             break
         inner = nested
+    # It counts as a timeout by its class, also where the connection was refused at once.
+    if isinstance(inner, urllib3.exceptions.NewConnectionError):
+        return str(inner).rpartition(": ")[2]
     timeouts = (requests.exceptions.Timeout, urllib3.exceptions.TimeoutError, TimeoutError)
     if isinstance(error, timeouts) or isinstance(inner, timeouts):
         return "no answer in time"
+    if isinstance(inner, urllib3.exceptions.IncompleteRead):
+        return f"the answer broke off after {inner.partial:,} bytes"
     text = getattr(inner, "strerror", None) or str(inner) or type(inner).__name__
     return text.splitlines()[0]
 

@@ -38,7 +38,7 @@ ORIGIN = Origin(
 CHANNELS = ("Nucleus", "Green", "Red")
 PRESETS = {
     "slides": {"limit": 26_000},
-    "honest": {"panels": ("A549 ACTB-RAB5A",)},
+    "honest": {"panels": ("HepG2 TUBA1B-RELA",)},
 }
 PRESET_NOTES = {
     "slides": ("the slides took the first 26,000 images, plate after plate, which mixes reporter "
