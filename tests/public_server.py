@@ -38,6 +38,7 @@ class PublicServer:
         self.faults: dict[str, list[str]] = {}
         self.always: dict[str, str] = {}
         self.etags = True
+        self.delay = 0.0
         self.requests: list[tuple[str, str]] = []
         self.times: list[float] = []
         self.busy = self.most_busy = 0
@@ -100,6 +101,7 @@ def _handler(server: PublicServer) -> type[BaseHTTPRequestHandler]:
                 server.busy += 1
                 server.most_busy = max(server.most_busy, server.busy)
             try:
+                server.stopping.wait(server.delay)
                 with contextlib.suppress(ConnectionError):
                     self.answer(parts.path, parse_qs(parts.query), fault)
             finally:
