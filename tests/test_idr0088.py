@@ -457,7 +457,7 @@ def test_the_real_places_are_those_of_the_list_of_plates(real_table, real_data):
 @pytest.mark.parametrize(("preset", "numbers"), [
     ("slides", "43 plates, 11,153 wells, 1,046 compounds; about 26,000 images, about 78,000 "
                "files, about 204.9 GB to download"),
-    ("honest", "80 plates, 21,273 wells, 1,176 compounds; about 49,592 images, about 148,776 "
+    ("honest", "80 plates, 21,273 wells, 1,176 compounds; about 49,591 images, about 148,773 "
                "files, about 390.9 GB to download"),
 ])
 def test_the_presets_on_the_real_table(real_annotation, tmp_path, preset, numbers):
