@@ -132,7 +132,7 @@ def test_plates_are_selected_and_downloaded_once(server, params, tmp_path):
 
 
 def test_an_unknown_plate_is_told(params, tmp_path):
-    with pytest.raises(MoascopeError, match=r"bbbc021\.plates names Week9_1, which BBBC021_v1_image"):
+    with pytest.raises(MoascopeError, match=r"bbbc021\.plates names Week9_1, which BBBC021_v1"):
         acquire(params(plates=["Week9_1"]), tmp_path / "out")
 
 

@@ -235,6 +235,25 @@ def test_images_can_be_put_under_version_control(params, tmp_path):
     assert set(read_manifest(tmp_path / "out")["SHA256"].str.len()) == {64}
 
 
+def test_a_persons_annotations_take_the_place_of_the_tables(params, tmp_path):
+    table = tmp_path / "curated.csv"
+    table.write_text("Metadata_Compound,Metadata_MoA,gpcr,curator\n"
+                     "histamine,Histamine receptor agonist,yes,me\nsomething else,x,no,me\n")
+    acquire(params({"path": str(table)}), tmp_path / "out")
+    notes = read_screen(tmp_path / "out").annotations.set_index("Metadata_Compound")
+    assert list(notes.index) == ["cinchonidine", "colchicine", "histamine"]
+    assert list(notes["gpcr"]) == ["", "", "yes"]
+    assert notes.loc["colchicine", "Metadata_MoA"] == "Tubulin inhibitor"
+    for content, words in (("Metadata_Compound\nhistamine\n", "has no column Metadata_MoA"),
+                           ("Metadata_Compound,Metadata_MoA\nx,y\n", "annotates none of the 3"),
+                           ("", "cannot be read as annotations")):
+        table.write_text(content)
+        with pytest.raises(MoascopeError, match=words):
+            acquire(params({"path": str(table)}), tmp_path / "out")
+    with pytest.raises(MoascopeError, match="there is no such file"):
+        acquire(params({"path": "nowhere.csv"}), tmp_path / "out")
+
+
 def test_more_than_allowed_is_refused_before_a_picture_is_asked_for(server, params, tmp_path):
     with pytest.raises(MoascopeError, match=r"acquire\.max_gb allows"):
         acquire(params({"max_gb": 0.001}), tmp_path / "out")
@@ -375,6 +394,55 @@ def test_a_plate_that_the_service_does_not_list_is_named(web, params, tmp_path):
     with pytest.raises(MoascopeError, match=r"does not list 2 plates of the selection "
                                             r"\(1002, 1003\)"):
         acquire(params(rendered=True), tmp_path / "out")
+
+
+# What becomes of the licence
+
+
+def test_what_limits_every_score_is_taken_from_the_screen(web, params, tmp_path):
+    from moascope.stages.evaluate import said_beforehand
+
+    acquire(params(rendered=True, limit=1), tmp_path / "out")
+    said = said_beforehand(read_description(tmp_path / "out"), "idr0088", "compound")
+    assert len(said) == 2
+    assert said[0].endswith("A rendered JPEG is not a measurement.")
+    assert said[1].startswith("The licence of these data forbids commercial use")
+    assert "CC BY-NC 4.0" in said[1]
+    assert said_beforehand({"licence": "CC0"}, "folder", "compound") == []
+
+
+def test_the_licence_is_carried_through_a_folder(params, tmp_path):
+    acquire(params({"images": "copy"}, rendered=False, limit=1), tmp_path / "one")
+    acquire(parse_params({"acquire": {"source": "folder", "path": str(tmp_path / "one")}}),
+            tmp_path / "two")
+    description = read_description(tmp_path / "two")
+    assert description["non_commercial"] is True
+    assert description["licence"] == "CC BY-NC 4.0, (c) Cox et al."
+
+
+def test_non_commercial_data_mark_the_registered_model(tmp_path, monkeypatch):
+    from contextlib import nullcontext
+    from types import SimpleNamespace
+
+    from moascope.stages import register as stage
+
+    seen = {}
+    monkeypatch.setattr(stage, "load_predictor", lambda path: SimpleNamespace(
+        channels=("DNA",), classes=("not_gpcr", "gpcr"), weights=None))
+    monkeypatch.setattr(stage, "resume_run", lambda *_: nullcontext())
+    monkeypatch.setattr(stage, "dvc_digests", lambda _: {})
+    monkeypatch.setattr(stage, "log_candidate", lambda *arguments: seen.update(arguments[5]) or {
+        "name": "moascope", "version": "1"})
+    (tmp_path / "run.json").write_text('{"run_id": "1"}')
+    scores = {"average_precision": 0.2, "prevalence": 0.1, "p": 0.5}
+    for said, mark in ((True, "true"), (False, "false"), (None, "false")):
+        metrics = {"out_of_fold": {"compound": scores}, "held_out": {}, "licence": "CC BY-NC 4.0",
+                   "citation": "Cox 2020"} | ({} if said is None else {"non_commercial": said})
+        (tmp_path / "metrics.json").write_text(json.dumps(metrics))
+        stage.register(parse_params({}), tmp_path, tmp_path / "metrics.json", tmp_path,
+                       tmp_path / "registration.json")
+        assert (seen["licence"], seen["citation"], seen["non_commercial"]) == (
+            "CC BY-NC 4.0", "Cox 2020", mark)
 
 
 # The plan

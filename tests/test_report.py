@@ -223,6 +223,13 @@ def test_caveats_and_warnings_stand_in_the_page_once(binary):
     assert binary.text.count("The plate P9 has no controls.") == 1
 
 
+def test_data_that_may_not_be_used_commercially_are_marked(binary, binary_world, tmp_path):
+    assert "not for commercial use" not in binary.text
+    marked = binary_world.metrics | {"non_commercial": True}
+    page = render_report(marked, binary_world.predictions, binary_world.examples, tmp_path)
+    assert "CC0-1.0 (not for commercial use)" in page
+
+
 def test_every_section_of_a_binary_report_is_there(binary):
     for words in ("Precision and recall", "Confusion matrices", "Positive control", "By panel",
                   "By dose", "Hits by mechanism", "Hits by action", "histamine receptor agonist",

@@ -28,6 +28,9 @@ from moascope.evaluation.metrics import (
 from moascope.models.examples import Examples, averaging
 from moascope.params import Evaluate, Head, Train
 
+NON_COMMERCIAL_CAVEAT = (
+    "The licence of these data forbids commercial use, and so that of a model trained on them: {}."
+)
 SIMULATED_CAVEAT = (
     "These scores come from a simulated screen. They prove the software, never the biology."
 )

@@ -58,6 +58,7 @@ def acquire_folder(path: Path, out: Path, allow_outside: bool = False) -> None:
         "licence": described.get("licence", "not stated"),
         "citation": described.get("citation", "not stated"),
     }
+    description |= {key: described[key] for key in ("non_commercial", "caveat") if key in described}
     if allow_outside:
         description["allow_outside"] = True
     write_screen(screen, out)

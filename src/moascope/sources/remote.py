@@ -16,8 +16,16 @@ from urllib.parse import urlsplit
 
 import pandas as pd
 
+from moascope.errors import MoascopeError
 from moascope.params import Acquire, Params
-from moascope.screen.tables import counted, images_folder, write_atomically, write_description
+from moascope.screen.tables import (
+    ANNOTATIONS,
+    counted,
+    images_folder,
+    listing,
+    write_atomically,
+    write_description,
+)
 from moascope.sources import bbbc, bbbc021, idr0088
 from moascope.sources.download import Manners, Visit, sole_user, visit
 from moascope.sources.plan import Collected, Origin, Plan, plan_words, refuse_too_much
@@ -79,6 +87,7 @@ def acquire_remote(params: Params, out: Path) -> str:
     """
     origin, _, _ = SOURCES[params.acquire.source]
     collected = fetch_remote(params)
+    annotations = with_curated(collected.annotations, Path(params.acquire.path))
     folder = downloads_folder(params.acquire)
     copied = params.acquire.images == "copy"
     description: dict[str, Any] = {
@@ -93,7 +102,7 @@ def acquire_remote(params: Params, out: Path) -> str:
     if copied:
         _link_images(collected.sites, folder, out)
     for name, table in (("load_data.csv", collected.sites), ("layout.csv", collected.layout),
-                        ("annotations.csv", collected.annotations),
+                        ("annotations.csv", annotations),
                         (MISSING_FILE, collected.missing)):
         write_atomically(out / name, table.to_csv(index=False, lineterminator="\n"))
     write_description(out, description)
@@ -105,6 +114,48 @@ def acquire_remote(params: Params, out: Path) -> str:
         said = (f"; {counted(lost, 'site')} left out for want of a file, see {MISSING_FILE} beside "
                 f"the tables{said}")
     return said
+
+
+def with_curated(annotations: pd.DataFrame, path: Path) -> pd.DataFrame:
+    """Put a person's annotations in the place of the source's.
+
+    Parameters
+    ----------
+    annotations : DataFrame
+        As the source has them.
+    path : Path
+        acquire.path. Where it is a CSV file, its rows replace those of the same compounds, and its
+        columns come along; anything else changes nothing.
+
+    Raises
+    ------
+    MoascopeError
+        When it is no such table, or speaks of none of the compounds.
+    """
+    if path.suffix.lower() != ".csv":
+        return annotations
+    path = images_folder(Path(), {"images": str(path)})
+    key = "Metadata_Compound"
+    try:
+        curated = pd.read_csv(path, dtype=str, keep_default_na=False)
+    except FileNotFoundError:
+        raise MoascopeError(f"acquire.path is {path}, and there is no such file. Name a table of "
+                            "annotations of yours, or leave it as it was.") from None
+    except (OSError, ValueError) as error:
+        raise MoascopeError(f"{path} cannot be read as annotations.csv "
+                            f"({str(error).splitlines()[0]}).") from None
+    lacking = [column for column in ANNOTATIONS if column not in curated]
+    if lacking:
+        raise MoascopeError(f"{path} (acquire.path) has no column {listing(lacking)}. It has "
+                            f"{listing(curated.columns, 12)}.")
+    curated = curated[curated[key].isin(annotations[key])]
+    if not len(curated):
+        raise MoascopeError(f"{path} (acquire.path) annotates none of the "
+                            f"{counted(len(annotations), 'compound')} of the selection; the names "
+                            f"must be written alike, as {listing(annotations[key], 3)}.")
+    rest = annotations[~annotations[key].isin(curated[key])]
+    return pd.concat([curated, rest], ignore_index=True).fillna("").sort_values(
+        key, ignore_index=True, kind="stable")
 
 
 def downloads_folder(params: Acquire) -> Path:

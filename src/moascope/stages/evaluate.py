@@ -13,6 +13,7 @@ import yaml
 from moascope.evaluation.crossvalidate import asked_classes
 from moascope.evaluation.protocol import (
     ACTIVITY_CAVEAT,
+    NON_COMMERCIAL_CAVEAT,
     SIMULATED_CAVEAT,
     evaluate_baselines,
     evaluate_leak,
@@ -74,13 +75,11 @@ def protocol(params: Params, examples: Examples, predictions: dict[str, pd.DataF
         "source": params.acquire.source,
         "licence": description.get("licence", ""),
         "citation": description.get("citation", ""),
+        "non_commercial": bool(description.get("non_commercial")),
         "backbone": params.embed.backbone,
         "not_testable": list(examples.untestable),
         "warnings": said["warnings"],
-        "caveats": [text for text, holds in (
-            (SIMULATED_CAVEAT, params.acquire.source == "simulated"),
-            (ACTIVITY_CAVEAT, examples.unit == "well"),
-        ) if holds],
+        "caveats": said_beforehand(description, params.acquire.source, examples.unit),
         "folds": params.split.folds,
         "repeats": examples.repeats,
         "seed": seed,
@@ -98,6 +97,26 @@ def protocol(params: Params, examples: Examples, predictions: dict[str, pd.DataF
     metrics["above_chance"] = main["p"] < 0.05
     metrics["useful"] = metrics["baselines"]["useful"]
     return metrics
+
+
+def said_beforehand(description: dict[str, Any], source: str, unit: str) -> list[str]:
+    """What limits every score of a screen, whatever the scores are.
+
+    Parameters
+    ----------
+    description : dict
+        The screen's screen.json.
+    source : str
+    unit : str
+        What is scored: compound, or well.
+    """
+    return [text for text, holds in (
+        (SIMULATED_CAVEAT, source == "simulated"),
+        (ACTIVITY_CAVEAT, unit == "well"),
+        (description.get("caveat"), "caveat" in description),
+        (NON_COMMERCIAL_CAVEAT.format(description.get("licence")),
+         description.get("non_commercial")),
+    ) if holds]
 
 
 def headline(metrics: dict[str, Any]) -> str:

@@ -35,6 +35,8 @@ def register(params: Params, trained: Path, evaluated: Path, screen: Path, split
         "prevalence": f"{main['prevalence']:.4f}",
         "permutation_p": f"{main['p']:.4f}",
         "licence": metrics["licence"] or "unknown",
+        "citation": metrics.get("citation") or "unknown",
+        "non_commercial": str(bool(metrics.get("non_commercial"))).lower(),
         "held_out_compounds": str(metrics["held_out"].get("compound", {}).get("compounds", 0)),
         **{f"digest.{name}": value for name, value in dvc_digests(inputs).items()},
     }

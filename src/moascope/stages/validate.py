@@ -70,13 +70,16 @@ def validate_screen(params: Validate, folder: Path, out: Path, report: Path,
     except MoascopeError as error:
         _write_json(report, {"problems": error.problems, "success": False})
         raise
+    description = read_description(folder)
     planes = plane_facts(screen, manifest, jobs)
     quarantine = quarantined_sites(planes)
     outcomes = check_expectations(screen, planes, quarantine, params, report / "data_docs")
     validation = {
         "success": all(outcome["success"] for outcome in outcomes
                        if outcome["severity"] == "critical"),
-        "source": read_description(folder).get("source", "folder"),
+        "source": description.get("source", "folder"),
+        "licence": description.get("licence", "not stated"),
+        "non_commercial": bool(description.get("non_commercial")),
         "plates": int(screen.sites["Metadata_Plate"].nunique()),
         "wells": len(screen.sites[SITE[:2]].drop_duplicates()),
         "sites": len(screen.sites),
