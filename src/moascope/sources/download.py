@@ -141,15 +141,12 @@ def visit(manners: Manners, hosts: Sequence[str] = ()) -> Iterator[Visit]:
     import requests
     from requests.adapters import HTTPAdapter
 
-    import moascope
-
     with requests.Session() as session:
         adapter = HTTPAdapter(pool_connections=4, pool_maxsize=manners.parallel)
         session.mount("https://", adapter)
         session.mount("http://", adapter)
         # A compressed answer has no length to check and no place to resume from.
-        session.headers.update({"User-Agent": f"moascope/{moascope.__version__}",
-                                "Accept-Encoding": "identity"})
+        session.headers.update({"User-Agent": "moascope", "Accept-Encoding": "identity"})
         yield Visit(session, manners, frozenset(hosts))
 
 
