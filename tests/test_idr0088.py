@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import json
 import subprocess
@@ -48,13 +49,17 @@ WELLS = {"B2": ",,,DMSO,,,Negative Control",
 FIELDS = {"B02": (1, 2, 3), "B03": (1, 2), "B04": (1, 2), "C02": (1, 2)}
 
 
-def annotation() -> bytes:
+def annotation_lines() -> str:
     lines = [HEADER]
     for plate, (line, markers, green, red, place) in PLATES.items():
         channels = f'"Ch1 (blue): Nuclei/Cytoplasm, Ch2 (green): {green}, Ch3 (red): {red}"'
         lines += [f"{plate},{well},{line},{markers},{said},{channels},{place}"
                   for well, said in WELLS.items()]
-    return archive({"idr0088-screenA-annotation.csv": "\n".join(lines).encode() + b"\n"})
+    return "\n".join([*lines, ""])
+
+
+def annotation() -> bytes:
+    return archive({"idr0088-screenA-annotation.csv": annotation_lines().encode()})
 
 
 def index(plate: str, extra: str = "") -> bytes:
@@ -269,6 +274,31 @@ def test_an_annotation_that_is_none_is_told(server, params, tmp_path):
         acquire(params({"downloads": str(tmp_path / "other")}), tmp_path / "out")
     with pytest.raises(MoascopeError, match=r"There is no annotation table .*nowhere\.csv"):
         acquire(params(annotation=str(tmp_path / "nowhere.csv")), tmp_path / "out")
+
+
+def test_a_plate_whose_name_leads_elsewhere_is_refused(server, params, tmp_path):
+    table = annotation_lines().replace("1001,", "../../1001,")
+    server.files["/annotation.csv.zip"] = archive({"a.csv": table.encode()})
+    with pytest.raises(MoascopeError, match=r"names '\.\./\.\./1001', which cannot be the name"):
+        acquire(params(), tmp_path / "out")
+
+
+def test_the_annotation_may_be_plain_or_gzipped(params, tmp_path):
+    for name, content in (("a.csv", annotation_lines().encode()),
+                          ("a.csv.gz", gzip.compress(annotation_lines().encode()))):
+        (tmp_path / name).write_bytes(content)
+        assert len(read_annotation(tmp_path / name)) == 12
+
+
+def test_downloads_lie_in_the_repository_even_in_an_experiment(params, tmp_path, monkeypatch):
+    (tmp_path / "repository").mkdir()
+    (tmp_path / "experiment").mkdir()
+    monkeypatch.chdir(tmp_path / "experiment")
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path / "repository"))
+    acquire(params({"downloads": "data/downloads"}, limit=1), Path("data/acquire"))
+    assert len(list((tmp_path / "repository/data/downloads").rglob("*.tif"))) == 3
+    screen = read_screen(Path("data/acquire"))
+    assert read_site(screen, screen.sites.iloc[0]).shape == (3, 48, 64)
 
 
 def test_an_index_that_is_none_or_means_harm_is_told(tmp_path):
@@ -530,7 +560,7 @@ def test_the_real_places_are_those_of_the_list_of_plates(real_table, real_data):
 ])
 def test_the_presets_on_the_real_table(real_annotation, tmp_path, preset, numbers):
     planned = plan(Idr0088(preset=preset, annotation=str(real_annotation)), tmp_path, None)
-    assert numbers in "\n".join(plan_words(planned))
+    assert numbers in "\n".join(plan_words(planned, 5))
 
 
 def test_the_honest_preset_has_every_compound_on_one_line(real_table):

@@ -214,7 +214,7 @@ def fetch(
         raise MoascopeError(f"acquire.source is {params.acquire.source}, which needs no download. "
                             f"Set it to one of {', '.join(SOURCES)}.")
     if dry_run:
-        for line in plan_words(plan_remote(params)):
+        for line in plan_words(plan_remote(params), params.acquire.per_second):
             print(line)
         return
     collected = fetch_remote(params)

@@ -19,7 +19,14 @@ from moascope.params import Bbbc021
 from moascope.screen.tables import listing
 from moascope.sources.archives import check_archive, unpack
 from moascope.sources.download import Visit, Wanted, fetch, fetch_all
-from moascope.sources.plan import MISSING, Collected, Origin, Plan, without_missing
+from moascope.sources.plan import (
+    MISSING,
+    Collected,
+    Origin,
+    Plan,
+    refuse_strange_names,
+    without_missing,
+)
 
 ORIGIN = Origin(
     title="Human MCF7 cells, compound-profiling experiment (BBBC021v1)",
@@ -156,6 +163,7 @@ def _sites(images: pd.DataFrame) -> pd.DataFrame:
     if numbers.isna().any():
         raise MoascopeError(f"{IMAGE_TABLE}: '{first[numbers.isna()].iloc[0]}' names no site "
                             "(_s1_w1). The table is not the one that moascope knows.")
+    refuse_strange_names(images[_PLATE].unique(), IMAGE_TABLE)
     sites = pd.DataFrame({
         "Metadata_Plate": images[_PLATE],
         "Metadata_Well": images[_WELL],
@@ -164,10 +172,7 @@ def _sites(images: pd.DataFrame) -> pd.DataFrame:
     })
     for channel, name in CHANNELS.items():
         files = images[f"Image_FileName_{name}"]
-        strange = files[files.str.contains(r"[/\\]|^\.", regex=True)]
-        if len(strange):
-            raise MoascopeError(f"{IMAGE_TABLE} names the file '{strange.iloc[0]}', which is no "
-                                "plain name.")
+        refuse_strange_names(files, IMAGE_TABLE)
         sites[f"FileName_{channel}"] = "images/" + images[_PLATE] + "/" + files
     return sites.sort_values(MISSING[:3], ignore_index=True)
 

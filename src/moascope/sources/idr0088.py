@@ -8,7 +8,9 @@ the declarations of its file sets; none of the addresses could be opened when th
 from __future__ import annotations
 
 import difflib
+import gzip
 import hashlib
+import io
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -24,7 +26,14 @@ from moascope.screen.wells import canonical_well
 from moascope.sources import idr0088_web
 from moascope.sources.archives import only_member
 from moascope.sources.download import Unlike, Visit, Wanted, fetch, fetch_all
-from moascope.sources.plan import Collected, Origin, Plan, missing_rows, without_missing
+from moascope.sources.plan import (
+    Collected,
+    Origin,
+    Plan,
+    missing_rows,
+    refuse_strange_names,
+    without_missing,
+)
 
 ORIGIN = Origin(
     title="Tales of 1,008 small molecules: phenomic profiling in a panel of reporter cell lines",
@@ -169,13 +178,9 @@ def read_annotation(path: Path) -> pd.DataFrame:
     ------
     MoascopeError
     """
-    import io
-
     where = "Look at idr0088.annotation in params.yaml."
     try:
-        source = (io.BytesIO(only_member(path, ".csv", MOST_TABLE_BYTES))
-                  if path.suffix == ".zip" else path)
-        table = pd.read_csv(source, dtype=str, keep_default_na=False,
+        table = pd.read_csv(io.BytesIO(_table_bytes(path)), dtype=str, keep_default_na=False,
                             usecols=lambda column: column in COLUMNS)
     except FileNotFoundError:
         raise MoascopeError(f"There is no annotation table {path}. {where}") from None
@@ -187,6 +192,7 @@ def read_annotation(path: Path) -> pd.DataFrame:
         what = f"has no column {listing(repr(c) for c in lacking)}" if lacking else "has no rows"
         raise MoascopeError(f"{path} is not the annotation table of idr0088: it {what}. {where}")
     table = table.rename(columns=COLUMNS)
+    refuse_strange_names(table["Plate"].unique(), str(path))
     canonical = {well: canonical_well(well) for well in table["Well"].unique()}
     table["Well"] = table["Well"].map(canonical).astype("str")
     table["Panel"] = table["Panel"].str.replace("-", " ", n=1)
@@ -194,6 +200,16 @@ def read_annotation(path: Path) -> pd.DataFrame:
     # Stereochemistry that the writer of the SMILES could not put into it stands behind it.
     table["SMILES"] = table["SMILES"].str.split(" {", n=1, regex=False).str[0]
     return table.sort_values(["Plate", "Well"], ignore_index=True)
+
+
+def _table_bytes(path: Path) -> bytes:
+    if path.suffix == ".zip":
+        return only_member(path, ".csv", MOST_TABLE_BYTES)
+    with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+        content = file.read(MOST_TABLE_BYTES + 1)
+    if len(content) > MOST_TABLE_BYTES:
+        raise ValueError(f"it is larger than {MOST_TABLE_BYTES:,} bytes")
+    return content
 
 
 def select(table: pd.DataFrame, settings: Idr0088) -> pd.DataFrame:

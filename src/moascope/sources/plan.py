@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,9 @@ from typing import Any
 import pandas as pd
 
 from moascope.errors import MoascopeError
-from moascope.screen.tables import counted
+from moascope.screen.tables import counted, listing
 
+_PLAIN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.()+ -]{0,199}")
 MISSING = ["Metadata_Plate", "Metadata_Well", "Metadata_Site", "FileName", "reason"]
 
 
@@ -90,8 +92,8 @@ class Collected:
     about: Mapping[str, Any] = field(default_factory=dict)
 
 
-def plan_words(plan: Plan) -> list[str]:
-    """The plan as lines for a terminal."""
+def plan_words(plan: Plan, per_second: float) -> list[str]:
+    """The plan as lines for a terminal, at so many requests a second."""
     about = "" if plan.exact else "about "
     size = f"{plan.size / 1e9:,.1f} GB" if plan.size >= 1e8 else f"{plan.size / 1e6:,.1f} MB"
     origin = plan.origin
@@ -105,6 +107,10 @@ def plan_words(plan: Plan) -> list[str]:
         f"  cite:     {origin.citation}",
         f"  from:     {origin.address}",
     ]
+    hours = plan.files / per_second / 3600
+    if hours > 0.1:
+        lines.append(f"  time:     at least {hours:,.1f} h at {per_second:g} requests a second "
+                     "(acquire.per_second)")
     return lines + [f"  note:     {note}" for note in plan.notes]
 
 
@@ -136,6 +142,20 @@ def refuse_too_much(plan: Plan, folder: Path, max_gb: float) -> None:
             f"This selection of {plan.source} is {plan.size / 1e9:,.1f} GB, of which "
             f"{held / 1e9:,.1f} GB are there, and {folder} has room for {free / 1e9:,.1f} GB. Name "
             "a folder on a larger disk in acquire.downloads.")
+
+
+def refuse_strange_names(names: Iterable[str], where: str) -> None:
+    """Stop at a name that could lead out of the folder it is to be the name of.
+
+    Raises
+    ------
+    MoascopeError
+    """
+    strange = [name for name in names if not _PLAIN.fullmatch(name)]
+    if strange:
+        raise MoascopeError(f"{where} names {listing(map(repr, strange), 3)}, which cannot be the "
+                            "name of a plate or file. The table is not the one that moascope "
+                            "knows.")
 
 
 def missing_rows(sites: pd.DataFrame, channels: tuple[str, ...],

@@ -53,14 +53,10 @@ def plan_remote(params: Params) -> Plan:
         return plan(_section(params), folder, session)
 
 
-def fetch_remote(params: Params, say: Callable[[str], None] = print) -> Collected:
+def fetch_remote(params: Params) -> Collected:
     """Download what acquire.source and its section select; what is there is not asked for again.
 
-    Parameters
-    ----------
-    params : Params
-    say : callable
-        Gets the plan, with licence and citation, line by line before the download starts.
+    The plan, with licence and citation, is printed before the download starts.
 
     Raises
     ------
@@ -71,8 +67,8 @@ def fetch_remote(params: Params, say: Callable[[str], None] = print) -> Collecte
     folder = downloads_folder(params.acquire)
     with sole_user(folder), _visiting(params) as session:
         planned = plan(_section(params), folder, session)
-        for line in plan_words(planned):
-            say(line)
+        for line in plan_words(planned, params.acquire.per_second):
+            print(line, flush=True)
         refuse_too_much(planned, folder, params.acquire.max_gb)
         return collect(_section(params), folder, session, params.acquire.max_missing)
 
