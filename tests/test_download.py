@@ -300,6 +300,24 @@ def test_json_is_json(server, session):
         fetch_json(session, f"{server.url}/a.json")
 
 
+def test_a_full_disk_ends_in_a_sentence_and_keeps_what_is_there(server, session, tmp_path):
+    code = ("import resource, sys; from pathlib import Path\n"
+            "from moascope.errors import run_to_exit_code\n"
+            "from moascope.sources.download import *\n"
+            "resource.setrlimit(resource.RLIMIT_FSIZE, (5000, 5000))\n"
+            "def program():\n"
+            "    with visit(Manners()) as session:\n"
+            "        fetch(session, Wanted(sys.argv[1], Path(sys.argv[2])))\n"
+            "sys.exit(run_to_exit_code(program))")
+    done = subprocess.run([sys.executable, "-c", code, f"{server.url}/a.bin",
+                           str(tmp_path / "a.bin")], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "a.bin.part cannot be written: File too large. Make room" in done.stderr
+    fetch(session, Wanted(f"{server.url}/a.bin", tmp_path / "a.bin"))
+    assert (tmp_path / "a.bin").read_bytes() == CONTENT
+    assert server.requests[-1][1] == "bytes=5000-"
+
+
 # Many files
 
 

@@ -207,11 +207,17 @@ def test_too_many_missing_files_stop_the_stage(server, params, tmp_path):
         acquire(params({"max_missing": 0.01}, plates=["1001"]), tmp_path / "out")
 
 
-def test_a_plate_without_an_index_is_taken_with_two_fields(server, params, tmp_path):
+def test_a_plate_without_an_index_is_taken_with_two_fields(server, params, tmp_path, capsys):
     del server.files[folder("1001") + "MeasurementData.mlf"]
     acquire(params(plates=["1001"]), tmp_path / "out")
     assert len(read_screen(tmp_path / "out").sites) == 8
     assert read_description(tmp_path / "out")["plates_without_index"] == ["1001"]
+    assert "1 plate without a usable MeasurementData.mlf (1001)" in capsys.readouterr().out
+
+
+def test_addresses_may_end_in_a_slash_or_not(server, params, tmp_path):
+    acquire(params(limit=1, files=f"{server.url}/files"), tmp_path / "out")
+    assert len(read_screen(tmp_path / "out").sites) == 1
 
 
 def test_a_web_page_in_place_of_every_picture_stops_with_its_sentence(server, params, tmp_path):
@@ -263,6 +269,12 @@ def test_more_than_allowed_is_refused_before_a_picture_is_asked_for(server, para
     with pytest.raises(MoascopeError, match=r"acquire\.max_gb allows"):
         acquire(params({"max_gb": 0.001}), tmp_path / "out")
     assert server.asked(".tif") == []
+
+
+def test_downloads_that_cannot_be_written_are_told(params, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(MoascopeError, match=r"cannot be written: Not a directory.*downloads"):
+        acquire(params({"downloads": str(tmp_path / "file")}), tmp_path / "out")
 
 
 def test_an_annotation_that_is_none_is_told(server, params, tmp_path):

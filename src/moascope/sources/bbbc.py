@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from urllib.parse import urljoin
 
 import pandas as pd
 
@@ -17,7 +16,7 @@ from moascope.errors import MoascopeError
 from moascope.params import Bbbc013, Bbbc016
 from moascope.screen.wells import well_name
 from moascope.sources.archives import check_archive, unpack
-from moascope.sources.download import Visit, Wanted, fetch
+from moascope.sources.download import Visit, Wanted, below, fetch
 from moascope.sources.plan import Collected, Origin, Plan
 
 _LICENCE = "CC BY 3.0, Ilya Ravkin"
@@ -130,7 +129,7 @@ def collect_016(params: Bbbc016, downloads: Path, session: Visit,
 def _plate_map(files: str, name: str, count: int, downloads: Path,
                session: Visit) -> tuple[str, list[float]]:
     path = downloads / name
-    fetch(session, Wanted(urljoin(files, name), path, sha256=SHA256.get(name)))
+    fetch(session, Wanted(below(files, name), path, sha256=SHA256.get(name)))
     heading, *lines = path.read_text(encoding="utf-8", errors="replace").splitlines() or [""]
     try:
         doses = [float(line) for line in lines if line.strip()]
@@ -143,7 +142,7 @@ def _plate_map(files: str, name: str, count: int, downloads: Path,
 
 
 def _fetch_archive(files: str, path: Path, session: Visit) -> None:
-    fetch(session, Wanted(urljoin(files, path.name), path, sha256=SHA256.get(path.name),
+    fetch(session, Wanted(below(files, path.name), path, sha256=SHA256.get(path.name),
                           most_bytes=MOST_ARCHIVE_BYTES, check=check_archive))
 
 

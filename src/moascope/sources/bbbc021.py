@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import re
 from pathlib import Path
-from urllib.parse import quote, urljoin
+from urllib.parse import quote
 
 import pandas as pd
 
@@ -18,7 +18,7 @@ from moascope.errors import MoascopeError
 from moascope.params import Bbbc021
 from moascope.screen.tables import listing
 from moascope.sources.archives import check_archive, unpack
-from moascope.sources.download import Visit, Wanted, fetch, fetch_all
+from moascope.sources.download import Visit, Wanted, below, fetch, fetch_all
 from moascope.sources.plan import (
     MISSING,
     Collected,
@@ -87,7 +87,7 @@ def collect(params: Bbbc021, downloads: Path, session: Visit, most_missing: floa
     for plate in plates:
         # One by one: a plate is unpacked as soon as it is there, and needs its room only once.
         lost = fetch_all(session, [
-            Wanted(urljoin(params.files, quote(_archive(plate))), archives[plate],
+            Wanted(below(params.files, quote(_archive(plate))), archives[plate],
                    most_bytes=MOST_ARCHIVE_BYTES, check=check_archive)],
             f"bbbc021: {plate}", most_missing=1.0)
         if lost:
@@ -134,7 +134,7 @@ def read_tables(params: Bbbc021, downloads: Path,
     of these compounds bear the compound's mechanism too, and other compounds are unknown.
     """
     for name in (IMAGE_TABLE, MOA_TABLE):
-        fetch(session, Wanted(urljoin(params.files, name), downloads / name))
+        fetch(session, Wanted(below(params.files, name), downloads / name))
     images = _read(downloads / IMAGE_TABLE, [_PLATE, _WELL, _COMPOUND, _DOSE] + [
         f"Image_FileName_{name}" for name in CHANNELS.values()])
     moa = _read(downloads / MOA_TABLE, ["compound", "concentration", "moa"])

@@ -33,6 +33,7 @@ _FAILED_IN_A_ROW = 25
 _PROGRESS_THAT_COUNTS = 1 << 20
 _LEAST_BYTES = 1024  # in `timeout` seconds; a line slower than that is taken for dead
 _TRIES_OF_WRONG_CONTENT = 2
+_WAIT_WORTH_A_WORD = 3.0  # seconds
 
 
 class Absent(MoascopeError):
@@ -161,8 +162,12 @@ def sole_user(folder: Path) -> Iterator[None]:
     """
     import fcntl
 
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("w") as file:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = (folder / ".lock").open("w")
+    except OSError as error:
+        raise MoascopeError(_cannot_write(folder, error)) from None
+    with lock as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
@@ -183,6 +188,11 @@ def check_address(url: str) -> None:
             parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in _LOOPBACK)):
         raise MoascopeError(f"'{url}' is no https:// address. Downloads go over HTTPS only, so "
                             "that nobody on the way can change them; correct it in params.yaml.")
+
+
+def below(base: str, path: str) -> str:
+    """Address of a path below a base address, whether that ends in a slash or not."""
+    return f"{base.rstrip('/')}/{path}"
 
 
 def fetch_all(session: Visit, wanted: Sequence[Wanted], label: str,
@@ -260,7 +270,10 @@ def fetch(session: Visit, wanted: Wanted) -> None:
     if is_there(wanted):
         return
     check_address(wanted.url)
-    wanted.path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        wanted.path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise MoascopeError(_cannot_write(wanted.path.parent, error)) from None
     part = wanted.path.with_name(f".{wanted.path.name}.part")
     attempt = wrong = 0
     while True:
@@ -484,6 +497,8 @@ def _wait_or_give_up(session: Visit, url: str, trouble: _Passing, attempt: int) 
                       f"{trouble}. Look at the network and the server. {GO_ON}")
     backoff = min(manners.first_wait * 2 ** (attempt - 1), manners.longest_wait)
     seconds = max(trouble.wait, backoff * random.uniform(0.5, 1.5))
+    if seconds >= _WAIT_WORTH_A_WORD:
+        print(f"{url}: {trouble}; the next attempt is in {seconds:.0f} s", file=sys.stderr)
     if session.stop.wait(seconds):
         raise _Stopped
 
@@ -618,8 +633,8 @@ def _size(path: Path) -> int:
 
 
 def _cannot_write(path: Path, error: OSError) -> str:
-    return f"{path} cannot be written: {error.strerror}. Make room, or name another folder in " \
-           f"acquire.downloads. {GO_ON}"
+    return (f"{path} cannot be written: {error.strerror}. Make room, or name another folder in "
+            f"acquire.downloads. {GO_ON}")
 
 
 def _cause(error: BaseException) -> str:

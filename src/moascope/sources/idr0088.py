@@ -14,7 +14,7 @@ import io
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from urllib.parse import quote, urljoin, urlsplit
+from urllib.parse import quote, urlsplit
 
 import pandas as pd
 
@@ -25,7 +25,7 @@ from moascope.screen.tables import counted, listing
 from moascope.screen.wells import canonical_well
 from moascope.sources import idr0088_web
 from moascope.sources.archives import only_member
-from moascope.sources.download import Unlike, Visit, Wanted, fetch, fetch_all
+from moascope.sources.download import Unlike, Visit, Wanted, below, fetch, fetch_all
 from moascope.sources.plan import (
     Collected,
     Origin,
@@ -139,12 +139,15 @@ def collect(params: Idr0088, downloads: Path, session: Visit, most_missing: floa
         "selection": {key: value for key, value in settings.model_dump(mode="json").items()
                       if value and key not in ("annotation", "files", "web")},
     }
+    notes = []
     if unlisted:
         about["plates_without_index"] = sorted(unlisted)
+        notes.append(f"{counted(len(unlisted), 'plate')} without a usable {INDEX} "
+                     f"({listing(unlisted)}): the first two fields of each well were taken.")
     if settings.rendered:
         about["caveat"] = RENDERED_CAVEAT
     return Collected(sites, layout_table(wells, sites), annotation_table(wells, sites), missing,
-                     about)
+                     about, tuple(notes))
 
 
 def with_preset(params: Idr0088) -> Idr0088:
@@ -339,7 +342,7 @@ def _raw_sites(settings: Idr0088, wells: pd.DataFrame, downloads: Path,
     for first in range(0, len(names), _PLATES_A_BLOCK):
         block = names[first:first + _PLATES_A_BLOCK]
         indices = {plate: downloads / "index" / f"{plate}.mlf" for plate in block}
-        addresses = {plate: urljoin(settings.files, FOLDER + quote(
+        addresses = {plate: below(settings.files, FOLDER + quote(
             f"{places[plate]}/{plate}/")) for plate in block}
         lost = fetch_all(session, [
             Wanted(addresses[plate] + INDEX, indices[plate], most_bytes=1 << 26,

@@ -6,11 +6,11 @@ an 8-bit JPEG, so this is for looking, not for measuring.
 
 from __future__ import annotations
 
-from urllib.parse import urlencode, urljoin
+from urllib.parse import urlencode
 
 from moascope.errors import MoascopeError
 from moascope.screen.wells import canonical_well
-from moascope.sources.download import Unlike, Visit, fetch_json, greet
+from moascope.sources.download import Unlike, Visit, below, fetch_json, greet
 
 SCREEN = 2651
 WINDOWS = ((27, 4319, "0000FF"), (0, 6193, "00FF00"), (0, 3880, "FF0000"))
@@ -21,10 +21,10 @@ _MOST_PAGES = 100
 
 def plate_ids(session: Visit, web: str) -> dict[str, int]:
     """The identifier of every plate of the screen, by its name (barcode)."""
-    greet(session, urljoin(web, "webclient/?experimenter=-1"))
+    greet(session, below(web, "webclient/?experimenter=-1"))
     ids: dict[str, int] = {}
     for page in range(1, _MOST_PAGES + 1):
-        address = urljoin(web, f"webclient/api/plates/?id={SCREEN}&page={page}")
+        address = below(web, f"webclient/api/plates/?id={SCREEN}&page={page}")
         answer = fetch_json(session, address)
         try:
             found = {str(plate["name"]): int(plate["id"]) for plate in answer["plates"]}
@@ -39,7 +39,7 @@ def plate_ids(session: Visit, web: str) -> dict[str, int]:
 
 def field_images(session: Visit, web: str, plate: int, field: int) -> dict[str, int]:
     """The identifier of the image of each well in one field (from 1); wells without are absent."""
-    address = urljoin(web, f"webgateway/plate/{plate}/{field - 1}/")
+    address = below(web, f"webgateway/plate/{plate}/{field - 1}/")
     answer = fetch_json(session, address)
     try:
         images = {}
@@ -57,7 +57,7 @@ def render_address(web: str, image: int, channel: int) -> str:
     parts = [f"{number}|{low}:{high}${colour}" if number == channel else f"-{number}"
              for number, (low, high, colour) in enumerate(WINDOWS, start=1)]
     query = urlencode({"c": ",".join(parts), "m": "g", "q": "0.9"}, safe=",:$")
-    return urljoin(web, f"webgateway/render_image/{image}/0/0/?{query}")
+    return below(web, f"webgateway/render_image/{image}/0/0/?{query}")
 
 
 def _unlike(address: str, what: str) -> str:

@@ -83,6 +83,8 @@ class Collected:
         One row a file that could not be had (`MISSING`); its site is not in `sites`.
     about : mapping
         What screen.json says beside source, licence and citation.
+    notes : tuple of str
+        Sentences about what did not go as described.
     """
 
     sites: pd.DataFrame
@@ -90,6 +92,7 @@ class Collected:
     annotations: pd.DataFrame
     missing: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=MISSING))
     about: Mapping[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
 
 def plan_words(plan: Plan, per_second: float) -> list[str]:

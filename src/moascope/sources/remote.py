@@ -70,7 +70,10 @@ def fetch_remote(params: Params) -> Collected:
         for line in plan_words(planned, params.acquire.per_second):
             print(line, flush=True)
         refuse_too_much(planned, folder, params.acquire.max_gb)
-        return collect(_section(params), folder, session, params.acquire.max_missing)
+        collected = collect(_section(params), folder, session, params.acquire.max_missing)
+    for note in collected.notes:
+        print(f"  note:     {note}", flush=True)
+    return collected
 
 
 def acquire_remote(params: Params, out: Path) -> str:
