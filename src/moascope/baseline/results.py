@@ -11,7 +11,7 @@ import pandas as pd
 
 from moascope.baseline.arms import BY_COMPOUND, BY_IMAGE
 from moascope.evaluation.protocol import SIMULATED_CAVEAT
-from moascope.report.figures import BLUE, FAINT, INK, MUTED, VERMILION
+from moascope.report.drawing import BLUE, FAINT, INK, MUTED, VERMILION
 from moascope.report.words import number
 
 SLIDES = "the slides"
