@@ -34,8 +34,9 @@ def probe(params: Params, split: Path, screen: Path, out: Path) -> str:
 
     pool = dict(run_parallel(where, {"a": (1,), "b": (2,)}, 2, "probe"))
     inputs = {"split": split, "screen": screen}
-    with start_run(params, f"probe {params.train.dropout}", "train", inputs):
-        out.write_text(f"as committed\\n{where(0)}\\n{pool['a']}\\n{pool['b']}\\n")
+    with start_run(params, f"probe {params.train.dropout}", "train", inputs) as active:
+        out.write_text("as committed\\n" + "\\n".join([where(0), pool["a"], pool["b"],
+                                                       active.info.run_id]))
         mlflow.log_metric("average_precision", 0.5)
         mlflow.log_artifact(str(out))
     return "done"
@@ -90,7 +91,7 @@ def probed(tmp_path_factory):
         "probe": {"cmd": "${moascope}.probe --split data/split --screen data/acquire --out out.txt",
                   "params": ["train.dropout"],
                   "deps": ["src/moascope/stages/probe.py", "data/split", "data/acquire"],
-                  "outs": [{"out.txt": {"cache": False}}]},
+                  "outs": ["out.txt"]},
     })
     shell("dvc", "repro", cwd=folder)
     commit(folder, "ran")
@@ -123,11 +124,11 @@ def test_a_temporary_experiment_keeps_its_run_and_runs_its_own_code(probed):
     assert made == "probe 0.21"
     run = runs(probed)[made]
     assert Path(run.info.artifact_uri.removeprefix("file://")).is_relative_to(probed / "mlruns")
-    words, *places = artifact(run)
+    words, *places, _ = artifact(run)
     assert words == "as changed in the workspace"
     # The parent process and both of its workers imported the temporary folder's package.
-    assert len(places[:3]) == 3
-    assert all(Path(place).is_relative_to(probed / ".dvc/tmp/exps") for place in places[:3])
+    assert len(places) == 3
+    assert all(Path(place).is_relative_to(probed / ".dvc/tmp/exps") for place in places)
     assert run.data.tags["dvc_exp_name"]
     assert run.data.tags["digest.split"].endswith(".dir")
     assert not list((probed / ".dvc/tmp/exps").rglob("mlflow.db"))
@@ -160,9 +161,11 @@ def wait_for_queue(folder, tasks, seconds=180):
     raise AssertionError(f"the queue has not ended in {seconds} s:\n{status}")
 
 
-def test_going_back_to_earlier_parameters_makes_no_run(probed):
+def test_going_back_to_earlier_parameters_makes_no_run_and_leads_to_the_earlier_one(probed):
+    """DVC restores what the run left: stages that follow read the earlier run's id there."""
     shell("dvc", "repro", cwd=probed)
     before = runs(probed)
+    earlier = (probed / "out.txt").read_text().split("\n")[-1]
     text = (probed / "params.yaml").read_text()
     (probed / "params.yaml").write_text(text.replace("dropout: tuned", "dropout: 0.41"))
     said = shell("dvc", "repro", cwd=probed)
@@ -172,6 +175,8 @@ def test_going_back_to_earlier_parameters_makes_no_run(probed):
     said = shell("dvc", "repro", cwd=probed)
     assert "Running stage 'probe'" not in said
     assert len(runs(probed)) == len(before) + 1
+    assert (probed / "out.txt").read_text().split("\n")[-1] == earlier
+    assert earlier in {run.info.run_id for run in before.values()}
 
 
 @pytest.fixture(scope="module")
@@ -190,11 +195,13 @@ def plates(tmp_path_factory):
 
 
 def test_plates_that_dvc_keeps_are_the_experiments_own(plates):
-    """Changed after the experiment was queued, they are read as they were."""
+    """Removed from the repository's own folder, they come from DVC's cache."""
+    shutil.rmtree(plates / "data/mine/images")
     said = shell("dvc", "exp", "run", "--temp", "-S", "acquire.source=folder", "-S",
                  "acquire.path=data/mine", cwd=plates)
+    shell("dvc", "checkout", "-q", "data/mine.dvc", cwd=plates)
     assert "acquire: " in said
-    assert "0 of them missing" not in said
+    assert "missing" not in said
 
 
 def test_plates_beside_the_repository_need_their_whole_path(plates):

@@ -140,7 +140,7 @@ def test_mlflow_at_the_root_has_the_runs_and_the_candidate(ran, client):
     for run in runs:
         by_stage.setdefault(run.data.tags["stage"], []).append(run)
     assert len(by_stage["validate"]) == 1
-    study, = (r for r in by_stage["tune"] if "mlflow.parentRunId" not in r.data.tags)
+    study, = (r for r in by_stage["tune"] if "optuna.state" not in r.data.tags)
     trials = [r for r in by_stage["tune"] if r is not study]
     assert len(trials) == 3
     assert {r.data.tags["mlflow.parentRunId"] for r in trials} == {study.info.run_id}
@@ -153,10 +153,18 @@ def test_mlflow_at_the_root_has_the_runs_and_the_candidate(ran, client):
     assert [point.step for point in logged] == curve["epoch"].tolist()
     assert model.data.tags["digest.features"].endswith(".dir")
     assert "never the biology" in model.data.tags["mlflow.note.content"]
+    parent, = by_stage["pipeline"]
+    children = (study, model, *by_stage["validate"])
+    assert {r.data.tags["mlflow.parentRunId"] for r in children} == {parent.info.run_id}
+    assert parent.info.run_name.endswith("compounds, 3 folds x 1")
+    assert parent.data.metrics["average_precision"] == model.data.metrics["average_precision"]
+    assert parent.data.metrics["best_inner_explained_information"] == pytest.approx(
+        study.data.metrics["inner_explained_information"], abs=1e-6)
     version = client.get_model_version_by_alias("moascope", "candidate")
     assert version.tags["caveat"].startswith("simulated")
     registered = json.loads((ran / "reports/register/registration.json").read_text())
     assert registered["version"] == str(version.version)
+    assert f"runs/{model.info.run_id}" in version.description
     artifacts = {item.path for item in client.list_artifacts(model.info.run_id, "evaluation")}
     assert "evaluation/report.html" in artifacts
     pages = {item.path for item in client.list_artifacts(by_stage["validate"][0].info.run_id,
@@ -241,7 +249,8 @@ def wait_for(address, server, seconds=90):
 def test_the_summary_says_the_score_its_nulls_and_where_to_look(ran):
     said = " ".join(shell("moascope", "summary", cwd=ran).split())
     for words in ("the model", "chance (prevalence)", "position only", "INVALID", "Permutation p",
-                  "never the biology", "version 1", "report.html", "mlflow ui"):
+                  "never the biology", "version 1", "report.html", "mlflow ui",
+                  "http://127.0.0.1:5000/#/experiments/1/runs?viewStateShareKey=results"):
         assert words in said
 
 

@@ -412,15 +412,19 @@ def test_a_newcomer_finds_the_comparison_in_one_click(store, client):
         wait_for(f"http://127.0.0.1:{port}/health", server)
         with playwright.sync_playwright() as play:
             browser = play.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-            page = browser.new_page(viewport={"width": 2400, "height": 900})
-            page.route("**/*", lambda route: route.continue_()
-                       if "127.0.0.1" in route.request.url else route.abort())
+            context = browser.new_context(viewport={"width": 2400, "height": 900})
+            context.route("**/*", lambda route: route.continue_()
+                          if "127.0.0.1" in route.request.url else route.abort())
+            page = context.new_page()
             experiment = client.get_experiment_by_name("plates moa").experiment_id
             page.goto(f"http://127.0.0.1:{port}/#/experiments/{experiment}/runs")
-            page.get_by_role("link", name="Compare all results").click(timeout=60_000)
-            page.get_by_text("You're viewing a shared view").wait_for(timeout=60_000)
-            page.get_by_role("link", name="baseline scratch").wait_for(timeout=60_000)
-            shown = page.inner_text("body")
+            link = page.get_by_role("link", name="Compare all results")
+            with page.expect_popup(timeout=60_000) as opened:   # links open a tab of their own
+                link.click(timeout=60_000)
+            view = opened.value
+            view.get_by_text("You're viewing a shared view").wait_for(timeout=60_000)
+            view.get_by_role("link", name="baseline scratch").wait_for(timeout=60_000)
+            shown = view.inner_text("body")
             browser.close()
     finally:
         os.killpg(server.pid, 15)

@@ -80,7 +80,7 @@ def saved_views() -> dict[str, str]:
 def _view(search: str, order: str, metrics: Sequence[str], params: Sequence[str],
           tags: Sequence[str]) -> str:
     columns = [f"{kind}.`{name}`"
-               for kind, names in (("metrics", metrics), ("params", params), ("tags", tags))
+               for kind, names in (("metrics", metrics), ("tags", tags), ("params", params))
                for name in names]
     # A header needs some seven pixels a letter and a margin; a number needs eighty.
     widths = {column: max(80, 7 * len(column.split("`")[1]) + 26) for column in columns}
@@ -91,7 +91,7 @@ def _view(search: str, order: str, metrics: Sequence[str], params: Sequence[str]
         "orderByAsc": False,
         "selectedColumns": columns,
         "columnOrder": ["attributes.`Run Name`", "runDateAndNestInfo", *columns],
-        "columnWidths": {"attributes.`Run Name`": 310, "runDateAndNestInfo": 120, **widths},
+        "columnWidths": {"attributes.`Run Name`": 310, "runDateAndNestInfo": 150, **widths},
     }, sort_keys=True)
 
 
