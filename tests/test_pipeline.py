@@ -254,6 +254,17 @@ def test_the_summary_says_the_score_its_nulls_and_where_to_look(ran):
         assert words in said
 
 
+def test_the_gate_hears_from_the_registry_what_train_wrote(ran):
+    """Whoever wins: the model is asked by its serving path and compared with its training."""
+    done = subprocess.run(["moascope", "promote", "--dry-run"], cwd=ran, env=environment(),
+                          capture_output=True, text=True, timeout=120)
+    assert done.returncode in (0, 1), done.stderr
+    assert "lift over prevalence" in done.stdout
+    assert "was not compared" not in done.stdout
+    assert "Dry run, nothing is written" in done.stdout + done.stderr
+    assert not (ran / "reports/promote").exists()
+
+
 def test_another_dropout_trains_again_but_embeds_nothing(ran):
     said = shell("dvc", "repro", "--dry", cwd=edited(ran, "train", "dropout", 0.33))
     shell("git", "checkout", "-q", "params.yaml", cwd=ran)

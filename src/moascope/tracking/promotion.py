@@ -99,8 +99,8 @@ def promote(
     -----
     Scoring takes no lock. Right before writing, under a lock of this machine, the holder is read
     again; where it has changed, the candidate is asked again, against the new holder. Machines
-    that share a server do not share the lock: there, the time between reading the holder again
-    and moving the alias (well under a second) is the window in which the later one wins.
+    that share a server do not share the lock: for them the holder is read once more between the
+    records and the alias. What is left is the time of two calls, in which the later one wins.
     """
     name = name or params.register_.name
     address = connect()
@@ -109,23 +109,20 @@ def promote(
 
     client = MlflowClient()
     chosen = _choose(client, name, to, version)
-    if aliases_of(client, name).get(to) == chosen:
-        return {"decision": HOLDS, "name": name, "version": chosen, "to": to}
-    pipeline = load_pipeline(data, params)
-    while True:
-        holder = aliases_of(client, name).get(to)
+    pipeline = None
+    while (holder := aliases_of(client, name).get(to)) != chosen:
+        pipeline = pipeline or load_pipeline(data, params)
         record, decision = _judge(client, pipeline, name, chosen, holder, to, unseen_only)
         if dry_run:
             return record
         with registry_lock(address):
             aliases = aliases_of(client, name)
-            if aliases.get(to) == holder:
-                _require_staging(name, to, chosen, aliases)
-                _write(client, record, decision, report)
+            _require_staging(name, to, chosen, aliases)
+            if aliases.get(to) == holder and _write(client, record, decision, report):
                 return record
-            print(f"promote: version {aliases.get(to)} has become {to} meanwhile; asking again")
-        if aliases.get(to) == chosen:
-            return {"decision": HOLDS, "name": name, "version": chosen, "to": to}
+            print(f"promote: version {aliases_of(client, name).get(to)} has become {to} "
+                  "meanwhile; asking again")
+    return {"decision": HOLDS, "name": name, "version": chosen, "to": to}
 
 
 def aliases_of(client: MlflowClient, name: str) -> dict[str, str]:
@@ -166,8 +163,8 @@ def history(client: MlflowClient, name: str) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        All text, columns `COLUMNS`. A decision that was cut short while it was written has the
-        decision "interrupted".
+        All text, columns `COLUMNS`. A decision that was cut short while it was written, or
+        overtaken by another machine's, has the decision "interrupted".
     """
     experiment = client.get_experiment_by_name(promotions_of(name))
     rows: list[dict[str, str]] = []
@@ -321,11 +318,16 @@ def _load(client: MlflowClient, name: str, version: str, work: Path) -> Contende
 
 
 def _write(client: MlflowClient, record: dict[str, Any], decision: Decision,
-           report: Path) -> None:
+           report: Path) -> bool:
     """Record a decision everywhere, and move the alias of a winner.
 
     The decision's run stays open until the alias has moved, so that one that was cut short is
     seen to be.
+
+    Returns
+    -------
+    bool
+        False where the holder has changed in between, and nothing was moved.
     """
     from mlflow.entities import Metric, RunTag
     from mlflow.exceptions import MlflowException
@@ -370,10 +372,14 @@ def _write(client: MlflowClient, record: dict[str, Any], decision: Decision,
     for key, value in said.items():
         client.set_model_version_tag(name, version, f"promotion.{to}.{key}", value)
     if decision.passed:
+        if aliases_of(client, name).get(to) != record["incumbent"]:
+            client.set_terminated(own, "KILLED")
+            return False
+        client.set_registered_model_alias(name, to, version)
         if record["incumbent"]:
             client.set_model_version_tag(name, record["incumbent"], f"promotion.{to}.replaced_by",
                                          version)
-        client.set_registered_model_alias(name, to, version)
+            describe_version(name, record["incumbent"])
     client.set_terminated(own, "FINISHED")
     describe_version(name, version)
     # The run that trained the model may have been deleted since; the decision stands without it.
@@ -385,6 +391,7 @@ def _write(client: MlflowClient, record: dict[str, Any], decision: Decision,
     write_atomically(report / "promotion.json",
                      json.dumps(record, indent=2, sort_keys=True) + "\n")
     _append_history(report / "history.csv", history(client, name), name)
+    return True
 
 
 def note(record: dict[str, Any]) -> str:
