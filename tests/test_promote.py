@@ -523,7 +523,7 @@ judge = promotion._judge
 def both_scored(*arguments):
     found = judge(*arguments)
     Path(f"scored-{version}").touch()
-    for _ in range(1200):
+    for _ in range(4000):
         if Path(f"scored-{other}").exists():
             return found
         time.sleep(0.05)
@@ -544,7 +544,7 @@ def test_two_promotions_at_once_leave_the_better_one(project):
                                 stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                                 env=os.environ | {"PYTHONPATH": str(SOURCE)})
                for pair in ((worse, better), (better, worse))]
-    said = [process.communicate(timeout=120) for process in started]
+    said = [process.communicate(timeout=240) for process in started]
     assert [process.returncode for process in started] == [0, 0], said
     assert project.aliases() == {"staging": better}
     told = history(project.client, "moascope").set_index("version")
