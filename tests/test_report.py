@@ -500,3 +500,23 @@ def test_classes_are_said_as_people_say_them(name, target, shown):
 
 def test_a_long_name_is_cut_with_an_ellipsis():
     assert tidy("a\tb\n\n c" + "d" * 50, 10) == "a b cdddd…"
+
+
+def test_the_study_is_told_as_a_choice_and_not_as_a_result(binary_world, tmp_path):
+    pd.DataFrame({"trial": [0, 1], "state": ["complete", "pruned"], "score": [0.1, 0.05],
+                  "best": [0.1, 0.1], "epochs": [14, 7], "dropout": [0.1, 0.3]}
+                 ).to_csv(tmp_path / "trials.csv", index=False)
+    pd.DataFrame({"trial": [0, 0, 1], "epoch": [7, 14, 7], "score": [0.0, 0.1, 0.05]}
+                 ).to_csv(tmp_path / "curves.csv", index=False)
+    pd.DataFrame({"parameter": ["dropout"], "scale": ["linear"], "importance": [np.nan]}
+                 ).to_csv(tmp_path / "parameters.csv", index=False)
+    text = render_report(binary_world.metrics, binary_world.predictions, binary_world.examples,
+                         tmp_path, tmp_path)
+    assert "2 trials of other layers" in text
+    assert "1 of them were given up early" not in text
+    assert "1 of them was given up early" in text
+    assert "it is none of the scores above" in text
+    assert "fewer than 20 trials" in text
+    without = render_report(binary_world.metrics, binary_world.predictions, binary_world.examples,
+                            tmp_path)
+    assert "How the model was chosen" not in without
