@@ -265,6 +265,33 @@ def test_the_gate_hears_from_the_registry_what_train_wrote(ran):
     assert not (ran / "reports/promote").exists()
 
 
+def test_a_helper_runs_trials_of_the_same_study_and_the_stage_logs_them(ran, tmp_path):
+    shutil.copytree(ran / "data", tmp_path / "data",
+                    ignore=shutil.ignore_patterns("images", "prepare", "train"))
+    shutil.copy(ran / "params.yaml", tmp_path)
+    assert "0 trials run here" in shell("moascope", "work", cwd=tmp_path)
+    edited(tmp_path, "tune", "trials", 4)
+    said = shell("moascope", "work", cwd=tmp_path)
+    assert "1 trial run here; all of 4 have begun" in said
+    said = shell(sys.executable, "-m", "moascope.stages.tune", "--embedded", "data/embed",
+                 "--screen", "data/acquire", "--split", "data/split", "--out",
+                 "data/tune/tuned.yaml", "--journal", "data/tune/study.journal", "--report",
+                 "reports/tune", cwd=tmp_path)
+    assert "0 trials run, 4 by earlier runs or other workers, 4 asked for" in said
+    assert len(pd.read_csv(tmp_path / "reports/tune/trials.csv")) == 4
+
+
+def test_the_study_is_in_mlflow_in_pictures_and_in_the_report(ran, client):
+    experiment = client.get_experiment_by_name("simulated gpcr")
+    study, = client.search_runs(experiment.experiment_id,
+                                "tags.stage = 'tune' and metrics.trials > 0")
+    assert {item.path for item in client.list_artifacts(study.info.run_id, "study")} == {
+        "study/history.png", "study/curves.png", "study/slice.png"}
+    assert study.data.metrics["trials"] == 3
+    assert study.data.params["tune.storage"] == "None"
+    assert "How the model was chosen" in (ran / "reports/evaluate/report.html").read_text()
+
+
 def test_another_dropout_trains_again_but_embeds_nothing(ran):
     said = shell("dvc", "repro", "--dry", cwd=edited(ran, "train", "dropout", 0.33))
     shell("git", "checkout", "-q", "params.yaml", cwd=ran)

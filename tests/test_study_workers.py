@@ -14,6 +14,7 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
+from moascope.cli import work
 from moascope.errors import MoascopeError
 from moascope.evaluation import workers
 from moascope.evaluation.study import open_study, shown, study_storage
@@ -230,6 +231,13 @@ def test_a_helper_without_a_study_is_told_to_start_the_pipeline(tmp_path):
     open_study(str(tmp_path / "study.journal"), "other")
     with pytest.raises(MoascopeError, match="no study 's'"):
         open_study(str(tmp_path / "study.journal"), "s", make=False)
+
+
+def test_a_helper_without_data_is_told_where_to_get_it(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "params.yaml").write_text("target: gpcr\n")
+    with pytest.raises(MoascopeError, match=r"data/embed is not there\. Run `dvc repro split`"):
+        work(Path("data"))
 
 
 def test_a_wrong_password_is_a_sentence_that_does_not_show_it(postgresql):

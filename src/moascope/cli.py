@@ -130,13 +130,14 @@ def work(
 ) -> None:
     """Help the study that `dvc repro` is running, from another shell or another machine.
 
-    Runs trials until as many as tune.trials asks for have ended, and says so. Start as many as
-    there are processors, stop any of them at any time. Another machine needs the same data/ and
-    params.yaml, and a database as tune.storage.
+    Runs trials until as many as tune.trials asks for have begun. Start several, stop any of them
+    at any time. Another machine needs the same data/ and params.yaml, and a database that both
+    reach as tune.storage or $MOASCOPE_STORAGE.
     """
     from moascope.evaluation.study import open_study, study_name, study_storage, top_up
     from moascope.models.examples import load_examples
     from moascope.params import load_params
+    from moascope.screen.tables import counted
 
     params = load_params()
     for stage in ("embed", "acquire", "split"):
@@ -151,7 +152,7 @@ def work(
           flush=True)
     ran = top_up(study, examples, params.tune, params.train, params.seed,
                  lambda study, trial: None, stay=False)
-    print(f"work: {ran} trials run here; no more to begin of {params.tune.trials}")
+    print(f"work: {counted(ran, 'trial')} run here; all of {params.tune.trials} have begun")
 
 
 @app.command()

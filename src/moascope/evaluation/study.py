@@ -81,6 +81,10 @@ def open_study(storage: str, name: str, tune: Tune | None = None, make: bool = T
         elif make:
             study = optuna.create_study(storage=backend, study_name=name, direction="maximize",
                                         load_if_exists=True)
+            with warnings.catch_warnings():
+                # Optuna calls it experimental; without it the dashboard says "Objective 0".
+                warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+                study.set_metric_names(["explained share of inner labels"])
         else:
             study = None
     except Exception as error:

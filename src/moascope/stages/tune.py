@@ -24,7 +24,7 @@ from moascope.models.examples import Examples, load_examples
 from moascope.params import Params
 from moascope.report.study import save_pictures
 from moascope.screen.plates import progress
-from moascope.screen.tables import write_atomically
+from moascope.screen.tables import counted, write_atomically
 from moascope.stages.run import run
 
 if TYPE_CHECKING:
@@ -42,6 +42,7 @@ def tune(params: Params, embedded: Path, screen: Path, split: Path, out: Path,
     examples = load_examples(embedded, screen, split)
     outer = Inner(examples, fold_pairs(examples)).outer_folds()
     # DVC wants what it was promised, also where nothing is tried or a database keeps the study.
+    journal.parent.mkdir(parents=True, exist_ok=True)
     journal.touch()
     if params.tune.trials == 0:
         write_atomically(out, yaml.safe_dump(choices(None, outer), sort_keys=True))
@@ -84,9 +85,9 @@ def tune(params: Params, embedded: Path, screen: Path, split: Path, out: Path,
         log_data(params.acquire.source, dvc_digests(inputs).get("screen", ""), "tuning")
     elsewhere = len(tables["trials"]) - ran
     others = f", {elsewhere} by earlier runs or other workers" if elsewhere > 0 else ""
-    return (f"{ran} trials run{others}, {params.tune.trials} asked for, {pruned} pruned; trial "
-            f"{best.trial} explains {best.scores.mean():.0%} of the inner folds' labels; this "
-            "chooses, it is not reported")
+    return (f"{counted(ran, 'trial')} run{others}, {params.tune.trials} asked for, {pruned} "
+            f"pruned; trial {best.trial} explains {best.scores.mean():.0%} of the inner folds' "
+            "labels; this chooses, it is not reported")
 
 
 def _with_progress(params: Params, study: optuna.Study, examples: Examples, log: TrialLog) -> int:
