@@ -41,7 +41,7 @@ from moascope.baseline.results import (
 from moascope.errors import MoascopeError
 from moascope.evaluation.folds import assign_folds
 from moascope.models.examples import Examples
-from moascope.params import Baseline, Evaluate, Params
+from moascope.params import Baseline, Evaluate, Params, parse_params
 from moascope.stages.baseline import arm_weights, baseline, find_arm
 
 SIZE = 16
@@ -138,6 +138,11 @@ def test_every_arm_of_the_default_parameters_exists():
 def test_an_unknown_arm_ends_in_one_sentence():
     with pytest.raises(MoascopeError, match=r"'scrach' is no arm. Did you mean 'scratch'\?"):
         find_arm("scrach")
+
+
+def test_weights_for_a_network_that_is_none_end_in_one_sentence():
+    with pytest.raises(MoascopeError, match=r"baseline.weights = 'mobilnet' cannot be used"):
+        parse_params({"baseline": {"weights": {"mobilnet": "x.h5"}}})
 
 
 def test_a_restart_forgets_what_was_learnt(scratch):

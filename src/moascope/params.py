@@ -272,7 +272,8 @@ class Baseline(Section):
     slope: Annotated[float, Field(ge=0)] = 0.2
     positive_weight: Annotated[float, Field(gt=0)] = 15.0
     regularised: Regularised = Regularised()
-    weights: dict[str, str | None] = Field(default_factory=dict)
+    weights: dict[Literal["mobilenetv2", "resnet50"], str | None] = Field(
+        default_factory=lambda: {"mobilenetv2": None, "resnet50": None})
 
 
 class Params(Section):
