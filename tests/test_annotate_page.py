@@ -313,8 +313,10 @@ def test_both_sides_are_scaled_by_the_same_limits(tmp_path):
     assert control.max() < 200  # its own limits would have made it as bright
 
 
-def test_a_nucleus_is_blue_whatever_its_place():
+def test_a_nucleus_is_blue_whatever_its_place_and_green_is_green():
     assert channel_colours(["Actin", "DAPI", "Tubulin"])[1] == channel_colours(["DNA"])[0]
+    _, green, red = channel_colours(["Nucleus", "Green", "Red"])
+    assert green[1] == max(green) and red[0] == max(red)
     assert len(set(channel_colours(["a", "b", "c", "d", "e"]))) == 5
 
 

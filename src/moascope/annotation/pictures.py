@@ -18,10 +18,14 @@ SIDE = 640
 """Longest side of a picture, in pixels; a larger plane is averaged down."""
 
 _LOW, _HIGH = 0.5, 99.8
-_NUCLEUS = ("dna", "dapi", "hoechst", "nucle", "bfp", "blue")
-# Told apart also by most people who are colour-blind, and bright on black.
-_COLOURS = ((64, 150, 255), (255, 176, 0), (220, 60, 160), (0, 200, 140), (200, 200, 200),
-            (250, 110, 80))
+# By name where the name says it; else the first channel is taken for the nuclei and is blue.
+_NAMED = {
+    (64, 150, 255): ("dna", "dapi", "hoechst", "nucle", "bfp", "blue"),
+    (0, 200, 110): ("green", "gfp", "fitc", "488"),
+    (235, 70, 110): ("red", "rfp", "tritc", "cherry", "cy3", "cy5"),
+}
+_COLOURS = ((64, 150, 255), (255, 176, 0), (220, 60, 160), (0, 200, 110), (235, 70, 110),
+            (200, 200, 200))
 
 
 @dataclass(frozen=True)
@@ -127,11 +131,17 @@ def render_view(screen: Screen, view: View, treated: bool, channel: str = "") ->
 
 
 def channel_colours(channels: Sequence[str]) -> list[tuple[int, int, int]]:
-    """A colour for each channel; the first that is named like a nuclear stain is blue."""
-    nucleus = next((index for index, name in enumerate(channels)
-                    if any(word in name.lower() for word in _NUCLEUS)), 0)
-    others = iter(_COLOURS[1 + index % (len(_COLOURS) - 1)] for index in range(len(channels)))
-    return [_COLOURS[0] if index == nucleus else next(others) for index in range(len(channels))]
+    """A colour for each channel, of its own as far as the colours go."""
+    colours: dict[str, tuple[int, int, int]] = {}
+    for channel in channels:
+        named = next((colour for colour, words in _NAMED.items()
+                      if any(word in channel.lower() for word in words)), None)
+        if named is not None and named not in colours.values():
+            colours[channel] = named
+    left = [colour for colour in _COLOURS if colour not in colours.values()]
+    for index, channel in enumerate(name for name in channels if name not in colours):
+        colours[channel] = left[index % len(left)]
+    return [colours[channel] for channel in channels]
 
 
 def _distance(well: str, other: str) -> float:
