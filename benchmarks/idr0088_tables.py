@@ -1,6 +1,6 @@
 """The complete idr0088 layout as tables without images, through validate and split.
 
-Usage: python benchmarks/idr0088_tables.py ANNOTATION.csv.zip [--target gpcr] [--work FOLDER]
+Usage: python benchmarks/idr0088_tables.py ANNOTATION.csv.zip [--target gpcr] [--page FOLDER]
 
 Makes the three tables of a screen from the annotation of idr0088 (Cox et al. 2020, CC BY-NC 4.0,
 DOI 10.17867/10000150): 317,430 wells with two fields of three channels, under the names that the
@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import gc
-import json
 import tempfile
 import time
 from collections.abc import Callable
@@ -23,9 +22,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from moascope.evaluation.folds import audit_leaks
 from moascope.params import Split, Validate
-from moascope.screen.tables import SITE, Screen, read_screen
-from moascope.screen.targets import label_screen
+from moascope.report.screen_page import write_screen_page
+from moascope.screen.manifest import read_manifest, write_manifest
+from moascope.screen.tables import SITE, WELL, Screen, read_screen
+from moascope.screen.targets import Labels, label_screen
+from moascope.stages.split import Dealt, deal, plane_rows
+from moascope.validation.expectations import check_expectations
 
 CHANNELS = ("Segmentation", "GFP", "RFP")
 FIELDS = 2
@@ -33,7 +37,7 @@ ROOT = "20200722-awss3/ds_hcs_02/PhenoPrintScreen/raw_images_for_IDR"
 # The receptor families among the annotation's own terms; ionotropic glutamate is an ion channel.
 FAMILIES = ("Adenosine", "Alpha-adrenergic", "Angiotensin", "Beta-adrenergic", "Cannabinoid",
             "Dopamine", "Histamine", "Metabotropic glutamate", "Opioid", "Serotonin")
-GPCR = rf"(?:^|\|)(?:(?:{'|'.join(FAMILIES)}) receptor|mAChR) (?P<action>(?:ant)?agonist)?"
+GPCR = rf"(?:^|\|)(?:(?:{'|'.join(FAMILIES)}) receptor|mAChR) "
 
 
 def make_tables(annotation: Path, folder: Path) -> None:
@@ -60,10 +64,7 @@ def make_tables(annotation: Path, folder: Path) -> None:
 
     compounds = table[table["Control Type"] == ""].drop_duplicates("Compound Name")
     moa = compounds["Compound MoA"]
-    receptor = moa.str.contains(GPCR.replace("?P<action>", "?:"))
-    actions = [("|".join(word for word in ("agonist", "antagonist")
-                         if f" {word}" in terms) if hit else "")
-               for terms, hit in zip(moa, receptor, strict=True)]
+    receptor = moa.str.contains(GPCR)
     pd.DataFrame({
         "Metadata_Compound": compounds["Compound Name"], "Metadata_MoA": moa,
         "Metadata_InChIKey": compounds["Compound InChIKey"],
@@ -73,6 +74,7 @@ def make_tables(annotation: Path, folder: Path) -> None:
 
 def sound_planes(screen: Screen) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Facts and a manifest as validate and acquire leave them where every image is sound."""
+    # One made-up sum a file: no two pictures are alike.
     parts = [screen.sites[SITE].assign(Channel=channel,
                                        FileName=screen.sites[f"FileName_{channel}"])
              for channel in screen.channels]
@@ -81,8 +83,8 @@ def sound_planes(screen: Screen) -> tuple[pd.DataFrame, pd.DataFrame]:
                            DType="uint16", Min=90.0, Max=4000.0, Mean=400.0, AtMax=1e-6,
                            BitDepth=12, Saturated=0.0, Blank=False, Problem="")
     manifest = pd.DataFrame({"FileName": planes["FileName"], "Bytes": 2_627_290,
-                             "SHA256": pd.util.hash_array(planes["FileName"].to_numpy(object))})
-    return planes, manifest.astype({"SHA256": "str"})
+                             "SHA256": pd.Series(np.arange(len(planes))).astype("str")})
+    return planes, manifest
 
 
 class Steps:
@@ -104,13 +106,72 @@ class Steps:
         return result
 
 
+def measure(annotation: Path, target: str, work: Path, page: Path) -> None:
+    steps = Steps()
+    print("| step | seconds | of processor | peak GiB |\n|---|---|---|---|")
+    steps("make the three tables", make_tables, annotation, work)
+    screen = steps("read_screen", read_screen, work)
+    planes, manifest = steps("(facts and manifest made up)", sound_planes, screen)
+    # Parquet and CSV, as the stages find them.
+    planes.to_parquet(work / "planes.parquet", index=False)
+    write_manifest(manifest, work)
+    outcomes = steps("Great Expectations, five tables", check_expectations, screen, planes,
+                     screen.sites.loc[[], SITE], Validate(), work / "data_docs")
+    del planes, manifest
+    labels = steps("label_screen", label_screen, screen, target)
+    dealt = steps("deal into folds and hold-out", deal, labels, screen.sites, Split(), 0)
+    facts = steps("read facts of planes", lambda: pd.read_parquet(
+        work / "planes.parquet", columns=[*WELL, "FileName", "Blank"]))
+    manifest = steps("read the manifest", read_manifest, work)
+    rows = steps("planes of dealt compounds", plane_rows, facts, manifest, dealt, labels.unit)
+    audit = steps("leak audit", audit_leaks, rows, Split().repeats)
+    del facts, manifest, rows
+    content = steps("the screen's page", write_screen_page, page, screen, labels, dealt.groups,
+                    {"source": "idr0088", "licence": "CC BY-NC 4.0",
+                     "citation": "Cox et al. 2020, DOI 10.17867/10000150"}, 0)
+    report(screen, outcomes, labels, dealt, audit, content, steps)
+
+
+def report(screen: Screen, outcomes: list[dict[str, Any]], labels: Labels, dealt: Dealt,
+           audit: dict[str, int], content: dict[str, Any], steps: Steps) -> None:
+    """Print what must come out of this screen, and what its layout confounds."""
+    seconds = dict((name, took) for name, took, _, _ in steps.rows)
+    checked = seconds["read_screen"] + seconds["Great Expectations, five tables"]
+    names = [name for name, *_ in steps.rows]
+    split = sum(seconds[name] for name in names[names.index("label_screen"):])
+    print(f"| **tables read and checked** | {checked:.1f} | | |\n| **split** | {split:.1f} | | |")
+    print(f"| **highest peak** | | | {max(peak for *_, peak in steps.rows):.2f} |\n")
+    known = screen.annotations[screen.annotations["Metadata_MoA"] != ""]
+    block = screen.annotations["Metadata_InChIKey"].str[:14]
+    shared = block[block.duplicated(keep=False)]
+    print(f"{len(screen.layout):,} wells, {screen.layout['Metadata_Plate'].nunique():,} plates, "
+          f"{len(screen.sites):,} sites; {len(known):,} compounds with a mechanism, "
+          f"{len(screen.annotations) - len(known)} unknown; {len(shared)} compounds in "
+          f"{shared.nunique()} groups of one InChIKey first block")
+    if "gpcr" in known:
+        print(f"{(known['gpcr'] == 'yes').sum()} of them GPCR, by this file's own list of families")
+    print(f"target {labels.target}: {dealt.groups['Label'].value_counts().to_dict()}, "
+          f"{int(dealt.groups['Holdout'].sum())} held out; leak audit {audit}")
+    failed = [outcome["expectation"] for outcome in outcomes if not outcome["success"]]
+    print(f"{len(outcomes)} expectations, not met: {failed}\n")
+    print("| confound | value | null, mean (95 %) | p |\n|---|---|---|---|")
+    for one in content["confounds"]:
+        null = one.get("null")
+        said = (f"{null['mean']:.4f} ({null['low']:.4f} to {null['high']:.4f})" if null
+                else one.get("why_not", f"{one.get('shuffled_labels', 0):.4f}, shuffled labels"))
+        value = "" if one["value"] is None else f"{one['value']:.4f}"
+        print(f"| {one['name']} | {value} | {said} | {one.get('p', '')} |")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("annotation", type=Path)
     parser.add_argument("--target", default="gpcr")
-    parser.add_argument("--work", type=Path)
+    parser.add_argument("--page", type=Path, help="folder to keep screen.html and screen.json in")
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as scratch:
-        work = options.work or Path(scratch)
-        work.mkdir(parents=True, exist_ok=True)
-        measure(options.annotation, options.target, work)
+    with tempfile.TemporaryDirectory() as work:
+        measure(options.annotation, options.target, Path(work), options.page or Path(work))
+
+
+if __name__ == "__main__":
+    main()

@@ -224,6 +224,33 @@ def fetch(
 
 
 @app.command()
+def layout(
+    screen: Annotated[Path, typer.Option(help="Folder with load_data.csv, layout.csv and "
+                                              "annotations.csv; no image is read.")],
+    out: Annotated[Path, typer.Option(help="Folder for screen.html and screen.json.")],
+    target: Annotated[str, typer.Option(help="moa, gpcr, gpcr_agonist, gpcr_antagonist or one "
+                                             "mechanism.")] = "moa",
+) -> None:
+    """Show what a screen's layout confounds, before anything is imaged or trained.
+
+    Example: moascope layout --screen my_screen --out my_layout --target gpcr
+    """
+    from moascope.evaluation.folds import assign_folds
+    from moascope.params import Split
+    from moascope.report.screen_page import SCREEN_PAGE, write_screen_page
+    from moascope.screen.tables import read_description, read_screen
+    from moascope.screen.targets import label_screen
+
+    read = read_screen(screen)
+    labels = label_screen(read, target)
+    split = Split()
+    folds = min(split.folds, len(labels.groups))
+    groups = assign_folds(labels.groups, folds, split.repeats, holdout=0, seed=0)
+    write_screen_page(out, read, labels, groups, read_description(screen), seed=0)
+    print(f"The layout of {len(read.layout):,} wells is shown in {out / SCREEN_PAGE}.")
+
+
+@app.command()
 def summary(
     report: Annotated[Path, typer.Option(help="The folder of reports.")] = Path("reports"),
 ) -> None:

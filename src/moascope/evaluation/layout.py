@@ -17,7 +17,7 @@ from moascope.screen.tables import WELL, Screen
 from moascope.screen.targets import Labels
 from moascope.screen.wells import PLATE_SHAPES, well_name, well_position
 
-PERMUTATIONS = 200
+PERMUTATIONS = 200  # Enough for a p below 0.05 divided by the number of measures.
 DEALS = 20  # Of every well of a screen: with thousands of wells the null hardly varies.
 SAME_MAP = 0.5
 COMPARED_PLACES = 96
@@ -140,6 +140,7 @@ def measure_confounds(
     for factor in ("Row", "Column", "Plate", "Batch", "Panel"):
         found.append(_class_by(factor, labelled, groups, asked, permutations, seed))
     found += [_controls_at_edge(wells, permutations, seed),
+              _controls_in_own_columns(wells, permutations, seed),
               _dose_by_column(treated, permutations, seed)]
     return found
 
@@ -365,14 +366,8 @@ def _controls_at_edge(wells: pd.DataFrame, permutations: int, seed: int) -> dict
     name = "controls_at_edge"
     control = (wells["Metadata_Control"] == "negative").to_numpy()
     if not control.any() or control.all():
-        return _not(name, "the screen has no negative controls" if not control.any()
-                    else "the screen has nothing but negative controls")
-    distance = wells["EdgeDistance"].to_numpy()
-    plate = pd.factorize(wells["Metadata_Plate"])[0]
-    depth = distance.max() + 1
-    every = np.bincount(plate * depth + distance, minlength=(plate.max() + 1) * depth)
-    every = every.reshape(-1, depth)
-    controls = np.bincount(plate, control).astype(int)
+        return _not(name, _WITHOUT[bool(control.any())])
+    every, controls = _by_plate(wells["EdgeDistance"].to_numpy(), control, wells)
 
     def area(near: np.ndarray) -> float:
         """Area under the ROC curve, from controls counted by distance; ties count half."""
@@ -380,26 +375,61 @@ def _controls_at_edge(wells: pd.DataFrame, permutations: int, seed: int) -> dict
         beyond = rest.sum() - np.cumsum(rest)
         return float(near @ (beyond + rest / 2) / (near.sum() * rest.sum()))
 
-    value = area(np.bincount(distance[control], minlength=depth))
-    generator = np.random.default_rng([seed, 3])
-    drawn = sum(generator.multivariate_hypergeometric(counts, number, size=permutations)
-                for counts, number in zip(every, controls, strict=True))
-    null = np.array([area(near) for near in drawn])
+    value = area(controls.sum(axis=0))
+    null = [area(near) for near in _controls_dealt(every, controls, permutations, seed)]
     columns = wells.loc[control, "Column"]
-    shared = set(wells.loc[~control, "Column"])
     used = np.sort(wells["Column"].unique())
-    per_plate = controls[controls > 0]
+    per_plate = controls.sum(axis=1)
     return _beside(name, value, null, two_sided=True) | {
         "controls": int(control.sum()),
         "columns": [int(column) + 1 for column in np.sort(columns.unique())],
         "columns_used": len(used),
         "in_outer_columns": float(columns.isin(used[[0, -1]]).mean()),
-        "in_columns_without_compounds": float((~columns.isin(shared)).mean()),
         "treated_in_outer_columns": float(
             wells.loc[~control, "Column"].isin(used[[0, -1]]).mean()),
         "fewest_on_a_plate": int(per_plate.min()), "most_on_a_plate": int(per_plate.max()),
-        "plates_without": int((controls == 0).sum()),
     }
+
+
+def _controls_in_own_columns(wells: pd.DataFrame, permutations: int, seed: int) -> dict[str, Any]:
+    """Share of negative controls in columns that hold no treated well on any plate."""
+    name = "controls_in_own_columns"
+    control = (wells["Metadata_Control"] == "negative").to_numpy()
+    if not control.any() or control.all():
+        return _not(name, _WITHOUT[bool(control.any())])
+    column, levels = pd.factorize(wells["Column"], sort=True)
+    if len(levels) < 2:
+        return _not(name, "the screen has a single column")
+    every, controls = _by_plate(column, control, wells)
+    total = every.sum(axis=0)
+
+    def share(held: np.ndarray) -> float:
+        return float(held[held == total].sum() / held.sum())
+
+    null = [share(held) for held in _controls_dealt(every, controls, permutations, seed)]
+    return _beside(name, share(controls.sum(axis=0)), null)
+
+
+_WITHOUT = {False: "the screen has no negative controls",
+            True: "the screen has nothing but negative controls"}
+
+
+def _by_plate(code: np.ndarray, control: np.ndarray,
+              wells: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+    """Wells, and controls among them, of every plate at every level: int [plates, levels]."""
+    plate = pd.factorize(wells["Metadata_Plate"])[0]
+    depth = code.max() + 1
+    cell, size = plate * depth + code, (plate.max() + 1) * depth
+    return (np.bincount(cell, minlength=size).reshape(-1, depth),
+            np.bincount(cell[control], minlength=size).reshape(-1, depth))
+
+
+def _controls_dealt(every: np.ndarray, controls: np.ndarray, permutations: int,
+                    seed: int) -> np.ndarray:
+    """Controls dealt anew among the wells of their plate: int [permutations, levels]."""
+    generator = np.random.default_rng([seed, 3])
+    return sum(generator.multivariate_hypergeometric(counts, number, size=permutations)
+               for counts, number in zip(every, controls.sum(axis=1), strict=True))
 
 
 def _dose_by_column(treated: pd.DataFrame, permutations: int, seed: int) -> dict[str, Any]:

@@ -70,7 +70,7 @@ def plate_figure(maps: list[PlateMap]) -> Figure:
     """Heat maps of one plate side by side, A1 at the top left, every axis named as on the plate."""
     from matplotlib.figure import Figure
 
-    across = 4 if len(maps) > 6 else 3
+    across = 4 if len(maps) > 6 or len(maps) == 4 else 3
     down = -(-len(maps) // across)
     # In inches. Every plate format is two high and three wide, so places are known beforehand,
     # maps of several plates lie under one another, and no layout engine has to look for them.

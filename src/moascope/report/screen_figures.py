@@ -46,7 +46,7 @@ def confounds_figure(found: list[Finding]) -> Figure:
                   clip_on=False)
         axis.text(1.025, y, number(one.value), transform=right, va="center", fontsize=9,
                   color=INK, fontweight="bold" if one.state == "found" else "normal")
-        axis.text(1.09, y, one.mark, transform=right, va="center", fontsize=7.8, color=MUTED)
+        axis.text(1.12, y, one.mark, transform=right, va="center", fontsize=7.8, color=MUTED)
     for tick, one in zip(axis.get_yticklabels(), shown, strict=True):
         tick.set_color(COLOURS[one.state] if one.state != "none" else INK)
         tick.set_fontweight("bold" if one.state == "found" else "normal")
@@ -124,9 +124,9 @@ def place_maps(places: pd.DataFrame, size: str, what: str) -> list[PlateMap]:
         [places["Negative"] > 0.999, places["Positive"] > 0.999,
          places["Negative"] + places["Positive"] > 0], [3, 1, 2], 0)
     maps = [PlateMap("What lies here", grid(pd.Series(kind, places.index)), "class", kinds)]
-    if places["Compounds"].max() > 1:
-        maps.append(PlateMap("Different compounds here", grid(
-            places["Compounds"].where(places["Compounds"] > 0)), "measure"))
+    several = places["Compounds"].where(places["Compounds"] > 0)
+    if several.max() > several.min():
+        maps.append(PlateMap("Different compounds here", grid(several), "measure"))
     if places["Dose"].max() > places["Dose"].min():
         maps.append(PlateMap("Median dose, log10 µM", grid(places["Dose"]), "measure"))
     if places["Hits"].notna().any() and places["Hits"].max() > 0:

@@ -27,7 +27,7 @@ from moascope.report.screen_facts import plate_summaries, screen_facts
 from moascope.report.screen_figures import confounds_figure, place_maps, shares_figure
 from moascope.report.screen_words import MISSING, STATES, findings, lead, tiles, verdict
 from moascope.report.words import class_name, tidy
-from moascope.screen.tables import SITE, Screen, write_atomically
+from moascope.screen.tables import SITE, Screen, counted, write_atomically
 from moascope.screen.targets import Labels
 
 TEMPLATE = "screen.html.jinja"
@@ -101,7 +101,8 @@ def render_screen_page(content: dict[str, Any], labels: Labels, wells: pd.DataFr
         lead=lead(content), tiles=tiles(content), findings=found, states=STATES,
         confounds=_confounds(measured), shares=_shares(labels, wells, groups, asked, seed,
                                                        permutations, what),
-        places=_places(wells, asked if labels.binary else [], what), names=names,
+        places=_places(wells, asked if labels.binary else [], what, facts["plate_formats"]),
+        names=names,
         simulated=content["source"] == "simulated",
         missing=[(MISSING[one["name"]], one) for one in facts["missing"] if one["count"]],
         complete=[MISSING[one["name"]][0] for one in facts["missing"] if not one["count"]],
@@ -133,13 +134,16 @@ def _shares(labels: Labels, wells: pd.DataFrame, groups: pd.DataFrame, asked: li
     return draw("shares", alt, partial(shares_figure, by_column, by_plate, what))
 
 
-def _places(wells: pd.DataFrame, asked: list[str], what: str) -> list[dict[str, Any]]:
+def _places(wells: pd.DataFrame, asked: list[str], what: str,
+            plates: dict[str, int]) -> list[dict[str, Any]]:
     found = []
     for size, places in plate_summaries(wells, asked).items():
         maps = place_maps(places, size, what)
-        alt = (f"Maps of a plate of {size} wells, over {int(places['Plates'].max())} plates: "
+        alt = (f"Maps of a plate of {size} wells, over {counted(plates[size], 'plate')}: "
                + ", ".join(one.title for one in maps) + ".")
-        found.append({"size": int(size), "plates": int(places["Plates"].max()),
+        held = places.loc[places["Compounds"] > 0, "Compounds"]
+        found.append({"size": int(size), "plates": plates[size],
+                      "compounds": held.median() if len(held) else None,
                       "drawing": draw(f"places{size}", tidy(alt), partial(plate_figure, maps))})
     return found
 

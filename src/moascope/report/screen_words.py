@@ -74,7 +74,8 @@ def _finding(one: dict[str, Any], state: str, content: dict[str, Any]) -> Findin
     if state == "unknown":
         return Finding(state, title, short, mark, f"Not measurable: {one['why_not']}.", "–", "", "",
                        None, None, None)
-    said = "–"
+    said = (f"{number(one['shuffled_labels'])} with shuffled labels"
+            if one["name"] == "leak_by_place" else "–")
     if null:
         percent = mark.startswith("share")
         show: Callable[[float], str] = _share if percent else number
@@ -97,8 +98,7 @@ def verdict(found: list[Finding]) -> tuple[str, str]:
     short = list(dict.fromkeys(one.short for one in found if one.state == "found"))
     if not short:
         return "yes", "No confound was found among those that this layout allows to measure."
-    said = short[0] if len(short) == 1 else f"{', '.join(short[:-1])} and {short[-1]}"
-    return "part", f"This layout confounds {said}."
+    return "part", f"This layout confounds {_and(short)}."
 
 
 def lead(content: dict[str, Any]) -> list[str]:
@@ -106,19 +106,23 @@ def lead(content: dict[str, Any]) -> list[str]:
     screen = content["screen"]
     batches = len(screen["batches"])
     panels = len(screen["panels"])
+    parts = [counted(len(screen["channels"]), "channel")]
+    if batches:
+        parts.append("1 batch" if batches == 1 else f"{batches:,} batches")
+    if panels > 1:
+        parts.append(counted(panels, "panel"))
     first = (f"{counted(screen['sites'], 'image field')} in {counted(screen['wells'], 'well')} on "
              f"{counted(screen['plates'], 'plate')} of {_formats(screen['plate_formats'])} wells, "
-             f"in {counted(len(screen['channels']), 'channel')}")
-    first += f", {counted(batches, 'batch').replace('batchs', 'batches')}" if batches else ""
-    first += f" and {counted(panels, 'panel')}" if panels > 1 else ""
+             f"in {_and(parts)}")
     replicates = screen["replicates"]
     sentences = [first + "."]
     if replicates:
         usual = number(replicates["median"], 0 if replicates["median"] % 1 == 0 else 1)
+        alike = replicates["fewest"] == replicates["most"]
         sentences.append(
             f"A compound at one dose{' on one panel' if panels > 1 else ''} has {usual} "
-            f"{'well' if usual == '1' else 'wells'} (median; {replicates['fewest']} to "
-            f"{replicates['most']}).")
+            f"{'well' if usual == '1' else 'wells'}" + ("." if alike else
+            f" (median; {replicates['fewest']:,} to {replicates['most']:,})."))
     if screen["forms_merged"]:
         sentences.append(f"{counted(screen['forms_merged'], 'compound')} "
                          f"{'is' if screen['forms_merged'] == 1 else 'are'} plated in several "
@@ -158,11 +162,11 @@ def tiles(content: dict[str, Any]) -> list[dict[str, str]]:
                      "an unseen one be asked about."})
     controls = sum(panel["controls"] for panel in screen["panels"])
     names = listing((tidy(name) for name in screen["control_names"]["negative"]), 3)
+    fewest = min((panel["fewest_controls"] for panel in screen["panels"]), default=0)
+    most = max((panel["most_controls"] for panel in screen["panels"]), default=0)
     found.append({
         "name": "Negative controls", "value": f"{controls:,}",
-        "means": f"wells of {names}, "
-                 f"{min(panel['fewest_controls'] for panel in screen['panels'])} to "
-                 f"{max(panel['most_controls'] for panel in screen['panels'])} a plate."
+        "means": f"wells of {names}, {most if fewest == most else f'{fewest} to {most}'} a plate."
                  if controls else "This screen has none: values are used as measured."})
     return found
 
@@ -204,6 +208,10 @@ def _share(value: float) -> str:
     return f"{number(percent, digits)} %"
 
 
+def _and(parts: list[str]) -> str:
+    return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
+
+
 def _formats(formats: dict[str, int]) -> str:
     return " and ".join(f"{int(size):,}" for size in formats)
 
@@ -232,9 +240,8 @@ def _leak(one: dict[str, Any], state: str, content: dict[str, Any]) -> tuple[str
     measured = "" if state == "unknown" else (
         f"Under a random split by well, looking up what lies at the same place of the same layout "
         f"scores an average precision of {number(one['value'])} (prevalence "
-        f"{number(one['prevalence'])}), and {number(one['shuffled_labels'])} where labels are "
-        "shuffled among compounds.")
-    return ("A random split would reward places", "places with compounds",
+        f"{number(one['prevalence'])}).")
+    return ("A random split would reward places", "compounds with wells",
             "average precision, random split by well", measured,
             "A random split by well or image needs no cells to score: it scores as well where "
             "there is nothing to learn.",
@@ -311,24 +318,38 @@ def _class_by(factor: str, plural: str) -> Callable[..., tuple[str, ...]]:
 def _edge(one: dict[str, Any], state: str, content: dict[str, Any]) -> tuple[str, ...]:
     measured = ""
     if state != "unknown":
-        columns = listing(one["columns"], 6)
+        columns = (_and([str(column) for column in one["columns"]])
+                   if len(one["columns"]) <= 6 else listing(one["columns"], 6))
         nearer = ("nearer to the edge" if one["value"] >= 0.5 else "farther from the edge")
         measured = (
             f"Distance to the edge tells a control from a treated well with an area under the ROC "
             f"curve of {number(one['value'])} (0.5: not at all); controls lie {nearer}, in "
-            f"{'column' if len(one['columns']) == 1 else 'columns'} {columns} of "
-            f"{one['columns_used']} in use. {_share(one['in_outer_columns'])} of them are in the "
-            f"outermost columns in use, as {_share(one['treated_in_outer_columns'])} of treated "
-            f"wells are; {_share(one['in_columns_without_compounds'])} are in columns without a "
-            "compound.")
+            f"{'column' if len(one['columns']) == 1 else 'columns'} {columns} "
+            f"({one['columns_used']} are in use). {_share(one['in_outer_columns'])} of them are in "
+            f"the outermost columns in use, and {_share(one['treated_in_outer_columns'])} of "
+            "treated wells.")
     return ("Controls lie at the edge", "controls with the edge of the plate",
             "area under the ROC curve, edge distance", measured,
             "What the edge does to cells cannot be told from being a control, so that activity "
             "against controls contains the edge.",
-            "Controls and treated wells lie about as near to the edge.",
+            "Controls lie no nearer to the edge, and no farther, than chance puts as many of them "
+            "on these plates.",
             "Normalisation to these controls shifts all wells of a plate alike, which leaves the "
             "compounds of a plate comparable. Activity cannot be mended afterwards: scatter "
             "controls over the next plates.")
+
+
+def _own_columns(one: dict[str, Any], state: str, content: dict[str, Any]) -> tuple[str, ...]:
+    measured = "" if state == "unknown" else (
+        f"{_share(one['value'])} of the control wells are in columns where no treated well lies on "
+        "any plate.")
+    return ("Controls have columns of their own", "controls with columns",
+            "share of controls in columns of their own", measured,
+            "What a column does to cells, by pipetting or by its place, cannot be told from being "
+            "a control.",
+            "Controls share their columns with treated wells as chance would have it.",
+            "As for the edge: compounds of a plate stay comparable with each other, activity "
+            "against controls does not become sound by normalisation.")
 
 
 def _dose(one: dict[str, Any], state: str, content: dict[str, Any]) -> tuple[str, ...]:
@@ -354,5 +375,6 @@ _WORDS: dict[str, Callable[..., tuple[str, ...]]] = {
     "class_by_batch": _class_by("batch", "batches"),
     "class_by_panel": _class_by("panel", "panels"),
     "controls_at_edge": _edge,
+    "controls_in_own_columns": _own_columns,
     "dose_by_column": _dose,
 }
