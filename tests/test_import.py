@@ -559,6 +559,13 @@ def test_links_out_of_the_folder_are_followed_only_if_asked(tmp_path):
     assert {key[1] for key in first_pixels(tmp_path / "followed")} == {"B02", "B03", "D04", "E05"}
 
 
+def test_a_pipe_is_listed_and_not_waited_for(tmp_path):
+    folder = imagexpress(tmp_path / "in", htd=False)
+    os.mkfifo(folder / "Run7_C03_s1_w1.ome.tif")
+    import_plates(folder, tmp_path / "out")
+    assert reasons(tmp_path / "out")["Run7_C03_s1_w1.ome.tif"] == "neither a file nor a folder"
+
+
 # Names
 
 
@@ -662,6 +669,30 @@ def test_the_kinds_of_the_command_are_the_kinds_there_are():
 def test_an_error_of_the_command_is_a_sentence(tmp_path):
     done = run(tmp_path / "nowhere", "--out", tmp_path / "out")
     assert isinstance(done.exception, MoascopeError)
+    (tmp_path / "file").touch()
+    folder = imagexpress(tmp_path / "in")
+    for out in (tmp_path / "file", tmp_path / "file/out"):
+        with pytest.raises(MoascopeError, match=r"is a file|cannot be made"):
+            import_plates(folder, out)
+
+
+def test_an_emptied_table_is_not_taken_for_one_that_was_filled_in(tmp_path):
+    folder = imagexpress(tmp_path / "in")
+    import_plates(folder, tmp_path / "out")
+    (tmp_path / "out/layout.csv").write_text("")
+    with pytest.raises(MoascopeError, match=r"layout\.csv has not the columns"):
+        import_plates(folder, tmp_path / "out", update=True)
+
+
+def test_the_pattern_that_the_guide_gives_for_bbbc022_reads_bbbc022(tmp_path):
+    guide = (Path(__file__).parents[1] / "docs/import.md").read_text()
+    pattern = re.search(r"--pattern '(.*)'", guide)[1]
+    for channel in (1, 2):
+        image(tmp_path / f"in/BBBC022_v1_images_20585w{channel}/"
+              f"IXMtest_E07_s4_w{channel}{GUID}.tif", channel)
+    import_plates(tmp_path / "in", tmp_path / "out", pattern=pattern)
+    assert first_pixels(tmp_path / "out") == {("20585", "E07", 4, "w1"): 1,
+                                              ("20585", "E07", 4, "w2"): 2}
 
 
 # Real names

@@ -157,6 +157,12 @@ def test_a_map_with_plates_is_matched_by_their_names(tmp_path):
                for note in imported.notes)
 
 
+def test_what_a_map_says_of_one_plate_counts_more_than_what_it_says_of_all(tmp_path):
+    path = write(tmp_path / "m.csv", grid("P2:compound", A="y,y,y") + grid(A="x,x,x"))
+    imported = import_plates(plates(tmp_path / "in", "P1", "P2"), tmp_path / "out", layout=path)
+    assert list(imported.screen.layout["Metadata_Compound"]) == ["x"] * 3 + ["y"] * 3
+
+
 def test_a_map_of_other_plates_is_an_error(tmp_path):
     path = write(tmp_path / "m.csv", "Plate,Well,Compound\nX,A1,x\n")
     with pytest.raises(MoascopeError, match="says nothing of the plates that were found, P1"):

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
-from test_import import first_pixels, reasons
+from test_import import BOMB, first_pixels, reasons
 
 from moascope.errors import MoascopeError
 from moascope.importing.plates import import_plates
@@ -106,6 +106,14 @@ def test_ome_xml_that_promises_the_impossible_places_nothing(tmp_path, change):
     with pytest.raises(MoascopeError, match="could be placed"):
         import_plates(folder, tmp_path / "out")
     assert "what is no number" in reasons(tmp_path / "out")["set.companion.ome"]
+
+
+def test_an_entity_bomb_in_ome_xml_is_refused(tmp_path):
+    folder = ome_plate(tmp_path / "in", companion=True)
+    text = (folder / "set.companion.ome").read_text().partition("?>")[2]
+    (folder / "set.companion.ome").write_text(BOMB + text)
+    with pytest.raises(MoascopeError, match="declares entities"):
+        import_plates(folder, tmp_path / "out")
 
 
 # OME-Zarr

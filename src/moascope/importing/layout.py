@@ -42,7 +42,8 @@ def told_by_map(layout: Path, imaged: pd.DataFrame, notes: list[str]) -> Told:
     told: Told = {}
     plates = {plate.casefold(): plate for plate, _ in sorted(wells)}
     unknown: set[str] = set()
-    for entry in entries:
+    # What is said of one plate counts more than what is said of all.
+    for entry in sorted(entries, key=lambda entry: "Metadata_Plate" in entry):
         written = entry.get("Metadata_Plate", "")
         if written and written.casefold() not in plates:
             unknown.add(written)
@@ -111,7 +112,7 @@ def keep_filled_in(path: Path, new: pd.DataFrame, key: Sequence[str]) -> pd.Data
     if not path.exists():
         return new
     rows, _ = read_rows(path)
-    header = [cell.strip() for cell in rows.cells[0]]
+    header = [cell.strip() for cell in rows.cells[0]] if rows.cells else []
     if not set(key) <= set(header) or any(len(cells) != len(header) for cells in rows.cells):
         raise MoascopeError(f"{path} has not the columns {' and '.join(key)}, or a line with "
                             "another number of values. Mend it, or move it away.")

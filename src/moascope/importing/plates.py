@@ -116,6 +116,11 @@ def import_plates(folder: Path, out: Path, *, kind: str = "auto", pattern: str |
     if not folder.is_dir():
         raise MoascopeError(f"{folder} is no folder. Name the folder that holds the images.")
     _refuse_to_overwrite(out, layout, update)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise MoascopeError(f"{out} cannot be made: {error.strerror}. Choose another "
+                            "--out.") from None
     tree = _without_own(scan_tree(folder, follow_links), out)
     told_by = "--kind"
     if kind == "auto":
@@ -151,7 +156,6 @@ def import_plates(folder: Path, out: Path, *, kind: str = "auto", pattern: str |
         _write(Path(trial), tables, {**description, "images": str((folder if outside else out)
                                                                   .resolve())})
         read_screen(Path(trial), follow_links)
-    out.mkdir(parents=True, exist_ok=True)
     if outside or follow_links or (out / "screen.json").exists():
         write_description(out, description)
     _write(out, tables, None)
@@ -183,6 +187,8 @@ def parse_channels(text: str) -> dict[str, str]:
 
 
 def _refuse_to_overwrite(out: Path, layout: Path | None, update: bool) -> None:
+    if out.exists() and not out.is_dir():
+        raise MoascopeError(f"--out is {out}, which is a file. Name a folder.")
     there = [name for name in TABLES if (out / name).exists()]
     if there and not update:
         raise MoascopeError(
@@ -234,7 +240,6 @@ def _write(folder: Path, tables: Mapping[str, pd.DataFrame],
 
 def _write_unplaced(out: Path, unplaced: Sequence[tuple[str, str]]) -> pd.DataFrame:
     table = pd.DataFrame(unplaced, columns=["File", "Reason"], dtype="str")
-    out.mkdir(parents=True, exist_ok=True)
     write_atomically(out / UNPLACED, table.to_csv(index=False, lineterminator="\n"))
     return table
 

@@ -96,8 +96,11 @@ def scan_tree(root: Path, follow_links: bool = False) -> Tree:
                     (waiting if entry.is_dir() else files).append(name)
             elif entry.is_dir(follow_symlinks=False):
                 waiting.append(name)
-            else:
+            elif entry.is_file(follow_symlinks=False):
                 files.append(name)
+            else:
+                # Opening a pipe would wait for ever.
+                left_out.append((name, "neither a file nor a folder"))
     return Tree(root, tuple(sorted(files)), tuple(sorted(arrays)), tuple(sorted(left_out)))
 
 
