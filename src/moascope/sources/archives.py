@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import stat
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
@@ -99,7 +100,7 @@ def _opened(path: Path) -> Iterator[tuple[zipfile.ZipFile, list[zipfile.ZipInfo]
             members = [member for member in file.infolist() if not member.is_dir()]
             _check_members(path, members)
             yield file, members
-    except (zipfile.BadZipFile, EOFError) as error:
+    except (zipfile.BadZipFile, zlib.error, EOFError) as error:
         raise MoascopeError(f"{path} is no sound zip archive ({error}). Remove it and run it "
                             "again, so that it is downloaded anew.") from None
     except NotImplementedError as error:
