@@ -595,7 +595,7 @@ def _stop_if_too_many(failures: dict[Path, str], total: int, in_a_row: int,
              f"more than the {most_missing:.1%} of {counted(total, 'file')} that "
              "acquire.max_missing allows")
     raise MoascopeError(f"{counted(len(failures), 'file')} could not be had, {share}: "
-                        f"{listing(failures.values(), 3)} {GO_ON}")
+                        f"{listing((why.rstrip('.') for why in failures.values()), 3)}. {GO_ON}")
 
 
 # The part file and the note beside it
