@@ -197,7 +197,7 @@ def test_a_site_without_a_file_is_left_out_by_name(server, params, tmp_path):
     missing = pd.read_csv(tmp_path / "out/missing.csv", dtype=str)
     assert list(missing.iloc[0])[:4] == ["1001", "B03", "2",
                                          "images/1001/1001_B03_T0001F002L01A03Z01C03.tif"]
-    assert missing["reason"][0].endswith("does not exist (status 404).")
+    assert "does not exist (status 404)." in missing["reason"][0]
     assert read_description(tmp_path / "out")["missing_files"] == 1
 
 

@@ -465,7 +465,8 @@ def _open(session: Visit, url: str, headers: dict[str, str]) -> Response:
     asked_wait = _retry_after(response)
     response.close()
     if status in (404, 410):
-        raise Absent(f"{asked} does not exist (status {status}).")
+        raise Absent(f"{asked} does not exist (status {status}). If all of them have moved, put "
+                     "their new address into params.yaml.")
     if status in _PASSING_STATUS:
         if asked_wait:
             # Everybody who was told to wait waits, not only the thread that was told.
