@@ -301,8 +301,8 @@ def summary(
         console.print(caveat, style="yellow")
     console.print(f"Run {registered['run_id']}, model {registered['name']} version "
                   f"{registered['version']} (@{registered['alias']}).")
-    console.print("Look at reports/evaluate/report.html, or `dvc metrics show`, or start "
-                  "`mlflow ui` and click:", highlight=False)
+    console.print("Look at reports/evaluate/report.html, or start `mlflow ui` and open",
+                  highlight=False)
     for words, link in _pages(registered):
         # A link that is broken over two lines cannot be clicked.
         console.print(f"  {words:<20} {link}", highlight=False, soft_wrap=True)
