@@ -156,7 +156,7 @@ def _pruner(tune: Tune) -> optuna.pruners.BasePruner:
 
 
 def _sampler(name: str) -> optuna.samplers.BaseSampler:
-    """TPE whose draws depend on the study and on the trial's number alone.
+    """TPE seeded, for each trial anew, by the study and the trial's number.
 
     A study that was stopped goes on as if it had not been, and no two workers draw the same.
     """
@@ -250,16 +250,20 @@ def make_objective(examples: Examples, tune: Tune, train: Train, seed: int
             masks[train.level] = masks_without(rows, pairs)
         every = -(-head.epochs // CHECKPOINTS)
         curve: list[list[float]] = []
+        best = -np.inf
         for epoch, heads in train_by_panel(rows, masks[train.level], head, train, seed, every):
             logits = predict_by_panel(heads, sites, train)
             scores = [selection_score(inner, logits, repeat, fold, asked)
                       for repeat, fold in inner.outer_folds()]
             curve.append([epoch, *scores])
             trial.set_user_attr(CURVE, curve)
-            trial.report(float(np.mean(scores)), epoch)
+            # A trial is worth what its best epoch is; where scores fall with training, the pruner
+            # would compare what they fell to with what they had been.
+            best = max(best, float(np.mean(scores)))
+            trial.report(best, epoch)
             if epoch < head.epochs and trial.should_prune():
                 raise optuna.TrialPruned
-        return max(float(np.mean(scores)) for _, *scores in curve)
+        return best
 
     return objective
 
