@@ -4,6 +4,9 @@ import contextlib
 import http.client
 import re
 import shutil
+import signal
+import subprocess
+import sys
 import threading
 from urllib.parse import urlencode
 
@@ -107,7 +110,7 @@ def test_another_hosts_name_is_refused(start):
 def test_without_the_key_nothing_is_shown_and_with_it_a_cookie_is_set(start):
     client = Client(start())
     client.cookie = ""
-    for path in ("/", "/picture?compound=C00&view=0", "/?key=wrong"):
+    for path in ("/", "/picture?compound=C00&view=0", "/?key=wrong", "/?key=%C3%A9"):
         answer, content = client.ask(path)
         assert answer.status == 403 and b"C00" not in content
     answer, _ = client.ask(f"/?key={client.server.key}")
@@ -173,6 +176,23 @@ def test_a_port_that_is_taken_is_a_sentence(start, screen, out):
     done = annotate_files(screen / "annotations.csv", out)
     with pytest.raises(MoascopeError, match="cannot be used"):
         make_server(done, out, "anna", server.server_port)
+
+
+def test_the_command_serves_until_it_is_interrupted_and_says_where_the_words_are(screen, out):
+    code = ("import sys; from moascope.cli import main; "
+            f"sys.argv = ['moascope', 'annotate', {str(screen / 'annotations.csv')!r}, '--out', "
+            f"{str(out)!r}, '--serve', '--curator', 'dora']; main()")
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as run:
+        printed = ""
+        while "Ctrl-C ends" not in printed:
+            line = run.stdout.readline()
+            assert line, printed
+            printed += line
+        address = re.search(r"http://127\.0\.0\.1:(\d+)/\?key=\S+", printed)
+        assert address and "as said by dora" in printed
+        run.send_signal(signal.SIGINT)
+        rest = run.communicate(timeout=30)[0]
+    assert run.returncode == 0 and f"all are in {out}" in rest
 
 
 def test_no_page_is_opened_for_nothing(tmp_path, capsys):

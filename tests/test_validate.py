@@ -147,6 +147,7 @@ def validated(tmp_path_factory) -> dict:
     truncate(first_dna(folder))
     edit_csv(folder / "annotations.csv", Metadata_InChIKey={0: "not a key"})
     edit_csv(folder / "annotations.csv", Metadata_MoA={1: ""})
+    edit_csv(folder / "annotations.csv", gpcr_action={0: "agonist|antagonist"})
     acquire(parse_params({"acquire": {"source": "folder", "path": str(folder)}}),
             root / "acquire")
     validation = validate_screen(Validate(), root / "acquire", root / "validate",

@@ -6,13 +6,14 @@ import contextlib
 import hashlib
 import html
 import secrets
+import sys
 import tempfile
 import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from http import HTTPStatus
-from http.cookies import SimpleCookie
+from http.cookies import CookieError, SimpleCookie
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.resources import files
 from pathlib import Path
@@ -156,9 +157,9 @@ def serve_review(done: Done, out: Path, curator: str, port: int = 0) -> None:
         print("Nothing to review: no page is opened.")
         return
     server = make_server(done, out, curator, port)
-    print(f"Decide at {server.address}\nEvery word is written to {out} at once, as said by "
-          f"{server.review.curator}. Ctrl-C ends.", flush=True)
     try:
+        print(f"Decide at {server.address}\nEvery word is written to {out} at once, as said by "
+              f"{server.review.curator}. Ctrl-C ends.", flush=True)
         server.serve_forever()
     except KeyboardInterrupt:
         print(f"\nStopped. {len(server.review.touched):,} decided here; all are in {out}.")
@@ -187,7 +188,9 @@ class Server(ThreadingHTTPServer):
         self.address = f"http://{HOST}:{self.server_port}/?key={self.key}"
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A browser that hangs up before a picture is there is no error."""
+        # A browser that hangs up before a picture is there is no error.
+        if not isinstance(sys.exc_info()[1], (ConnectionError, TimeoutError)):
+            super().handle_error(request, client_address)
 
 
 def make_server(done: Done, out: Path, curator: str, port: int = 0) -> Server:
@@ -245,7 +248,7 @@ class _Handler(BaseHTTPRequestHandler):
         query = _fields(url.query)
         if not self._is_ours():
             return
-        if url.path == "/" and secrets.compare_digest(query.get("key", ""), self.server.key):
+        if url.path == "/" and _same(query.get("key", ""), self.server.key):
             self._send(HTTPStatus.SEE_OTHER, b"", headers={
                 "Location": "/",
                 "Set-Cookie": f"{self._cookie_name()}={self.server.key}; HttpOnly; "
@@ -278,7 +281,7 @@ class _Handler(BaseHTTPRequestHandler):
         text = self.rfile.read(int(length)).decode(errors="replace")
         form = _fields(text)
         origin = self.headers.get("Origin")
-        if (not secrets.compare_digest(form.get("token", ""), self.server.token)
+        if (not _same(form.get("token", ""), self.server.token)
                 or (origin is not None and origin not in self.server.origins)
                 or self.headers.get("Sec-Fetch-Site", "same-origin") != "same-origin"):
             self._refuse(HTTPStatus.FORBIDDEN, "This form came from another page. Reload the page "
@@ -315,8 +318,11 @@ class _Handler(BaseHTTPRequestHandler):
         return f"moascope_{self.server.server_port}"
 
     def _has_key(self) -> bool:
-        cookie = SimpleCookie(self.headers.get("Cookie", "")).get(self._cookie_name())
-        return cookie is not None and secrets.compare_digest(cookie.value, self.server.key)
+        try:
+            cookie = SimpleCookie(self.headers.get("Cookie", "")).get(self._cookie_name())
+        except CookieError:
+            return False
+        return cookie is not None and _same(cookie.value, self.server.key)
 
     def _decide(self, form: Mapping[str, str], actions: list[str]) -> None:
         review = self.server.review
@@ -454,6 +460,10 @@ def render_page(review: Review, query: Mapping[str, str], token: str, nonce: str
         channel=channel if channel in shown.get("channels", ()) else "",
         verdicts=table["gpcr"].to_dict(), has_screen=review.screen is not None,
         compounds=list(table.index))
+
+
+def _same(given: str, secret: str) -> bool:
+    return secrets.compare_digest(given.encode(errors="replace"), secret.encode())
 
 
 def _fields(text: str) -> dict[str, str]:
