@@ -155,7 +155,7 @@ def test_genes_decide_what_words_cannot():
     assert decide("acetylcholine receptor agonist", {"CHRM1"}, GENES).gpcr == "yes"
     assert decide("acetylcholine receptor agonist", {"CHRM1"}, GENES).action == "agonist"
     assert decide("acetylcholine receptor agonist", {"CHRNA7"}, GENES).gpcr == "no"
-    assert decide("", {"DRD2"}, GENES).gpcr == "yes"
+    assert decide("", {"DRD2"}, GENES).families == (("(by target genes)", ""),)
 
 
 def test_genes_never_overrule_words_but_raise_a_question():

@@ -8,6 +8,9 @@ from functools import cache
 
 from moascope.annotation.terms import Match, TermTable, Words, load_terms, split_words
 
+BY_GENES = "(by target genes)"
+"""Stands for the families of a "yes" that words could not give."""
+
 _ACTS = ("agonist", "antagonist", "inhibitor", "other", "allosteric", "inverse")
 _SHOWS_A_RECEPTOR = ("receptor", "agonist", "antagonist", "other", "allosteric", "inverse")
 
@@ -53,7 +56,8 @@ class Decision:
     question : str
         What a person should look at; "" where there is nothing to ask.
     families : tuple of (str, str)
-        Receptor families that the words name, each with its own action.
+        Receptor families that the words name, each with its own action; `BY_GENES` where target
+        genes made the "yes".
     """
 
     gpcr: str
@@ -126,9 +130,11 @@ def decide(moa: str, symbols: Collection[str] = (),
         elif gpcr == "no" and hits:
             question = (f"The words name no GPCR, but target genes are GPCRs ({shown}). Are they "
                         "part of the mechanism?")
-    actions = {action for reading in deciding for action in reading.actions}
-    return Decision(gpcr, "|".join(sorted(actions)) if gpcr == "yes" else "",
-                    ". ".join(evidence), question, families if gpcr == "yes" else ())
+    action = "|".join(sorted({action for reading in deciding for action in reading.actions}))
+    if gpcr != "yes":
+        return Decision(gpcr, "", ". ".join(evidence), question, ())
+    return Decision(gpcr, action, ". ".join(evidence), question,
+                    families or ((BY_GENES, action),))
 
 
 @cache
