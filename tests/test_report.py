@@ -160,6 +160,7 @@ class Page(HTMLParser):
     def __init__(self, text: str):
         super().__init__()
         self.words, self.loads, self.alts, self.tags, self.ids = [], [], [], set(), []
+        self.links = []
         self._hidden = False
         self.feed(text)
         self.text = " ".join(" ".join(self.words).split())
@@ -168,7 +169,9 @@ class Page(HTMLParser):
         self._hidden = tag in ("style", "script")
         self.tags.add(tag)
         for name, value in attrs:
-            if name in ("src", "href", "xlink:href", "srcset", "data", "poster", "action"):
+            if tag == "a" and name == "href" and not value.startswith("#"):
+                self.links.append(value)
+            elif name in ("src", "href", "xlink:href", "srcset", "data", "poster", "action"):
                 self.loads.append(value)
             if name in ("alt", "aria-label"):
                 self.alts.append(value)
@@ -259,6 +262,7 @@ def test_the_random_image_split_is_named_invalid_wherever_it_is_shown(binary):
 def test_the_page_loads_nothing_and_runs_nothing(binary, binary_text):
     assert binary.loads
     assert all(address.startswith(("#", "data:")) for address in binary.loads)
+    assert binary.links == ["../split/screen.html"]
     assert "script" not in binary.tags
     assert "link" not in binary.tags
     assert not re.search(r"url\((?!#)", binary_text)
