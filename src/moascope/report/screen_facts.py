@@ -13,8 +13,8 @@ from moascope.screen.tables import SITE, WELL, Screen
 from moascope.screen.targets import Labels, moa_terms
 from moascope.screen.wells import plate_format
 
-_ACTION = re.compile(r"^(?P<family>.+?)[ ,]+(?:\w+[ _])?(?P<action>(?:ant)?agonist)\b.*$",
-                     re.IGNORECASE)
+_ACTION = re.compile(r"(?P<family>.+?)[ ,]+(?:(?:full|inverse|partial|selective|weak)[ _])*"
+                     r"(?P<action>(?:ant)?agonist)(?![a-z]).*", re.IGNORECASE | re.DOTALL)
 _EXAMPLES = 5
 
 
@@ -136,7 +136,7 @@ def _mechanisms(labels: Labels, groups: pd.DataFrame, wells: pd.DataFrame) -> li
 
 def _family(term: str) -> tuple[str, str]:
     """A mechanism without its action, and the action: "Histamine receptor", "antagonist"."""
-    match = _ACTION.match(term)
+    match = _ACTION.fullmatch(term)
     return (match["family"], match["action"].lower()) if match else (term, "")
 
 

@@ -315,10 +315,11 @@ def _read_plain(name: str, content: bytes) -> _Table | None:
     import pyarrow as pa
     import pyarrow.csv
 
-    first = content.partition(b"\n")[0]
     try:
-        line = first.decode("utf-8-sig")
+        line = content.partition(b"\n")[0].rstrip(b"\r").decode("utf-8-sig")
     except UnicodeDecodeError:
+        return None
+    if "\r" in line:
         return None
     delimiter = _delimiter(line)
     header = [cell.strip() for cell in next(csv.reader([line], delimiter=delimiter), [])]
