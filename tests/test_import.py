@@ -222,6 +222,16 @@ def test_a_broken_index_is_named_and_so_is_the_way_round_it(tmp_path):
     assert not (tmp_path / "out/load_data.csv").exists()
 
 
+@pytest.mark.parametrize("field", ["-1", "1000000000000000000000000", "one", "", "1.5"])
+def test_a_field_that_is_no_number_of_a_site_costs_its_own_image_only(tmp_path, field):
+    folder = harmony(tmp_path / "in")
+    index = folder / "Index.idx.xml"
+    index.write_text(index.read_text().replace("<FieldID>1<", f"<FieldID>{field}<", 1))
+    import_plates(folder, tmp_path / "out")
+    assert len(first_pixels(tmp_path / "out")) == 7
+    assert "r01c01f01p01-ch1sk1fk1fl1.tiff" in reasons(tmp_path / "out")
+
+
 # CellVoyager
 
 _BTS = 'xmlns:bts="http://www.yokogawa.co.jp/BTS/BTSSchema/1.0"'
@@ -281,6 +291,14 @@ def test_images_that_were_converted_to_png_are_found_by_their_record(tmp_path):
         path.unlink()
     import_plates(folder, tmp_path / "out")
     assert len(read_screen(tmp_path / "out").sites) == 2
+
+
+def test_a_broken_setting_costs_names_and_no_image(tmp_path):
+    folder = cellvoyager(tmp_path / "in")
+    (folder / "S.mes").write_text("<bts:Meas")
+    imported = import_plates(folder, tmp_path / "out")
+    assert list(imported.channels) == ["C1", "C3"]
+    assert any("S.mes is damaged" in note for note in imported.notes)
 
 
 # IN Cell

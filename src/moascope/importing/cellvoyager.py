@@ -96,23 +96,23 @@ def _read_detail(tree: Tree, folder: str, found: Found) -> tuple[str, dict[str, 
         return "", {}
     found.read.add(detail)
     plate, setting = "", ""
+    channels: dict[str, str] = {}
     try:
         names = {"MeasurementSamplePlate", "MeasurementDetail"}
         for element in read_elements(tree.root / detail, names, detail):
-            said = attributes(element)
-            setting = setting or said.get("MeasurementSettingFileName", "")
+            setting = setting or attributes(element).get("MeasurementSettingFileName", "")
             for part in element.iter():
                 if local(part.tag) == "MeasurementSamplePlate":
                     plate = attributes(part).get("Name", plate)
+        file = locate(tree, folder, setting) if setting else None
+        if file:
+            found.read.add(file)
+            for element in read_elements(tree.root / file, {"Channel"}, file):
+                said = attributes(element)
+                name = said.get("Target") or said.get("Acquisition")
+                if said.get("Ch", "").isdecimal() and name:
+                    channels[str(int(said["Ch"]))] = name
     except MoascopeError as error:
+        # Names are missing without it, and no image.
         found.notes.append(error.problems[0])
-    file = locate(tree, folder, setting) if setting else None
-    channels: dict[str, str] = {}
-    if file:
-        found.read.add(file)
-        for element in read_elements(tree.root / file, {"Channel"}, file):
-            said = attributes(element)
-            name = said.get("Target") or said.get("Acquisition")
-            if said.get("Ch", "").isdecimal() and name:
-                channels[str(int(said["Ch"]))] = name
     return plate, channels

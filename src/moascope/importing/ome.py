@@ -160,12 +160,17 @@ def _read_wells(tree: Tree, file: str, plate: Element,
             continue
         samples = [part for part in well if local(part.tag) == "WellSample"]
         # The index of a sample counts over the whole plate; in its well, the order is what is left.
-        samples.sort(key=lambda sample: int(sample.get("Index") or 0))
+        samples.sort(key=_index)
         for site, sample in enumerate(samples, 1):
             for reference in sample:
                 if local(reference.tag) == "ImageRef":
                     fields.setdefault(reference.get("ID", ""), []).append((key, position, site))
     return key
+
+
+def _index(sample: Element) -> int:
+    index = sample.get("Index", "")
+    return int(index) if index.isascii() and index.isdecimal() else 0
 
 
 def _place_image(tree: Tree, file: str, image: Element, plate: str, well: str, site: int,

@@ -15,6 +15,7 @@ from moascope.importing.tree import Tree
 from moascope.screen.tables import SITE, counted, listing
 from moascope.screen.wells import canonical_well
 
+_LARGEST = 999_999_999
 _STEPS = {"z": "z plane", "t": "time point"}
 
 
@@ -90,10 +91,16 @@ def _frame_of_planes(found: Found, unplaced: list[tuple[str, str]]) -> pd.DataFr
     lost = planes["Well"].isin(wrong)
     unplaced += [(file, wrong[well]) for file, well in
                  zip(planes["File"][lost], planes["Well"][lost], strict=True)]
-    planes = planes[~lost].reset_index(drop=True)
+    numbers = planes[["Site", "z", "t", "Frame"]]
+    absurd = ~((numbers >= 0) & (numbers <= _LARGEST)).all(axis=1) & ~lost
+    unplaced += [(file, "its site, z, time point or frame is no number of 0 to 999,999,999")
+                 for file in planes["File"][absurd].unique()]
+    planes = planes[~lost & ~absurd].reset_index(drop=True)
     if planes.empty:
-        raise MoascopeError(f"No image has a well that a plate has: {listing(wrong.values(), 3)}.")
+        raise MoascopeError("No image has a well that a plate has, and a site: "
+                            f"{listing((why for _, why in unplaced), 3)}.")
     planes["Well"] = planes["Well"].map(canonical).astype("str")
+    planes = planes.astype(dict.fromkeys(numbers, "int64"))
     # A table may name one picture twice, a link the same file; that is one plane.
     return planes.drop_duplicates(ignore_index=True)
 
