@@ -28,9 +28,9 @@ def find_incell(tree: Tree) -> Found:
     rest = [file for file in tree.files if IMAGE.search(file) and file not in placed
             and file.rpartition("/")[0] not in indexed]
     named, _ = by_names(tree, INCELL, lambda folder: folder, rest)
-    for plane in named.planes:
-        found.plates.setdefault(plane.plate, folder_names(tree, plane.plate))
-        found.channels.setdefault((plane.plate, plane.channel), _filters(*_split(plane.channel)))
+    for plate, channel in dict.fromkeys((plane.plate, plane.channel) for plane in named.planes):
+        found.plates.setdefault(plate, folder_names(tree, plate))
+        found.channels.setdefault((plate, channel), _filters(*_split(channel)))
     found.planes += named.planes
     found.unplaced += named.unplaced
     return found

@@ -32,9 +32,10 @@ CELLVOYAGER = re.compile(
 z, channel, as in idr0088."""
 
 INCELL = re.compile(
-    r"(?P<row>[A-Z]{1,2}) - (?P<column>[0-9]{1,2})\((?=(?:.* z (?P<z>[0-9]+))?)"
-    r"(?=(?:.* time (?P<t>[0-9]+))?)(?:fld (?P<site>[0-9]+))?[^()]*?(?:wv (?P<channel>[^()]+?))??"
-    r"(?: wix [0-9]+)?(?: z [0-9]+)?(?: time [0-9]+[^()]*)?\)\.\w+", re.IGNORECASE)
+    r"(?P<row>[A-Z]{1,2}) - (?P<column>[0-9]{1,2})\((?=(?:[^()]* z (?P<z>[0-9]+))?)"
+    r"(?=(?:[^()]* time (?P<t>[0-9]+))?)(?:fld (?P<site>[0-9]+))?(?: z [0-9]+)?"
+    r"(?: time [0-9]+ - [0-9.]+ \w+)?(?: wv (?P<channel>[^()]+?))?(?: wix [0-9]+)?(?: z [0-9]+)?"
+    r"(?: time [0-9]+ - [0-9.]+ \w+)?\)\.\w+", re.IGNORECASE)
 """B - 02(fld 1 wv DAPI - DAPI).tif: row, column, field, excitation and emission."""
 
 _TIME_FOLDER = re.compile(r"TimePoint_([0-9]+)", re.IGNORECASE)

@@ -49,6 +49,11 @@ class Tree:
             named.setdefault(file.rpartition("/")[2].lower(), []).append(file)
         return named
 
+    @cached_property
+    def ranks(self) -> dict[tuple[str, tuple[str, ...]], dict[str, tuple[bool, int]]]:
+        """How well folders suit the paths that were asked for; filled by `locate`."""
+        return {}
+
 
 def scan_tree(root: Path, follow_links: bool = False) -> Tree:
     """List all files below a folder, each folder read once.
@@ -118,11 +123,16 @@ def locate(tree: Tree, folder: str, name: str) -> str | None:
     parts = [part.lower() for part in name.split("/") if part not in ("", ".", "..")]
     if not parts:
         return None
-    inside = f"{folder}/" if folder else ""
-    best: tuple[bool, int] = (False, 0)
+    # An index of half a million images asks for few folders, again and again.
+    ranks = tree.ranks.setdefault((folder, tuple(parts[:-1])), {})
+    best: tuple[bool, int] = (False, -1)
     matches: list[str] = []
     for file in tree.by_name.get(parts[-1], ()):
-        rank = (file.startswith(inside), _shared(file.lower().split("/"), parts))
+        home = file.rpartition("/")[0]
+        rank = ranks.get(home)
+        if rank is None:
+            below = not folder or home == folder or home.startswith(f"{folder}/")
+            rank = ranks[home] = (below, _shared(home.lower().split("/"), parts[:-1]))
         if rank > best:
             best, matches = rank, [file]
         elif rank == best:
