@@ -125,6 +125,8 @@ def test_a_selection_becomes_a_screen(server, params, tmp_path, capsys):
     assert notes.loc["histamine", "Metadata_MoA"] == "Histamine receptor agonist"
     assert notes.loc["histamine", "Metadata_SMILES"] == "NCCc1cnc[nH]1"
     assert notes.loc["cinchonidine", "Metadata_MoA"] == ""
+    assert list(notes["gpcr"]) == ["unknown", "no", "yes"]
+    assert list(notes["gpcr_action"]) == ["", "", "agonist"]
     said = capsys.readouterr().out
     assert "NOT FOR COMMERCIAL USE" in said
     assert "https://doi.org/10.17867/10000150" in said
@@ -253,7 +255,8 @@ def test_a_persons_annotations_take_the_place_of_the_tables(params, tmp_path):
     acquire(params({"path": str(table)}), tmp_path / "out")
     notes = read_screen(tmp_path / "out").annotations.set_index("Metadata_Compound")
     assert list(notes.index) == ["cinchonidine", "colchicine", "histamine"]
-    assert list(notes["gpcr"]) == ["", "", "yes"]
+    assert list(notes["gpcr"]) == ["unknown", "no", "yes"]
+    assert list(notes["curator"]) == ["", "", "me"]
     assert notes.loc["colchicine", "Metadata_MoA"] == "Tubulin inhibitor"
     for content, words in (("Metadata_Compound\nhistamine\n", "has no column Metadata_MoA"),
                            ("Metadata_Compound,Metadata_MoA\nx,y\n", "annotates none of the 3"),

@@ -83,7 +83,7 @@ def collect_013(params: Bbbc013, downloads: Path, session: Visit,
     return Collected(
         pd.DataFrame(sites), pd.DataFrame(layout),
         pd.DataFrame({"Metadata_Compound": sorted(params.compounds),
-                      "Metadata_MoA": "PI3K inhibitor", "gpcr": "no", "gpcr_action": ""}),
+                      "Metadata_MoA": "PI3K inhibitor"}),
         about={"selection": {"compounds": sorted(params.compounds)}})
 
 
@@ -122,8 +122,7 @@ def collect_016(params: Bbbc016, downloads: Path, session: Visit,
     return Collected(
         pd.DataFrame(sites), pd.DataFrame(list(layout.values())),
         pd.DataFrame({"Metadata_Compound": ["BBBC016 agonist"],
-                      "Metadata_MoA": ["G-protein-coupled receptor agonist"],
-                      "gpcr": ["yes"], "gpcr_action": ["agonist"]}))
+                      "Metadata_MoA": ["G-protein-coupled receptor agonist"]}))
 
 
 def _plate_map(files: str, name: str, count: int, downloads: Path,

@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 
 import pandas as pd
 
+from moascope.annotation.compounds import annotate_compounds
 from moascope.errors import MoascopeError
 from moascope.params import Acquire, Params
 from moascope.screen.tables import (
@@ -86,7 +87,9 @@ def acquire_remote(params: Params, out: Path) -> str:
     """
     origin, _, _ = SOURCES[params.acquire.source]
     collected = fetch_remote(params)
-    annotations = with_curated(collected.annotations, Path(params.acquire.path))
+    # A person's words stay; all other compounds are decided by the table of terms.
+    annotations = annotate_compounds(
+        with_curated(collected.annotations, Path(params.acquire.path))).table
     folder = downloads_folder(params.acquire)
     copied = params.acquire.images == "copy"
     description: dict[str, Any] = {
