@@ -34,6 +34,7 @@ from moascope.sources.idr0088 import (
 from moascope.sources.idr0088_web import render_address
 from moascope.sources.plan import plan_words
 from moascope.stages.acquire import acquire
+from moascope.stages.register import version_tags
 
 HEADER = ("Plate,Well,Characteristics [Cell Line],Comment [Cell Line with Markers],"
           "Compound Concentration (microMolar),Compound Set,Compound MoA,Compound Name,"
@@ -465,28 +466,13 @@ def test_the_licence_is_carried_through_a_folder(params, tmp_path):
     assert description["licence"] == "CC BY-NC 4.0, (c) Cox et al."
 
 
-def test_non_commercial_data_mark_the_registered_model(tmp_path, monkeypatch):
-    from contextlib import nullcontext
-    from types import SimpleNamespace
-
-    from moascope.stages import register as stage
-
-    seen = {}
-    monkeypatch.setattr(stage, "load_predictor", lambda path: SimpleNamespace(
-        channels=("DNA",), classes=("not_gpcr", "gpcr"), weights=None))
-    monkeypatch.setattr(stage, "resume_run", lambda *_: nullcontext())
-    monkeypatch.setattr(stage, "dvc_digests", lambda _: {})
-    monkeypatch.setattr(stage, "log_candidate", lambda *arguments: seen.update(arguments[5]) or {
-        "name": "moascope", "version": "1"})
-    (tmp_path / "run.json").write_text('{"run_id": "1"}')
+def test_non_commercial_data_mark_the_registered_model():
     scores = {"average_precision": 0.2, "prevalence": 0.1, "p": 0.5}
     for said, mark in ((True, "true"), (False, "false"), (None, "false")):
         metrics = {"out_of_fold": {"compound": scores}, "held_out": {}, "licence": "CC BY-NC 4.0",
                    "citation": "Cox 2020"} | ({} if said is None else {"non_commercial": said})
-        (tmp_path / "metrics.json").write_text(json.dumps(metrics))
-        stage.register(parse_params({}), tmp_path, tmp_path / "metrics.json", tmp_path,
-                       tmp_path / "registration.json")
-        assert (seen["licence"], seen["citation"], seen["non_commercial"]) == (
+        tags = version_tags(parse_params({}), "morphology", metrics)
+        assert (tags["licence"], tags["citation"], tags["non_commercial"]) == (
             "CC BY-NC 4.0", "Cox 2020", mark)
 
 

@@ -24,24 +24,10 @@ def register(params: Params, trained: Path, evaluated: Path, screen: Path, split
     """Register the trained model with its scores, digests and pinned requirements."""
     metrics = json.loads(evaluated.read_text())
     model = load_predictor(trained / "model")
-    main = metrics["out_of_fold"]["compound"]
     run_id = json.loads((trained / "run.json").read_text())["run_id"]
     inputs = {"trained": trained, "screen": screen, "split": split}
-    tags = {
-        "target": params.target,
-        "source": params.acquire.source,
-        "backbone": model.embed.backbone,
-        "average_precision": f"{main['average_precision']:.4f}",
-        "prevalence": f"{main['prevalence']:.4f}",
-        "permutation_p": f"{main['p']:.4f}",
-        "licence": metrics["licence"] or "unknown",
-        "citation": metrics.get("citation") or "unknown",
-        "non_commercial": str(bool(metrics.get("non_commercial"))).lower(),
-        "held_out_compounds": str(metrics["held_out"].get("compound", {}).get("compounds", 0)),
-        **{f"digest.{name}": value for name, value in dvc_digests(inputs).items()},
-    }
-    if params.acquire.source == "simulated":
-        tags["caveat"] = "simulated screen: proves the software, never the biology"
+    tags = version_tags(params, model.embed.backbone, metrics)
+    tags |= {f"digest.{name}": value for name, value in dvc_digests(inputs).items()}
     name = model_name(params.embed.backbone, model.head)
     with resume_run(params, run_id, name, "register", inputs) as active:
         registered = log_candidate(
@@ -54,6 +40,26 @@ def register(params: Params, trained: Path, evaluated: Path, screen: Path, split
                                         indent=2, sort_keys=True) + "\n")
     return (f"version {registered['version']} of '{registered['name']}' is the candidate; "
             f"load it as models:/{registered['name']}@candidate")
+
+
+def version_tags(params: Params, backbone: str, metrics: dict[str, Any]) -> dict[str, str]:
+    """What the registry says of a model version: its question, its score, its data's licence."""
+    main = metrics["out_of_fold"]["compound"]
+    tags = {
+        "target": params.target,
+        "source": params.acquire.source,
+        "backbone": backbone,
+        "average_precision": f"{main['average_precision']:.4f}",
+        "prevalence": f"{main['prevalence']:.4f}",
+        "permutation_p": f"{main['p']:.4f}",
+        "licence": metrics["licence"] or "unknown",
+        "citation": metrics.get("citation") or "unknown",
+        "non_commercial": str(bool(metrics.get("non_commercial"))).lower(),
+        "held_out_compounds": str(metrics["held_out"].get("compound", {}).get("compounds", 0)),
+    }
+    if params.acquire.source == "simulated":
+        tags["caveat"] = "simulated screen: proves the software, never the biology"
+    return tags
 
 
 def version_note(metrics: dict[str, Any], run: Run) -> str:
