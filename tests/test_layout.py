@@ -191,6 +191,13 @@ def test_compounds_of_unknown_class_change_no_measure_of_the_class(tmp_path):
         assert one[name] == other[name]
 
 
+def test_wells_without_an_image_are_no_batch_of_their_own(tmp_path):
+    screen = make_layout(tmp_path)
+    fewer = Screen(screen.sites.drop(range(5, 60)), screen.layout, screen.annotations, ("DNA",),
+                   tmp_path)
+    assert measured(fewer)["class_by_batch"]["levels"] == 6
+
+
 def test_plates_that_repeat_a_layout_with_holes_have_one_map(tmp_path):
     screen = make_layout(tmp_path)
     rng = np.random.default_rng(0)

@@ -146,9 +146,9 @@ def measure_confounds(
 
 
 def labelled_wells(wells: pd.DataFrame, groups: pd.DataFrame) -> pd.DataFrame:
-    """Wells of labelled units, with `Unit`: the row of `groups` that each belongs to."""
+    """Imaged wells of labelled units, with `Unit`: the row of `groups` that each belongs to."""
     unit = pd.Index(groups["Metadata_Group"]).get_indexer(wells["Metadata_Group"])
-    return wells.assign(Unit=unit)[unit >= 0]
+    return wells.assign(Unit=unit)[(unit >= 0) & (wells["Sites"] > 0)]
 
 
 def class_shares(labelled: pd.DataFrame, groups: pd.DataFrame, factor: str, asked: list[str],

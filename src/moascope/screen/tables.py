@@ -309,7 +309,7 @@ _UNIT = {"load_data.csv": "site", "layout.csv": "well"}
 def _read_plain(name: str, content: bytes) -> _Table | None:
     """A table in UTF-8 whose every line is one sound row; None where it takes a closer look.
 
-    Reads the tables of a screen of 300,000 wells in a twentieth of the time and memory, and says
+    Reads the tables of a screen of 300,000 wells in a fraction of the time and memory, and says
     nothing of what is wrong with others.
     """
     import pyarrow as pa
