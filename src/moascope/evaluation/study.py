@@ -37,8 +37,9 @@ if TYPE_CHECKING:
 
 CURVE = "inner_scores"
 STORAGE_VARIABLE = "MOASCOPE_STORAGE"
-# Trials that are drawn at random and never pruned.
+# Of a study's first trials: how many are drawn at random, and how many are never pruned.
 STARTUP = 10
+NEVER_PRUNED = 5
 LEAST_FOR_IMPORTANCE = 20
 
 
@@ -149,7 +150,7 @@ def _pruner(tune: Tune) -> optuna.pruners.BasePruner:
     import optuna
 
     if tune.pruner == "median":
-        return optuna.pruners.MedianPruner(n_startup_trials=STARTUP)
+        return optuna.pruners.MedianPruner(n_startup_trials=NEVER_PRUNED)
     if tune.pruner == "hyperband":
         return optuna.pruners.HyperbandPruner(min_resource=1)
     return optuna.pruners.NopPruner()
