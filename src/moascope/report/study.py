@@ -89,7 +89,7 @@ def study_section(folder: Path) -> dict[str, Any]:
 
 def history_figure(trials: pd.DataFrame) -> Figure:
     """The score of every trial in their order, and the best so far."""
-    figure = new_figure(6.5, 3.2)
+    figure = new_figure(5.2, 3.1)
     axis = figure.subplots()
     _score_axis(axis, trials["score"])
     axis.axhline(0, color=MUTED, linewidth=1, linestyle=(0, (5, 3)), label="Chance")
@@ -150,7 +150,7 @@ def slice_figure(trials: pd.DataFrame, parameters: pd.DataFrame) -> Figure:
 
 def curves_figure(trials: pd.DataFrame, curves: pd.DataFrame) -> Figure:
     """The score of every trial over its epochs; the best one stands out."""
-    figure = new_figure(6.5, 3.2)
+    figure = new_figure(5.2, 3.1)
     axis = figure.subplots()
     _score_axis(axis, curves["score"])
     best = trials.loc[trials["score"].idxmax(), "trial"]
