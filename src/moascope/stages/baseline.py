@@ -41,6 +41,7 @@ def baseline(params: Params, prepared: Path, screen: Path, split: Path, out: Pat
         _write(out, {"arm": name, "not_run": missing}, pd.DataFrame(), pd.DataFrame())
         return f"{name}: not run: {missing}"
 
+    from moascope.tracking.comparison import headline_metrics
     from moascope.tracking.runs import flat_numbers, log_curve, start_run
 
     inputs = {"prepared": prepared, "screen": screen, "split": split}
@@ -61,11 +62,7 @@ def baseline(params: Params, prepared: Path, screen: Path, split: Path, out: Pat
         mlflow.set_tags({"arm": name, "valid": "true", "mlflow.note.content": note(scores)})
         mlflow.log_metrics(flat_numbers(honest) | flat_numbers({"leaky": leaky}))
         if honest["compound"]:
-            main = honest["compound"]
-            # The short names that the main model's run has too.
-            mlflow.log_metrics({"average_precision": main["average_precision"],
-                                "prevalence": main["prevalence"], "lift": main["lift"],
-                                "permutation_p": main["p"]})
+            mlflow.log_metrics(headline_metrics(honest["compound"]))
         mean = curves.groupby(["split", "side", "epoch"])[["loss", "average_precision"]].mean()
         for (kind, side), rows in mean.groupby(level=["split", "side"]):
             prefix = "" if kind == BY_COMPOUND else "leaky."
