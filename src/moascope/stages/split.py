@@ -136,12 +136,21 @@ def plane_rows(facts: pd.DataFrame, manifest: pd.DataFrame, dealt: Dealt,
     dealt : Dealt
     unit : {"compound", "well"}
     """
+    import pyarrow as pa
+    import pyarrow.compute
+
     # Blank pictures are alike by nature, and tell nothing of a compound.
     facts = facts.loc[~facts["Blank"].astype(bool), [*WELL, "FileName"]]
+    # Arrow looks names up where they are; a merge would copy millions of them twice.
+    at = pa.compute.index_in(pa.array(facts["FileName"], pa.large_string()),
+                             value_set=pa.array(manifest["FileName"], pa.large_string()))
+    known = at.is_valid().to_numpy(zero_copy_only=False)
+    sums = manifest["SHA256"].take(at.drop_null().to_numpy()).array
+    facts = facts.loc[known, WELL].assign(SHA256=sums)
     folds = [column for column in dealt.groups if column.startswith("Fold_")]
     wells = dealt.wells.merge(dealt.groups[["Metadata_Group", "Metadata_Compound", "Holdout",
                                             *folds]])
-    rows = facts.merge(wells, on=WELL).merge(manifest[["FileName", "SHA256"]], on="FileName")
+    rows = facts.merge(wells, on=WELL)
     if unit == "well":
         rows["Metadata_Compound"] = ""
     return rows
