@@ -84,8 +84,8 @@ def _finding(one: dict[str, Any], state: str, content: dict[str, Any]) -> Findin
             said += f", p = {p_value(one['p'])}"
     meaning = found if state == "found" else none
     if state == "hint":
-        meaning = ("More than most random layouts, but among so many measures one as far out is no "
-                   "surprise.")
+        meaning = ("More than most random layouts give, but p does not stay below 0.05 when it is "
+                   "counted in how many measures were tried.")
     return Finding(state, title, short, mark, measured, said, meaning,
                    remedy if state in ("found", "hint") else "", one["value"],
                    null["low"] if null else None, null["high"] if null else None)
@@ -204,7 +204,8 @@ MISSING = {
 
 def _share(value: float) -> str:
     percent = 100 * value
-    digits = 0 if percent >= 10 or percent == 0 else 1 if percent >= 0.95 else 2
+    digits = 0 if percent == 0 or 10 <= percent < 99 or percent > 99.95 else (
+        1 if percent >= 0.95 else 2)
     return f"{number(percent, digits)} %"
 
 
