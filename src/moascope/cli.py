@@ -382,6 +382,8 @@ def _show_decision(record: dict) -> None:
     from rich.console import Console
     from rich.table import Table
 
+    from moascope.screen.tables import counted
+
     def number(value: float | None) -> str:
         return "-" if value is None else f"{value:.3f}"
 
@@ -409,8 +411,9 @@ def _show_decision(record: dict) -> None:
         console.print(f"Version {record['version']} is not the model in data/train, so what it "
                       "says was not compared with what its training wrote.", style="yellow")
     if held["asked_before"]:
-        console.print(f"These compounds were asked about {held['asked_before']} times before: "
-                      "the more often, the luckier a winner may be.", style="yellow")
+        console.print(f"{counted(held['asked_before'], 'decision')} about the same compounds came "
+                      "before this one: the more there are, the luckier a winner may be.",
+                      style="yellow")
     if record["source"] == "simulated":
         console.print("A simulated screen proves the software, never the biology.", style="yellow")
 
