@@ -1,11 +1,12 @@
 """Compare backbones, crops and scaling on real cells, asked about compounds they never saw.
 
-    python benchmarks/backbones.py --data ../shared/data --weights ../shared/weights/<file>.h5
+    python benchmarks/backbones.py --backbones morphology mobilenetv2 my.keras
 
 On bbbc021 every compound of a mechanism with two or more compounds is left out in turn; a scaled
 logistic regression trained on all others is asked about its fields. On bbbc013 the score is the
 area under the ROC curve of one plate's positive against its negative control wells, in leave-one-
-well-out. Prints a Markdown table.
+well-out. Speed is that of 128 px planes through the backbone alone, all backbones in turn, the
+median of five rounds. Prints a Markdown table.
 """
 
 from __future__ import annotations
@@ -17,64 +18,77 @@ from pathlib import Path
 
 import numpy as np
 
+from moascope.features.backbones import find_weights, open_backbone
 from moascope.features.embed import features_of_screen
 from moascope.features.table import FeatureTable
 from moascope.params import Embed, Prepare
 from moascope.screen.tables import Screen, read_screen
 
-# Grid of the regression's strength: what suits 300 features need not suit 4,000.
-STRENGTHS = {"morphology": 0.1, "mobilenetv2": 0.01, "resnet50": 0.01}
+# The regression's strength: what suits 300 features need not suit 4,000.
+STRENGTHS = {"morphology": 0.1}
+STRENGTH = 0.01
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
-    parser.add_argument("--weights", type=Path, help="ImageNet weights of MobileNetV2")
+    parser.add_argument("--backbones", nargs="+", default=["morphology"])
+    parser.add_argument("--weights", type=Path, help="ImageNet weights, of the networks named")
     parser.add_argument("--crops", nargs="+", default=["128x4"], metavar="SIDExNUMBER")
     parser.add_argument("--scales", nargs="+", default=["auto"], choices=["auto", "plate", "range"])
     parser.add_argument("--precisions", nargs="+", default=["f32"], choices=["f32", "bf16"])
     arguments = parser.parse_args()
     screen = read_screen(arguments.data / "bbbc021")
     one_plate = read_screen(arguments.data / "bbbc013")
-    arms = [Embed()]
-    if arguments.weights:
-        arms += [Embed(backbone="mobilenetv2", weights=str(arguments.weights), precision=precision)
-                 for precision in arguments.precisions]
-    print("| backbone | crops | scale | features | bbbc021 accuracy | bbbc021 mAP "
-          "| bbbc013 AUC | prepare ms/plane | embed ms/plane |")
-    print("|---|---|---|---|---|---|---|---|---|")
+    weights = str(arguments.weights) if arguments.weights else None
+    arms = [Embed(backbone=name, weights=weights, precision=precision)
+            for name in arguments.backbones
+            for precision in (arguments.precisions if name != "morphology" else ["f32"])]
+    speeds = planes_a_second(arms)
+    print("| backbone | crops | scale | features a plane | bbbc021 accuracy | bbbc021 mAP "
+          "| bbbc013 AUC | planes a second |")
+    print("|---|---|---|---|---|---|---|---|")
     for crops in arguments.crops:
         side, number = map(int, crops.split("x"))
         for scale in arguments.scales:
             for arm in arms:
                 prepare = Prepare(crop=side, crops=number, scale=scale)
-                table, first, second = timed_features(screen, prepare, arm)
-                accuracy, precision = unseen_compounds(screen, table, STRENGTHS[arm.backbone])
-                area = controls_apart(one_plate, timed_features(one_plate, prepare, arm)[0])
-                name = arm.backbone + (" bf16" if arm.precision == "bf16" else "")
-                print(f"| {name} | {crops} | {scale} | {len(table.names)} | {accuracy:.3f} "
-                      f"| {precision:.3f} | {area:.3f} | {first:.1f} | {second:.1f} |", flush=True)
+                table = features(screen, prepare, arm)
+                strength = STRENGTHS.get(arm.backbone, STRENGTH)
+                accuracy, precision = unseen_compounds(screen, table, strength)
+                area = controls_apart(one_plate, features(one_plate, prepare, arm))
+                print(f"| {name_of(arm)} | {crops} | {scale} | {speeds[name_of(arm)][1]} "
+                      f"| {accuracy:.3f} | {precision:.3f} | {area:.3f} "
+                      f"| {speeds[name_of(arm)][0]:.0f} |", flush=True)
 
 
-def timed_features(screen: Screen, prepare: Prepare,
-                   embed: Embed) -> tuple[FeatureTable, float, float]:
-    """Features, and milliseconds a plane of prepare and of embed, one process each."""
-    from moascope.features.embed import embed_plates
-    from moascope.pixels.prepare import prepare_plates
+def name_of(arm: Embed) -> str:
+    name = "+".join(Path(part).stem for part in arm.backbones)
+    return name + (" bf16" if arm.precision == "bf16" else "")
 
-    planes = len(screen.sites) * len(screen.channels)
+
+def planes_a_second(arms: list[Embed]) -> dict[str, tuple[float, int]]:
+    """Planes of 128 px a second, and features a plane, of single backbones."""
+    planes = np.random.default_rng(0).integers(0, 256, (512, 128, 128)).astype(np.uint8)
+    opened = {}
+    for arm in arms:
+        file = find_weights(arm.backbone, arm)
+        opened[name_of(arm)] = open_backbone(arm.backbone, file, arm.precision, 128)
+    times: dict[str, list[float]] = {name: [] for name in opened}
+    for turn in range(6):
+        for name, backbone in opened.items():
+            start = time.perf_counter()
+            backbone.planes(planes)
+            if turn:   # the first round warms up
+                times[name].append(time.perf_counter() - start)
+    return {name: (len(planes) / float(np.median(times[name])), len(opened[name].names))
+            for name in opened}
+
+
+def features(screen: Screen, prepare: Prepare, embed: Embed) -> FeatureTable:
     with tempfile.TemporaryDirectory() as folder:
-        work = Path(folder)
-        times = [time.perf_counter()]
-        prepare_plates(screen, work / "prepare", prepare, 1)
-        times.append(time.perf_counter())
-        embed_plates(work / "prepare", work / "embed", embed, 1)
-        times.append(time.perf_counter())
-        # All is done already: this only reads the table, as serving does.
-        table = features_of_screen(screen, prepare, embed, work)
-    crops = planes * prepare.crops
-    return table, 1e3 * (times[1] - times[0]) / planes, 1e3 * (times[2] - times[1]) / crops
+        return features_of_screen(screen, prepare, embed, Path(folder))
 
 
 def unseen_compounds(screen: Screen, table: FeatureTable, strength: float) -> tuple[float, float]:

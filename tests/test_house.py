@@ -24,7 +24,7 @@ FLOORS = [
     {"annotation", "importing", "pixels", "sources", "validation"},
     {"features"},
     {"models", "evaluation", "tracking", "report"},
-    {"baseline"},
+    {"baseline", "distillation"},
     {"stages", "cli"},
 ]
 HEAVY = ("tensorflow", "keras", "mlflow", "great_expectations", "sklearn", "matplotlib", "optuna",

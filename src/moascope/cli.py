@@ -251,6 +251,40 @@ def layout(
 
 
 @app.command()
+def distil(
+    planes: Annotated[list[Path], typer.Argument(help="Screen folders, or folders of images. No "
+                                                      "label is read.")],
+    out: Annotated[Path, typer.Option(help="Folder for the student; a second call with the same "
+                                           "options goes on where the first was stopped.")],
+    teacher: Annotated[str, typer.Option(help="mobilenetv2, resnet50 or a .keras file.")]
+    = "mobilenetv2",
+    weights: Annotated[Path | None, typer.Option(help="The teacher's ImageNet weights, where they "
+                                                      "cannot be downloaded.")] = None,
+    width: Annotated[float, typer.Option(help="Share of MobileNetV2's channels: 0.35, 0.5 ...")]
+    = 0.35,
+    features: Annotated[int, typer.Option(help="Outputs of the student.")] = 256,
+    crops: Annotated[int, typer.Option(help="How many crops it learns from.")] = 500_000,
+    loss: Annotated[str, typer.Option(help="mse or cosine.")] = "mse",
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    most: Annotated[int, typer.Option(help="Planes a folder, at most.")] = 2000,
+) -> None:
+    """Teach a small network to see cells as a large one does, without labels.
+
+    The result is a backbone: embed.backbone in params.yaml takes its path. KERAS_BACKEND=jax or
+    torch trains the same on a GPU.
+
+    Example: moascope distil data/acquire my_screen --out students/mine --crops 200000
+    """
+    from moascope.distillation.distil import distil as run
+    from moascope.distillation.student import LOSSES, Recipe
+
+    if loss not in LOSSES:
+        raise MoascopeError(f"--loss {loss} is unknown; there are {', '.join(LOSSES)}.")
+    recipe = Recipe(width=width, loss=loss, crops=crops, seed=seed)
+    print(run(planes, out, teacher, weights, recipe, features, most))
+
+
+@app.command()
 def summary(
     report: Annotated[Path, typer.Option(help="The folder of reports.")] = Path("reports"),
 ) -> None:

@@ -78,7 +78,7 @@ def open_backbone(name: str, weights: Path | None, precision: str, crop: int) ->
     MoascopeError
         Where the file does not hold what it should.
     """
-    if weights is None:
+    if name == "morphology":
         return Backbone(label_of(name), morphology.NAMES, morphology.measure,
                         morphology.PAIR_NAMES, morphology.measure_pairs)
     if name in APPLICATIONS:
@@ -194,6 +194,39 @@ def load_own(path: Path) -> Any:
         network = keras.Sequential([network, keras.layers.GlobalAveragePooling2D()])
         network.build(taken)
     return network
+
+
+def build_student(width: float, size: int | None, features: int) -> Any:
+    """A small MobileNetV2 of one channel, with random weights.
+
+    Parameters
+    ----------
+    width : float
+        Share of the channels of MobileNetV2 [1]_ (Keras's `alpha`).
+    size : int or None
+        Side of its input, pixels; None: any.
+    features : int
+        Outputs.
+
+    Returns
+    -------
+    keras.Model
+        [n, size, size, 1], 0 to 255 -> [n, features].
+
+    Notes
+    -----
+    .. [1] Sandler et al., "MobileNetV2: inverted residuals and linear bottlenecks", CVPR 2018.
+    """
+    keras = import_keras()
+
+    grey = keras.Input((size, size, 1))
+    network = keras.applications.MobileNetV2(input_shape=(size, size, 1), alpha=width,
+                                             include_top=False, weights=None, pooling="avg")
+    for layer in network.layers:
+        if isinstance(layer, keras.layers.BatchNormalization):
+            layer.momentum = 0.99
+    pooled = network(keras.layers.Rescaling(1 / 127.5, offset=-1)(grey))
+    return keras.Model(grey, keras.layers.Dense(features, name="teacher")(pooled))
 
 
 def load_imagenet(name: str, weights: Path, crop: int) -> Any:

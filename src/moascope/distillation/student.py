@@ -1,0 +1,289 @@
+"""A small network that learns to say of grey planes what a large one says of them."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from moascope.distillation.planes import Planes, cut_crops
+from moascope.features.backbones import APPLICATIONS, build_student, compile_for_cpu
+from moascope.quiet import import_keras
+from moascope.screen.tables import write_atomically
+
+CHECKPOINT = "checkpoint.keras"
+STATE = "state.json"
+CURVE = "curve.csv"
+STANDARDISED_ON = 2048
+SAVED_EVERY = 500
+NOTED_EVERY = 50
+RECALIBRATED_BY = 200
+LOSSES = {"mse": "mean_squared_error", "cosine": "cosine_similarity"}
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a student is trained.
+
+    Attributes
+    ----------
+    width : float
+        Share of MobileNetV2's channels.
+    size : int
+        Side of its input, pixels.
+    loss : {"mse", "cosine"}
+        Distance of the student's and the teacher's standardised features.
+    crops : int
+        How many it is shown, each once.
+    batch : int
+    learning_rate : float
+        At the start of a cosine decay to zero.
+    seed : int
+    """
+
+    width: float = 0.35
+    size: int = 128
+    loss: str = "mse"
+    crops: int = 500_000
+    batch: int = 64
+    learning_rate: float = 2e-3
+    seed: int = 0
+
+    @property
+    def steps(self) -> int:
+        """Steps of the optimiser."""
+        return -(-self.crops // self.batch)
+
+
+def open_teacher(name: str, network: Any, size: int) -> Callable[[np.ndarray], np.ndarray]:
+    """A teacher as a function of grey crops: through OpenVINO on a CPU, through Keras on a GPU.
+
+    Parameters
+    ----------
+    name : str
+        Of an ImageNet network, whose preprocessing is then applied, or a path.
+    network : keras.Model
+        [n, size, size, 1 or 3] -> [n, features].
+    size : int
+
+    Returns
+    -------
+    callable
+        uint8 [n, size, size] -> float32 [n, features].
+    """
+    keras = import_keras()
+
+    prepare = APPLICATIONS[name].prepare if name in APPLICATIONS else None
+    if not _on_gpu(keras):
+        return compile_for_cpu(network, prepare, size, "f32")
+    colours = network.input_shape[-1]
+
+    def teach(crops: np.ndarray) -> np.ndarray:
+        image = np.repeat(crops[..., np.newaxis].astype(np.float32), colours, axis=-1)
+        return np.asarray(network.predict_on_batch(prepare(image) if prepare else image))
+
+    return teach
+
+
+def _on_gpu(keras: Any) -> bool:
+    return any("gpu" in device.lower() or "cuda" in device.lower()
+               for device in keras.distribution.list_devices())
+
+
+def train_student(
+    planes: Planes,
+    teach: Callable[[np.ndarray], np.ndarray],
+    recipe: Recipe,
+    out: Path,
+    told: str,
+    noted: Callable[[int, float], None] | None = None,
+) -> Any:
+    """Train a student; a call that is killed is gone on with by the next one of the same recipe.
+
+    Parameters
+    ----------
+    planes : Planes
+    teach : callable
+        uint8 [n, size, size] -> float32 [n, features].
+    recipe : Recipe
+    out : Path
+        Gets a checkpoint, the curve of the loss, and at the end `estimate.keras`.
+    told : str
+        A digest of planes and teacher: with another one, training starts anew.
+    noted : callable, optional
+        `noted(step, loss)`, the mean loss since the call before.
+
+    Returns
+    -------
+    keras.Model
+        float32 [n, size, size, 1], 0 to 255 -> [n, features of the teacher]: its estimate of the
+        teacher's standardised features.
+
+    Notes
+    -----
+    Distillation of features, not of classes: no label is seen [1]_. The targets are standardised
+    by the teacher's features of the first 2,048 crops. Step i draws its crops from a generator
+    seeded by (seed, i), so that resuming changes nothing. Keras gives MobileNetV2 batch
+    normalisations a momentum of 0.999, whose averages lag behind a short training: it is lowered,
+    and at the end the averages are taken anew with all weights at rest.
+
+    .. [1] Romero et al., "FitNets: hints for thin deep nets", ICLR 2015.
+    """
+    keras = import_keras()
+
+    out.mkdir(parents=True, exist_ok=True)
+    identity = {**asdict(recipe), "told": told, "backend": keras.backend.backend()}
+    state = _state(out, identity)
+    draw = _drawer(planes, teach, recipe)
+    first = np.concatenate([draw(-1 - i)[1] for i in range(-(-STANDARDISED_ON // recipe.batch))])
+    mean, scale = first.mean(axis=0), np.maximum(first.std(axis=0), 1e-3)
+    if state["step"]:
+        student = keras.saving.load_model(out / CHECKPOINT)
+        # Two files cannot be renamed at once: after a kill between them the checkpoint is ahead.
+        state["step"] = int(keras.ops.convert_to_numpy(student.optimizer.iterations))
+    else:
+        keras.utils.set_random_seed(recipe.seed)
+        student = build_student(recipe.width, recipe.size, first.shape[1])
+        student.compile(
+            optimizer=keras.optimizers.AdamW(
+                keras.optimizers.schedules.CosineDecay(recipe.learning_rate, recipe.steps),
+                weight_decay=1e-4),
+            loss=LOSSES[recipe.loss],
+        )
+    with _progress(recipe.steps, state["step"]) as advance:
+        since, losses = time.perf_counter(), []
+        for step, (crops, target) in _ahead(draw, state["step"], recipe.steps):
+            loss = student.train_on_batch(crops[..., np.newaxis].astype(np.float32),
+                                          (target - mean) / scale)
+            # Keras gives the running mean since the last reset; each step is wanted by itself.
+            student.reset_metrics()
+            losses.append(float(loss))
+            advance()
+            done = step + 1
+            if done % NOTED_EVERY == 0 or done == recipe.steps:
+                state["curve"].append([done, float(np.mean(losses)),
+                                       state["seconds"] + time.perf_counter() - since])
+                if noted:
+                    noted(done, float(np.mean(losses)))
+                losses = []
+            if done % SAVED_EVERY == 0:
+                now = time.perf_counter()
+                state["seconds"] += now - since
+                since = now
+                _save(student, state | {"step": done}, out)
+    _recalibrate(student, planes, recipe)
+    student.save(out / "estimate.keras")
+    rows = "".join(f"{step},{loss:.6f},{seconds:.1f}\n" for step, loss, seconds in state["curve"])
+    (out / CURVE).write_text("step,loss,seconds\n" + rows)
+    return student
+
+
+def shrink(student: Any, planes: Planes, recipe: Recipe, features: int) -> Any:
+    """Keep the leading directions of what a student says, as a model of any input size.
+
+    Parameters
+    ----------
+    student : keras.Model
+        From `train_student`.
+    planes : Planes
+    recipe : Recipe
+    features : int
+        Outputs.
+
+    Returns
+    -------
+    keras.Model
+        float32 [n, height, width, 1], 0 to 255 -> [n, features]: principal components of the
+        estimated teacher features over 4,096 crops, folded into the last layer. A head of fewer
+        inputs is trained in a fraction of the time.
+    """
+    crops = np.concatenate([_crops(planes, recipe, -10_000 - i)
+                            for i in range(-(-4096 // recipe.batch))])
+    said = student.predict(crops[..., np.newaxis].astype(np.float32), verbose=0).astype(float)
+    center = said.mean(axis=0)
+    _, _, axes = np.linalg.svd(said - center, full_matrices=False)
+    axes = axes[:features].T
+    small = build_student(recipe.width, None, features)
+    trained, kept = ([layer for layer in model.layers if layer.weights]
+                     for model in (student, small))
+    for source, target in zip(trained[:-1], kept[:-1], strict=True):
+        target.set_weights(source.get_weights())
+    kernel, bias = trained[-1].get_weights()
+    kept[-1].set_weights([kernel @ axes, (bias - center) @ axes])
+    return small
+
+
+def _drawer(planes: Planes, teach: Callable, recipe: Recipe) -> Callable:
+    def draw(step: int) -> tuple[np.ndarray, np.ndarray]:
+        crops = _crops(planes, recipe, step)
+        return crops, teach(crops)
+
+    return draw
+
+
+def _crops(planes: Planes, recipe: Recipe, step: int) -> np.ndarray:
+    # Seeds are not negative: what comes before the first step has a stream of its own.
+    generator = np.random.default_rng([recipe.seed, int(step < 0), abs(step)])
+    return cut_crops(planes, recipe.batch, recipe.size, generator)
+
+
+def _ahead(draw: Callable, start: int, stop: int) -> Iterator[tuple[int, tuple]]:
+    """Steps in order, the next one being drawn while one is learnt from."""
+    with ThreadPoolExecutor(1) as pool:
+        coming = pool.submit(draw, start) if start < stop else None
+        for step in range(start, stop):
+            drawn = coming.result()
+            if step + 1 < stop:
+                coming = pool.submit(draw, step + 1)
+            yield step, drawn
+
+
+def _recalibrate(student: Any, planes: Planes, recipe: Recipe) -> None:
+    keras = import_keras()
+
+    layers = [layer for layer in student._flatten_layers()
+              if isinstance(layer, keras.layers.BatchNormalization)]
+    # With momentum 1 - 1/n at the n-th batch the moving average is the mean of all batches.
+    for n in range(1, min(RECALIBRATED_BY, recipe.steps) + 1):
+        for layer in layers:
+            layer.momentum = 1 - 1 / n
+        crops = _crops(planes, recipe, -1000 - n)
+        student(crops[..., np.newaxis].astype(np.float32), training=True)
+    for layer in layers:
+        layer.momentum = 0.99
+
+
+def _state(out: Path, identity: dict) -> dict[str, Any]:
+    fresh = {"identity": identity, "step": 0, "seconds": 0.0, "curve": []}
+    try:
+        state = json.loads((out / STATE).read_text())
+    except FileNotFoundError:
+        return fresh
+    if state["identity"] != json.loads(json.dumps(identity)) or not (out / CHECKPOINT).exists():
+        return fresh
+    return state
+
+
+def _save(student: Any, state: dict, out: Path) -> None:
+    partial = out / f".partial-{CHECKPOINT}"
+    student.save(partial)
+    partial.replace(out / CHECKPOINT)
+    write_atomically(out / STATE, json.dumps(state))
+
+
+@contextlib.contextmanager
+def _progress(total: int, done: int) -> Iterator[Callable[[], None]]:
+    from rich.console import Console
+    from rich.progress import Progress
+
+    console = Console(stderr=True)
+    with Progress(console=console, disable=not console.is_terminal, transient=True) as progress:
+        bar = progress.add_task("distil", total=total, completed=done)
+        yield lambda: progress.advance(bar)

@@ -1,0 +1,152 @@
+"""A student learns from planes, goes on after a kill, and is a backbone afterwards."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from helpers import make_screen
+
+from moascope.distillation.distil import distil
+from moascope.distillation.planes import collect_planes, cut_crops
+from moascope.distillation.student import CHECKPOINT, STATE, Recipe, shrink, train_student
+from moascope.errors import MoascopeError
+from moascope.features.backbones import build_student, open_backbone
+
+RECIPE = Recipe(size=32, crops=96, batch=16, learning_rate=1e-3)
+
+
+@pytest.fixture(scope="module")
+def planes(tmp_path_factory):
+    folder = make_screen(tmp_path_factory.mktemp("planes") / "screen", size=128)
+    return collect_planes([folder], 100, seed=0)
+
+
+def build_tiny(width, size, features):
+    """In place of MobileNetV2, whose fifty layers take half a minute to trace."""
+    import keras
+
+    grey = keras.Input((size, size, 1))
+    hidden = keras.layers.Rescaling(1 / 127.5, offset=-1)(grey)
+    for count in (8, 16):
+        hidden = keras.layers.Conv2D(count, 3, strides=2, use_bias=False)(hidden)
+        hidden = keras.layers.BatchNormalization(momentum=0.99)(hidden)
+        hidden = keras.layers.ReLU()(hidden)
+    pooled = keras.layers.GlobalAveragePooling2D()(hidden)
+    return keras.Model(grey, keras.layers.Dense(features)(pooled))
+
+
+@pytest.fixture
+def tiny(monkeypatch):
+    monkeypatch.setattr("moascope.distillation.student.build_student", build_tiny)
+
+
+def teach(crops):
+    """A teacher of known features: brightness, contrast, and brightness of the upper half."""
+    values = crops.astype(np.float32) / 255
+    return np.stack([values.mean((1, 2)), values.std((1, 2)), values[:, :16].mean((1, 2))], 1)
+
+
+def test_planes_of_16_bits_come_as_8_and_a_large_folder_does_not_drown_a_small_one(tmp_path):
+    small = make_screen(tmp_path / "small", size=128, wells=2, controls=0)
+    large = make_screen(tmp_path / "large", size=128, wells=8)
+    found = collect_planes([small, large], 100, seed=0)
+    assert all(plane.dtype == np.uint8 for plane in found.pixels)
+    assert found.share.sum() == pytest.approx(1)
+    of_small = np.array([name == str(small) for name in found.source])
+    assert of_small.mean() == pytest.approx(0.2)
+    assert found.share[of_small].sum() == pytest.approx(1 / 3)
+
+
+def test_a_folder_of_images_needs_no_tables_and_an_empty_one_is_told(tmp_path):
+    folder = make_screen(tmp_path / "screen", size=128)
+    (folder / "load_data.csv").unlink()
+    assert len(collect_planes([folder], 5, seed=0).pixels) == 5
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(MoascopeError, match="holds no image plane"):
+        collect_planes([tmp_path / "empty"], 5, seed=0)
+
+
+def test_crops_depend_on_the_seed_alone(planes):
+    one, two, other = (cut_crops(planes, 20, 32, np.random.default_rng(seed))
+                       for seed in (1, 1, 2))
+    assert one.shape == (20, 32, 32) and one.dtype == np.uint8
+    assert np.array_equal(one, two) and not np.array_equal(one, other)
+
+
+def test_a_killed_training_ends_in_the_student_of_an_unbroken_one(planes, tiny, tmp_path,
+                                                                  monkeypatch):
+    monkeypatch.setattr("moascope.distillation.student.SAVED_EVERY", 2)
+    whole = train_student(planes, teach, RECIPE, tmp_path / "whole", "told")
+    calls = 0
+
+    def teach_until_killed(crops):
+        nonlocal calls
+        calls += 1
+        if calls > 128 + 5:
+            raise KeyboardInterrupt
+        return teach(crops)
+
+    with pytest.raises(KeyboardInterrupt):
+        train_student(planes, teach_until_killed, RECIPE, tmp_path / "broken", "told")
+    state = json.loads((tmp_path / "broken" / STATE).read_text())
+    assert 0 < state["step"] < RECIPE.steps and (tmp_path / "broken" / CHECKPOINT).exists()
+    resumed = train_student(planes, teach, RECIPE, tmp_path / "broken", "told")
+    crops = cut_crops(planes, 8, 32, np.random.default_rng(5))[..., np.newaxis].astype(np.float32)
+    np.testing.assert_allclose(resumed.predict(crops, verbose=0), whole.predict(crops, verbose=0),
+                               rtol=1e-3, atol=1e-3)
+
+
+def test_a_student_learns_what_its_teacher_says(planes, tiny, tmp_path):
+    losses = []
+    recipe = Recipe(size=32, crops=6400, batch=32, learning_rate=3e-3)
+    student = train_student(planes, teach, recipe, tmp_path, "told",
+                            lambda step, loss: losses.append(loss))
+    assert losses[-1] < 0.5 * losses[0]
+    crops = cut_crops(planes, 200, 32, np.random.default_rng(99))
+    said = student.predict(crops[..., np.newaxis].astype(np.float32), verbose=0)
+    # What it says at rest is what it learnt: its normalisations follow their data.
+    assert np.corrcoef(said[:, 0], teach(crops)[:, 0])[0, 1] > 0.8
+
+
+def test_a_shrunken_student_says_the_leading_components_at_any_size(planes, tiny, tmp_path):
+    student = train_student(planes, teach, RECIPE, tmp_path, "told")
+    small = shrink(student, planes, RECIPE, 2)
+    crops = cut_crops(planes, 64, 32, np.random.default_rng(7))[..., np.newaxis].astype(np.float32)
+    whole, kept = student.predict(crops, verbose=0), small.predict(crops, verbose=0)
+    assert kept.shape == (64, 2)
+    # Two directions of three, so that a linear map of the whole gives them without remainder.
+    fit, *_ = np.linalg.lstsq(np.c_[whole, np.ones(64)], kept, rcond=None)
+    np.testing.assert_allclose(np.c_[whole, np.ones(64)] @ fit, kept, atol=1e-3)
+    assert small.predict(np.zeros((1, 96, 64, 1), np.float32), verbose=0).shape == (1, 2)
+
+
+def test_distilling_from_a_users_model_ends_in_a_backbone_with_its_card(tiny, tmp_path,
+                                                                        monkeypatch):
+    import keras
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")
+    folder = make_screen(tmp_path / "screen", size=128)
+    keras.Sequential([keras.Input((32, 32, 1)), keras.layers.Rescaling(1 / 255),
+                      keras.layers.Conv2D(6, 3)]).save("teacher.keras")
+    sentence = distil([folder], tmp_path / "out", "teacher.keras", None, RECIPE, 4, 50)
+    assert "4 features" in sentence
+    card = json.loads((tmp_path / "out" / "card.json").read_text())
+    assert card["sources"]["screen"]["planes"] == 32
+    assert card["teacher"] == "teacher" and card["recipe"]["crops"] == 96
+    path = tmp_path / "out" / "student.keras"
+    features = open_backbone(str(path), path, "f32", 48).planes(np.zeros((3, 48, 48), np.uint8))
+    assert features.shape == (3, 4)
+    with pytest.raises(MoascopeError, match="gives 6 features"):
+        distil([folder], tmp_path / "more", "teacher.keras", None, RECIPE, 7, 50)
+    with pytest.raises(MoascopeError, match="is no teacher"):
+        distil([folder], tmp_path / "more", "vgg", None, RECIPE, 7, 50)
+
+
+def test_the_student_is_a_small_network_of_one_channel_and_any_size():
+    model = build_student(0.35, None, 10)
+    assert model.input_shape == (None, None, None, 1)
+    assert 400_000 < model.count_params() < 450_000
+    assert model.predict(np.zeros((2, 64, 96, 1), np.float32), verbose=0).shape == (2, 10)
