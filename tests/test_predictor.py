@@ -115,3 +115,28 @@ def test_a_folder_that_is_no_model_is_a_sentence(tmp_path):
         load_predictor(tmp_path)
     with pytest.raises(MoascopeError, match="is not a moascope model"):
         load_predictor(Path(tmp_path / "absent"))
+
+
+def test_a_pooled_model_is_asked_about_a_screen_of_one_of_its_panels(tmp_path):
+    folder = make_screen(tmp_path / "screen", plates=2, wells=10, controls=4, panels=("A", "B"))
+    screen = read_screen(folder)
+    table = features_of_screen(screen, PREPARE, Embed(), tmp_path / "work")
+    count = len(table.names) + 2
+    rng = np.random.default_rng(0)
+    heads = FittedHeads(Head(layers=0), np.zeros((1, count), np.float32),
+                        np.ones((1, count), np.float32),
+                        [rng.normal(size=(1, count, 2)).astype(np.float32)],
+                        [np.zeros((1, 2), np.float32)], np.array([1]), np.zeros(1, np.float32))
+    model = Predictor(
+        target="gpcr", classes=("not_gpcr", "gpcr"), binary=True, unit="compound",
+        heads={"": heads}, panels=("A", "B"),
+        calibrations={level: Calibration(1.0, 0.0, 0.5) for level in ("site", "well", "compound")},
+        sphering=None, names=tuple(table.names), channels=("DNA", "Actin"), controls=True,
+        prepare=PREPARE, embed=Embed(), head=Head(layers=0), train=Train(panels="pooled"),
+    )
+    whole, _ = predict_screen(model, screen, "well")
+    of_b = screen.sites["Metadata_Panel"] == "B"
+    alone, _ = predict_screen(model, replace(screen, sites=screen.sites[of_b]), "well")
+    expected = whole[whole["Metadata_Panel"] == "B"].reset_index(drop=True)
+    assert len(alone) == len(expected) > 0
+    pd.testing.assert_frame_equal(alone, expected)

@@ -154,8 +154,8 @@ def fabricate(folder, images=False, compounds=40):
         pd.DataFrame(values.astype(np.float32), columns=list(NAMES)),
     ], axis=1)
     for plate, part in features.groupby("Metadata_Plate"):
-        (data / "embed" / plate).mkdir(parents=True)
-        part.to_parquet(data / "embed" / plate / "features.parquet", index=False)
+        (data / "embed" / "Morphology" / plate).mkdir(parents=True)
+        part.to_parquet(data / "embed" / "Morphology" / plate / "features.parquet", index=False)
     deal(data, PARAMS)
     return data
 

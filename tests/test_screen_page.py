@@ -258,10 +258,10 @@ def test_a_plain_table_keeps_the_lines_it_came_from():
 
 def test_split_learns_what_passed_without_reading_features(tmp_path, monkeypatch):
     for plate in ("P1", "P2"):
-        (tmp_path / plate).mkdir()
+        (tmp_path / "Morphology" / plate).mkdir(parents=True)
         pd.DataFrame({"Metadata_Plate": plate, "Metadata_Well": "B02", "Metadata_Site": [1, 2],
                       "QC_Pass": [True, False], "Feature": [0.1, 0.2]}).to_parquet(
-            tmp_path / plate / "features.parquet")
+            tmp_path / "Morphology" / plate / "features.parquet")
     asked = []
     read = pd.read_parquet
     monkeypatch.setattr(pd, "read_parquet",

@@ -181,10 +181,12 @@ def inputs(examples: Examples, train: Train) -> np.ndarray:
     -------
     ndarray, float32, [n, d] or [n, d + panels]
     """
-    names = np.unique(examples.panel)
+    # All that were trained on, whichever are at hand: a plate of one panel is asked about too.
+    names = examples.panels or tuple(np.unique(examples.panel))
     if train.panels == "separate" or len(names) < 2:
         return examples.features
-    return np.hstack([examples.features, (examples.panel[:, None] == names).astype(np.float32)])
+    which = examples.panel[:, None] == np.array(names)
+    return np.hstack([examples.features, which.astype(np.float32)])
 
 
 def _panels(examples: Examples, train: Train) -> Iterable[tuple[str, np.ndarray]]:

@@ -51,6 +51,8 @@ class Examples:
         Classes that are learnt but cannot be asked about.
     sphering : Sphering or None
         What the features went through last, where they were sphered.
+    panels : tuple of str
+        Of the whole training screen, in order; empty: those of the rows.
     """
 
     meta: pd.DataFrame
@@ -64,6 +66,7 @@ class Examples:
     unit: str
     untestable: tuple[str, ...] = ()
     sphering: Sphering | None = None
+    panels: tuple[str, ...] = ()
     _cache: dict = field(default_factory=dict, compare=False, repr=False)
 
     @property
@@ -223,6 +226,7 @@ def join_examples(table: FeatureTable, screen: Path, split: Path) -> Examples:
         target=target["target"],
         unit=target["unit"],
         untestable=tuple(target["untestable"]),
+        panels=tuple(sorted(set(meta["Metadata_Panel"][used]))),
     )
     return examples.take(used)
 

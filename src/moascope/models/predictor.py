@@ -307,6 +307,7 @@ def sites_of(predictor: Predictor, screen: Screen, table: FeatureTable) -> Examp
         binary=predictor.binary,
         target=predictor.target,
         unit=predictor.unit,
+        panels=predictor.panels,
     )
 
 
