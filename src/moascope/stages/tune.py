@@ -85,9 +85,10 @@ def tune(params: Params, embedded: Path, screen: Path, split: Path, out: Path,
         log_data(params.acquire.source, dvc_digests(inputs).get("screen", ""), "tuning")
     elsewhere = len(tables["trials"]) - ran
     others = f", {elsewhere} by earlier runs or other workers" if elsewhere > 0 else ""
+    share = round(best.scores.mean(), 3) + 0.0   # no minus before a zero
     return (f"{counted(ran, 'trial')} run{others}, {params.tune.trials} asked for, {pruned} "
-            f"pruned; trial {best.trial} explains {best.scores.mean():.0%} of the inner folds' "
-            "labels; this chooses, it is not reported")
+            f"pruned; trial {best.trial} explains {share:.1%} of the inner folds' labels; this "
+            "chooses, it is not reported")
 
 
 def _with_progress(params: Params, study: optuna.Study, examples: Examples, log: TrialLog) -> int:
