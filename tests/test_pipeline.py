@@ -161,7 +161,9 @@ def test_mlflow_at_the_root_has_the_runs_and_the_candidate(ran, client):
     assert parent.data.metrics["best_inner_explained_information"] == pytest.approx(
         study.data.metrics["inner_explained_information"], abs=1e-6)
     version = client.get_model_version_by_alias("moascope", "candidate")
-    assert version.tags["caveat"].startswith("simulated")
+    assert "never the biology" in version.tags["caveat"]
+    assert "never the biology" in version.description
+    assert f"[{version.tags['interval']}]" in version.description
     registered = json.loads((ran / "reports/register/registration.json").read_text())
     assert registered["version"] == str(version.version)
     assert f"runs/{model.info.run_id}" in version.description

@@ -97,12 +97,21 @@ def test_a_study_of_other_data_has_another_name(examples):
         ({"dropuot": [0.1]}, "'dropuot', which is no hyperparameter"),
         ({"dropout": 0.3}, "tune.space.dropout must be a list of choices or a range"),
         ({"dropout": {"low": 0.1}}, "tune.space.dropout must be"),
+        ({"dropout": {"low": 0.1, "hi": 0.6}}, "tune.space.dropout must be"),
+        ({"l2": {"low": "1e-4", "high": 1.0, "log": True}}, "YAML takes 1e-4 for a word"),
+        ({"l2": {"low": 0, "high": 1.0, "log": True}}, "on a log scale it must be above 0"),
+        ({"dropout": {"low": 0.5, "high": 0.1}}, "low must not be above high"),
+        ({"dropout": {"low": 0.5, "high": 1.2}}, "tune.space.dropout: 1.2 cannot be used"),
+        ({"activation": ["relu", "elu"]}, "tune.space.activation: 'elu' cannot be used"),
     ],
 )
 def test_a_space_that_makes_no_sense_is_a_sentence(space, sentence):
-    trial = optuna.create_study().ask()
+    study = optuna.create_study()
     with pytest.raises(MoascopeError) as error:
-        suggest(trial, space)
+        suggest(study.ask(), space)
+    assert sentence in str(error.value)
+    with pytest.raises(MoascopeError) as error:
+        top_up(optuna.create_study(), None, Tune(trials=1, space=space), TRAIN, 0, lambda *_: None)
     assert sentence in str(error.value)
 
 

@@ -15,9 +15,9 @@ import pytest
 from optuna.trial import TrialState
 
 from moascope.cli import work
-from moascope.errors import MoascopeError
+from moascope.errors import MoascopeError, address_shown
 from moascope.evaluation import workers
-from moascope.evaluation.study import open_study, shown, study_storage
+from moascope.evaluation.study import open_study, study_storage
 from moascope.evaluation.workers import run_trials
 from moascope.params import Tune, parse_params
 
@@ -261,7 +261,7 @@ def test_a_storage_that_does_not_answer_is_a_sentence_without_the_password(addre
     with pytest.raises(MoascopeError, match=r"tune\.storage") as error:
         open_study(address, "s")
     assert "secret" not in str(error.value)
-    assert "secret" not in shown(address)
+    assert "secret" not in address_shown(address)
 
 
 @pytest.mark.parametrize("address", [

@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from moascope.errors import MoascopeError, run_to_exit_code
+from moascope.errors import MoascopeError, address_shown, run_to_exit_code
 
 app = typer.Typer(
     name="moascope",
@@ -347,7 +347,8 @@ def _pages(registered: dict) -> list[tuple[str, str]]:
     from moascope.tracking.comparison import address, run_address, version_address
 
     server = os.environ.get("MLFLOW_TRACKING_URI", "")
-    base = server.rstrip("/") if server.startswith("http") else "http://127.0.0.1:5000"
+    base = (address_shown(server).rstrip("/") if server.startswith("http")
+            else "http://127.0.0.1:5000")
     experiment, run = registered.get("experiment_id"), registered["run_id"]
     version = version_address(registered["name"], registered["version"])
     if experiment is None:   # registered by an earlier moascope

@@ -25,6 +25,12 @@ class MoascopeError(Exception):
         return type(self), (self.problems,)
 
 
+def address_shown(address: str) -> str:
+    """The address of a database or server without user, password and options."""
+    scheme, separator, rest = address.partition("://")
+    return f"{scheme}{separator}{rest.rpartition('@')[2].partition('?')[0]}" if rest else address
+
+
 MOST_PROBLEMS_SHOWN = 20
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from moascope.errors import MoascopeError
+from moascope.errors import MoascopeError, address_shown
 from moascope.evaluation.crossvalidate import (
     CHECKPOINTS,
     Inner,
@@ -91,23 +91,17 @@ def open_study(storage: str, name: str, tune: Tune | None = None, make: bool = T
     except Exception as error:
         # Every database driver has its own exceptions; the address is what a person can mend.
         raise MoascopeError(
-            f"The study's storage {shown(storage)} (params.yaml: tune.storage, or "
+            f"The study's storage {address_shown(storage)} (params.yaml: tune.storage, or "
             f"${STORAGE_VARIABLE}) cannot be opened: {_without_secrets(error, storage)}"
         ) from None
     if study is None:
         raise MoascopeError(
-            f"There is no study '{name}' in {shown(storage)}. Start the pipeline first "
+            f"There is no study '{name}' in {address_shown(storage)}. Start the pipeline first "
             "(`dvc repro`), with the same params.yaml and the same data here as there."
         )
     study.sampler = _sampler(name)
     study.pruner = _pruner(tune or Tune())
     return study
-
-
-def shown(storage: str) -> str:
-    """A storage's address without user, password and options."""
-    scheme, separator, rest = storage.partition("://")
-    return f"{scheme}{separator}{rest.rpartition('@')[2].partition('?')[0]}" if rest else storage
 
 
 def _without_secrets(error: Exception, storage: str) -> str:
@@ -186,7 +180,9 @@ def study_name(examples: Examples, space: dict, train: Train, target: str,
 
     Workers that have the same data, parameters and code work on the same study.
     """
-    code = code or code_digest("moascope.models.head", "moascope.evaluation.crossvalidate")
+    code = code or code_digest(
+        "moascope.evaluation.crossvalidate", "moascope.evaluation.study",
+        "moascope.features.normalise", "moascope.models.examples", "moascope.models.head")
     digest = hashlib.sha256()
     digest.update(np.ascontiguousarray(examples.features))
     digest.update(np.ascontiguousarray(examples.group))
@@ -223,6 +219,7 @@ def top_up(
     int
         How many trials were run by this call.
     """
+    check_space(tune.space)
     if tune.trials and not study.get_trials(deepcopy=False):
         # The defaults come first, so that a study never ends with less than they give.
         study.enqueue_trial({name: value for name, value in Head().model_dump().items()
@@ -297,25 +294,61 @@ def suggest(trial: optuna.Trial, space: dict[str, Any]) -> Head:
     MoascopeError
         When an entry names no hyperparameter or has another form.
     """
+    check_space(space)
     drawn: dict[str, Any] = {}
     for name, entry in space.items():
-        if name not in Head.model_fields:
-            raise MoascopeError(
-                f"params.yaml: tune.space has '{name}', which is no hyperparameter of the head. "
-                f"There are: {', '.join(Head.model_fields)}."
-            )
-        if isinstance(entry, list) and entry:
+        if isinstance(entry, list):
             drawn[name] = trial.suggest_categorical(name, entry)
-        elif isinstance(entry, dict) and {"low", "high"} <= set(entry) <= {"low", "high", "log"}:
+        else:
             draw = (trial.suggest_int if all(isinstance(entry[k], int) for k in ("low", "high"))
                     else trial.suggest_float)
             drawn[name] = draw(name, entry["low"], entry["high"], log=entry.get("log", False))
-        else:
-            raise MoascopeError(
-                f"params.yaml: tune.space.{name} must be a list of choices or a range "
-                "{low: ..., high: ..., log: true}."
-            )
     return Head(**drawn)
+
+
+def check_space(space: dict[str, Any]) -> None:
+    """Fail on an entry that names no hyperparameter, has no sound form, or leads out of range.
+
+    Raises
+    ------
+    MoascopeError
+        With a sentence for each.
+    """
+    problems = []
+    for name, entry in space.items():
+        where = f"params.yaml: tune.space.{name}"
+        if name not in Head.model_fields:
+            problems.append(
+                f"params.yaml: tune.space has '{name}', which is no hyperparameter of the head. "
+                f"There are: {', '.join(Head.model_fields)}.")
+        elif isinstance(entry, list) and entry:
+            problems += [sentence for value in entry if (sentence := _refused(name, value))]
+        elif not (isinstance(entry, dict) and {"low", "high"} <= set(entry) <= {"low", "high",
+                                                                                "log"}):
+            problems.append(f"{where} must be a list of choices or a range "
+                            "{low: ..., high: ..., log: true}.")
+        elif not all(isinstance(entry[end], (int, float)) for end in ("low", "high")):
+            problems.append(f"{where}: low and high must be numbers. YAML takes 1e-4 for a word; "
+                            "write 0.0001 or 1.0e-4.")
+        elif entry["low"] > entry["high"] or (entry.get("log") and entry["low"] <= 0):
+            problems.append(f"{where}: low must not be above high, and on a log scale it must be "
+                            "above 0.")
+        else:
+            problems += [sentence for end in ("low", "high")
+                         if (sentence := _refused(name, entry[end]))]
+    if problems:
+        raise MoascopeError(problems)
+
+
+def _refused(name: str, value: Any) -> str:
+    from pydantic import ValidationError
+
+    try:
+        Head(**{name: value})
+    except ValidationError as error:
+        return (f"params.yaml: tune.space.{name}: {value!r} cannot be used: "
+                f"{error.errors()[0]['msg'].lower()}.")
+    return ""
 
 
 def choices(study: optuna.Study | None, outer: list[tuple[int, int]]) -> dict[str, Any]:
@@ -383,6 +416,7 @@ def candidates(study: optuna.Study) -> list[Candidate]:
         Candidate(trial.number, int(epochs), trial.params, np.asarray(scores))
         for trial in ended_trials(study)
         for epochs, *scores in trial.user_attrs.get(CURVE, [])
+        if np.isfinite(scores).all()   # a training that ran away is no choice
     ]
 
 

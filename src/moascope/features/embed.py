@@ -25,10 +25,12 @@ from moascope.features.table import FEATURES_FILE, FeatureTable, label_of, load_
 from moascope.params import KERAS_FILE, Embed, Prepare
 from moascope.pixels.prepare import plate_facts, prepare_plates
 from moascope.screen.plates import KEY_FILE, code_digest, digest, update_plates
+from moascope.screen.tables import write_atomically
 
 if TYPE_CHECKING:
     from moascope.screen.tables import Screen
 
+WEIGHTS_FILE = "weights.sha256"
 SITES_AT_ONCE = 64  # bounds memory, and is enough to keep every core busy
 
 
@@ -131,10 +133,19 @@ def embed_plates(prepared: Path, out: Path, settings: Embed,
         # A network brings threads of its own.
         outcome[name] = update_plates(out / labels[name], keys, work, 1 if file else jobs,
                                       f"embed {labels[name]}")
+        write_atomically(out / labels[name] / WEIGHTS_FILE, seen + "\n")
     for folder in out.iterdir():
         if folder.is_dir() and folder.name not in labels.values():
             shutil.rmtree(folder)
     return outcome
+
+
+def embedded_with(folder: Path, name: str, file: Path) -> bool:
+    """Whether the features of a backbone in `data/embed` were made with a weights file."""
+    try:
+        return (folder / label_of(name) / WEIGHTS_FILE).read_text().strip() == weights_digest(file)
+    except FileNotFoundError:
+        return False
 
 
 def _identity(name: str) -> str:

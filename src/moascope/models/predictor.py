@@ -155,7 +155,11 @@ def load_predictor(folder: Path) -> Predictor:
     if (folder / SPHERING).exists():
         with np.load(folder / SPHERING, allow_pickle=False) as arrays:
             sphering = Sphering(**{name: arrays[name] for name in arrays.files})
-    weights = {name: folder / file for name, file in said["embed"].pop("weights").items()}
+    # Models of before several backbones say null here; what they need lies in one file.
+    files = said["embed"].pop("weights") or {}
+    if not files and (folder / "backbone.h5").exists():
+        files = {said["embed"]["backbone"]: "backbone.h5"}
+    weights = {name: folder / file for name, file in files.items()}
     sections = parse_params({key: said[key] for key in ("prepare", "embed", "train")})
     return Predictor(
         target=said["target"],
@@ -233,11 +237,17 @@ def check_fits(predictor: Predictor, screen: Screen) -> None:
             "screens like it."
         )
     unknown = sorted(set(screen.sites["Metadata_Panel"]) - set(predictor.panels))
-    if unknown and predictor.panels != (POOLED,):
+    indifferent = predictor.panels == (POOLED,) and predictor.train.panels == "pooled"
+    if unknown and not indifferent:
         raise MoascopeError(
-            f"The model knows the panels {', '.join(predictor.panels)}, not {', '.join(unknown)} "
-            "(Metadata_Panel in load_data.csv)."
+            f"The model knows {_panels_said(predictor.panels)}, this screen has "
+            f"{_panels_said(tuple(unknown))} (Metadata_Panel in load_data.csv). Name panels as in "
+            "training, or empty the column where the model knows none."
         )
+
+
+def _panels_said(panels: tuple[str, ...]) -> str:
+    return ", ".join(f"the panel {name}" if name else "no panel" for name in panels)
 
 
 def _counted(meta: pd.DataFrame) -> np.ndarray:

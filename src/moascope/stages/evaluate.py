@@ -76,7 +76,7 @@ def protocol(params: Params, examples: Examples, predictions: dict[str, pd.DataF
         "licence": description.get("licence", ""),
         "citation": description.get("citation", ""),
         "non_commercial": bool(description.get("non_commercial")),
-        "backbone": params.embed.backbone,
+        "backbone": model.embed.backbone,
         "not_testable": list(examples.untestable),
         "warnings": said["warnings"],
         "caveats": said_beforehand(description, params.acquire.source, examples.unit),
@@ -166,7 +166,7 @@ def _log(params: Params, trained: Path, report: Path, metrics: dict[str, Any], e
     baselines = metrics["baselines"]
     headlines = headline_metrics(metrics["out_of_fold"]["compound"],
                                  baselines["scores"][baselines["best"]]["average_precision"])
-    name = model_name(params.embed.backbone, Head(**metrics["head"]))
+    name = model_name(metrics["backbone"], Head(**metrics["head"]))
     with resume_run(params, run_id, name, "evaluate", inputs) as active:
         mlflow.log_metrics(rounded(numbers) | headlines)
         mlflow.set_tags({

@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from moascope.features.backbones import is_deep
 from moascope.models.predictor import load_predictor
 from moascope.params import Params
 from moascope.screen.tables import write_atomically
 from moascope.stages.run import run
-from moascope.tracking.comparison import links, model_name, run_address
+from moascope.tracking.comparison import model_name
 from moascope.tracking.registry import log_candidate
 from moascope.tracking.runs import dvc_digests, resume_run
-
-if TYPE_CHECKING:
-    from mlflow.entities import Run
 
 
 def register(params: Params, trained: Path, evaluated: Path, screen: Path, split: Path,
@@ -28,11 +25,11 @@ def register(params: Params, trained: Path, evaluated: Path, screen: Path, split
     inputs = {"trained": trained, "screen": screen, "split": split}
     tags = version_tags(params, model.embed.backbone, metrics)
     tags |= {f"digest.{name}": value for name, value in dvc_digests(inputs).items()}
-    name = model_name(params.embed.backbone, model.head)
+    name = model_name(model.embed.backbone, model.head)
     with resume_run(params, run_id, name, "register", inputs) as active:
         registered = log_candidate(
             params.register_.name, trained / "model", model.channels, model.classes,
-            is_deep(model.embed), tags, version_note(metrics, active),
+            is_deep(model.embed), tags,
         )
         registered["experiment_id"] = active.info.experiment_id
     report.parent.mkdir(parents=True, exist_ok=True)
@@ -50,6 +47,7 @@ def version_tags(params: Params, backbone: str, metrics: dict[str, Any]) -> dict
         "source": params.acquire.source,
         "backbone": backbone,
         "average_precision": f"{main['average_precision']:.4f}",
+        "interval": f"{main['low']:.4f}, {main['high']:.4f}",
         "prevalence": f"{main['prevalence']:.4f}",
         "permutation_p": f"{main['p']:.4f}",
         "licence": metrics["licence"] or "unknown",
@@ -57,22 +55,9 @@ def version_tags(params: Params, backbone: str, metrics: dict[str, Any]) -> dict
         "non_commercial": str(bool(metrics.get("non_commercial"))).lower(),
         "held_out_compounds": str(metrics["held_out"].get("compound", {}).get("compounds", 0)),
     }
-    if params.acquire.source == "simulated":
-        tags["caveat"] = "simulated screen: proves the software, never the biology"
+    if metrics.get("caveats"):
+        tags["caveat"] = "\n".join(metrics["caveats"])
     return tags
-
-
-def version_note(metrics: dict[str, Any], run: Run) -> str:
-    """The description of a model version, in Markdown: what it scored, and where it is from."""
-    main = metrics["out_of_fold"]["compound"]
-    caveats = "".join(f"\n\n> {text}" for text in metrics["caveats"])
-    experiment, run_id = run.info.experiment_id, run.info.run_id
-    return (f"**{metrics['target']}**: average precision {main['average_precision']:.3f} "
-            f"[{main['low']:.3f}, {main['high']:.3f}] over {main['compounds']} unseen "
-            f"{metrics['unit']}s at a prevalence of {main['prevalence']:.3f}, permutation p = "
-            f"{main['p']:.3g}.{caveats}\n\n"
-            f"[The run that made it]({run_address(experiment, run_id)}) · "
-            f"{links(experiment, run_id)}")
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import yaml
 
+from moascope.errors import MoascopeError
 from moascope.evaluation.crossvalidate import (
     Calibration,
     asked_classes,
@@ -22,6 +23,7 @@ from moascope.evaluation.crossvalidate import (
     training_rows,
 )
 from moascope.features.backbones import find_weights
+from moascope.features.embed import embedded_with
 from moascope.models.examples import LEVELS, Examples, averaging, load_examples
 from moascope.models.head import FittedHeads, save_head
 from moascope.models.predictor import Predictor, identities, prediction_table, save_predictor
@@ -46,7 +48,16 @@ def train(params: Params, embedded: Path, screen: Path, split: Path, tuned: Path
     from moascope.tracking.runs import dvc_digests, log_curve, log_data, start_run
 
     inputs = {"features": embedded, "screen": screen, "split": split, "tuned": tuned}
-    name = model_name(params.embed.backbone, final_head)
+    embed = embed_for(params.embed, final_head)
+    weights = {name: file for name in embed.backbones if (file := find_weights(name, embed))}
+    for name, file in weights.items():
+        if not embedded_with(embedded, name, file):
+            raise MoascopeError(
+                f"{file} is not the file that {embedded} was made with, so the model would be "
+                "served with other features than it learns from. Run `dvc repro --force embed`, "
+                "or give the new file a name of its own."
+            )
+    name = model_name(embed.backbone, final_head)
     with start_run(params, name, "train", inputs, system_metrics=True) as active:
         import mlflow
 
@@ -60,7 +71,6 @@ def train(params: Params, embedded: Path, screen: Path, split: Path, tuned: Path
                 final_calibrations[level], final_head, params,
             ).to_parquet(out / f"predictions_{level}.parquet", index=False)
         sites = examples.seen_by(final_head)
-        embed = embed_for(params.embed, final_head)
         in_training = examples.groups[~examples.groups["Holdout"].to_numpy(bool)]
         predictor = Predictor(
             target=examples.target, classes=examples.classes, binary=examples.binary,
@@ -69,8 +79,7 @@ def train(params: Params, embedded: Path, screen: Path, split: Path, tuned: Path
             calibrations=final_calibrations, sphering=sites.sphering, names=sites.names,
             channels=read_screen(screen).channels, controls=bool(examples.controls.any()),
             prepare=params.prepare, embed=embed, head=final_head, train=params.train,
-            weights={name: file for name in embed.backbones
-                     if (file := find_weights(name, embed))},
+            weights=weights,
             trained_on=tuple(sorted(set().union(*identities(in_training, examples.unit)))),
         )
         save_predictor(predictor, out / "model")

@@ -93,7 +93,11 @@ def tune(params: Params, embedded: Path, screen: Path, split: Path, out: Path,
 
 def _with_progress(params: Params, study: optuna.Study, examples: Examples, log: TrialLog) -> int:
     with progress(params.tune.trials, "tune") as advance:
-        for _ in ended_trials(study):
+        known = log.known(study.study_name)
+        for trial in ended_trials(study):
+            # Helpers may have ended trials while no stage was there to log them.
+            if trial.number not in known:
+                log(study, trial)
             advance()
 
         def ended(study: optuna.Study, trial: optuna.trial.FrozenTrial) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import filecmp
 import json
 import sys
 import tempfile
@@ -26,8 +25,8 @@ from moascope.evaluation.metrics import (
     paired_difference,
 )
 from moascope.evaluation.protocol import scores_of
-from moascope.features.backbones import find_weights, weights_digest
-from moascope.features.embed import features_of_screen
+from moascope.features.backbones import weights_digest
+from moascope.features.embed import embedded_with, features_of_screen
 from moascope.features.table import FeatureTable, load_features
 from moascope.models.examples import SITE_KEY, Examples, averaging, load_examples
 from moascope.models.predictor import (
@@ -76,14 +75,15 @@ class Pipeline:
         Of data/embed.
     examples : Examples
         Sites that passed quality control, with the units and their hold-out.
-    trained : Path
-        data/train.
+    embedded, trained : Path
+        data/embed and data/train.
     params : Params
     """
 
     screen: Screen
     table: FeatureTable
     examples: Examples
+    embedded: Path
     trained: Path
     params: Params
 
@@ -107,6 +107,7 @@ def load_pipeline(data: Path, params: Params) -> Pipeline:
         screen=read_screen(data / "acquire"),
         table=load_features(data / "embed"),
         examples=load_examples(data / "embed", data / "acquire", data / "split"),
+        embedded=data / "embed",
         trained=data / "train",
         params=params,
     )
@@ -466,12 +467,7 @@ def _made_alike(own: Predictor, pipeline: Pipeline) -> bool:
             and own.embed.precision == here.embed.precision == params.embed.precision
             and set(own.embed.backbones) <= embedded and set(here.embed.backbones) <= embedded):
         return False
-    try:
-        return all(filecmp.cmp(file, find_weights(name, params.embed), shallow=False)
-                   for name, file in own.weights.items())
-    except MoascopeError:
-        # The weights that data/embed was made with are gone: nobody knows whether they were these.
-        return False
+    return all(embedded_with(pipeline.embedded, name, file) for name, file in own.weights.items())
 
 
 def _aligned(meta: pd.DataFrame, logits: np.ndarray, rows: pd.DataFrame) -> np.ndarray:

@@ -41,7 +41,7 @@ from moascope.tracking.heldout import (
     unseen_hold_out,
 )
 from moascope.tracking.registry import CANDIDATE, describe_version, fetch_model
-from moascope.tracking.runs import connect, git_state, open_experiment
+from moascope.tracking.runs import connect, git_state, open_experiment, store_shown
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -133,13 +133,12 @@ def aliases_of(client: MlflowClient, name: str) -> dict[str, str]:
     MoascopeError
         Where there is no such model, or the registry does not answer.
     """
-    import mlflow
     from mlflow.exceptions import MlflowException
 
     try:
         found = client.get_registered_model(name)
     except MlflowException as error:
-        where = mlflow.get_tracking_uri()
+        where = store_shown()
         if error.error_code == "RESOURCE_DOES_NOT_EXIST":
             raise MoascopeError(
                 f"There is no registered model '{name}' at {where}. Run `dvc repro` to register "
@@ -379,9 +378,7 @@ def _write(client: MlflowClient, record: dict[str, Any], decision: Decision,
         if record["incumbent"]:
             client.set_model_version_tag(name, record["incumbent"], f"promotion.{to}.replaced_by",
                                          version)
-            describe_version(name, record["incumbent"])
     client.set_terminated(own, "FINISHED")
-    describe_version(name, version)
     # The run that trained the model may have been deleted since; the decision stands without it.
     with contextlib.suppress(MlflowException):
         client.set_tag(record["run_id"], f"promotion.{to}", f"{record['decision']}: version "
@@ -391,6 +388,8 @@ def _write(client: MlflowClient, record: dict[str, Any], decision: Decision,
     write_atomically(report / "promotion.json",
                      json.dumps(record, indent=2, sort_keys=True) + "\n")
     _append_history(report / "history.csv", history(client, name), name)
+    for one in {version, record["incumbent"] or version}:
+        describe_version(name, one)
     return True
 
 

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from moascope.errors import MoascopeError
-from moascope.tracking.runs import connect
+from moascope.tracking.comparison import links, run_address
+from moascope.tracking.runs import connect, store_shown
 
 CANDIDATE = "candidate"
 
@@ -37,7 +38,7 @@ def pinned_requirements(deep: bool) -> list[str]:
 
 def log_candidate(
     name: str, model: Path, channels: tuple[str, ...], classes: tuple[str, ...], deep: bool,
-    tags: dict[str, str], description: str = "",
+    tags: dict[str, str],
 ) -> dict[str, Any]:
     """Log a model folder to the active run, register it, and give it the alias `candidate`.
 
@@ -52,8 +53,6 @@ def log_candidate(
     deep : bool
     tags : dict
         Of the model version.
-    description : str
-        Of the model version, in Markdown.
 
     Returns
     -------
@@ -81,8 +80,6 @@ def log_candidate(
         )
         version = mlflow.register_model(info.model_uri, name, tags=tags)
     client = MlflowClient()
-    if description:
-        client.update_model_version(name, version.version, description)
     client.set_registered_model_alias(name, CANDIDATE, version.version)
     describe_version(name, str(version.version))
     return {
@@ -121,7 +118,7 @@ def fetch_model(address: str, into: Path | None = None) -> Path:
             artifact_uri=address, dst_path=None if into is None else str(into))
     except (MlflowException, OSError) as error:
         raise MoascopeError(
-            f"The model {address} cannot be loaded from {mlflow.get_tracking_uri()}: "
+            f"The model {address} cannot be loaded from {store_shown()}: "
             f"{str(error).splitlines()[0]}"
         ) from None
     return Path(local) / "artifacts" / "model"
@@ -134,33 +131,39 @@ def describe_version(name: str, version: str) -> None:
     one of them changes.
     """
     from mlflow import MlflowClient
+    from mlflow.exceptions import MlflowException
 
     client = MlflowClient()
     found = client.get_model_version(name, version)
-    experiment = client.get_run(found.run_id).info.experiment_id
+    try:
+        experiment = client.get_run(found.run_id).info.experiment_id if found.run_id else None
+    except MlflowException:
+        experiment = None   # the run is gone for good; what the tags say stands without it
     client.update_model_version(name, version, description_of(found.tags, found.run_id, experiment))
 
 
-def description_of(tags: dict[str, str], run_id: str, experiment: str) -> str:
+def description_of(tags: dict[str, str], run_id: str, experiment: str | None) -> str:
     """A version's description in Markdown.
 
     Parameters
     ----------
     tags : dict
         Of the version.
-    run_id, experiment : str
-        Of the run that trained it. The links lead there in MLflow's own page.
+    run_id : str
+    experiment : str or None
+        Of the run that trained it; None where it is gone. Links lead there in MLflow's own page.
     """
-    run = f"#/experiments/{experiment}/runs/{run_id}"
     lines = [
         f"**{tags.get('target', 'model')}** on {tags.get('backbone', 'unknown')} features, "
         f"{tags.get('source', 'unknown')} screen: average precision "
-        f"{tags.get('average_precision', '?')} over unseen compounds at a prevalence of "
-        f"{tags.get('prevalence', '?')}, permutation p = {tags.get('permutation_p', '?')}.",
-        f"[Run {run_id[:8]}]({run}) · [its report]({run}/artifacts/evaluation/report.html)",
+        f"{tags.get('average_precision', '?')} [{tags.get('interval', '?')}] over unseen compounds "
+        f"at a prevalence of {tags.get('prevalence', '?')}, permutation p = "
+        f"{tags.get('permutation_p', '?')}.",
     ]
-    if "caveat" in tags:
-        lines.append(f"> {tags['caveat']}")
+    if experiment:
+        lines.append(f"[The run that made it]({run_address(experiment, run_id)}) · "
+                     f"{links(experiment, run_id)}")
+    lines += [f"> {line}" for line in tags.get("caveat", "").splitlines()]
     for alias in ("staging", "production"):
         said = {key.rsplit(".", 1)[-1]: value for key, value in tags.items()
                 if key.startswith(f"promotion.{alias}.")}

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from moascope.errors import MoascopeError
+from moascope.errors import MoascopeError, address_shown
 from moascope.params import Params
 from moascope.tracking.comparison import (
     NOTE,
@@ -57,6 +57,13 @@ def connect() -> str:
     # A run id from outside would turn children into the outer run (mlflow issue 15713).
     os.environ.pop("MLFLOW_RUN_ID", None)
     return address
+
+
+def store_shown() -> str:
+    """The tracking store's address, for a sentence: without user and password."""
+    import mlflow
+
+    return address_shown(mlflow.get_tracking_uri())
 
 
 def experiment_name(params: Params) -> str:
@@ -139,7 +146,8 @@ def resume_run(params: Params, run_id: str, name: str, stage: str,
         return
     with mlflow.start_run(run_id=known.info.run_id) as run:
         yield run
-    if parent := known.data.tags.get(PARENT):
+    parent = known.data.tags.get(PARENT)
+    if parent and _known_run(client, parent):
         bring_up_to_date(client, parent)
 
 
@@ -253,6 +261,20 @@ class TrialLog:
         self.parent = parent
         self.metric = metric
 
+    def known(self, study: str) -> set[int]:
+        """Numbers of the study's trials that have a run, below whichever parent."""
+        found: set[int] = set()
+        token = None
+        while True:
+            page = self.client.search_runs(
+                [self.parent.info.experiment_id], f"tags.`optuna.study` = '{study}'",
+                max_results=1000, page_token=token)
+            found |= {int(run.data.tags["optuna.trial"]) for run in page
+                      if "optuna.trial" in run.data.tags}
+            token = page.token
+            if not token:
+                return found
+
     def __call__(self, study: Any, trial: Any) -> None:
         """Log an ended Optuna trial. A pruned or failed one ends as KILLED."""
         from mlflow.entities import Metric, Param, RunTag
@@ -276,6 +298,7 @@ class TrialLog:
             metrics=metrics,
             params=[Param(key, str(value)) for key, value in trial.params.items()],
             tags=[RunTag("stage", "tune"), RunTag("optuna.study", study.study_name),
+                  RunTag("optuna.trial", str(trial.number)),
                   RunTag("optuna.state", trial.state.name)],
         )
         ended = "FINISHED" if trial.state == TrialState.COMPLETE else "KILLED"
@@ -368,7 +391,7 @@ def open_experiment(client: MlflowClient, name: str) -> Experiment:
         experiment = client.get_experiment_by_name(name)
     except MlflowException as error:
         raise MoascopeError(
-            f"The tracking store {client.tracking_uri} cannot be used: "
+            f"The tracking store {store_shown()} cannot be used: "
             f"{str(error).splitlines()[0]} Start it, or unset MLFLOW_TRACKING_URI to keep runs in "
             "mlflow.db here.") from None
     if experiment is not None and experiment.lifecycle_stage == LifecycleStage.DELETED:
