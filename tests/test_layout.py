@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -151,6 +153,20 @@ def test_doses_that_follow_columns_are_found_and_scattered_ones_are_not(tmp_path
     assert scattered["value"] < 0.2
     alone = measured(make_layout(tmp_path, doses=1))["dose_by_column"]
     assert alone["why_not"] == "the screen has a single dose"
+
+
+@pytest.mark.parametrize("imaged", [True, False])
+def test_imaged_wells_of_one_class_are_not_measured_and_that_is_said(tmp_path, imaged):
+    # Compounds of both classes are labelled, but wells of one class only have an image.
+    screen = make_layout(tmp_path)
+    compound = screen.layout["Metadata_Compound"]
+    hit = compound.str[1:].where(compound != "DMSO", "1").astype(int) % 3 == 0
+    kept = screen.layout[hit if imaged else ~hit]
+    at = ["Metadata_Plate", "Metadata_Well"]
+    found = measured(replace(screen, sites=screen.sites.merge(kept[at], on=at)))
+    for name in ("leak_by_place", "class_by_row", "class_by_column", "class_by_plate"):
+        assert found[name]["value"] is None
+        assert found[name]["why_not"] == "all imaged wells are of one class"
 
 
 def test_the_share_of_variance_is_that_of_an_analysis_of_variance(tmp_path):

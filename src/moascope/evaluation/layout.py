@@ -217,6 +217,8 @@ def _leak_by_place(labelled: pd.DataFrame, groups: pd.DataFrame, maps: pd.Series
         return _not(name, "no place of a plate layout is used twice")
     group = labelled["Unit"].to_numpy()
     hit = _hits(groups, asked)
+    if _one_sided(hit[group]):
+        return _not(name, _ONE_CLASS)
     fold = np.random.default_rng([seed, 2]).integers(LEAK_FOLDS, size=len(place))
     cell = place * LEAK_FOLDS + fold
     size = (place.max() + 1) * LEAK_FOLDS
@@ -235,7 +237,7 @@ def _leak_by_place(labelled: pd.DataFrame, groups: pd.DataFrame, maps: pd.Series
             if known.any():
                 share = np.where(seen > 0, others(known) / np.maximum(seen, 1), known.mean())
                 each.append(average_precision(known > 0, share))
-        return float(np.mean(each))
+        return float(np.mean(each)) if each else 0.0
 
     dealt = [score(hit[order]) for order in _orders(len(hit), DEALS, seed)]
     shares = hit[group].mean(axis=0)
@@ -326,13 +328,17 @@ def _class_by(factor: str, labelled: pd.DataFrame, groups: pd.DataFrame, asked: 
     counts, levels, hit = _counts_and_hits(labelled, groups, factor, asked)
     if len(levels) < 2:
         return _not(name, f"the screen has a single {factor.lower()}")
+    if _one_sided(hit[labelled["Unit"]]):
+        return _not(name, _ONE_CLASS)
     size = np.asarray(counts.sum(axis=1)).ravel()
 
     def between(hit: np.ndarray) -> float:
         share = (counts @ hit) / size[:, None]
         mean = size @ share / size.sum()
-        return float((size[:, None] * (share - mean) ** 2).sum()
-                     / (size.sum() * (mean * (1 - mean)).sum()))
+        whole = size.sum() * (mean * (1 - mean)).sum()
+        # A drawn labelling may give all imaged wells one class: nothing varies, so nothing lies
+        # between levels.
+        return float((size[:, None] * (share - mean) ** 2).sum() / whole) if whole > 0 else 0.0
 
     null = [between(hit[order]) for order in _orders(len(hit), permutations, seed)]
     share = (counts @ hit).sum(axis=1) / size
@@ -491,6 +497,14 @@ def _beside(name: str, value: float, null: Any, two_sided: bool = False) -> dict
 
 def _not(name: str, reason: str) -> dict[str, Any]:
     return {"name": name, "value": None, "why_not": reason}
+
+
+_ONE_CLASS = "all imaged wells are of one class"
+
+
+def _one_sided(hit: np.ndarray) -> bool:
+    """Whether no class asked for has both wells of it and wells that are not."""
+    return bool((hit.min(axis=0) == hit.max(axis=0)).all())
 
 
 def _hits(groups: pd.DataFrame, asked: list[str]) -> np.ndarray:
