@@ -210,6 +210,38 @@ def test_a_machines_word_of_an_earlier_run_is_no_persons():
     assert by_name(again).loc["A", "gpcr"] == "no"
 
 
+def test_decisions_on_compounds_that_the_next_input_lacks_stay(tmp_path, capsys):
+    out = tmp_path / "ann.csv"
+    (tmp_path / "all.csv").write_text("compound,moa,inchikey\nA,opioid agonist,K1\n"
+                                      "B,glutamate antagonist,K2\nC,HDAC inhibitor,K3\n")
+    annotate_files(tmp_path / "all.csv", out)
+    decided = pd.read_csv(out, dtype=str, keep_default_na=False)
+    decided.loc[1, ["gpcr", "gpcr_action", "curator"]] = ["yes", "antagonist", "anna"]
+    decided.to_csv(out, index=False)
+    (tmp_path / "subset.csv").write_text("compound,moa\nA,opioid agonist\n")
+    for _ in range(2):
+        annotate_files(tmp_path / "subset.csv", out)
+        # B is anna's; C was the machine's and is not asked for any more.
+        written = pd.read_csv(out, dtype=str, keep_default_na=False)
+        assert written["Metadata_Compound"].tolist() == ["A", "B"]
+        assert written.loc[1, ["Metadata_MoA", "Metadata_InChIKey", "gpcr", "gpcr_action",
+                               "curator"]].tolist() == ["glutamate antagonist", "K2", "yes",
+                                                        "antagonist", "anna"]
+        assert "1 decision of persons on compounds that subset.csv does not name" in (
+            capsys.readouterr().err)
+    annotate_files(tmp_path / "all.csv", out)
+    assert pd.read_csv(out)["curator"].fillna("").tolist() == ["", "anna", ""]
+
+
+def test_a_layout_is_not_overwritten(tmp_path):
+    (tmp_path / "in.csv").write_text("compound,moa\nA,opioid agonist\n")
+    layout = "Metadata_Plate,Metadata_Well,Metadata_Compound\nP1,A01,A\n"
+    (tmp_path / "layout.csv").write_text(layout)
+    with pytest.raises(MoascopeError, match="is it a layout"):
+        annotate_files(tmp_path / "in.csv", tmp_path / "layout.csv")
+    assert (tmp_path / "layout.csv").read_text() == layout
+
+
 def test_a_decision_without_evidence_was_written_by_hand_and_is_kept():
     given = table(A="opioid receptor agonist").assign(gpcr="no")
     row = by_name(annotate_compounds(given)).loc["A"]

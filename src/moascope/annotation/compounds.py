@@ -266,7 +266,47 @@ def read_earlier(path: Path) -> pd.DataFrame | None:
     if "Metadata_Compound" not in frame:
         raise MoascopeError(f"{path} is there already and is no table of annotations (it has no "
                             "column 'Metadata_Compound'). Name another file with --out.")
+    if "gpcr" not in frame and "Metadata_MoA" not in frame:
+        raise MoascopeError(f"{path} is there already and is no table of annotations (it has "
+                            "neither a column 'gpcr' nor 'Metadata_MoA'; is it a layout?). Name "
+                            "another file with --out.")
     return frame.apply(lambda column: column.str.strip())
+
+
+def keep_decided(compounds: pd.DataFrame,
+                 earlier: pd.DataFrame | None) -> tuple[pd.DataFrame, list[str]]:
+    """Append what persons decided in an earlier table on compounds that this one lacks.
+
+    Parameters
+    ----------
+    compounds : DataFrame
+        One row a compound.
+    earlier : DataFrame or None
+        As from `read_earlier`.
+
+    Returns
+    -------
+    DataFrame
+        `compounds`, and below them the earlier rows, in their order, without the decision itself
+        (`annotate_compounds` takes it from `earlier`). Columns of both; "" where one has none.
+    list of str
+        Names of the compounds that were appended.
+
+    Raises
+    ------
+    MoascopeError
+        Where a person's `gpcr` is none of yes, no and unknown.
+    """
+    if earlier is None:
+        return compounds, []
+    lost = set(_words_of_persons(earlier)) - set(compounds["Metadata_Compound"]) - {""}
+    if not lost:
+        return compounds, []
+    rows = earlier[earlier["Metadata_Compound"].isin(lost)].drop_duplicates("Metadata_Compound",
+                                                                            keep="last")
+    rows = rows.drop(columns=[column for column in DECIDED if column in rows])
+    table = pd.concat([compounds, rows], ignore_index=True).fillna("").astype("str")
+    return table, rows["Metadata_Compound"].tolist()
 
 
 def write_annotations(path: Path, table: pd.DataFrame) -> None:

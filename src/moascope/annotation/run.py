@@ -13,6 +13,7 @@ from moascope.annotation.compounds import (
     UNNAMED,
     Annotated,
     annotate_compounds,
+    keep_decided,
     read_compounds,
     read_earlier,
     read_genes,
@@ -22,7 +23,7 @@ from moascope.annotation.compounds import (
 )
 from moascope.annotation.review import images_of, review_list
 from moascope.errors import MoascopeError
-from moascope.screen.tables import Screen, counted, read_screen, write_atomically
+from moascope.screen.tables import Screen, counted, listing, read_screen, write_atomically
 
 _SHOWN = 10
 
@@ -77,9 +78,14 @@ def annotate_files(compounds: Path, out: Path, genes: Path | None = None,
         if not known.any():
             raise MoascopeError(f"No compound of {compounds} is in {targets}. Are the names "
                                 "written alike?")
+    earlier = read_earlier(out)
+    table, kept = keep_decided(given.table, earlier)
+    if len(kept):
+        warnings.append(f"{out} holds {counted(len(kept), 'decision')} of persons on compounds "
+                        f"that {compounds.name} does not name; they stay in it: {listing(kept)}.")
     annotated = annotate_compounds(
-        given.table, targets=found_targets, gpcr_genes=gpcr_genes,
-        genes_name=genes.name if genes is not None else "", earlier=read_earlier(out))
+        table, targets=found_targets, gpcr_genes=gpcr_genes,
+        genes_name=genes.name if genes is not None else "", earlier=earlier)
     listed = review_list(annotated, images_of(of_screen) if of_screen is not None
                          else given.rows.to_dict())
     write_annotations(out, annotated.table)
