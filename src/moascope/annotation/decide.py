@@ -168,9 +168,10 @@ def read_term(term: str) -> Reading:
             return Reading(term, wanted, tuple(sorted(of_family)) if wanted == "yes" else (),
                            tuple(sorted(actions)) if wanted in ("yes", "unclear") else (),
                            f'"{term}": {why}', asked)
-    unknown = next((index for index, word in enumerate(words.words)
-                    if table.context(word) == "receptor" or word.startswith("agoni")), None)
-    if unknown is not None:
+    contexts = [table.context(word) for word in words.words]
+    # An antagonist of an enzyme, a channel or a carrier that the table lacks is none of a receptor.
+    acts = "agoni" if "elsewhere" in contexts else ("agoni", "antagoni")
+    if "receptor" in contexts or any(word.startswith(acts) for word in words.words):
         return Reading(term, "unclear", (), _unmatched_actions(words, table),
                        f'"{term}": no family of the table is named',
                        "The table does not know this receptor; is it a GPCR?")
