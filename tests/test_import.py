@@ -636,6 +636,46 @@ def test_a_path_of_another_machine_is_found_by_its_end_and_never_guessed(tmp_pat
     assert locate(tree, "", "..") is None
 
 
+def test_a_plates_missing_picture_is_not_replaced_by_another_plates(tmp_path):
+    for plate, urls in (("A", ()), ("B", ("r01c01f01p01-ch1sk1fk1fl1.tiff",))):
+        folder = tmp_path / f"in/{plate}/Images"
+        named = "r01c01f01p01-ch1sk1fk1fl1.tiff"
+        image(folder / "r01c02f01p01-ch1sk1fk1fl1.tiff", ord(plate))
+        for url in urls:
+            image(folder / url, 9)
+        (folder / "Index.idx.xml").write_text(harmony_index(
+            [(named, 1, 1, 1, 1, 1, "DNA"), ("r01c02f01p01-ch1sk1fk1fl1.tiff", 1, 2, 1, 1, 1,
+                                             "DNA")], plate))
+    import_plates(tmp_path / "in", tmp_path / "out")
+    assert first_pixels(tmp_path / "out") == {
+        ("A", "A02", 1, "DNA"): ord("A"), ("B", "A02", 1, "DNA"): ord("B"),
+        ("B", "A01", 1, "DNA"): 9}
+    assert "A/Images/Index.idx.xml, but not" in reasons(tmp_path / "out")[named]
+
+
+def test_a_path_of_one_plate_does_not_find_the_file_of_another(tmp_path):
+    for name in ("P1/Images/r02.tiff", "P2/Images/r01.tiff", "meta/P1/load_data.csv",
+                 "P3/load_data.csv"):
+        write_tiff(tmp_path / name, np.ones((2, 2), np.uint16))
+    tree = scan_tree(tmp_path)
+    assert locate(tree, "", "/data/P1/Images/r01.tiff") is None
+    assert locate(tree, "", "/data/P2/Images/r01.tiff") == "P2/Images/r01.tiff"
+    assert locate(tree, "P3", "Images/r01.tiff", beyond=True) is None
+    assert locate(tree, "meta/P1", "/data/P1/Images/r02.tiff", beyond=True) == "P1/Images/r02.tiff"
+    assert locate(tree, "meta/P1", "/data/P1/Images/r02.tiff") is None
+
+
+def test_a_picture_that_two_wells_claim_is_in_neither(tmp_path):
+    folder = write_loaddata(tmp_path / "in", "FileName_DNA,Metadata_Well,Metadata_Site",
+                            "a.tif,B02,1", "a.tif,B03,1", "b.tif,B04,1")
+    for name in "ab":
+        image(folder / f"{name}.tif", ord(name))
+    import_plates(folder, tmp_path / "out")
+    assert first_pixels(tmp_path / "out") == {("in", "B04", 1, "DNA"): ord("b")}
+    assert reasons(tmp_path / "out")["a.tif"] == (
+        "two places claim it ('well B02, site 1' and 'well B03, site 1')")
+
+
 # The command
 
 

@@ -98,7 +98,8 @@ def _read_table(tree: Tree, file: str, rows: Rows, found: Found) -> None:
             if not name:
                 continue
             folder_told = cells[path].strip() if path is not None else ""
-            image = locate(tree, folder, f"{folder_told}/{name}" if folder_told else name)
+            image = locate(tree, folder, f"{folder_told}/{name}" if folder_told else name,
+                           beyond=True)
             plane = cells[frame].strip() if frame is not None else "0"
             if image is None:
                 found.unplaced.append((f"{here}: {name}", "named there, but not in the folder"))

@@ -67,7 +67,7 @@ def place_sites(tree: Tree, found: Found, channels: Mapping[str, str] | None = N
     """
     notes: list[str] = []
     unplaced = list(found.unplaced)
-    planes = _frame_of_planes(found, unplaced)
+    planes = _claimed_once(_frame_of_planes(found, unplaced), unplaced)
     planes = _name_plates(planes, found)
     planes, called = _name_channels(planes, found, channels or {}, unplaced)
     planes = _choose_step(planes, "t", t, ["Plate", "Well", "Site"], unplaced, notes)
@@ -103,6 +103,25 @@ def _frame_of_planes(found: Found, unplaced: list[tuple[str, str]]) -> pd.DataFr
     planes = planes.astype(dict.fromkeys(numbers, "int64"))
     # A table may name one picture twice, a link the same file; that is one plane.
     return planes.drop_duplicates(ignore_index=True)
+
+
+def _claimed_once(planes: pd.DataFrame, unplaced: list[tuple[str, str]]) -> pd.DataFrame:
+    """The planes without those that are said to be of two sites: of which one, nobody knows."""
+    picture = ["File", "Frame"]
+    claims = planes[[*picture, "Key", "Well", "Site"]].drop_duplicates()
+    several = pd.MultiIndex.from_frame(claims.loc[claims.duplicated(picture), picture])
+    if several.empty:
+        return planes
+    lost = pd.MultiIndex.from_frame(planes[picture]).isin(several)
+    for (file, frame), of_picture in planes[lost].groupby(picture, sort=True):
+        wells = [f"well {well}, site {site}" for well, site in
+                 zip(of_picture["Well"], of_picture["Site"], strict=True)]
+        what = "it" if not frame else f"its frame '{frame}'"
+        unplaced.append((file, f"two places claim {what} ('{wells[0]}' and '{wells[-1]}')"))
+    if lost.all():
+        raise MoascopeError("Every image is claimed for two places: "
+                            f"{listing((f'{file}: {why}' for file, why in unplaced), 3)}.")
+    return planes[~lost].reset_index(drop=True)
 
 
 def _name_plates(planes: pd.DataFrame, found: Found) -> pd.DataFrame:

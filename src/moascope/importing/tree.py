@@ -50,6 +50,16 @@ class Tree:
         return named
 
     @cached_property
+    def tails(self) -> Mapping[tuple[str, str], list[str]]:
+        """The folders that have files of a suffix, by every ending of their path."""
+        pairs = {(file.rpartition(".")[2].lower(), file.rpartition("/")[0]) for file in self.files}
+        folders: dict[tuple[str, str], list[str]] = {}
+        for suffix, home in sorted(pairs):
+            for count in range(len(home.split("/")) + 1):
+                folders.setdefault((suffix, _tail(home, count)), []).append(home)
+        return folders
+
+    @cached_property
     def ranks(self) -> dict[tuple[str, tuple[str, ...]], dict[str, tuple[bool, int]]]:
         """How well folders suit the paths that were asked for; filled by `locate`."""
         return {}
@@ -109,12 +119,24 @@ def scan_tree(root: Path, follow_links: bool = False) -> Tree:
     return Tree(root, tuple(sorted(files)), tuple(sorted(arrays)), tuple(sorted(left_out)))
 
 
-def locate(tree: Tree, folder: str, name: str) -> str | None:
+def locate(tree: Tree, folder: str, name: str, beyond: bool = False) -> str | None:
     """The listed file that an index in `folder` means by `name`, or None.
 
     Instruments write paths of their own disks. So the longest ending of the path that a listed
-    file shares is what counts, below `folder` first and then anywhere; where two files share it
-    equally, neither is taken. As only listed files are ever found, no name leads out of the tree.
+    file shares is what counts; where two files share it equally, neither is taken, and no folder
+    is skipped over that could be another plate's. As only listed files are ever found, no name
+    leads out of the tree.
+
+    Parameters
+    ----------
+    tree : Tree
+    folder : str
+        Where the index is; only files in it and below it are meant.
+    name : str
+        A name or a path, of any system.
+    beyond : bool
+        Whether files elsewhere may be meant, if the path names all of their folders that are not
+        above `folder` too: tables often lie beside the folder of the images.
     """
     name = name.replace("\\", "/").strip()
     exact = f"{folder}/{name}" if folder else name
@@ -131,13 +153,17 @@ def locate(tree: Tree, folder: str, name: str) -> str | None:
         home = file.rpartition("/")[0]
         rank = ranks.get(home)
         if rank is None:
-            below = not folder or home == folder or home.startswith(f"{folder}/")
-            rank = ranks[home] = (below, _shared(home.lower().split("/"), parts[:-1]))
+            rank = ranks[home] = (_is_below(home, folder),
+                                  _shared(home.lower().split("/"), parts[:-1]))
+        if not rank[0] and not beyond:
+            continue
         if rank > best:
             best, matches = rank, [file]
         elif rank == best:
             matches.append(file)
-    return matches[0] if len(matches) == 1 else None
+    if len(matches) != 1 or not _is_told(tree, folder, matches[0], best[1], len(parts) > 1):
+        return None
+    return matches[0]
 
 
 def parents(folder: str) -> Iterator[str]:
@@ -153,6 +179,30 @@ def _unfit_for_a_table(name: str) -> str:
     if "\\" in name or name != name.strip() or not name.isprintable():
         return "its name has a backslash, a blank at an end or what cannot be printed; rename it"
     return ""
+
+
+def _is_below(home: str, folder: str) -> bool:
+    return not folder or home == folder or home.startswith(f"{folder}/")
+
+
+def _is_told(tree: Tree, folder: str, file: str, shared: int, has_folders: bool) -> bool:
+    """Whether a path says enough of where `file` is: no other folder could be meant as well."""
+    home = file.rpartition("/")[0]
+    common = next(part for part in parents(folder) if _is_below(home, part))
+    own = home[len(common):].strip("/")
+    if shared >= len(own.split("/") if own else []):
+        return True
+    if common != folder:
+        return False
+    if not has_folders:
+        return True
+    # /data/P1/Images/a.tif is not P2/Images/a.tif where there is another folder Images.
+    alike = tree.tails[file.rpartition(".")[2].lower(), _tail(home, shared)]
+    return not any(other != home and _is_below(other, folder) for other in alike)
+
+
+def _tail(home: str, count: int) -> str:
+    return "/".join(home.lower().split("/")[-count:]) if count else ""
 
 
 def _shared(one: list[str], other: list[str]) -> int:
