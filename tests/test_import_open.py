@@ -96,6 +96,8 @@ def test_an_ome_tiff_without_a_plate_is_left_to_its_name(tmp_path):
 @pytest.mark.parametrize("change", [
     ('SizeC="2"', 'SizeC="1000000000"'), ('IFD="0"', 'IFD="-4"'), ('PlaneCount="2"',
                                                                  'PlaneCount="99999999"'),
+    ('SamplesPerPixel="1"', 'SamplesPerPixel="three"'),
+    ('SamplesPerPixel="1"', 'SamplesPerPixel="-1"'),
     ('SizeZ="1"', 'SizeZ="many"'), ('DimensionOrder="XYZCT"', 'DimensionOrder="XY"'),
 ])
 def test_ome_xml_that_promises_the_impossible_places_nothing(tmp_path, change):
@@ -106,6 +108,22 @@ def test_ome_xml_that_promises_the_impossible_places_nothing(tmp_path, change):
     with pytest.raises(MoascopeError, match="could be placed"):
         import_plates(folder, tmp_path / "out")
     assert "what is no number" in reasons(tmp_path / "out")["set.companion.ome"]
+
+
+def test_samples_of_a_pixel_do_not_multiply_the_planes_of_a_file(tmp_path):
+    folder = ome_plate(tmp_path / "in", companion=True)
+    path = folder / "set.companion.ome"
+    path.write_text(path.read_text().replace('SizeC="2"', 'SizeC="3000000"').replace(
+        'SamplesPerPixel="1"', 'SamplesPerPixel="3000000"').replace('PlaneCount="2"',
+                                                                    'PlaneCount="1"'))
+    with pytest.raises(MoascopeError, match="could be placed"):
+        import_plates(folder, tmp_path / "out")
+
+
+def test_more_planes_than_memory_holds_are_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr("moascope.importing.ome._MAX_PLANES", 7)
+    with pytest.raises(MoascopeError, match="to more than 7"):
+        import_plates(ome_plate(tmp_path / "in"), tmp_path / "out")
 
 
 def test_an_entity_bomb_in_ome_xml_is_refused(tmp_path):

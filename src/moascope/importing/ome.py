@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
+from moascope.errors import MoascopeError
 from moascope.importing.found import Found, Plane, folder_names
 from moascope.importing.names import letters_to_row, well_at
 from moascope.importing.tree import Tree, locate, parents
@@ -24,6 +25,8 @@ TIFFS = (".ome.tif", ".ome.tiff", ".ome.tf2", ".ome.tf8", ".ome.btf")
 COMPANIONS = (".companion.ome", ".ome.xml")
 
 _MAX_SITES = 1_000_000
+_MAX_PLANES = 5_000_000
+_MAX_SAMPLES = 4
 
 
 def find_ometiff(tree: Tree) -> Found:
@@ -122,7 +125,7 @@ def _read_ome(tree: Tree, file: str, source: Path | io.BytesIO, found: Found,
         kind = local(element.tag)
         if kind == "BinaryOnly":
             companion = element.get("MetadataFile", "")
-            known = locate(tree, folder, companion) if companion else None
+            known = locate(tree, folder, companion, beyond=True) if companion else None
             done.add(file)
             if known is None:
                 found.unplaced.append((file, f"its metadata are in {companion}, which is not in "
@@ -181,10 +184,12 @@ def _place_image(tree: Tree, file: str, image: Element, plate: str, well: str, s
         return
     samples = 1
     names = []
-    for channel in (part for part in pixels if local(part.tag) == "Channel"):
-        samples = int(channel.get("SamplesPerPixel") or 1)
-        names.append(channel.get("Name") or channel.get("Fluor") or "")
     try:
+        for channel in (part for part in pixels if local(part.tag) == "Channel"):
+            samples = int(channel.get("SamplesPerPixel") or 1)
+            names.append(channel.get("Name") or channel.get("Fluor") or "")
+            if not 1 <= samples <= _MAX_SAMPLES:
+                raise ValueError
         sizes = {axis: int(pixels.get(f"Size{axis}") or 1) for axis in "CZT"}
         order = [axis for axis in pixels.get("DimensionOrder", "XYZCT") if axis in sizes]
         blocks = [part for part in pixels if local(part.tag) == "TiffData"]
@@ -222,6 +227,9 @@ def _place_block(tree: Tree, folder: str, file: str, block: Element, sizes: Mapp
         stride *= sizes[axis]
     if min(count, page, start) < 0 or start + count > total:
         raise ValueError
+    if len(found.planes) + count * samples > _MAX_PLANES:
+        raise MoascopeError(f"{file} brings the planes to more than {_MAX_PLANES:,}. Import fewer "
+                            "plates at a time.")
     for step in range(count):
         rest, at = start + step, {}
         for axis in order:
