@@ -393,6 +393,16 @@ def test_what_a_loaddata_table_says_of_wells_comes_into_the_layout(tmp_path):
     assert any("1 well of DMSO are taken for negative controls" in note for note in imported.notes)
 
 
+def test_a_loaddata_table_with_two_compounds_for_a_well_is_refused(tmp_path):
+    folder = write_loaddata(tmp_path / "in", "FileName_DNA,Metadata_Well,Metadata_Compound",
+                            "a.tif,B02,taxol", "b.tif,B02,aspirin")
+    for name in "ab":
+        image(folder / f"{name}.tif")
+    with pytest.raises(MoascopeError, match=r"load_data\.csv says two things of well B02: taxol, "
+                                            r"and aspirin\. Keep one"):
+        import_plates(folder, tmp_path / "out")
+
+
 def test_illumination_functions_of_a_loaddata_table_are_no_channels(tmp_path):
     folder = write_loaddata(tmp_path / "in", "FileName_DNA,FileName_IllumDNA,Metadata_Well",
                             "a.tif,illum.npy,B02")

@@ -6,7 +6,7 @@ import re
 
 from moascope.errors import MoascopeError
 from moascope.importing.found import IMAGE, Found, Plane, folder_names
-from moascope.importing.maps import describe_wells, mark_vehicles, meanings
+from moascope.importing.maps import describe_wells, join_wells, mark_vehicles, meanings
 from moascope.importing.tree import Tree, locate
 from moascope.screen.tables import Rows, counted, read_rows
 
@@ -39,7 +39,7 @@ def find_loaddata(tree: Tree) -> Found:
     Raises
     ------
     MoascopeError
-        Where a table has no well.
+        Where a table has no well, or says two things of one.
     """
     found = Found()
     for file in loaddata_tables(tree):
@@ -111,6 +111,7 @@ def _read_table(tree: Tree, file: str, rows: Rows, found: Found) -> None:
                 found.channels[plate, channel] = names[channel]
                 found.planes.append(Plane(plate, well, site, channel, 1, 1, image,
                                           int(float(plane or "0"))))
+    told = join_wells(told, file)
     found.notes += mark_vehicles(told, file)
     found.wells += told
     if "Metadata_Site" not in columns:

@@ -155,7 +155,7 @@ def read_plate_map(path: Path) -> tuple[list[dict[str, str]], list[str]]:
             if not re.search(r"u_?m|µ_?m|micromolar", column, re.IGNORECASE):
                 notes.append(f"{path.name}: the column '{column}' is taken for micromolar.")
     notes += mark_vehicles(wells, path.name)
-    return _joined(wells, path.name), notes
+    return join_wells(wells, path.name), notes
 
 
 def mark_vehicles(wells: Sequence[dict[str, str]], name: str) -> list[str]:
@@ -244,15 +244,22 @@ def _grid_title(cell: str) -> tuple[str, str | None]:
     return plate, None
 
 
-def _joined(wells: Sequence[dict[str, str]], name: str) -> list[dict[str, str]]:
-    """One entry a well; a table with a row a site says of its wells the same many times."""
+def join_wells(wells: Sequence[dict[str, str]], name: str) -> list[dict[str, str]]:
+    """One entry a well; a table with a row a site says of its wells the same many times.
+
+    Raises
+    ------
+    MoascopeError
+        Where two entries of a well differ.
+    """
     first: dict[tuple[str | None, str], dict[str, str]] = {}
     problems = []
     for well in wells:
         key = (well.get("Metadata_Plate"), well["Metadata_Well"])
         known = first.setdefault(key, well)
         if known != well:
-            plate = f"plate {key[0]}, " if key[0] else ""
+            # A plate without a name of its own is known by its folder.
+            plate = f"plate {key[0].lstrip('/')}, " if (key[0] or "").strip("/") else ""
             problems.append(f"{name} says two things of {plate}well {key[1]}: "
                             f"{_words(known)}, and {_words(well)}. Keep one.")
     if problems:
