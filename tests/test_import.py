@@ -730,6 +730,16 @@ def test_an_import_does_not_overwrite_what_a_person_filled_in(tmp_path):
     assert imported.screen.annotations.to_numpy().tolist() == [["taxol", "tubulin", "mine"]]
 
 
+def test_a_layout_that_was_saved_with_decimal_commas_is_kept_too(tmp_path):
+    folder = imagexpress(tmp_path / "in")
+    import_plates(folder, tmp_path / "out")
+    path = tmp_path / "out/layout.csv"
+    path.write_text(path.read_text().replace("B02,,,", "B02,taxol,DOSE,").replace(
+        ",", ";").replace("DOSE", "0,3"))
+    layout = import_plates(folder, tmp_path / "out", update=True).screen.layout
+    assert layout.set_index("Metadata_Well").loc["B02", "Metadata_Concentration_uM"] == 0.3
+
+
 def test_the_kinds_of_the_command_are_the_kinds_there_are():
     assert {kind.value for kind in Kind} == {"auto", "regex", *KINDS}
 

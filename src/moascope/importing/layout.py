@@ -117,6 +117,10 @@ def keep_filled_in(path: Path, new: pd.DataFrame, key: Sequence[str]) -> pd.Data
         raise MoascopeError(f"{path} has not the columns {' and '.join(key)}, or a line with "
                             "another number of values. Mend it, or move it away.")
     old = pd.DataFrame(rows.cells[1:], columns=header, dtype="str")
+    dose = "Metadata_Concentration_uM"
+    if rows.delimiter != "," and dose in old:
+        # What is written has commas between values, where a decimal comma is no number.
+        old[dose] = old[dose].str.replace(",", ".", regex=False)
     there = old[list(key)].apply(lambda column: column.str.strip())
     if "Metadata_Well" in key:
         there["Metadata_Well"] = there["Metadata_Well"].map(_canonical_or_as_is)
