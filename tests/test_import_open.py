@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -295,6 +296,40 @@ def test_a_codec_inside_a_shard_is_looked_at_too(tmp_path):
     assert text.count('"zstd"') == 1
     (path / "zarr.json").write_text(text.replace('"zstd"', '"numcodecs.pickle"'))
     with pytest.raises(PlaneError, match=r"'numcodecs\.pickle', a codec"):
+        read_plane(path)
+
+
+@pytest.mark.parametrize("what", ["link", "pipe", "loop"])
+def test_what_is_no_file_inside_an_array_is_refused_and_not_opened(tmp_path, what):
+    path = array(tmp_path / "a", NOISE, zarr_format=2)
+    if what == "pipe":
+        os.mkfifo(path / "x")
+    else:
+        (path / "x").symlink_to("/dev/zero" if what == "link" else "/")
+    with pytest.raises(PlaneError, match="neither a file nor a folder"):
+        read_plane(path)
+    with open_image(path) as image, pytest.raises(PlaneError, match="neither a file nor a folder"):
+        image_sum(image)
+
+
+@pytest.mark.parametrize("codec", ["blosc", "zstd", "lz4"])
+def test_a_chunk_that_unpacks_to_more_than_the_array_has_is_refused(tmp_path, codec):
+    import numcodecs
+
+    compressor = numcodecs.get_codec({"id": codec})
+    path = array(tmp_path / "a", NOISE, zarr_format=2, compressors=compressor)
+    np.testing.assert_array_equal(read_plane(path), NOISE[0])
+    (path / "0.0.0").write_bytes(compressor.encode(bytes(10**7)))
+    with pytest.raises(PlaneError, match="larger than the array says") as caught:
+        read_plane(path)
+    assert caught.value.kind == "large"
+
+
+@pytest.mark.parametrize("codec", ["gzip", "zlib", "bz2", "lzma"])
+def test_a_codec_that_does_not_say_what_it_unpacks_to_is_refused(tmp_path, codec):
+    path = array(tmp_path / "a", NOISE, zarr_format=2)
+    edit_json(path / ".zarray", compressor={"id": codec})
+    with pytest.raises(PlaneError, match=f"'{codec}', a codec"):
         read_plane(path)
 
 

@@ -20,20 +20,28 @@ MAX_METADATA = 2**24
 MAX_CHUNKS = 2**16
 """Chunks that one plane may be spread over."""
 
+_METADATA = {"zarr.json", ".zarray", ".zattrs", ".zgroup", ".zmetadata"}
+_MAX_DEPTH = 64
+# Bytes that a checksum, or a header, adds to a chunk.
+_SLACK = 2**16
+_DECLARING = ("blosc", "zstd", "lz4")
+
 # Codecs that turn bytes into bytes or numbers into numbers and nothing else: none of them can
-# make an object, or run what a file says.
-_V2_COMPRESSORS = {"blosc", "zstd", "zlib", "gzip", "lz4", "bz2", "lzma"}
+# make an object, or run what a file says. Those that do not declare what they unpack to (gzip,
+# zlib, bz2, lzma) are not among them: ten megabytes of them can be ten gigabytes.
+_V2_COMPRESSORS = {"blosc", "zstd", "lz4"}
 _V2_FILTERS = {"delta", "shuffle"}
-_V3_CODECS = {"bytes", "transpose", "blosc", "zstd", "gzip", "crc32c", "sharding_indexed"}
+_V3_CODECS = {"bytes", "transpose", "blosc", "zstd", "crc32c", "sharding_indexed"}
 _DTYPES = {"|u1": "uint8", "<u2": "uint16", ">u2": "uint16", "uint8": "uint8", "uint16": "uint16"}
 
 
 class Header(NamedTuple):
-    """What an array says of itself: Zarr format 2 or 3, shape, and shape of what is decoded."""
+    """What an array says of itself: Zarr format 2 or 3, shape, shape of what is decoded, codecs."""
 
     zarr_format: int
     shape: tuple[int, ...]
     chunk: tuple[int, ...]
+    codecs: tuple[str, ...]
 
 
 def is_array(path: Path) -> bool:
@@ -81,6 +89,10 @@ def read_array_planes(path: Path, name: str, frames: Sequence[int],
     if math.prod(header.chunk) > max_pixels or pieces > MAX_CHUNKS:
         raise PlaneError(f"{name} is cut into chunks of {'x'.join(map(str, header.chunk))}, which "
                          "moascope does not read: write it again with one chunk a plane.", "large")
+    sharded = "sharding_indexed" in header.codecs
+    for file in _files(path):
+        if not sharded and file.name not in _METADATA:
+            _check_chunk(file, name, header.codecs, 2 * math.prod(header.chunk))
     import zarr
 
     array = zarr.open_array(str(path), mode="r", zarr_format=header.zarr_format)
@@ -116,6 +128,8 @@ def array_header(path: Path, name: str) -> Header:
     if unknown := [str(codec) for codec in codecs if codec not in allowed]:
         raise PlaneError(f"{name} is written with '{unknown[0]}', a codec that moascope does not "
                          f"read. It reads {', '.join(sorted(allowed))}.")
+    if sum(codec in _DECLARING for codec in codecs) > 1:
+        raise PlaneError(f"{name} is compressed twice, which moascope does not read.")
     if len(header.shape) < 2 or len(header.chunk) != len(header.shape) or min(header.chunk) < 1:
         raise PlaneError(f"{name} has the shape {header.shape} in chunks of {header.chunk}: no "
                          "image.")
@@ -157,17 +171,55 @@ def array_sum(path: Path) -> tuple[int, str]:
     return size, total.hexdigest()
 
 
-def _files(path: Path) -> Iterator[Path]:
-    with os.scandir(path) as entries:
-        names = sorted(entry.name for entry in entries)
-    for name in names:
-        if (path / name).is_dir():
-            yield from _files(path / name)
+def _files(path: Path, depth: int = 0) -> Iterator[Path]:
+    """The files below a folder, in order; what is neither a file nor a folder is refused."""
+    if depth > _MAX_DEPTH:
+        raise PlaneError(f"{path} lies deeper than the chunks of an array do.")
+    with os.scandir(path) as found:
+        entries = sorted(found, key=lambda entry: entry.name)
+    for entry in entries:
+        if entry.is_dir(follow_symlinks=False):
+            yield from _files(path / entry.name, depth + 1)
+        elif entry.is_file(follow_symlinks=False):
+            yield path / entry.name
         else:
-            yield path / name
+            # A link may lead anywhere, and a pipe is waited on for ever.
+            raise PlaneError(f"{path / entry.name} is neither a file nor a folder: a Zarr array "
+                             "may hold nothing else. Copy what it points to, or remove it.")
+
+
+def _check_chunk(file: Path, name: str, codecs: Sequence[str], size: int) -> None:
+    """Refuse a chunk that says of itself that it unpacks to more than its array has."""
+    with file.open("rb") as chunk:
+        start = chunk.read(18)
+    codec = next((codec for codec in codecs if codec in _DECLARING), None)
+    declared = 0
+    if codec == "blosc":
+        declared = int.from_bytes(start[4:8], "little")
+    elif codec == "lz4":
+        declared = int.from_bytes(start[:4], "little")
+    elif codec == "zstd" and start[:4] == b"\x28\xb5\x2f\xfd":
+        declared = _zstd_size(start)
+    if declared > size + _SLACK or file.stat().st_size > 2 * size + _SLACK:
+        raise PlaneError(f"{name} has a chunk {file.name} that is larger than the array says.",
+                         "large")
+
+
+def _zstd_size(start: bytes) -> int:
+    """The size of content in a frame's header (RFC 8878, 3.1.1.1)."""
+    flag = start[4] >> 6
+    single = bool(start[4] & 0x20)
+    at = 5 + (not single) + (0, 1, 2, 4)[start[4] & 3]
+    width = (int(single), 2, 4, 8)[flag]
+    if not width:
+        raise PlaneError("A chunk of the array does not say how large it is unpacked, and is not "
+                         "read. Write the array again with blosc.")
+    return int.from_bytes(start[at:at + width], "little") + (256 if width == 2 else 0)
 
 
 def _read_json(path: Path, name: str) -> dict[str, Any]:
+    if path.is_symlink():
+        raise PlaneError(f"{name} has a {path.name} that is a link, which is not followed.")
     try:
         with path.open("rb") as file:
             content = file.read(MAX_METADATA + 1)
@@ -184,7 +236,8 @@ def _read_json(path: Path, name: str) -> dict[str, Any]:
 def _header_v2(metadata: Mapping[str, Any]) -> tuple[Header, str, list[str]]:
     codecs = [codec["id"] for codec in [metadata["compressor"], *(metadata["filters"] or [])]
               if codec is not None]
-    header = Header(2, tuple(map(int, metadata["shape"])), tuple(map(int, metadata["chunks"])))
+    header = Header(2, tuple(map(int, metadata["shape"])), tuple(map(int, metadata["chunks"])),
+                    tuple(codecs))
     return header, str(metadata["dtype"]), codecs
 
 
@@ -198,5 +251,6 @@ def _header_v3(metadata: Mapping[str, Any]) -> tuple[Header, str, list[str]]:
         waiting += [*inside.get("codecs", []), *inside.get("index_codecs", [])]
         if codec["name"] == "sharding_indexed":
             chunk = inside["chunk_shape"]
-    header = Header(3, tuple(map(int, metadata["shape"])), tuple(map(int, chunk)))
+    header = Header(3, tuple(map(int, metadata["shape"])), tuple(map(int, chunk)),
+                    tuple(codecs))
     return header, str(metadata["data_type"]), codecs
