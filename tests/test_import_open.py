@@ -325,6 +325,23 @@ def test_a_chunk_that_unpacks_to_more_than_the_array_has_is_refused(tmp_path, co
     assert caught.value.kind == "large"
 
 
+@pytest.mark.parametrize("where", ["start", "end"])
+def test_a_chunk_in_a_shard_that_unpacks_to_too_much_is_refused(tmp_path, where):
+    import numcodecs
+
+    path = array(tmp_path / "a", NOISE, zarr_format=3,
+                 shards={"shape": (1, 8, 8), "index_location": where})
+    np.testing.assert_array_equal(read_plane(path), NOISE[0])
+    chunk = numcodecs.get_codec({"id": "zstd"}).encode(bytes(10**7))
+    at = 68 if where == "start" else 0
+    index = np.full(8, 2**64 - 1, dtype="<u8")
+    index[:2] = at, len(chunk)
+    table = index.tobytes() + bytes(4)
+    (path / "c/0/0/0").write_bytes(table + chunk if where == "start" else chunk + table)
+    with pytest.raises(PlaneError, match="larger than the array says"):
+        read_plane(path)
+
+
 @pytest.mark.parametrize("codec", ["gzip", "zlib", "bz2", "lzma"])
 def test_a_codec_that_does_not_say_what_it_unpacks_to_is_refused(tmp_path, codec):
     path = array(tmp_path / "a", NOISE, zarr_format=2)

@@ -91,8 +91,10 @@ def read_array_planes(path: Path, name: str, frames: Sequence[int],
                          "moascope does not read: write it again with one chunk a plane.", "large")
     sharded = "sharding_indexed" in header.codecs
     for file in _files(path):
-        if not sharded and file.name not in _METADATA:
-            _check_chunk(file, name, header.codecs, 2 * math.prod(header.chunk))
+        if file.name in _METADATA:
+            continue
+        starts = _shard_starts(path, file, name, header) if sharded else [0]
+        _check_chunk(file, name, header.codecs, 2 * math.prod(header.chunk), starts)
     import zarr
 
     array = zarr.open_array(str(path), mode="r", zarr_format=header.zarr_format)
@@ -188,21 +190,46 @@ def _files(path: Path, depth: int = 0) -> Iterator[Path]:
                              "may hold nothing else. Copy what it points to, or remove it.")
 
 
-def _check_chunk(file: Path, name: str, codecs: Sequence[str], size: int) -> None:
+def _check_chunk(file: Path, name: str, codecs: Sequence[str], size: int,
+                 starts: Sequence[int]) -> None:
     """Refuse a chunk that says of itself that it unpacks to more than its array has."""
-    with file.open("rb") as chunk:
-        start = chunk.read(18)
     codec = next((codec for codec in codecs if codec in _DECLARING), None)
     declared = 0
-    if codec == "blosc":
-        declared = int.from_bytes(start[4:8], "little")
-    elif codec == "lz4":
-        declared = int.from_bytes(start[:4], "little")
-    elif codec == "zstd" and start[:4] == b"\x28\xb5\x2f\xfd":
-        declared = _zstd_size(start)
-    if declared > size + _SLACK or file.stat().st_size > 2 * size + _SLACK:
+    with file.open("rb") as chunk:
+        for at in starts:
+            chunk.seek(at)
+            start = chunk.read(18)
+            if codec == "blosc":
+                declared = max(declared, int.from_bytes(start[4:8], "little"))
+            elif codec == "lz4":
+                declared = max(declared, int.from_bytes(start[:4], "little"))
+            elif codec == "zstd" and start[:4] == b"\x28\xb5\x2f\xfd":
+                declared = max(declared, _zstd_size(start))
+    most = max(len(starts), 1) * (2 * size + _SLACK)
+    if declared > size + _SLACK or file.stat().st_size > most:
         raise PlaneError(f"{name} has a chunk {file.name} that is larger than the array says.",
                          "large")
+
+
+def _shard_starts(path: Path, file: Path, name: str, header: Header) -> list[int]:
+    """Where the chunks of a shard begin (Zarr v3, sharding_indexed)."""
+    metadata = zarr_metadata(path, name)
+    outer = metadata["chunk_grid"]["configuration"]["chunk_shape"]
+    count = math.prod(int(side) // part for side, part in zip(outer, header.chunk, strict=True))
+    sharding = metadata["codecs"][0]["configuration"]
+    index = [codec["name"] for codec in sharding["index_codecs"]]
+    if (len(metadata["codecs"]) > 1 or header.codecs.count("sharding_indexed") > 1
+            or index not in (["bytes"], ["bytes", "crc32c"]) or count > MAX_CHUNKS):
+        raise PlaneError(f"{name} has shards of a kind that moascope does not read: write it "
+                         "again without.")
+    length = 16 * count
+    with file.open("rb") as shard:
+        if sharding.get("index_location", "end") == "end":
+            whole = length + 4 * (len(index) - 1)
+            shard.seek(max(file.stat().st_size - whole, 0))
+        table = np.frombuffer(shard.read(length), dtype="<u8")
+    # A chunk that is not there has 2^64 - 1 for its place.
+    return [int(at) for at in table[::2] if at < 2**63]
 
 
 def _zstd_size(start: bytes) -> int:
