@@ -331,6 +331,28 @@ def test_an_index_that_is_none_or_means_harm_is_told(tmp_path):
         read_index(path, "1001")
 
 
+@pytest.mark.parametrize("was", [b"klingon", b"utf-7", b"cp037", b"utf-32"])
+def test_an_index_in_an_encoding_that_cannot_be_read_is_told(tmp_path, was):
+    path = tmp_path / "a.mlf"
+    path.write_bytes(index("1001").replace(b'encoding="utf-8"', b'encoding="' + was + b'"'))
+    with pytest.raises(MoascopeError, match="is no index of a plate"):
+        read_index(path, "1001")
+
+
+def test_an_index_in_an_unknown_encoding_costs_its_plate_the_index_only(server, params, tmp_path):
+    server.files[folder("1001") + "MeasurementData.mlf"] = index("1001").replace(
+        b'encoding="utf-8"', b'encoding="klingon"')
+    acquire(params(plates=["1001"]), tmp_path / "out")
+    assert read_description(tmp_path / "out")["plates_without_index"] == ["1001"]
+
+
+def test_an_index_with_a_document_type_is_refused(tmp_path):
+    path = tmp_path / "a.mlf"
+    path.write_bytes(index("1001", '<!DOCTYPE a SYSTEM "b.dtd">'))
+    with pytest.raises(MoascopeError, match="is no index of a plate"):
+        read_index(path, "1001")
+
+
 def test_a_name_in_the_index_never_leaves_the_folder(tmp_path):
     path = tmp_path / "a.mlf"
     path.write_bytes(index("1001").replace(b"1001_B02_T0001F001", b"../../1001_B02_T0001F001"))

@@ -314,7 +314,7 @@ def read_index(path: Path, plate: str) -> dict[tuple[str, int], dict[int, str]]:
 
     found: dict[tuple[str, int], dict[int, str]] = {}
     try:
-        for _, element in iterparse(path):
+        for _, element in iterparse(path, forbid_dtd=True):
             if element.tag.rpartition("}")[2] == "MeasurementRecord":
                 kinds = [value for key, value in element.attrib.items() if key.endswith("Type")]
                 name = (element.text or "").strip()
@@ -323,8 +323,11 @@ def read_index(path: Path, plate: str) -> dict[tuple[str, int], dict[int, str]]:
                     well, site, channel = match[1], int(match[2]), int(match[3])
                     found.setdefault((well, site), {})[channel] = name
             element.clear()
-    except (ParseError, DefusedXmlException) as error:
+    except (ParseError, DefusedXmlException, LookupError, ValueError) as error:
+        # An encoding that nobody knows is a LookupError.
         raise MoascopeError(f"{path} is no index of a plate ({error}).") from None
+    except OSError as error:
+        raise MoascopeError(f"{path} cannot be read: {error.strerror}.") from None
     if not found:
         raise MoascopeError(f"{path} names no image of plate {plate} in the way that idr0088 "
                             f"does ({plane_name(plate, 'B02', 1, 1)}).")
