@@ -160,13 +160,31 @@ def test_a_plate_barcode_may_be_written_as_a_number(params):
 
 @pytest.mark.parametrize(("selection", "sites"), [
     ({}, 27), ({"plates": ["1003"]}, 9), ({"fields": [3]}, 3), ({"fields": [1]}, 12),
-    ({"wells": ["b3"]}, 6), ({"limit": 10}, 10), ({"compounds": ["histamine"]}, 15),
+    ({"wells": ["b3"]}, 15), ({"limit": 10}, 10), ({"compounds": ["histamine"]}, 15),
     ({"compounds": ["histamine"], "plates": ["1001"], "fields": [1, 2]}, 4),
     ({"panels": ["A549-ACTB-RAB5A"]}, 9),
 ])
 def test_selections(params, tmp_path, selection, sites):
     acquire(params(**selection), tmp_path / "out")
     assert len(read_screen(tmp_path / "out").sites) == sites
+
+
+def test_the_controls_of_a_plate_come_along_with_named_wells(params, tmp_path):
+    acquire(params(plates=["1001"], wells=["B3"]), tmp_path / "out")
+    layout = read_screen(tmp_path / "out").layout
+    assert list(layout["Metadata_Well"]) == ["B02", "B03"]
+    assert list(layout["Metadata_Control"]) == ["negative", ""]
+
+
+def test_fields_after_the_third_are_taken_in_their_order(server, params, tmp_path, monkeypatch):
+    monkeypatch.setitem(FIELDS, "B03", (10, 1, 4))
+    server.files[folder("1001") + "MeasurementData.mlf"] = index("1001")
+    for field in (4, 10):
+        for channel in (1, 2, 3):
+            server.files[folder("1001") + plane_name("1001", "B03", field, channel)] = tiff(field)
+    acquire(params(plates=["1001"], compounds=["histamine"]), tmp_path / "out")
+    sites = read_screen(tmp_path / "out").sites
+    assert list(sites.loc[sites["Metadata_Well"] == "B03", "Metadata_Site"]) == [1, 4, 10]
 
 
 def test_a_limit_takes_the_first_in_order_of_plate_well_and_field(params, server, tmp_path):
@@ -241,7 +259,8 @@ def test_a_picture_of_8_bits_is_none_of_this_screen(server, params, tmp_path):
 
 
 def test_images_can_be_put_under_version_control(params, tmp_path):
-    acquire(params({"images": "copy"}, plates=["1001"], wells=["B03"]), tmp_path / "out")
+    acquire(params({"images": "copy"}, plates=["1001"], wells=["B03"], fields=[1]),
+            tmp_path / "out")
     assert read_description(tmp_path / "out")["images"] == "."
     files = sorted((tmp_path / "out/images/1001").iterdir())
     assert len(files) == 6

@@ -234,13 +234,15 @@ def select(table: pd.DataFrame, settings: Idr0088) -> pd.DataFrame:
     if problems:
         raise MoascopeError(problems)
     chosen = pd.Series(True, index=table.index)
-    for column, named in (("Plate", settings.plates), ("Panel", panels), ("Well", wells)):
+    for column, named in (("Plate", settings.plates), ("Panel", panels)):
         if named:
             chosen &= table[column].isin(named)
-    if settings.compounds:
-        treated = chosen & table["Compound"].isin(settings.compounds)
-        plates = table.loc[treated, "Plate"].unique()
-        chosen &= treated | ((table["Control"] != "") & table["Plate"].isin(plates))
+    asked = chosen.copy()
+    for column, named in (("Well", wells), ("Compound", settings.compounds)):
+        if named:
+            asked &= table[column].isin(named)
+    plates = table.loc[asked, "Plate"].unique()
+    chosen &= asked | ((table["Control"] != "") & table["Plate"].isin(plates))
     if not chosen.any():
         raise MoascopeError("The selection of idr0088 is empty: no well has all that is asked for "
                             "at once. Widen plates, panels, compounds or wells in params.yaml.")
@@ -352,7 +354,8 @@ def _raw_sites(settings: Idr0088, wells: pd.DataFrame, downloads: Path,
                    check=lambda path, plate=plate: _check_index(path, plate))
             for plate in block], "idr0088: plates", most_missing=1.0)
         for plate in block:
-            index = None if indices[plate] in lost else read_index(indices[plate], plate)
+            index = None if indices[plate] in lost else _by_well(
+                read_index(indices[plate], plate))
             unlisted += [plate] if index is None else []
             for well in grouped[plate].to_dict("records"):
                 for site, planes in _fields(plate, well["Well"], index, settings.fields):
@@ -365,15 +368,23 @@ def _raw_sites(settings: Idr0088, wells: pd.DataFrame, downloads: Path,
     return pd.DataFrame(rows), wanted, unlisted
 
 
-def _fields(plate: str, well: str, index: dict[tuple[str, int], dict[int, str]] | None,
+def _by_well(index: dict[tuple[str, int], dict[int, str]]) -> dict[str, dict[int, dict[int, str]]]:
+    wells: dict[str, dict[int, dict[int, str]]] = {}
+    for (well, site), planes in sorted(index.items()):
+        wells.setdefault(well, {})[site] = planes
+    return wells
+
+
+def _fields(plate: str, well: str, index: dict[str, dict[int, dict[int, str]]] | None,
             asked: Sequence[int]) -> Iterable[tuple[int, list[str]]]:
     if index is None:
         # Every well has two fields; which have a third cannot be told without the index.
         for site in asked or (1, 2):
             yield site, [plane_name(plate, well, site, channel) for channel in (1, 2, 3)]
         return
-    for site in asked or (1, 2, 3):
-        planes = index.get((well, site))
+    imaged = index.get(well, {})
+    for site in asked or imaged:
+        planes = imaged.get(site)
         if planes:
             yield site, [planes.get(channel) or plane_name(plate, well, site, channel)
                          for channel in (1, 2, 3)]
