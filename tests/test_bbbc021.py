@@ -17,7 +17,7 @@ from moascope.screen.planes import read_site
 from moascope.screen.tables import read_description, read_screen
 from moascope.screen.targets import label_screen
 from moascope.sources import bbbc
-from moascope.sources.bbbc021 import IMAGE_TABLE, MOA_TABLE, plan, read_tables
+from moascope.sources.bbbc021 import IMAGE_TABLE, MOA_TABLE, plan, read_tables, table_paths
 from moascope.sources.plan import plan_words
 from moascope.stages.acquire import acquire
 
@@ -177,6 +177,16 @@ def test_a_compound_with_two_mechanisms_is_told(server, params, tmp_path):
         acquire(params(), tmp_path / "out")
 
 
+def test_tables_of_another_address_are_read_anew(server, params, tmp_path):
+    acquire(params(), tmp_path / "out")
+    server.files |= {path.replace("/bbbc/", "/moved/", 1): content
+                     for path, content in server.files.items()}
+    server.files[f"/moved/BBBC021/{MOA_TABLE}"] = MOA.replace("Protein", "Lipid").encode()
+    acquire(params(files=f"{server.url}/moved/BBBC021/"), tmp_path / "out")
+    notes = read_screen(tmp_path / "out").annotations.set_index("Metadata_Compound")
+    assert notes.loc["emetine", "Metadata_MoA"] == "Lipid synthesis"
+
+
 def test_a_file_name_that_is_a_path_is_refused(server, params, tmp_path):
     name = file_name("Week1_22123", "B02", 1, 2)
     server.files[f"/bbbc/BBBC021/{IMAGE_TABLE}"] = image_table().replace(
@@ -186,8 +196,8 @@ def test_a_file_name_that_is_a_path_is_refused(server, params, tmp_path):
 
 
 def test_the_real_tables_of_bbbc021(real_data, tmp_path):
-    for name in (IMAGE_TABLE, MOA_TABLE):
-        (tmp_path / name).write_bytes((real_data / "tables" / name).read_bytes())
+    for name, path in table_paths(Bbbc021(), tmp_path).items():
+        path.write_bytes((real_data / "tables" / name).read_bytes())
     sites, layout, annotations = read_tables(Bbbc021(), tmp_path, None)
     treated = layout[layout["Metadata_Control"] == ""]
     assert len(treated.drop_duplicates(["Metadata_Compound", "Metadata_Concentration_uM"])) == 103
@@ -299,6 +309,17 @@ def test_an_archive_that_is_not_the_known_one_is_told(single, params, tmp_path, 
     monkeypatch.setitem(bbbc.SHA256, name, "0" * 64)
     with pytest.raises(MoascopeError, match="it is not the file that moascope knows"):
         acquire(params(source), tmp_path / "out")
+
+
+def test_a_plate_map_of_another_address_is_read_anew(single, params, tmp_path, monkeypatch):
+    acquire(params("bbbc016"), tmp_path / "out")
+    name = "BBBC016_v1_platemap.txt"
+    content = single.files[f"/bbbc/BBBC016/{name}"].replace(b"(nM)", b"(uM)")
+    single.files[f"/moved/{name}"] = content
+    monkeypatch.setitem(bbbc.SHA256, name, hashlib.sha256(content).hexdigest())
+    acquire(params("bbbc016", files=f"{single.url}/moved/"), tmp_path / "out")
+    layout = read_screen(tmp_path / "out").layout.set_index("Metadata_Well")
+    assert layout.loc["O24", "Metadata_Concentration_uM"] == 30
 
 
 def test_a_plate_map_that_is_none_is_told(single, params, tmp_path, monkeypatch):

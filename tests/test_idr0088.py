@@ -300,6 +300,16 @@ def test_downloads_that_cannot_be_written_are_told(params, tmp_path):
         acquire(params({"downloads": str(tmp_path / "file")}), tmp_path / "out")
 
 
+def test_an_annotation_of_another_address_is_read_anew(server, params, tmp_path):
+    acquire(params(plates=["1001"]), tmp_path / "out")
+    server.files["/v2/annotation.csv.zip"] = archive({
+        "a.csv": annotation_lines().replace("Tubulin inhibitor", "Tubulin wrecker").encode()})
+    acquire(params(plates=["1001"], annotation=f"{server.url}/v2/annotation.csv.zip"),
+            tmp_path / "out")
+    notes = read_screen(tmp_path / "out").annotations.set_index("Metadata_Compound")
+    assert notes.loc["colchicine", "Metadata_MoA"] == "Tubulin wrecker"
+
+
 def test_an_annotation_that_is_none_is_told(server, params, tmp_path):
     server.files["/annotation.csv.zip"] = archive({"a.csv": b"Plate,Well\n1,B2\n"})
     with pytest.raises(MoascopeError, match="is not the annotation table of idr0088"):

@@ -16,7 +16,7 @@ from moascope.errors import MoascopeError
 from moascope.params import Bbbc013, Bbbc016
 from moascope.screen.wells import well_name
 from moascope.sources.archives import check_archive, unpack
-from moascope.sources.download import Visit, Wanted, below, fetch
+from moascope.sources.download import Visit, Wanted, below, fetch, place_of
 from moascope.sources.plan import Collected, Origin, Plan
 
 _LICENCE = "CC BY 3.0, Ilya Ravkin"
@@ -127,8 +127,9 @@ def collect_016(params: Bbbc016, downloads: Path, session: Visit,
 
 def _plate_map(files: str, name: str, count: int, downloads: Path,
                session: Visit) -> tuple[str, list[float]]:
-    path = downloads / name
-    fetch(session, Wanted(below(files, name), path, sha256=SHA256.get(name)))
+    url = below(files, name)
+    path = place_of(url, downloads)
+    fetch(session, Wanted(url, path, sha256=SHA256.get(name)))
     heading, *lines = path.read_text(encoding="utf-8", errors="replace").splitlines() or [""]
     try:
         doses = [float(line) for line in lines if line.strip()]

@@ -18,7 +18,7 @@ from moascope.errors import MoascopeError
 from moascope.params import Bbbc021
 from moascope.screen.tables import listing
 from moascope.sources.archives import check_archive, unpack
-from moascope.sources.download import Visit, Wanted, below, fetch, fetch_all
+from moascope.sources.download import Visit, Wanted, below, fetch, fetch_all, place_of
 from moascope.sources.plan import (
     MISSING,
     Collected,
@@ -105,12 +105,18 @@ def collect(params: Bbbc021, downloads: Path, session: Visit, most_missing: floa
         raise MoascopeError(f"{len(missing):,} planes that {IMAGE_TABLE} names are in no archive, "
                             f"more than the {most_missing:.1%} that acquire.max_missing allows: "
                             f"{listing(missing['FileName'], 3)}.")
-    sums = {name: hashlib.sha256((downloads / name).read_bytes()).hexdigest()
-            for name in (IMAGE_TABLE, MOA_TABLE)}
+    sums = {name: hashlib.sha256(path.read_bytes()).hexdigest()
+            for name, path in table_paths(params, downloads).items()}
     return Collected(without_missing(sites, missing), layout, annotations, missing,
                      {"tables_sha256": sums,
                       "selection": {"treatments": params.treatments} | (
                           {"plates": sorted(params.plates)} if params.plates else {})})
+
+
+def table_paths(params: Bbbc021, downloads: Path) -> dict[str, Path]:
+    """Where the two tables are kept, by name."""
+    return {name: place_of(below(params.files, name), downloads)
+            for name in (IMAGE_TABLE, MOA_TABLE)}
 
 
 def read_tables(params: Bbbc021, downloads: Path,
@@ -133,11 +139,12 @@ def read_tables(params: Bbbc021, downloads: Path,
     (and DMSO) are laid out, as in the literature on this set; with `all`, weaker and untold doses
     of these compounds bear the compound's mechanism too, and other compounds are unknown.
     """
-    for name in (IMAGE_TABLE, MOA_TABLE):
-        fetch(session, Wanted(below(params.files, name), downloads / name))
-    images = _read(downloads / IMAGE_TABLE, [_PLATE, _WELL, _COMPOUND, _DOSE] + [
+    paths = table_paths(params, downloads)
+    for name, path in paths.items():
+        fetch(session, Wanted(below(params.files, name), path))
+    images = _read(paths[IMAGE_TABLE], [_PLATE, _WELL, _COMPOUND, _DOSE] + [
         f"Image_FileName_{name}" for name in CHANNELS.values()])
-    moa = _read(downloads / MOA_TABLE, ["compound", "concentration", "moa"])
+    moa = _read(paths[MOA_TABLE], ["compound", "concentration", "moa"])
     unknown = sorted(set(params.plates) - set(images[_PLATE]))
     if unknown:
         raise MoascopeError(f"bbbc021.plates names {listing(unknown)}, which {IMAGE_TABLE} does "

@@ -341,6 +341,12 @@ def greet(session: Visit, url: str) -> None:
             _wait_or_give_up(session, url, trouble, attempt)
 
 
+def place_of(url: str, folder: Path) -> Path:
+    """Where what came from an address is kept: another address is another file."""
+    name = Path(urlsplit(url).path).name or "table"
+    return folder / f"{hashlib.sha256(url.encode()).hexdigest()[:8]}-{name}"
+
+
 def is_there(wanted: Wanted) -> bool:
     """Whether a file was downloaded before: files appear under their names only when complete."""
     size = _size(wanted.path)

@@ -14,7 +14,7 @@ import io
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 import pandas as pd
 
@@ -25,7 +25,7 @@ from moascope.screen.tables import counted, listing
 from moascope.screen.wells import canonical_well
 from moascope.sources import idr0088_web
 from moascope.sources.archives import only_member
-from moascope.sources.download import Unlike, Visit, Wanted, below, fetch, fetch_all
+from moascope.sources.download import Unlike, Visit, Wanted, below, fetch, fetch_all, place_of
 from moascope.sources.plan import (
     Collected,
     Origin,
@@ -161,8 +161,7 @@ def annotation_file(params: Idr0088, downloads: Path, session: Visit) -> Path:
     """The annotation table on disk, downloaded if it is named by an address."""
     if "://" not in params.annotation:
         return Path(params.annotation)
-    name = Path(urlsplit(params.annotation).path).name or "annotation.csv"
-    path = downloads / name
+    path = place_of(params.annotation, downloads)
     fetch(session, Wanted(params.annotation, path, most_bytes=1 << 28))
     return path
 
