@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import shutil
 
 import numpy as np
 import pandas as pd
@@ -16,9 +17,9 @@ from moascope.params import Bbbc021, parse_params
 from moascope.screen.planes import read_site
 from moascope.screen.tables import read_description, read_screen
 from moascope.screen.targets import label_screen
-from moascope.sources import bbbc
+from moascope.sources import bbbc, bbbc021
 from moascope.sources.bbbc021 import IMAGE_TABLE, MOA_TABLE, plan, read_tables, table_paths
-from moascope.sources.plan import plan_words
+from moascope.sources.plan import plan_words, refuse_too_much
 from moascope.stages.acquire import acquire
 
 WELLS = [("B02", "DMSO", "0"), ("B03", "taxol", "0.3"), ("B04", "taxol", "0.001"),
@@ -175,6 +176,34 @@ def test_a_compound_with_two_mechanisms_is_told(server, params, tmp_path):
     server.files[f"/bbbc/BBBC021/{MOA_TABLE}"] = (MOA + '"taxol",1.0,"DNA damage"\n').encode()
     with pytest.raises(MoascopeError, match="gives taxol more than one mechanism"):
         acquire(params(), tmp_path / "out")
+
+
+def put_tables(params: Bbbc021, folder) -> None:
+    contents = {IMAGE_TABLE: image_table(), MOA_TABLE: MOA.encode()}
+    for name, path in table_paths(params, folder).items():
+        path.write_bytes(contents[name])
+
+
+def test_the_room_is_that_of_what_is_not_there_unpacked(tmp_path):
+    put_tables(Bbbc021(), tmp_path)
+    a_plate, an_archive = bbbc021.UNPACKED_BYTES, bbbc021.ARCHIVE_BYTES
+    assert plan(Bbbc021(), tmp_path, None).room == 2 * a_plate + an_archive
+    assert plan(Bbbc021(keep_archives=True), tmp_path, None).room == 2 * (a_plate + an_archive)
+    (tmp_path / "images/Week1_22123").mkdir(parents=True)
+    assert plan(Bbbc021(), tmp_path, None).room == a_plate + an_archive
+    assert plan(Bbbc021(plates=("Week1_22123",)), tmp_path, None).room == 0
+
+
+def test_pictures_of_other_plates_make_no_room(tmp_path, monkeypatch):
+    put_tables(Bbbc021(), tmp_path)
+    (tmp_path / "images/Week1_22123").mkdir(parents=True)
+    with (tmp_path / "images/Week1_22123/a.tif").open("wb") as file:
+        file.truncate(1 << 34)
+    disk = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: disk._replace(free=1 << 30))
+    with pytest.raises(MoascopeError, match=r"takes 2\.7 GB, and .* has room for 1\.1 GB"):
+        refuse_too_much(plan(Bbbc021(), tmp_path, None), tmp_path, 100)
+    refuse_too_much(plan(Bbbc021(plates=("Week1_22123",)), tmp_path, None), tmp_path, 100)
 
 
 def test_tables_of_another_address_are_read_anew(server, params, tmp_path):

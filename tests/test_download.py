@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import hashlib
 import re
 import subprocess
@@ -488,6 +489,32 @@ def test_a_damaged_archive_is_told(tmp_path):
         with pytest.raises(MoascopeError, match="no sound zip archive"):
             unpack(path, {"a.tif": "a.tif"}, tmp_path / "out", 1 << 20)
     assert not (tmp_path / "out").exists()
+
+
+def test_spoilt_bzip2_in_an_archive_is_told(tmp_path):
+    import zipfile
+
+    with zipfile.ZipFile(tmp_path / "b.zip", "w", zipfile.ZIP_BZIP2) as file:
+        file.writestr("a.tif", bytes(range(256)) * 40)
+    whole = (tmp_path / "b.zip").read_bytes()
+    (tmp_path / "b.zip").write_bytes(whole[:35] + bytes(60) + whole[95:])
+    with pytest.raises(MoascopeError, match="no sound zip archive"):
+        unpack(tmp_path / "b.zip", {"a.tif": "a.tif"}, tmp_path / "out", 1 << 20)
+
+
+@pytest.mark.parametrize("where", ["open", "mkdir", "replace"])
+def test_a_disk_that_is_full_while_unpacking_is_told(tmp_path, monkeypatch, where):
+    path = zipped(tmp_path, {"a.tif": b"1"})
+
+    def full(self, *_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(type(path), where, full)
+        with pytest.raises(MoascopeError, match=r"out cannot be written: No space left on device\. "
+                                                r"Make room.*acquire\.downloads"):
+            unpack(path, {"a.tif": "a.tif"}, tmp_path / "out", 100)
+    assert [file.name for file in tmp_path.iterdir()] == [path.name]
 
 
 def test_an_interrupted_unpacking_leaves_no_half_folder(tmp_path):

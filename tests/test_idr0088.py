@@ -300,6 +300,25 @@ def test_downloads_that_cannot_be_written_are_told(params, tmp_path):
         acquire(params({"downloads": str(tmp_path / "file")}), tmp_path / "out")
 
 
+def test_only_planes_of_the_selection_count_as_there(tmp_path):
+    (tmp_path / "a.csv").write_text(annotation_lines())
+    for plate, well, field in (("1001", "B03", 1), ("1001", "B04", 1), ("1001", "B03", 2),
+                               ("1002", "B03", 1)):
+        path = tmp_path / "images" / plate / plane_name(plate, well, field, 1)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(bytes(1000))
+
+    def there(**selection):
+        planned = plan(Idr0088(annotation=str(tmp_path / "a.csv"), **selection), tmp_path, None)
+        return planned.size - planned.room
+
+    assert there() == 4000
+    assert there(plates=("1001",)) == 3000
+    assert there(plates=("1001",), wells=("B03",)) == 2000
+    assert there(plates=("1001",), wells=("B03",), fields=(2,)) == 1000
+    assert there(plates=("1003",)) == there(rendered=True) == 0
+
+
 def test_an_annotation_of_another_address_is_read_anew(server, params, tmp_path):
     acquire(params(plates=["1001"]), tmp_path / "out")
     server.files["/v2/annotation.csv.zip"] = archive({

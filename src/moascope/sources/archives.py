@@ -12,6 +12,7 @@ from pathlib import Path, PurePosixPath
 
 from moascope.errors import MoascopeError
 from moascope.screen.tables import counted, listing
+from moascope.sources.download import cannot_write
 
 MOST_MEMBERS = 100_000
 _MOST_RATIO = 200  # 16-bit pictures of cells shrink by 2 to 4
@@ -52,11 +53,21 @@ def unpack(archive: Path, wanted: Mapping[str, str], out: Path, most_bytes: int)
     Raises
     ------
     MoascopeError
-        When it is no archive, is damaged or encrypted, has two files for one name, or would
-        swell beyond bounds.
+        When it is no archive, is damaged or encrypted, has two files for one name, would swell
+        beyond bounds, or there is no room for it.
     """
     partial = out.with_name(f".{out.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
+    try:
+        return _unpack(archive, wanted, partial, out, most_bytes)
+    except OSError as error:
+        raise MoascopeError(cannot_write(out, error)) from None
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _unpack(archive: Path, wanted: Mapping[str, str], partial: Path, out: Path,
+            most_bytes: int) -> list[str]:
     partial.mkdir(parents=True)
     with _opened(archive) as (file, members):
         found: dict[str, zipfile.ZipInfo] = {}
@@ -100,7 +111,10 @@ def _opened(path: Path) -> Iterator[tuple[zipfile.ZipFile, list[zipfile.ZipInfo]
             members = [member for member in file.infolist() if not member.is_dir()]
             _check_members(path, members)
             yield file, members
-    except (zipfile.BadZipFile, zlib.error, EOFError) as error:
+    except (zipfile.BadZipFile, zlib.error, EOFError, OSError) as error:
+        # Spoilt bzip2 is an OSError too, but not one of the system's.
+        if isinstance(error, OSError) and error.errno is not None:
+            raise
         raise MoascopeError(f"{path} is no sound zip archive ({error}). Remove it and run it "
                             "again, so that it is downloaded anew.") from None
     except NotImplementedError as error:

@@ -43,13 +43,20 @@ _FIELD_016 = re.compile(r"_O([0-9]{2})f([0-9]{2})d0\.TIF$", re.IGNORECASE)
 def plan_013(params: Bbbc013, downloads: Path, session: Visit) -> Plan:
     """Say what BBBC013 would bring; nothing is downloaded for it."""
     return Plan("bbbc013", ORIGIN_013, 1, 48 * len(params.compounds), len(params.compounds),
-                48 * len(params.compounds), 2, _BYTES_013, exact=False)
+                48 * len(params.compounds), 2, _BYTES_013, exact=False,
+                room=_room(_BYTES_013, downloads))
 
 
 def plan_016(params: Bbbc016, downloads: Path, session: Visit) -> Plan:
     """Say what BBBC016 would bring; nothing is downloaded for it."""
     return Plan("bbbc016", ORIGIN_016, 1, 24, 1, 72, 2, _BYTES_016, exact=False, notes=(
-        "one compound: what can be measured is its activity against control wells.",))
+        "one compound: what can be measured is its activity against control wells.",),
+                room=_room(_BYTES_016, downloads))
+
+
+def _room(size: int, downloads: Path) -> int:
+    # The archive goes only when it is unpacked.
+    return 0 if (downloads / "images").is_dir() else 2 * size
 
 
 def collect_013(params: Bbbc013, downloads: Path, session: Visit,

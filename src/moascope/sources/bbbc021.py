@@ -43,6 +43,7 @@ CHANNELS = {"DNA": "DAPI", "Tubulin": "Tubulin", "Actin": "Actin"}
 """Our name of each channel and the image table's."""
 
 ARCHIVE_BYTES = 839_000_000     # of one plate; the others are assumed alike
+UNPACKED_BYTES = 240 * 3 * 1280 * 1024 * 2  # of one plate: 60 wells of four sites
 MOST_ARCHIVE_BYTES = 1 << 32
 MOST_PLANE_BYTES = 1 << 25
 CONTROL, NOTHING_KNOWN = "DMSO", "UNKNOWN"
@@ -58,6 +59,8 @@ def plan(params: Bbbc021, downloads: Path, session: Visit) -> Plan:
     plates = sites["Metadata_Plate"].nunique()
     due = plates - sum((downloads / "images" / plate).is_dir()
                        for plate in sites["Metadata_Plate"].unique())
+    # Archives are unpacked one by one, and go as soon as they are.
+    archives = due if params.keep_archives else min(due, 1)
     treated = layout.loc[layout["Metadata_Control"] == "", "Metadata_Compound"]
     notes = [f"each plate is an archive of some {ARCHIVE_BYTES / 1e9:.2f} GB, and takes about "
              "2 GB unpacked."]
@@ -66,7 +69,8 @@ def plan(params: Bbbc021, downloads: Path, session: Visit) -> Plan:
     if params.treatments == "annotated":
         notes.append("only doses with a mechanism, and DMSO, are laid out (bbbc021.treatments).")
     return Plan("bbbc021", ORIGIN, plates, len(layout), treated[treated != ""].nunique(),
-                len(sites), due, due * ARCHIVE_BYTES, exact=False, notes=tuple(notes))
+                len(sites), due, due * ARCHIVE_BYTES, exact=False, notes=tuple(notes),
+                room=due * UNPACKED_BYTES + archives * ARCHIVE_BYTES)
 
 
 def collect(params: Bbbc021, downloads: Path, session: Visit, most_missing: float) -> Collected:

@@ -166,7 +166,7 @@ def sole_user(folder: Path) -> Iterator[None]:
         folder.mkdir(parents=True, exist_ok=True)
         lock = (folder / ".lock").open("w")
     except OSError as error:
-        raise MoascopeError(_cannot_write(folder, error)) from None
+        raise MoascopeError(cannot_write(folder, error)) from None
     with lock as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -273,7 +273,7 @@ def fetch(session: Visit, wanted: Wanted) -> None:
     try:
         wanted.path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise MoascopeError(_cannot_write(wanted.path.parent, error)) from None
+        raise MoascopeError(cannot_write(wanted.path.parent, error)) from None
     part = wanted.path.with_name(f".{wanted.path.name}.part")
     attempt = wrong = 0
     while True:
@@ -391,7 +391,7 @@ def _append(session: Visit, wanted: Wanted, part: Path, have: int, total: int | 
     try:
         file = part.open("r+b" if have else "wb")
     except OSError as error:
-        raise MoascopeError(_cannot_write(part, error)) from None
+        raise MoascopeError(cannot_write(part, error)) from None
     with file:
         file.seek(have)
         for chunk in _chunks(session, response, wanted.url, wanted.most_bytes - have):
@@ -400,7 +400,7 @@ def _append(session: Visit, wanted: Wanted, part: Path, have: int, total: int | 
                 # What has come is on disk when the process is killed the next moment.
                 file.flush()
             except OSError as error:
-                raise MoascopeError(_cannot_write(part, error)) from None
+                raise MoascopeError(cannot_write(part, error)) from None
         have = file.tell()
         file.truncate()
         os.fsync(file.fileno())
@@ -639,7 +639,8 @@ def _size(path: Path) -> int:
         return 0
 
 
-def _cannot_write(path: Path, error: OSError) -> str:
+def cannot_write(path: Path, error: OSError) -> str:
+    """The sentence for a file or folder of downloads that the system does not let be written."""
     return (f"{path} cannot be written: {error.strerror}. Make room, or name another folder in "
             f"acquire.downloads. {GO_ON}")
 

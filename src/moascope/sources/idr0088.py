@@ -69,6 +69,7 @@ MOST_TABLE_BYTES = 1 << 30
 INDEX = "MeasurementData.mlf"
 _PLATES_A_BLOCK = 16
 _NAME = re.compile(r"_([A-P][0-9]{2})_T0001F([0-9]{3})L01A[0-9]{2}Z01C0([123])\.tif")
+_PLACE = re.compile(r"_([A-P][0-9]{2})_(?:T0001)?F([0-9]{3})")
 
 COLUMNS = {
     "Plate": "Plate", "Well": "Well", "Comment [Cell Line with Markers]": "Panel",
@@ -100,9 +101,26 @@ def plan(params: Idr0088, downloads: Path, session: Visit) -> Plan:
                  "many exactly, the index file of each plate says."
                  if not settings.rendered else RENDERED_CAVEAT)
     treated = wells.loc[wells["Control"] == "", "Compound"]
+    size = planes * (RENDERED_BYTES if settings.rendered else PLANE_BYTES)
     return Plan("idr0088", ORIGIN, wells["Plate"].nunique(), len(wells), treated.nunique(), images,
-                planes, planes * (RENDERED_BYTES if settings.rendered else PLANE_BYTES),
-                exact=False, notes=tuple(notes))
+                planes, size, exact=False, notes=tuple(notes),
+                room=max(0, size - _held(settings, wells, downloads)))
+
+
+def _held(settings: Idr0088, wells: pd.DataFrame, downloads: Path) -> int:
+    """Bytes of the planes of these wells and fields that were downloaded before."""
+    folder = downloads / ("rendered" if settings.rendered else "images")
+    held = 0
+    for plate, named in wells.groupby("Plate")["Well"]:
+        if not (folder / plate).is_dir():
+            continue
+        asked = set(named)
+        for file in (folder / plate).iterdir():
+            match = _PLACE.match(file.name.removeprefix(plate))
+            if match and match[1] in asked and (
+                    not settings.fields or int(match[2]) in settings.fields):
+                held += file.stat().st_size
+    return held
 
 
 def collect(params: Idr0088, downloads: Path, session: Visit, most_missing: float) -> Collected:

@@ -56,6 +56,9 @@ class Plan:
         Whether images, files and size are known rather than estimated.
     notes : tuple of str
         Sentences worth reading before it starts.
+    room : int, optional
+        Bytes that the disk still has to take: of the files of this selection those that are not
+        there, unpacked, and archives while they are. `size` where it is not given.
     """
 
     source: str
@@ -68,6 +71,7 @@ class Plan:
     size: int
     exact: bool = True
     notes: tuple[str, ...] = ()
+    room: int | None = None
 
 
 @dataclass(frozen=True)
@@ -138,13 +142,13 @@ def refuse_too_much(plan: Plan, folder: Path, max_gb: float) -> None:
             f"{max_gb:,.0f} GB that acquire.max_gb allows. Select less of it ({plan.source} in "
             "params.yaml), or raise acquire.max_gb.")
     folder.mkdir(parents=True, exist_ok=True)
-    held = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+    room = plan.size if plan.room is None else plan.room
     free = shutil.disk_usage(folder).free
-    if plan.size - held > free:
+    if room > free:
         raise MoascopeError(
-            f"This selection of {plan.source} is {plan.size / 1e9:,.1f} GB, of which "
-            f"{held / 1e9:,.1f} GB are there, and {folder} has room for {free / 1e9:,.1f} GB. Name "
-            "a folder on a larger disk in acquire.downloads.")
+            f"What is not there yet of this selection of {plan.source} takes {room / 1e9:,.1f} GB, "
+            f"and {folder} has room for {free / 1e9:,.1f} GB. Name a folder on a larger disk in "
+            "acquire.downloads.")
 
 
 def refuse_strange_names(names: Iterable[str], where: str) -> None:
