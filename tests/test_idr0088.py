@@ -537,7 +537,7 @@ def test_the_licence_is_carried_through_a_folder(params, tmp_path):
 
 
 def test_non_commercial_data_mark_the_registered_model():
-    scores = {"average_precision": 0.2, "prevalence": 0.1, "p": 0.5}
+    scores = {"average_precision": 0.2, "low": 0.1, "high": 0.3, "prevalence": 0.1, "p": 0.5}
     for said, mark in ((True, "true"), (False, "false"), (None, "false")):
         metrics = {"out_of_fold": {"compound": scores}, "held_out": {}, "licence": "CC BY-NC 4.0",
                    "citation": "Cox 2020"} | ({} if said is None else {"non_commercial": said})
