@@ -29,6 +29,7 @@ from moascope.screen.tables import read_screen
 from moascope.screen.targets import label_screen
 from moascope.stages.train import predictions_table
 from moascope.tracking import promotion
+from moascope.tracking.comparison import run_address
 from moascope.tracking.gate import Against, Numbers, decide, share_worse
 from moascope.tracking.heldout import (
     Contender,
@@ -731,5 +732,5 @@ def test_the_command_shows_every_requirement_and_ends_on_what_was_decided(projec
 def test_a_registered_version_says_where_its_run_and_its_report_are():
     said = description_of({"target": "gpcr", "average_precision": "0.3", "caveat": "simulated"},
                           "a" * 32, "7")
-    assert f"(#/experiments/7/runs/{'a' * 32}/artifacts/evaluation/report.html)" in said
+    assert f"({run_address('7', 'a' * 32, 'evaluation/report.html')})" in said
     assert "> simulated" in said
