@@ -9,7 +9,12 @@ from test_prepare import many_fields, write_plate
 
 from moascope.errors import MoascopeError
 from moascope.features.backbones import Backbone
-from moascope.features.embed import embed_plate, embed_plates, features_of_screen
+from moascope.features.embed import (
+    embed_plate,
+    embed_plates,
+    embedded_with,
+    features_of_screen,
+)
 from moascope.features.table import load_features
 from moascope.params import Embed, Prepare
 from moascope.pixels.prepare import prepare_plates
@@ -76,6 +81,12 @@ def test_a_second_backbone_leaves_the_first_ones_features_and_stands_beside_them
                                            for channel in ("DNA", "GFP") for index in range(3))]
     assert np.array_equal(table.X[:, : len(alone.names)], alone.X)
     assert np.isfinite(table.X[:, len(alone.names):]).all()
+    # Features made with one file are not those of another one in its place.
+    assert embedded_with(out, str(file), file)
+    other = tmp_path / "other.keras"
+    other.write_bytes(file.read_bytes() + b"0")
+    assert not embedded_with(out, str(file), other)
+    assert not embedded_with(tmp_path, str(file), file)
     assert embed_plates(prepared, out, Embed(), 1) == {"morphology": (0, 1)}
     assert load_features(out).names == alone.names
 

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from moascope.errors import MoascopeError
+from moascope.errors import MoascopeError, address_shown
 from moascope.params import Params, load_params, parse_params
 
 ROOT = Path(__file__).parents[1]
@@ -62,3 +62,13 @@ def test_broken_yaml_is_a_sentence(tmp_path):
 def test_parameters_cannot_be_changed():
     with pytest.raises(ValueError, match="frozen"):
         Params().train.dropout = 0.1
+
+
+@pytest.mark.parametrize(("address", "shown"), [
+    ("postgresql://anna:p@ss@db/study?sslmode=off", "postgresql://db/study"),
+    ("https://anna:secret@mlflow.lab/x", "https://mlflow.lab/x"),
+    ("sqlite:///mlflow.db", "sqlite:///mlflow.db"),
+    ("data/tune/study.journal", "data/tune/study.journal"),
+])
+def test_an_address_is_shown_without_who_and_password(address, shown):
+    assert address_shown(address) == shown
