@@ -19,7 +19,7 @@ run: $(VENV)/ready  ## the whole pipeline on the embedded screen, and a summary
 baseline: $(VENV)/ready  ## every system of the slides beside the main model, about ten minutes more
 	dvc repro
 
-test: $(VENV)/ready ## the tests, under ten minutes
+test: $(VENV)/ready ## the tests, under a quarter of an hour
 	python -m pytest -m "not slow"
 
 test-slow: $(VENV)/ready ## the tests that take minutes each: acceptance over three seeds
