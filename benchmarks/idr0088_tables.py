@@ -22,54 +22,46 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from moascope.annotation.compounds import annotate_compounds
 from moascope.evaluation.folds import audit_leaks
 from moascope.params import Split, Validate
 from moascope.report.screen_page import write_screen_page
 from moascope.screen.manifest import read_manifest, write_manifest
 from moascope.screen.tables import SITE, WELL, Screen, read_screen
 from moascope.screen.targets import Labels, label_screen
+from moascope.sources.idr0088 import (
+    CHANNELS,
+    annotation_table,
+    layout_table,
+    plane_name,
+    read_annotation,
+)
 from moascope.stages.split import Dealt, deal, plane_rows
 from moascope.validation.expectations import check_expectations
 
-CHANNELS = ("Segmentation", "GFP", "RFP")
 FIELDS = 2
-ROOT = "20200722-awss3/ds_hcs_02/PhenoPrintScreen/raw_images_for_IDR"
-# The receptor families among the annotation's own terms; ionotropic glutamate is an ion channel.
-FAMILIES = ("Adenosine", "Alpha-adrenergic", "Angiotensin", "Beta-adrenergic", "Cannabinoid",
-            "Dopamine", "Histamine", "Metabotropic glutamate", "Opioid", "Serotonin")
-GPCR = rf"(?:^|\|)(?:(?:{'|'.join(FAMILIES)}) receptor|mAChR) "
 
 
 def make_tables(annotation: Path, folder: Path) -> None:
     """Write load_data.csv, layout.csv and annotations.csv of the whole screen."""
-    table = pd.read_csv(annotation, dtype=str, keep_default_na=False)
-    plate = table["Plate"]
-    well = table["Well"].str[0] + table["Well"].str[1:].str.zfill(2)
-    images = ROOT + "/" + table["Plate Location"] + "/" + plate + "/" + plate + "_" + well
-    fields = []
-    for field in range(1, FIELDS + 1):
-        fields.append(pd.DataFrame({
-            "Metadata_Plate": plate, "Metadata_Well": well, "Metadata_Site": field,
-            "Metadata_Batch": table["Plate Location"].str.split("/").str[0],
-            "Metadata_Panel": table["Comment [Cell Line with Markers]"],
-            **{f"FileName_{name}": images + f"_T0001F{field:03d}L01A0{c}Z01C0{c}.tif"
-               for c, name in enumerate(CHANNELS, start=1)},
-        }))
-    pd.concat(fields).to_csv(folder / "load_data.csv", index=False)
-    pd.DataFrame({
-        "Metadata_Plate": plate, "Metadata_Well": well, "Metadata_Compound": table["Compound Name"],
-        "Metadata_Concentration_uM": table["Compound Concentration (microMolar)"],
-        "Metadata_Control": table["Control Type"].map({"Negative Control": "negative", "": ""}),
-    }).to_csv(folder / "layout.csv", index=False)
-
-    compounds = table[table["Control Type"] == ""].drop_duplicates("Compound Name")
-    moa = compounds["Compound MoA"]
-    receptor = moa.str.contains(GPCR)
-    pd.DataFrame({
-        "Metadata_Compound": compounds["Compound Name"], "Metadata_MoA": moa,
-        "Metadata_InChIKey": compounds["Compound InChIKey"],
-        "gpcr": np.where(moa == "", "unknown", np.where(receptor, "yes", "no")),
-    }).to_csv(folder / "annotations.csv", index=False)
+    wells = read_annotation(annotation)
+    stem = wells["Plate"] + "_" + wells["Well"]
+    sites = pd.concat([
+        pd.DataFrame({
+            "Metadata_Plate": wells["Plate"], "Metadata_Well": wells["Well"],
+            "Metadata_Site": field, "Metadata_Batch": wells["Batch"],
+            "Metadata_Panel": wells["Panel"],
+            # The name that the archive documents, with the well's own part left to be filled in.
+            **{f"FileName_{name}": wells["Location"] + "/" + wells["Plate"] + "/" + stem
+               + plane_name("", "", field, number).removeprefix("_")
+               for number, name in enumerate(CHANNELS, start=1)},
+        })
+        for field in range(1, FIELDS + 1)
+    ])
+    sites.to_csv(folder / "load_data.csv", index=False)
+    layout_table(wells, sites).to_csv(folder / "layout.csv", index=False)
+    annotations = annotate_compounds(annotation_table(wells, sites)).table
+    annotations.to_csv(folder / "annotations.csv", index=False)
 
 
 def sound_planes(screen: Screen) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -148,8 +140,8 @@ def report(screen: Screen, outcomes: list[dict[str, Any]], labels: Labels, dealt
           f"{len(screen.sites):,} sites; {len(known):,} compounds with a mechanism, "
           f"{len(screen.annotations) - len(known)} unknown; {len(shared)} compounds in "
           f"{shared.nunique()} groups of one InChIKey first block")
-    if "gpcr" in known:
-        print(f"{(known['gpcr'] == 'yes').sum()} of them GPCR, by this file's own list of families")
+    print(f"{(known['gpcr'] == 'yes').sum()} of them GPCR, {(known['gpcr'] == 'unknown').sum()} "
+          "unclear, by the words of their mechanisms")
     print(f"target {labels.target}: {dealt.groups['Label'].value_counts().to_dict()}, "
           f"{int(dealt.groups['Holdout'].sum())} held out; leak audit {audit}")
     failed = [outcome["expectation"] for outcome in outcomes if not outcome["success"]]

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from moascope.models.head import fit_heads, predict_logits, save_head, train_heads
+from moascope.models.head import predict_logits, save_head, train_heads
 from moascope.params import Head
 
 LOGISTIC = Head(layers=0, learning_rate=0.03, l2=1e-3, epochs=40, dropout=0)
@@ -13,6 +13,12 @@ def data():
     features = (rng.normal(size=(300, 12)) * 3 + 100).astype(np.float32)
     label = (features[:, 0] + features[:, 1] - 200 + rng.normal(size=300) > 0).astype(int)
     return features, label
+
+
+def fit_heads(*given, **settings):
+    """The heads as they are when their training has ended."""
+    *_, heads = train_heads(*given, **settings)
+    return heads
 
 
 def masks(count, rows=300):

@@ -512,12 +512,13 @@ def test_names_that_no_table_can_hold_are_listed_with_the_remedy(tmp_path):
         (folder / name).write_bytes(b"x")
     try:
         Path(os.fsdecode(os.fsencode(folder) + b"/\xff_C03_s1_w1.tif")).write_bytes(b"x")
+        expected = 4
     except OSError:
-        pytest.skip("this file system takes UTF-8 only")
+        expected = 3   # a file system of UTF-8 alone (macOS) has no such name to list
     imported = import_plates(folder, tmp_path / "out")
     assert set(imported.screen.sites["Metadata_Well"]) == {"B02", "B03"}
     lost = [file for file, reason in reasons(tmp_path / "out").items() if "rename it" in reason]
-    assert len(lost) == 4
+    assert len(lost) == expected
 
 
 def test_what_is_of_no_kind_shows_names_and_a_way_on(tmp_path):

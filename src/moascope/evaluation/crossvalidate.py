@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from moascope.errors import MoascopeError
-from moascope.evaluation.metrics import average_precision, macro_average_precision
+from moascope.evaluation.metrics import macro_average_precision
 from moascope.models.examples import LEVELS, Examples, averaging, averagings, row_weights
 from moascope.models.head import FittedHeads, predict_logits, train_heads
 from moascope.params import Head, Train
@@ -556,14 +556,6 @@ def out_of_fold(
     return OutOfFold(
         units, probability, predicted, float(threshold.mean()) if binary else None, by_repeat
     )
-
-
-def spread_over_repeats(label: np.ndarray, oof: OutOfFold, asked: list[int]) -> list[float]:
-    """Average precision of each repeat by itself, to show what the dealing of folds alone does."""
-    return [
-        float(np.mean([average_precision(label == c, p[:, c]) for c in asked]))
-        for p in oof.by_repeat
-    ]
 
 
 def nested(

@@ -453,13 +453,14 @@ def study_tables(study: optuna.Study) -> dict[str, pd.DataFrame]:
                          "score": float(top.scores.mean()), "epochs": top.epochs, **drawn})
     trials = pd.DataFrame(rows, columns=None if rows else ["trial", "state", "score", "epochs"])
     trials.insert(3, "best", trials["score"].cummax())
-    return {"trials": trials, "curves": curves, "parameters": _parameters(study)}
+    best = dict(zip(trials["trial"], trials["score"], strict=True))
+    return {"trials": trials, "curves": curves, "parameters": _parameters(study, best)}
 
 
-def _parameters(study: optuna.Study) -> pd.DataFrame:
+def _parameters(study: optuna.Study, best: dict[int, float]) -> pd.DataFrame:
     import optuna
 
-    trials = [trial for trial in ended_trials(study) if trial.user_attrs.get(CURVE)]
+    trials = [trial for trial in ended_trials(study) if trial.number in best]
     scales = {
         name: "choice" if isinstance(entry, optuna.distributions.CategoricalDistribution)
         else "log" if entry.log else "linear"
@@ -473,8 +474,7 @@ def _parameters(study: optuna.Study) -> pd.DataFrame:
         judged = optuna.create_study(direction="maximize")
         judged.add_trials([
             optuna.create_trial(
-                params=trial.params, distributions=trial.distributions,
-                value=max(float(np.mean(scores)) for _, *scores in trial.user_attrs[CURVE]))
+                params=trial.params, distributions=trial.distributions, value=best[trial.number])
             for trial in trials])
         with warnings.catch_warnings():
             # It warns where all trials are equally good; then there is nothing to tell apart.

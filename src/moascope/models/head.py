@@ -54,22 +54,6 @@ class FittedHeads:
     loss: np.ndarray
 
 
-def fit_heads(
-    features: np.ndarray,
-    labels: np.ndarray,
-    weights: np.ndarray,
-    classes: int,
-    head: Head,
-    batch_size: int = 256,
-    seed: int = 0,
-    watch_every: int = 0,
-) -> FittedHeads:
-    """Train K heads at once, to the end; see `train_heads`."""
-    *_, heads = train_heads(features, labels, weights, classes, head, batch_size, seed,
-                            watch_every)
-    return heads
-
-
 def train_heads(
     features: np.ndarray,
     labels: np.ndarray,

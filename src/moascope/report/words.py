@@ -74,6 +74,7 @@ def class_name(name: str, target: str) -> str:
 
 
 def baseline_name(name: str) -> str:
+    """What the report calls a baseline of metrics.json."""
     return BASELINES.get(name, tidy(name.replace("_", " ")).capitalize())
 
 
@@ -83,6 +84,7 @@ def main_scores(metrics: dict[str, Any], side: str = "out_of_fold") -> dict[str,
 
 
 def is_activity(metrics: dict[str, Any]) -> bool:
+    """Whether wells were told from control wells, for want of compounds to hold out."""
     return metrics.get("unit") == "well"
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import getpass
-import io
 import json
 import math
 import os
@@ -335,8 +334,7 @@ def _write(client: MlflowClient, record: dict[str, Any], decision: Decision,
     numbers, against = record["numbers"], record["numbers"]["incumbent"] or {}
     verb = "->" if decision.passed else "refused for"
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-    with contextlib.redirect_stderr(io.StringIO()):
-        experiment = open_experiment(client, promotions_of(name))
+    experiment = open_experiment(client, promotions_of(name))
     run = client.create_run(experiment.experiment_id, run_name=f"version {version} {verb} {to}")
     own = run.info.run_id
     now = int(time.time() * 1000)
