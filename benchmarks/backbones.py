@@ -45,7 +45,7 @@ def main() -> None:
     arms = [Embed(backbone=name, weights=weights, precision=precision)
             for name in arguments.backbones
             for precision in (arguments.precisions if name != "morphology" else ["f32"])]
-    speeds = planes_a_second(arms)
+    speeds = planes_a_second({name_of(arm): arm for arm in arms})
     print("| backbone | crops | scale | features a plane | bbbc021 accuracy | bbbc021 mAP "
           "| bbbc013 AUC | planes a second |")
     print("|---|---|---|---|---|---|---|---|")
@@ -68,13 +68,13 @@ def name_of(arm: Embed) -> str:
     return name + (" bf16" if arm.precision == "bf16" else "")
 
 
-def planes_a_second(arms: list[Embed]) -> dict[str, tuple[float, int]]:
+def planes_a_second(arms: dict[str, Embed]) -> dict[str, tuple[float, int]]:
     """Planes of 128 px a second, and features a plane, of single backbones."""
     planes = np.random.default_rng(0).integers(0, 256, (512, 128, 128)).astype(np.uint8)
     opened = {}
-    for arm in arms:
+    for name, arm in arms.items():
         file = find_weights(arm.backbone, arm)
-        opened[name_of(arm)] = open_backbone(arm.backbone, file, arm.precision, 128)
+        opened[name] = open_backbone(arm.backbone, file, arm.precision, 128)
     times: dict[str, list[float]] = {name: [] for name in opened}
     for turn in range(6):
         for name, backbone in opened.items():

@@ -262,7 +262,13 @@ def distil(
                                                       "cannot be downloaded.")] = None,
     width: Annotated[float, typer.Option(help="Share of MobileNetV2's channels: 0.35, 0.5 ...")]
     = 0.35,
+    size: Annotated[int, typer.Option(min=32, help="Side of a crop, pixels.")] = 128,
+    sees: Annotated[int, typer.Option(min=32, help="Side that the student shrinks a crop to: a "
+                                                   "smaller one is faster.")] = 96,
+    start: Annotated[str, typer.Option(help="teacher (a choice of its channels) or random.")]
+    = "teacher",
     features: Annotated[int, typer.Option(help="Outputs of the student.")] = 256,
+    learning_rate: Annotated[float, typer.Option(help="At its highest.")] = 1e-3,
     crops: Annotated[int, typer.Option(help="How many crops it learns from.")] = 500_000,
     loss: Annotated[str, typer.Option(help="mse or cosine.")] = "mse",
     seed: Annotated[int, typer.Option(min=0)] = 0,
@@ -276,12 +282,15 @@ def distil(
     Example: moascope distil data/acquire my_screen --out students/mine --crops 200000
     """
     from moascope.distillation.distil import distil as run
-    from moascope.distillation.student import LOSSES, Recipe
+    from moascope.distillation.student import LOSSES, STARTS, Recipe
 
     if loss not in LOSSES:
         raise MoascopeError(f"--loss {loss} is unknown; there are {', '.join(LOSSES)}.")
-    recipe = Recipe(width=width, loss=loss, crops=crops, seed=seed)
-    print(run(planes, out, teacher, weights, recipe, features, most))
+    if start not in STARTS:
+        raise MoascopeError(f"--start {start} is unknown; there are {', '.join(STARTS)}.")
+    recipe = Recipe(width=width, size=size, sees=sees, start=start, features=features, loss=loss,
+                    crops=crops, learning_rate=learning_rate, seed=seed)
+    print(run(planes, out, teacher, weights, recipe, most))
 
 
 @app.command()

@@ -10,7 +10,14 @@ from pathlib import Path
 import numpy as np
 
 from moascope.distillation.planes import Planes, collect_planes
-from moascope.distillation.student import CURVE, Recipe, open_teacher, shrink, train_student
+from moascope.distillation.student import (
+    CURVE,
+    STATE,
+    STUDENT,
+    Recipe,
+    open_teacher,
+    train_student,
+)
 from moascope.errors import MoascopeError
 from moascope.features.backbones import (
     APPLICATIONS,
@@ -22,12 +29,11 @@ from moascope.features.backbones import (
 from moascope.params import KERAS_FILE, Embed
 from moascope.screen.tables import write_atomically
 
-STUDENT = "student.keras"
 CARD = "card.json"
 
 
 def distil(folders: Iterable[Path], out: Path, teacher: str, weights: Path | None, recipe: Recipe,
-           features: int, most: int) -> str:
+           most: int) -> str:
     """Train a student on unlabelled planes and leave it as a model file.
 
     Parameters
@@ -41,8 +47,6 @@ def distil(folders: Iterable[Path], out: Path, teacher: str, weights: Path | Non
     weights : Path or None
         The teacher's ImageNet weights, where they are not in Keras's cache.
     recipe : Recipe
-    features : int
-        Of the student, at most as many as the teacher has.
     most : int
         Planes a folder.
 
@@ -65,14 +69,14 @@ def distil(folders: Iterable[Path], out: Path, teacher: str, weights: Path | Non
     network = (load_imagenet(teacher, file, recipe.size) if teacher in APPLICATIONS
                else load_own(file))
     width = int(network.output_shape[-1])
-    if not 1 <= features <= width:
+    if not 1 <= recipe.features <= width:
         raise MoascopeError(f"The teacher gives {width} features; ask for 1 to {width} of them "
                             "(--features).")
     from mlflow import MlflowClient
 
     from moascope.tracking.runs import connect
 
-    card = make_card(planes, teacher, weights_digest(file), recipe, features)
+    card = make_card(planes, teacher, weights_digest(file), recipe)
     address = connect()
     client = MlflowClient(address)
     run_id = _run(client, out, f"distil {Path(teacher).stem} to width {recipe.width:g}", card)
@@ -81,22 +85,23 @@ def distil(folders: Iterable[Path], out: Path, teacher: str, weights: Path | Non
     def noted(step: int, loss: float) -> None:
         client.log_metric(run_id, "loss", loss, step=step)
 
-    student = train_student(planes, network_says, recipe, out,
-                            planes.digest + weights_digest(file), noted)
-    shrink(student, planes, recipe, features).save(out / STUDENT)
+    train_student(planes, network_says, recipe, out, planes.digest + weights_digest(file), noted,
+                  network if teacher == "mobilenetv2" else None)
     curve = np.loadtxt(out / CURVE, delimiter=",", skiprows=1, ndmin=2)
+    asked = json.loads((out / STATE).read_text())["asked"]
+    if len(asked) > 1:
+        card["crops_asked_for_at_step"] = asked
     card |= {"loss": round(float(curve[-1, 1]), 4), "bytes": (out / STUDENT).stat().st_size}
     write_atomically(out / CARD, json.dumps(card, indent=1, sort_keys=True) + "\n")
     for name in (STUDENT, CARD, CURVE):
         client.log_artifact(run_id, str(out / name))
     client.set_terminated(run_id)
-    return (f"{out / STUDENT} ({card['bytes'] / 1e6:.1f} MB, {features} features) learnt from "
-            f"{recipe.crops:,} crops of {len(planes.pixels):,} planes; loss {card['loss']}; use it "
-            f"by embed.backbone: {out / STUDENT}")
+    return (f"{out / STUDENT} ({card['bytes'] / 1e6:.1f} MB, {recipe.features} features) learnt "
+            f"from {recipe.crops:,} crops of {len(planes.pixels):,} planes; loss {card['loss']}; "
+            f"use it by embed.backbone: {out / STUDENT}")
 
 
-def make_card(planes: Planes, teacher: str, digest: str, recipe: Recipe,
-              features: int) -> dict[str, object]:
+def make_card(planes: Planes, teacher: str, digest: str, recipe: Recipe) -> dict[str, object]:
     """What a model was made of and how, for the file beside it."""
     sources = {}
     for folder in sorted(set(planes.source)):
@@ -110,8 +115,7 @@ def make_card(planes: Planes, teacher: str, digest: str, recipe: Recipe,
             "citation": said.get("citation", "not stated"),
         }
     return {"sources": sources, "planes_sha256": planes.digest, "teacher": Path(teacher).stem,
-            "teacher_sha256": digest, "recipe": asdict(recipe), "features": features,
-            "left_out": list(planes.left_out)}
+            "teacher_sha256": digest, "recipe": asdict(recipe), "left_out": list(planes.left_out)}
 
 
 def _run(client, out: Path, name: str, card: dict) -> str:
@@ -130,8 +134,7 @@ def _run(client, out: Path, name: str, card: dict) -> str:
             pass  # another tracking server, or a database that is gone: a new run
     experiment_id = open_experiment(client, "distillation").experiment_id
     run_id = client.create_run(experiment_id, run_name=name).info.run_id
-    for key, value in {**card["recipe"], "teacher": card["teacher"],
-                       "features": card["features"]}.items():
+    for key, value in {**card["recipe"], "teacher": card["teacher"]}.items():
         client.log_param(run_id, key, value)
     out.mkdir(parents=True, exist_ok=True)
     write_atomically(noted, json.dumps({"run_id": run_id}))

@@ -21,11 +21,14 @@ from moascope.screen.tables import write_atomically
 CHECKPOINT = "checkpoint.keras"
 STATE = "state.json"
 CURVE = "curve.csv"
-STANDARDISED_ON = 2048
+STUDENT = "student.keras"
+PROJECTION = "projection.npz"
+PROJECTED_ON = 4096
 SAVED_EVERY = 500
 NOTED_EVERY = 50
 RECALIBRATED_BY = 200
 LOSSES = {"mse": "mean_squared_error", "cosine": "cosine_similarity"}
+STARTS = ("teacher", "random")
 
 
 @dataclass(frozen=True)
@@ -37,9 +40,16 @@ class Recipe:
     width : float
         Share of MobileNetV2's channels.
     size : int
-        Side of its input, pixels.
+        Side of a crop, pixels, as the teacher sees it.
+    sees : int
+        Side that the student shrinks a crop to before its first convolution.
+    start : {"teacher", "random"}
+        Where the student's weights come from: every so manyth channel of a MobileNetV2 teacher, or
+        chance.
+    features : int
+        Outputs, at most as many as the teacher's.
     loss : {"mse", "cosine"}
-        Distance of the student's and the teacher's standardised features.
+        Distance of the student's outputs from the teacher's projected features.
     crops : int
         How many it is shown, each once.
     batch : int
@@ -50,6 +60,9 @@ class Recipe:
 
     width: float = 0.35
     size: int = 128
+    sees: int = 96
+    start: str = "teacher"
+    features: int = 256
     loss: str = "mse"
     crops: int = 500_000
     batch: int = 64
@@ -104,8 +117,12 @@ def train_student(
     out: Path,
     told: str,
     noted: Callable[[int, float], None] | None = None,
+    network: Any = None,
 ) -> Any:
     """Train a student; a call that is killed is gone on with by the next one of the same recipe.
+
+    The number of crops may be another one then: the learning rate follows the new course from
+    there on.
 
     Parameters
     ----------
@@ -114,54 +131,68 @@ def train_student(
         uint8 [n, size, size] -> float32 [n, features].
     recipe : Recipe
     out : Path
-        Gets a checkpoint, the curve of the loss, and at the end `estimate.keras`.
+        Gets a checkpoint, and at the end `student.keras` and the curve of the loss.
     told : str
         A digest of planes and teacher: with another one, training starts anew.
     noted : callable, optional
         `noted(step, loss)`, the mean loss since the call before.
+    network : keras.Model, optional
+        The teacher itself, where the student starts from its weights.
 
     Returns
     -------
     keras.Model
-        float32 [n, size, size, 1], 0 to 255 -> [n, features of the teacher]: its estimate of the
-        teacher's standardised features.
+        float32 [n, height, width, 1], 0 to 255 -> [n, features]: its estimate of the leading
+        components of the teacher's features, turned at random, so that all outputs have about
+        unit variance. A head of few inputs is trained in a fraction of the time.
 
     Notes
     -----
-    Distillation of features, not of classes: no label is seen [1]_. The targets are standardised
-    by the teacher's features of the first 2,048 crops. Step i draws its crops from a generator
-    seeded by (seed, i), so that resuming changes nothing. Keras gives MobileNetV2 batch
-    normalisations a momentum of 0.999, whose averages lag behind a short training: it is lowered,
-    and at the end the averages are taken anew with all weights at rest.
+    Distillation of features, not of classes: no label is seen [1]_. The projection comes from
+    4,096 crops. A student that is narrower than its teacher and built alike can start from a choice
+    of its channels [2]_. Step i draws its crops from a generator seeded by (seed, i), so that
+    resuming changes nothing. Keras gives MobileNetV2 batch normalisations a momentum of 0.999,
+    whose averages lag behind a short training: it is lowered, and at the end the averages are taken
+    anew with all weights at rest.
 
     .. [1] Romero et al., "FitNets: hints for thin deep nets", ICLR 2015.
+    .. [2] Xu et al., "Initializing models with larger ones", ICLR 2024.
     """
     keras = import_keras()
 
     out.mkdir(parents=True, exist_ok=True)
     identity = {**asdict(recipe), "told": told, "backend": keras.backend.backend()}
+    # A training may be given more crops, or fewer, than it began with.
+    del identity["crops"]
     state = _state(out, identity)
+    decay = keras.optimizers.schedules.CosineDecay(recipe.learning_rate, recipe.steps)
     draw = _drawer(planes, teach, recipe)
-    first = np.concatenate([draw(-1 - i)[1] for i in range(-(-STANDARDISED_ON // recipe.batch))])
-    mean, scale = first.mean(axis=0), np.maximum(first.std(axis=0), 1e-3)
     if state["step"]:
+        with np.load(out / PROJECTION, allow_pickle=False) as kept:
+            center, kernel = kept["center"], kept["kernel"]
         student = keras.saving.load_model(out / CHECKPOINT)
         # Two files cannot be renamed at once: after a kill between them the checkpoint is ahead.
         state["step"] = int(keras.ops.convert_to_numpy(student.optimizer.iterations))
+        student.optimizer.learning_rate = decay
     else:
+        taught = [draw(-1 - i)[1] for i in range(-(-PROJECTED_ON // recipe.batch))]
+        center, kernel = _projection(np.concatenate(taught), recipe.features, recipe.seed)
+        np.savez(out / PROJECTION, center=center, kernel=kernel)
         keras.utils.set_random_seed(recipe.seed)
-        student = build_student(recipe.width, recipe.size, first.shape[1])
+        student = build_student(recipe.width, recipe.size, recipe.features, recipe.sees)
+        if network is not None and recipe.start == "teacher":
+            _start_from(network, student, center, kernel)
         student.compile(
-            optimizer=keras.optimizers.AdamW(
-                keras.optimizers.schedules.CosineDecay(recipe.learning_rate, recipe.steps),
-                weight_decay=1e-4),
+            optimizer=keras.optimizers.AdamW(decay, weight_decay=1e-4),
             loss=LOSSES[recipe.loss],
         )
+    if not state["asked"] or state["asked"][-1][1] != recipe.crops:
+        state["asked"].append([state["step"], recipe.crops])
     with _progress(recipe.steps, state["step"]) as advance:
         since, losses = time.perf_counter(), []
         for step, (crops, target) in _ahead(draw, state["step"], recipe.steps):
             loss = student.train_on_batch(crops[..., np.newaxis].astype(np.float32),
-                                          (target - mean) / scale)
+                                          (target - center) @ kernel)
             # Keras gives the running mean since the last reset; each step is wanted by itself.
             student.reset_metrics()
             losses.append(float(loss))
@@ -179,45 +210,61 @@ def train_student(
                 since = now
                 _save(student, state | {"step": done}, out)
     _recalibrate(student, planes, recipe)
-    student.save(out / "estimate.keras")
+    _save(student, state | {"step": max(state["step"], recipe.steps)}, out)
+    student = _any_size(student, recipe)
+    student.save(out / STUDENT)
     rows = "".join(f"{step},{loss:.6f},{seconds:.1f}\n" for step, loss, seconds in state["curve"])
     (out / CURVE).write_text("step,loss,seconds\n" + rows)
     return student
 
 
-def shrink(student: Any, planes: Planes, recipe: Recipe, features: int) -> Any:
-    """Keep the leading directions of what a student says, as a model of any input size.
+def _any_size(student: Any, recipe: Recipe) -> Any:
+    free = build_student(recipe.width, None, recipe.features, recipe.sees)
+    free.set_weights(student.get_weights())
+    return free
 
-    Parameters
-    ----------
-    student : keras.Model
-        From `train_student`.
-    planes : Planes
-    recipe : Recipe
-    features : int
-        Outputs.
 
-    Returns
-    -------
-    keras.Model
-        float32 [n, height, width, 1], 0 to 255 -> [n, features]: principal components of the
-        estimated teacher features over 4,096 crops, folded into the last layer. A head of fewer
-        inputs is trained in a fraction of the time.
+def _start_from(teacher: Any, student: Any, center: np.ndarray, kernel: np.ndarray) -> None:
+    """Give a narrower MobileNetV2 of one channel every so manyth channel of a wider one.
+
+    The choice depends on the two numbers of channels alone, so that what one layer gives is what
+    the next one takes, along the residual connections too.
     """
-    crops = np.concatenate([_crops(planes, recipe, -10_000 - i)
-                            for i in range(-(-4096 // recipe.batch))])
-    said = student.predict(crops[..., np.newaxis].astype(np.float32), verbose=0).astype(float)
-    center = said.mean(axis=0)
-    _, _, axes = np.linalg.svd(said - center, full_matrices=False)
-    axes = axes[:features].T
-    small = build_student(recipe.width, None, features)
-    trained, kept = ([layer for layer in model.layers if layer.weights]
-                     for model in (student, small))
-    for source, target in zip(trained[:-1], kept[:-1], strict=True):
-        target.set_weights(source.get_weights())
-    kernel, bias = trained[-1].get_weights()
-    kept[-1].set_weights([kernel @ axes, (bias - center) @ axes])
-    return small
+    body, last = (layer for layer in student.layers if layer.weights)
+    wide, narrow = ([layer for layer in model.layers if layer.weights]
+                    for model in (teacher, body))
+    for source, target in zip(wide, narrow, strict=True):
+        target.set_weights([_every_so_manyth(weights, wanted.shape) for weights, wanted
+                            in zip(source.get_weights(), target.weights, strict=True)])
+    # Both pool the same number of channels: the estimate begins as if they said the same.
+    last.set_weights([kernel, -center @ kernel])
+
+
+def _every_so_manyth(weights: np.ndarray, wanted: tuple[int, ...]) -> np.ndarray:
+    if weights.ndim == 4 and wanted[2] == 1 and weights.shape[2] == 3:
+        # A grey plane was shown to the teacher as three equal ones.
+        weights = weights.sum(axis=2, keepdims=True)
+    for axis, (have, want) in enumerate(zip(weights.shape, wanted, strict=True)):
+        if have != want:
+            weights = weights.take(np.linspace(0, have - 1, want).round().astype(int), axis)
+    return weights
+
+
+def _projection(taught: np.ndarray, features: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Center and kernel from a teacher's features to what the student is to say.
+
+    The teacher's standardised features are projected on their leading principal components, and
+    those are turned by a random rotation: every output then has about the same variance, whatever
+    scales its inputs (as heads do) leaves the components their own, and the error that is made of
+    weak components stays weak.
+    """
+    center = taught.mean(axis=0)
+    scale = np.maximum(taught.std(axis=0), 1e-3)
+    _, spread, axes = np.linalg.svd((taught - center) / scale, full_matrices=False)
+    rotation, _ = np.linalg.qr(np.random.default_rng(seed).normal(size=(features, features)))
+    unit = np.sqrt(features * len(taught) / np.square(spread[:features]).sum())
+    kernel = axes[:features].T @ rotation * unit / scale[:, None]
+    return center.astype(np.float32), kernel.astype(np.float32)
 
 
 def _drawer(planes: Planes, teach: Callable, recipe: Recipe) -> Callable:
@@ -261,7 +308,7 @@ def _recalibrate(student: Any, planes: Planes, recipe: Recipe) -> None:
 
 
 def _state(out: Path, identity: dict) -> dict[str, Any]:
-    fresh = {"identity": identity, "step": 0, "seconds": 0.0, "curve": []}
+    fresh = {"identity": identity, "step": 0, "seconds": 0.0, "curve": [], "asked": []}
     try:
         state = json.loads((out / STATE).read_text())
     except FileNotFoundError:

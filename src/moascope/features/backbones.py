@@ -196,7 +196,7 @@ def load_own(path: Path) -> Any:
     return network
 
 
-def build_student(width: float, size: int | None, features: int) -> Any:
+def build_student(width: float, size: int | None, features: int, sees: int) -> Any:
     """A small MobileNetV2 of one channel, with random weights.
 
     Parameters
@@ -207,6 +207,8 @@ def build_student(width: float, size: int | None, features: int) -> Any:
         Side of its input, pixels; None: any.
     features : int
         Outputs.
+    sees : int
+        Side that the input is shrunk to.
 
     Returns
     -------
@@ -220,12 +222,13 @@ def build_student(width: float, size: int | None, features: int) -> Any:
     keras = import_keras()
 
     grey = keras.Input((size, size, 1))
-    network = keras.applications.MobileNetV2(input_shape=(size, size, 1), alpha=width,
+    network = keras.applications.MobileNetV2(input_shape=(sees, sees, 1), alpha=width,
                                              include_top=False, weights=None, pooling="avg")
     for layer in network.layers:
         if isinstance(layer, keras.layers.BatchNormalization):
             layer.momentum = 0.99
-    pooled = network(keras.layers.Rescaling(1 / 127.5, offset=-1)(grey))
+    image = grey if size == sees else keras.layers.Resizing(sees, sees)(grey)
+    pooled = network(keras.layers.Rescaling(1 / 127.5, offset=-1)(image))
     return keras.Model(grey, keras.layers.Dense(features, name="teacher")(pooled))
 
 
