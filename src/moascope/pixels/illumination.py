@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 from numpy.polynomial import chebyshev
 
@@ -30,11 +32,13 @@ def block_means(plane: np.ndarray, blocks: tuple[int, int] = (BLOCKS, BLOCKS)) -
     -------
     ndarray, float32 [blocks, blocks]
     """
-    edges = [np.linspace(0, length, cells + 1).astype(int)
-             for length, cells in zip(plane.shape, blocks, strict=True)]
-    rows = np.add.reduceat(plane, edges[0][:-1], axis=0, dtype=np.float32)
-    sums = np.add.reduceat(rows, edges[1][:-1], axis=1, dtype=np.float32)
-    return sums / np.multiply.outer(np.diff(edges[0]), np.diff(edges[1])).astype(np.float32)
+    rows, columns = (np.linspace(0, length, cells + 1).astype(int)
+                     for length, cells in zip(plane.shape, blocks, strict=True))
+    # Block by block, because sums down a strip are several times as fast as `reduceat`'s.
+    sums = np.stack([plane[start:stop].sum(axis=0, dtype=np.float32)
+                     for start, stop in itertools.pairwise(rows)])
+    sums = np.add.reduceat(sums, columns[:-1], axis=1)
+    return sums / np.multiply.outer(np.diff(rows), np.diff(columns)).astype(np.float32)
 
 
 def fit_illumination(means: np.ndarray, dark: float) -> np.ndarray:

@@ -3,25 +3,30 @@
 from __future__ import annotations
 
 import collections
+import contextlib
 import dataclasses
 import functools
 import json
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import pandas as pd
 
 from moascope.params import Prepare
 from moascope.pixels import crops, illumination, quality, scaling
-from moascope.screen.planes import PlaneError, read_site
+from moascope.screen.planes import PlaneError, read_site_planes, silence
 from moascope.screen.plates import code_digest, digest, update_plates
 
 if TYPE_CHECKING:
     from moascope.screen.tables import Screen
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 IDENTITY = ["Metadata_Plate", "Metadata_Well", "Metadata_Site", "Metadata_Batch", "Metadata_Panel"]
 FLAGS = ("QC_Blurred", "QC_Saturated", "QC_Empty")
@@ -30,6 +35,22 @@ SAMPLED_PIXELS = 16_384  # a regular subset of a field: enough for its distribut
 DARK_PERCENTILE = 0.1
 LEAST_CONTROL_WELLS = 4
 LEAST_WELLS = 24
+
+
+@dataclass(frozen=True)
+class _Site:
+    """What a site's planes show; channels that it lacks are not in it."""
+
+    row: int  # position in the plate's site table
+    shape: tuple[int, int]  # of every plane
+    present: list[int]  # channels
+    raw: np.ndarray  # uint8 or uint16 [crops, channels, crop, crop]
+    samples: np.ndarray  # uint8 or uint16 [channels, height, width] of every so manyth pixel
+    means: np.ndarray  # float32 [channels, blocks, blocks]
+    focus: np.ndarray  # float [channels]
+    largest: list[int]  # [channels]
+    at_largest: list[float]  # [channels], share of pixels at the largest value
+    nuclei: float
 
 
 @dataclass(frozen=True)
@@ -47,7 +68,7 @@ class _Seen:
     nuclei: np.ndarray  # float32 [sites]
 
 
-def prepare_plate(screen: Screen, out: Path, settings: Prepare) -> list[str]:
+def prepare_plate(screen: Screen, out: Path, settings: Prepare, threads: int = 1) -> list[str]:
     """Measure, correct, scale and cut the fields of one plate.
 
     Every file is decoded once. What the plate as a whole decides (illumination, scaling, which
@@ -63,6 +84,8 @@ def prepare_plate(screen: Screen, out: Path, settings: Prepare) -> list[str]:
         order, what was estimated, and a sentence for each site left out).
     settings : Prepare
         The `prepare` section of the parameters.
+    threads : int
+        How many sites are decoded and measured at once, each in the memory of its planes.
 
     Returns
     -------
@@ -73,7 +96,7 @@ def prepare_plate(screen: Screen, out: Path, settings: Prepare) -> list[str]:
                      if screen.sites[f"FileName_{name}"].ne("").any())
     nuclei = quality.nucleus_channel(channels, settings.nuclei)
     scratch = out / "raw.tmp"
-    seen, problems = _read_plate(screen, channels, nuclei, scratch, settings)
+    seen, problems = _read_plate(screen, channels, nuclei, scratch, settings, threads)
     table = screen.sites.iloc[seen.rows][IDENTITY].reset_index(drop=True)
     wells = screen.layout["Metadata_Well"]
     controls = table["Metadata_Well"].isin(
@@ -109,35 +132,37 @@ def _measures(channels: tuple[str, ...]) -> list[str]:
 
 
 def _read_plate(screen: Screen, channels: tuple[str, ...], nuclei: str | None, scratch: Path,
-                settings: Prepare, shape: tuple[int, int] | None = None,
+                settings: Prepare, threads: int, shape: tuple[int, int] | None = None,
                 ) -> tuple[_Seen, list[str]]:
     """Read every site; fields of another size than `shape` (by default the first's) are left out.
     """
     seen: _Seen | None = None
     problems = []
     sizes: collections.Counter[tuple[int, int]] = collections.Counter()
-    for index, row in enumerate(screen.sites.to_dict("records")):
-        present = [name for name in channels if row[f"FileName_{name}"]]
-        try:
-            planes = read_site(screen, row, present)
-            size = planes.shape[1:]
-            sizes[size] += 1
-            shape = shape or size
-            if size != shape:
-                raise PlaneError(f"it has {size[1]}x{size[0]} pixels, and most fields of the plate "
-                                 f"have {shape[1]}x{shape[0]}.", "size")
-        except PlaneError as error:
-            problems += [f"Plate {row['Metadata_Plate']}, well {row['Metadata_Well']}, site "
-                         f"{row['Metadata_Site']} is left out: {problem}"
-                         for problem in error.problems]
-            continue
-        seen = seen or _empty_record(len(screen.sites), len(channels), shape, scratch, settings)
-        _note(seen, index, [channels.index(name) for name in present], planes,
-              channels.index(nuclei) if nuclei in present else None)
+    look = functools.partial(_look_at, screen, channels, nuclei, settings)
+    records = screen.sites.to_dict("records")
+    # Decoders are silenced here too, because the threads' own beginnings and ends of silence
+    # overlap and would leave behind what one of them found.
+    with silence(), contextlib.closing(_ahead(look, list(enumerate(records)), threads)) as sites:
+        for row, site in zip(records, sites, strict=True):
+            if isinstance(site, _Site):
+                sizes[site.shape] += 1
+                shape = shape or site.shape
+                if site.shape != shape:
+                    height, width = site.shape
+                    site = PlaneError(f"it has {width}x{height} pixels, and most fields of the "
+                                      f"plate have {shape[1]}x{shape[0]}.", "size")
+            if isinstance(site, PlaneError):
+                problems += [f"Plate {row['Metadata_Plate']}, well {row['Metadata_Well']}, site "
+                             f"{row['Metadata_Site']} is left out: {problem}"
+                             for problem in site.problems]
+                continue
+            seen = seen or _empty_record(len(records), len(channels), shape, scratch, settings)
+            _note(seen, site)
     usual = max(sizes, key=sizes.__getitem__, default=shape)
     if usual != shape:
         del seen
-        return _read_plate(screen, channels, nuclei, scratch, settings, usual)
+        return _read_plate(screen, channels, nuclei, scratch, settings, threads, usual)
     if seen is None:
         seen = _empty_record(0, len(channels), (settings.crop,) * 2, scratch, settings)
     count = len(seen.rows)
@@ -146,19 +171,58 @@ def _read_plate(screen: Screen, channels: tuple[str, ...], nuclei: str | None, s
     return dataclasses.replace(seen, **kept), problems
 
 
+def _ahead(function: Callable[[T], R], items: Sequence[T], threads: int) -> Iterator[R]:
+    """Results in the order of the items, of which no more are under way than threads can use."""
+    with ThreadPoolExecutor(threads) as pool:
+        waiting: collections.deque[Future[R]] = collections.deque()
+        for item in items:
+            waiting.append(pool.submit(function, item))
+            if len(waiting) > threads + 1:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+
+
+def _look_at(screen: Screen, channels: tuple[str, ...], nuclei: str | None, settings: Prepare,
+             numbered: tuple[int, Mapping[str, Any]]) -> _Site | PlaneError:
+    """Decode a site and measure its planes while they are in the processor's cache."""
+    number, row = numbered
+    present = [name for name in channels if row[f"FileName_{name}"]]
+    try:
+        planes = read_site_planes(screen, row, present)
+    except PlaneError as error:
+        return error
+    shape = planes[0].shape
+    largest = [int(plane.max()) for plane in planes]
+    tiles = crops.tile_positions(shape, settings.crop, settings.crops)
+    return _Site(
+        row=number, shape=shape, present=[channels.index(name) for name in present],
+        raw=np.stack([crops.cut(plane, tiles, settings.crop) for plane in planes], axis=1),
+        samples=np.stack([plane[_sampled(shape)] for plane in planes]),
+        means=np.stack([illumination.block_means(plane, _blocks(shape)) for plane in planes]),
+        focus=np.array([quality.focus_slope(plane) for plane in planes]),
+        largest=largest,
+        # Only a camera's limit can be where it cut off.
+        at_largest=[np.count_nonzero(plane == most) / plane.size
+                    if most in scaling.LIMITS else 0.0
+                    for plane, most in zip(planes, largest, strict=True)],
+        nuclei=(quality.count_nuclei(planes[present.index(nuclei)]) if nuclei in present
+                else np.nan),
+    )
+
+
 def _empty_record(sites: int, channels: int, shape: tuple[int, int], scratch: Path,
                   settings: Prepare) -> _Seen:
     tiles = crops.tile_positions(shape, settings.crop, settings.crops)
     size = (sites, len(tiles), channels, settings.crop, settings.crop)
     sampled = [len(range(*part.indices(length)))
                for part, length in zip(_sampled(shape), shape, strict=True)]
-    blocks = [min(illumination.BLOCKS, length) for length in shape]
     return _Seen(
         rows=[], shape=shape,
         raw=(np.memmap(scratch, np.uint16, "w+", shape=size) if all(size)
              else np.zeros(size, np.uint16)),
         samples=np.zeros((sites, channels, *sampled), np.uint16),
-        means=np.full((sites, channels, *blocks), np.nan, np.float32),
+        means=np.full((sites, channels, *_blocks(shape)), np.nan, np.float32),
         focus=np.full((sites, channels), np.nan, np.float32),
         largest=np.full((sites, channels), -1),
         at_largest=np.full((sites, channels), np.nan, np.float32),
@@ -166,20 +230,17 @@ def _empty_record(sites: int, channels: int, shape: tuple[int, int], scratch: Pa
     )
 
 
-def _note(seen: _Seen, row: int, present: list[int], planes: np.ndarray,
-          nuclei: int | None) -> None:
+def _note(seen: _Seen, site: _Site) -> None:
     at = len(seen.rows)
-    tiles = crops.tile_positions(seen.shape, seen.raw.shape[-1], seen.raw.shape[1])
-    for channel, plane in zip(present, planes, strict=True):
-        seen.raw[at, :, channel] = crops.cut(plane, tiles, seen.raw.shape[-1])
-        seen.samples[at, channel] = plane[_sampled(seen.shape)]
-        seen.means[at, channel] = illumination.block_means(plane, seen.means.shape[2:])
-        seen.focus[at, channel] = quality.focus_slope(plane)
-        seen.largest[at, channel] = plane.max()
-        seen.at_largest[at, channel] = np.mean(plane == plane.max())
-        if channel == nuclei:
-            seen.nuclei[at] = quality.count_nuclei(plane)
-    seen.rows.append(row)
+    seen.raw[at][:, site.present] = site.raw
+    for name in ("samples", "means", "focus", "largest", "at_largest"):
+        getattr(seen, name)[at, site.present] = getattr(site, name)
+    seen.nuclei[at] = site.nuclei
+    seen.rows.append(site.row)
+
+
+def _blocks(shape: tuple[int, int]) -> tuple[int, int]:
+    return tuple(min(illumination.BLOCKS, length) for length in shape)
 
 
 def _sampled(shape: tuple[int, int]) -> tuple[slice, slice]:
@@ -254,7 +315,13 @@ def intensities(samples: np.ndarray) -> dict[str, np.ndarray]:
     dict of str to ndarray, float32 [sites]
         For each of `INTENSITIES`.
     """
-    p05, median, p95 = np.percentile(samples, [5, 50, 95], axis=1)
+    # Sorting is native and vectorised, and several times as fast as `np.percentile`'s selection.
+    ordered = np.sort(samples, axis=1)
+    place = np.array([5, 50, 95]) / 100 * (samples.shape[1] - 1)
+    before = place.astype(int)
+    after = np.minimum(before + 1, samples.shape[1] - 1)
+    p05, median, p95 = (ordered[:, before] + (ordered[:, after] - ordered[:, before])
+                        * (place - before)).T
     values = samples.mean(axis=1), median, p05, p95, samples.std(axis=1)
     return {name: np.asarray(value, np.float32)
             for name, value in zip(INTENSITIES, values, strict=True)}
@@ -266,20 +333,23 @@ def _write_crops(seen: _Seen, rows: np.ndarray, prepared: np.ndarray, channel: i
                  ) -> tuple[float, float, str]:
     """Correct the raw crops of a channel, find the limits of its scale, write 8 bits."""
     crop = settings.crop
-    even = gain is illumination.EVEN
     light = np.stack([
         illumination.illumination(gain, y + np.arange(crop), x + np.arange(crop), seen.shape)
         for y, x in crops.tile_positions(seen.shape, crop, settings.crops)
     ])
+
+    def corrected(row: int) -> np.ndarray:
+        counts = seen.raw[row, :, channel]
+        if gain is illumination.EVEN:
+            return counts
+        values = illumination.correct(counts, light, dark)
+        return np.clip(np.rint(values, out=values), 0, scaling.BINS - 1, out=values).astype(
+            np.uint16)
+
     reference, rule = _scale_rule(settings, sound, wells, controls)
     counts = np.zeros(scaling.BINS, np.int64)
-    if not even or rule != "range":
-        for row, counted in zip(rows, reference, strict=True):
-            if not even:
-                corrected = illumination.correct(seen.raw[row, :, channel], light, dark)
-                seen.raw[row, :, channel] = np.clip(np.rint(corrected), 0, scaling.BINS - 1)
-            if counted:
-                counts += scaling.histogram(seen.raw[row, :, channel])
+    for row in rows[reference]:
+        counts += scaling.histogram(corrected(row))
     if rule == "range" or not counts.any():
         low, high, rule = 0.0, float(depth), "range"
     else:
@@ -287,7 +357,7 @@ def _write_crops(seen: _Seen, rows: np.ndarray, prepared: np.ndarray, channel: i
                                         (settings.low_percentile, settings.high_percentile))
     table = scaling.lookup(low, high)
     for row in rows:
-        prepared[row, :, channel] = table[seen.raw[row, :, channel]]
+        prepared[row, :, channel] = table.take(corrected(row))
     return low, high, rule
 
 
@@ -342,8 +412,10 @@ def prepare_plates(screen: Screen, out: Path, settings: Prepare, jobs: int,
                  for name in files])
             sites.to_parquet(Path(scratch, f"{plate}.sites"))
             layout.to_parquet(Path(scratch, f"{plate}.layout"))
+        # One site more than there are processors for: it works while another waits for the disk.
+        threads = jobs // max(len(keys), 1) + 1
         work = functools.partial(_prepare_one, Path(scratch), screen.channels, screen.images,
-                                 settings)
+                                 settings, threads)
         return update_plates(out, keys, work, jobs, "prepare")
 
 
@@ -356,12 +428,13 @@ def _stamp(path: Path) -> list[int]:
 
 
 def _prepare_one(tables: Path, channels: tuple[str, ...], images: Path, settings: Prepare,
-                 plate: str, folder: Path) -> None:
+                 threads: int, plate: str, folder: Path) -> None:
     from moascope.screen.tables import Screen
 
     layout = pd.read_parquet(tables / f"{plate}.layout")
     sites = pd.read_parquet(tables / f"{plate}.sites")
-    prepare_plate(Screen(sites, layout, layout.iloc[:0], channels, images), folder, settings)
+    prepare_plate(Screen(sites, layout, layout.iloc[:0], channels, images), folder, settings,
+                  threads)
 
 
 def plate_facts(prepared: Path) -> dict[str, dict[str, Any]]:

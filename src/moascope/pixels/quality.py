@@ -252,6 +252,7 @@ def outliers(values: np.ndarray, fences: float, side: str) -> np.ndarray:
         return values < lower - reach if side == "low" else values > upper + reach
 
 
+FOREGROUND_BINS = 256
 SATURATED_SHARE = 0.005
 BLURRED_FENCES = 2.5
 EMPTY_SHARE = 0.1
@@ -291,12 +292,15 @@ def foreground(samples: np.ndarray, sound: np.ndarray) -> np.ndarray:
     ndarray, float32 [sites]
         By Otsu's threshold on the logarithm, which a few bright spots do not lift.
     """
-    import skimage.filters
-
     pool = np.log1p(np.maximum(samples[sound] if sound.any() else samples, 0)).ravel()
     if not pool.size or np.ptp(pool) == 0:
         return np.zeros(len(samples), np.float32)
-    threshold = np.expm1(skimage.filters.threshold_otsu(pool, nbins=256))
+    lowest = pool.min()
+    width = (pool.max() - lowest) / FOREGROUND_BINS
+    pool -= lowest
+    pool /= width
+    counts = np.bincount(np.minimum(pool, FOREGROUND_BINS - 1).astype(np.int32))
+    threshold = np.expm1(lowest + (otsu(counts) + 0.5) * width)
     return (samples > threshold).mean(axis=1, dtype=np.float32)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 BINS = 65_536
+LIMITS = (255, 1023, 4095, 16_383, 65_535)  # of cameras with 8, 10, 12, 14 and 16 bits
 
 
 def histogram(values: np.ndarray) -> np.ndarray:
@@ -34,7 +35,7 @@ def percentiles(counts: np.ndarray, shares: tuple[float, ...]) -> list[float]:
 
 def bit_depth_limit(largest: int) -> int:
     """Largest value of the camera that made a plane: 8, 10, 12, 14 or 16 bits."""
-    return next(limit for limit in (255, 1023, 4095, 16_383, 65_535) if largest <= limit)
+    return next(limit for limit in LIMITS if largest <= limit)
 
 
 def lookup(low: float, high: float) -> np.ndarray:

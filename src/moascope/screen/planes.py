@@ -70,6 +70,17 @@ def read_plane(path: Path, frame: int = 0, max_pixels: int = MAX_PIXELS) -> np.n
 
 def read_site(screen: Screen, row: Mapping[str, Any],
               channels: Sequence[str] | None = None) -> np.ndarray:
+    """Read the planes of one site into one array; see `read_site_planes`.
+
+    Returns
+    -------
+    ndarray of uint8 or uint16, shape [channels, height, width]
+    """
+    return np.stack(read_site_planes(screen, row, channels))
+
+
+def read_site_planes(screen: Screen, row: Mapping[str, Any],
+                     channels: Sequence[str] | None = None) -> list[np.ndarray]:
     """Read the planes of one site, each file opened and decoded once.
 
     Parameters
@@ -83,7 +94,8 @@ def read_site(screen: Screen, row: Mapping[str, Any],
 
     Returns
     -------
-    ndarray of uint8 or uint16, shape [channels, height, width]
+    list of ndarray of uint8 or uint16, shape [height, width]
+        One a channel.
 
     Raises
     ------
@@ -110,7 +122,7 @@ def read_site(screen: Screen, row: Mapping[str, Any],
         sizes = ", ".join(f"{channel} {plane.shape[1]}x{plane.shape[0]}"
                           for channel, plane in zip(channels, stack, strict=True))
         raise PlaneError(f"{_place(row)}: its channels differ in size ({sizes} pixels).", "size")
-    return np.stack(stack)
+    return stack
 
 
 def site_channels(screen: Screen, row: Mapping[str, Any]) -> list[str]:
