@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import time
+import warnings
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +17,7 @@ import tifffile
 from moascope.params import Prepare, Simulated
 from moascope.pixels import illumination, quality, scaling
 from moascope.pixels.crops import cut, tile_positions
-from moascope.pixels.prepare import plate_facts, prepare_plate, prepare_plates
+from moascope.pixels.prepare import _ahead, plate_facts, prepare_plate, prepare_plates
 from moascope.pixels.summary import draw_montage, read_prepared, write_summary
 from moascope.screen.tables import Screen
 
@@ -147,8 +150,73 @@ def test_nuclei_are_counted():
             plane += 800 * ((y - row) ** 2 + (x - column) ** 2 < 64)
     noisy = np.random.default_rng(0).poisson(plane).astype(np.uint16)
     assert quality.count_nuclei(noisy) == 25
-    assert quality.count_nuclei(np.random.default_rng(0).poisson(np.full((200, 200), 100.0))) == 0
+    empty = np.random.default_rng(0).poisson(np.full((200, 200), 100.0)).astype(np.uint16)
+    assert quality.count_nuclei(empty) == 0
     assert quality.count_nuclei(np.zeros((64, 64), np.uint16)) == 0
+
+
+def test_nuclei_are_the_same_where_a_finer_camera_sees_the_same_field():
+    plane = np.random.default_rng(0).poisson(cells(np.random.default_rng(1), 40, 700)).astype(
+        np.uint16)
+    count = quality.count_nuclei(plane)
+    assert 30 <= count <= 40
+    for finer in (2, 3):
+        assert quality.count_nuclei(plane.repeat(finer, axis=0).repeat(finer, axis=1)) == count
+
+
+def test_the_brightest_counts_of_a_camera_do_not_overflow_the_nuclei_filter():
+    plane = np.zeros((120, 120), np.uint16)
+    plane[40:60, 40:60] = plane[80:100, 80:100] = 65_535
+    assert quality.count_nuclei(plane) == 2
+    assert quality.count_nuclei(plane.repeat(10, axis=0).repeat(10, axis=1)) == 2
+
+
+@pytest.mark.parametrize("density", [0, 0.1, 0.5, 0.6, 0.9, 1])
+def test_component_areas_are_those_of_labelled_parts(density):
+    import scipy.ndimage
+
+    rng = np.random.default_rng(0)
+    for shape in ((1, 1), (1, 40), (40, 1), (33, 64)):
+        mask = rng.random(shape) < density
+        labels, found = scipy.ndimage.label(mask)
+        expected = np.bincount(labels.ravel(), minlength=found + 1)[1:]
+        assert sorted(quality.component_areas(mask)) == sorted(expected)
+
+
+def test_the_focus_slope_is_the_line_through_the_mean_power_of_rings():
+    plane = np.random.default_rng(0).poisson(cells(np.random.default_rng(1), size=128))
+    line = np.hanning(130)[1:-1]
+    power = np.abs(np.fft.fft2((plane - plane.mean()) * np.outer(line, line))) ** 2
+    radius = np.hypot(*np.meshgrid(np.fft.fftfreq(128), np.fft.fftfreq(128)))
+    # The half of the spectrum that a real plane's other half repeats.
+    power, radius = power[:, :65], radius[:, :65]
+    edges = np.geomspace(*quality.FOCUS_BAND, 12)
+    rings = [(radius >= low) & (radius < high) for low, high in pairwise(edges)]
+    expected = np.polyfit(np.log(np.sqrt(edges[1:] * edges[:-1])),
+                          [np.log(power[ring].mean()) for ring in rings], 1)[0]
+    assert np.isclose(quality.focus_slope(plane.astype(np.uint16)), expected, rtol=1e-4)
+    assert quality.focus_slope(np.full((128, 128), 7, np.uint16)) == 0
+
+
+def test_otsus_threshold_is_that_of_scikit_image():
+    import skimage.filters
+
+    rng = np.random.default_rng(0)
+    values = np.concatenate([rng.normal(300, 40, 5000), rng.normal(900, 90, 800)]).astype(int)
+    values -= values.min()
+    expected = skimage.filters.threshold_otsu(hist=np.bincount(values))
+    assert quality.otsu(np.bincount(values)) == expected
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_block_means_are_means_of_blocks(dtype):
+    plane = np.random.default_rng(0).integers(0, np.iinfo(dtype).max, (75, 100), endpoint=True,
+                                              dtype=dtype)
+    edges = [np.linspace(0, length, cells + 1).astype(int)
+             for length, cells in zip(plane.shape, (16, 5), strict=True)]
+    expected = [[plane[top:bottom, left:right].mean() for left, right in pairwise(edges[1])]
+                for top, bottom in pairwise(edges[0])]
+    assert np.allclose(illumination.block_means(plane, (16, 5)), expected, rtol=1e-6)
 
 
 @pytest.mark.parametrize(("channels", "expected"), [
@@ -275,6 +343,37 @@ def test_the_same_plate_gives_the_same_bytes_in_one_process_and_in_two(tmp_path)
     assert len(files) == 8
     for file in files:
         assert (tmp_path / "1" / file).read_bytes() == (tmp_path / "2" / file).read_bytes()
+
+
+def test_the_same_plate_gives_the_same_bytes_in_one_thread_and_in_three(tmp_path):
+    screen = write_plate(tmp_path / "images", many_fields(40), ("A01", "A02", "A03", "A04"))
+    for name in screen.sites["FileName_DNA"].iloc[[3, 17]]:
+        (tmp_path / "images" / name).write_bytes(b"II*\0")
+    told = []
+    before = list(warnings.filters)
+    for threads in (1, 3):
+        (tmp_path / str(threads)).mkdir()
+        told.append(prepare_plate(screen, tmp_path / str(threads), Prepare(crop=48), threads))
+    assert warnings.filters == before
+    assert told[0] == told[1] and len(told[0]) == 2
+    files = [path.name for path in (tmp_path / "1").iterdir()]
+    assert sorted(files) == ["crops.npy", "plate.json", "sites.parquet"]
+    for file in files:
+        assert (tmp_path / "1" / file).read_bytes() == (tmp_path / "3" / file).read_bytes()
+
+
+def test_sites_ahead_keep_their_order_and_are_few():
+    begun = []
+
+    def slower_first(item):
+        begun.append(item)
+        time.sleep(0.02 if item % 3 == 0 else 0)
+        return item
+
+    results = _ahead(slower_first, list(range(30)), 3)
+    assert next(results) == 0
+    assert len(begun) <= 5  # what three threads hold, and one ready for each end of the queue
+    assert list(results) == list(range(1, 30))
 
 
 def test_the_summary_counts_what_was_flagged_and_has_a_picture(tmp_path):

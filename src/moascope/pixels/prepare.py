@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -101,17 +101,16 @@ def prepare_plate(screen: Screen, out: Path, settings: Prepare, threads: int = 1
     wells = screen.layout["Metadata_Well"]
     controls = table["Metadata_Well"].isin(
         wells[screen.layout["Metadata_Control"] == "negative"]).to_numpy()
-    prepared = np.lib.format.open_memmap(out / "crops.npy", "w+", np.uint8,
-                                         (len(table), *seen.raw.shape[1:]))
     columns = {name: np.full(len(table), np.nan, np.float32) for name in _measures(channels)}
     flags = {name: np.zeros(len(table), bool) for name in FLAGS}
     columns["Count_Nuclei"] = seen.nuclei
-    panels = {}
+    panels, scales = {}, {}
     # Channels of one name may be different stains in different panels of a plate.
     for panel, rows in table.groupby("Metadata_Panel", sort=True).indices.items():
-        panels[panel] = _finish_panel(seen, rows, prepared, columns, flags, channels, nuclei,
-                                      settings, table["Metadata_Well"].to_numpy(), controls)
-    prepared.flush()
+        panels[panel], scales[panel] = _finish_panel(
+            seen, rows, columns, flags, channels, settings, table["Metadata_Well"].to_numpy(),
+            controls)
+    _write_crops(out / "crops.npy", seen.raw, table["Metadata_Panel"].map(scales).tolist())
     scratch.unlink(missing_ok=True)
     passed = ~np.any(list(flags.values()), axis=0)
     table.assign(**columns, **flags, QC_Pass=passed).to_parquet(out / "sites.parquet",
@@ -143,7 +142,8 @@ def _read_plate(screen: Screen, channels: tuple[str, ...], nuclei: str | None, s
     records = screen.sites.to_dict("records")
     # Decoders are silenced here too, because the threads' own beginnings and ends of silence
     # overlap and would leave behind what one of them found.
-    with silence(), contextlib.closing(_ahead(look, list(enumerate(records)), threads)) as sites:
+    with (silence(), scratch.open("wb") as file,
+          contextlib.closing(_ahead(look, list(enumerate(records)), threads)) as sites):
         for row, site in zip(records, sites, strict=True):
             if isinstance(site, _Site):
                 sizes[site.shape] += 1
@@ -157,17 +157,19 @@ def _read_plate(screen: Screen, channels: tuple[str, ...], nuclei: str | None, s
                              f"{row['Metadata_Site']} is left out: {problem}"
                              for problem in site.problems]
                 continue
-            seen = seen or _empty_record(len(records), len(channels), shape, scratch, settings)
-            _note(seen, site)
+            seen = seen or _empty_record(len(records), len(channels), shape, settings)
+            _note(seen, file, site)
     usual = max(sizes, key=sizes.__getitem__, default=shape)
     if usual != shape:
         del seen
         return _read_plate(screen, channels, nuclei, scratch, settings, threads, usual)
     if seen is None:
-        seen = _empty_record(0, len(channels), (settings.crop,) * 2, scratch, settings)
+        seen = _empty_record(0, len(channels), (settings.crop,) * 2, settings)
     count = len(seen.rows)
     kept = {field.name: getattr(seen, field.name)[:count] for field in dataclasses.fields(seen)
-            if field.name not in ("rows", "shape")}
+            if field.name not in ("rows", "shape", "raw")}
+    if count:
+        kept["raw"] = np.memmap(scratch, np.uint16, "r", shape=(count, *seen.raw.shape[1:]))
     return dataclasses.replace(seen, **kept), problems
 
 
@@ -211,16 +213,14 @@ def _look_at(screen: Screen, channels: tuple[str, ...], nuclei: str | None, sett
     )
 
 
-def _empty_record(sites: int, channels: int, shape: tuple[int, int], scratch: Path,
+def _empty_record(sites: int, channels: int, shape: tuple[int, int],
                   settings: Prepare) -> _Seen:
     tiles = crops.tile_positions(shape, settings.crop, settings.crops)
-    size = (sites, len(tiles), channels, settings.crop, settings.crop)
     sampled = [len(range(*part.indices(length)))
                for part, length in zip(_sampled(shape), shape, strict=True)]
     return _Seen(
         rows=[], shape=shape,
-        raw=(np.memmap(scratch, np.uint16, "w+", shape=size) if all(size)
-             else np.zeros(size, np.uint16)),
+        raw=np.zeros((0, len(tiles), channels, settings.crop, settings.crop), np.uint16),
         samples=np.zeros((sites, channels, *sampled), np.uint16),
         means=np.full((sites, channels, *_blocks(shape)), np.nan, np.float32),
         focus=np.full((sites, channels), np.nan, np.float32),
@@ -230,9 +230,12 @@ def _empty_record(sites: int, channels: int, shape: tuple[int, int], scratch: Pa
     )
 
 
-def _note(seen: _Seen, site: _Site) -> None:
+def _note(seen: _Seen, file: BinaryIO, site: _Site) -> None:
     at = len(seen.rows)
-    seen.raw[at][:, site.present] = site.raw
+    raw = np.zeros(seen.raw.shape[1:], np.uint16)
+    raw[:, site.present] = site.raw
+    # Written, not mapped: the system charges far more for the first touch of a mapped page.
+    file.write(raw)
     for name in ("samples", "means", "focus", "largest", "at_largest"):
         getattr(seen, name)[at, site.present] = getattr(site, name)
     seen.nuclei[at] = site.nuclei
@@ -248,12 +251,29 @@ def _sampled(shape: tuple[int, int]) -> tuple[slice, slice]:
     return tuple(slice(min(step // 2, length - 1), None, step) for length in shape)
 
 
-def _finish_panel(seen: _Seen, rows: np.ndarray, prepared: np.ndarray,
-                  columns: dict[str, np.ndarray], flags: dict[str, np.ndarray],
-                  channels: tuple[str, ...], nuclei: str | None, settings: Prepare,
-                  wells: np.ndarray, controls: np.ndarray) -> dict[str, Any]:
-    """Work out flags, correction and scaling of one panel of a plate, and write its crops."""
+@dataclass(frozen=True)
+class _Scale:
+    """From the raw crops of a channel to eight bits."""
+
+    light: np.ndarray | None  # float32 [crops, crop, crop]; None where it is even
+    dark: np.float32
+    table: np.ndarray | None = None  # uint8 [65536]
+
+    def correct(self, counts: np.ndarray) -> np.ndarray:
+        if self.light is None:
+            return counts
+        values = illumination.correct(counts, self.light, self.dark)
+        np.rint(values, out=values)
+        return np.clip(values, 0, scaling.BINS - 1, out=values).astype(np.uint16)
+
+
+def _finish_panel(seen: _Seen, rows: np.ndarray, columns: dict[str, np.ndarray],
+                  flags: dict[str, np.ndarray], channels: tuple[str, ...], settings: Prepare,
+                  wells: np.ndarray, controls: np.ndarray,
+                  ) -> tuple[dict[str, Any], dict[int, _Scale]]:
+    """Work out flags of one panel of a plate, and the correction and scaling of its channels."""
     found: dict[str, Any] = {}
+    scales: dict[int, _Scale] = {}
     present = [index for index in range(len(channels)) if (seen.largest[rows, index] >= 0).all()]
     depth = {index: scaling.bit_depth_limit(int(seen.largest[rows, index].max()))
              for index in present}
@@ -267,13 +287,14 @@ def _finish_panel(seen: _Seen, rows: np.ndarray, prepared: np.ndarray,
     for index in present:
         name = channels[index]
         gain, dark = _estimate_illumination(seen, rows[sound], index, settings)
-        samples = _corrected_samples(seen, rows, index, gain, dark)
+        light = _sampled_light(seen.shape, gain)
+        samples = illumination.correct(seen.samples[rows, index], light, dark).reshape(
+            len(rows), -1)
         for statistic, values in intensities(samples).items():
             columns[f"Intensity_{name}_{statistic}"][rows] = values
         columns[f"QC_Foreground_{name}"][rows] = quality.foreground(samples, sound)
-        low, high, rule = _write_crops(seen, rows, prepared, index, gain, dark, settings,
-                                       sound, wells[rows], controls[rows], depth[index])
-        light = illumination.illumination(gain, *map(np.arange, seen.shape), seen.shape)
+        scales[index], (low, high, rule) = _scale(seen, rows, index, gain, dark, settings, sound,
+                                                  wells[rows], controls[rows], depth[index])
         found[name] = {"dark": float(dark), "gain": [round(float(light.min()), 3),
                                               round(float(light.max()), 3)],
                        "high": high, "low": low, "saturation": depth[index], "scale": rule}
@@ -281,7 +302,7 @@ def _finish_panel(seen: _Seen, rows: np.ndarray, prepared: np.ndarray,
         np.stack([columns[f"QC_Foreground_{channels[index]}"][rows] for index in present], axis=1))
     flags["QC_Blurred"][rows] = quality.blurred(
         seen.focus[rows][:, present], ~(flags["QC_Saturated"] | flags["QC_Empty"])[rows])
-    return found
+    return found, scales
 
 
 def _estimate_illumination(seen: _Seen, rows: np.ndarray, channel: int,
@@ -293,13 +314,10 @@ def _estimate_illumination(seen: _Seen, rows: np.ndarray, channel: int,
     return illumination.fit_illumination(seen.means[rows, channel], dark), dark
 
 
-def _corrected_samples(seen: _Seen, rows: np.ndarray, channel: int, gain: np.ndarray,
-                       dark: np.float32) -> np.ndarray:
-    """Corrected counts, float32 [sites, pixels]."""
+def _sampled_light(shape: tuple[int, int], gain: np.ndarray) -> np.ndarray:
     positions = [np.arange(length)[part]
-                 for part, length in zip(_sampled(seen.shape), seen.shape, strict=True)]
-    light = illumination.illumination(gain, *positions, seen.shape)
-    return illumination.correct(seen.samples[rows, channel], light, dark).reshape(len(rows), -1)
+                 for part, length in zip(_sampled(shape), shape, strict=True)]
+    return illumination.illumination(gain, *positions, shape)
 
 
 def intensities(samples: np.ndarray) -> dict[str, np.ndarray]:
@@ -327,38 +345,38 @@ def intensities(samples: np.ndarray) -> dict[str, np.ndarray]:
             for name, value in zip(INTENSITIES, values, strict=True)}
 
 
-def _write_crops(seen: _Seen, rows: np.ndarray, prepared: np.ndarray, channel: int,
-                 gain: np.ndarray, dark: np.float32, settings: Prepare, sound: np.ndarray,
-                 wells: np.ndarray, controls: np.ndarray, depth: int,
-                 ) -> tuple[float, float, str]:
-    """Correct the raw crops of a channel, find the limits of its scale, write 8 bits."""
+def _scale(seen: _Seen, rows: np.ndarray, channel: int, gain: np.ndarray, dark: np.float32,
+           settings: Prepare, sound: np.ndarray, wells: np.ndarray, controls: np.ndarray,
+           depth: int) -> tuple[_Scale, tuple[float, float, str]]:
+    """Find the limits of a channel's scale, and the rule that set them."""
     crop = settings.crop
-    light = np.stack([
+    light = None if gain is illumination.EVEN else np.stack([
         illumination.illumination(gain, y + np.arange(crop), x + np.arange(crop), seen.shape)
         for y, x in crops.tile_positions(seen.shape, crop, settings.crops)
     ])
-
-    def corrected(row: int) -> np.ndarray:
-        counts = seen.raw[row, :, channel]
-        if gain is illumination.EVEN:
-            return counts
-        values = illumination.correct(counts, light, dark)
-        return np.clip(np.rint(values, out=values), 0, scaling.BINS - 1, out=values).astype(
-            np.uint16)
-
+    scale = _Scale(light, dark)
     reference, rule = _scale_rule(settings, sound, wells, controls)
     counts = np.zeros(scaling.BINS, np.int64)
     for row in rows[reference]:
-        counts += scaling.histogram(corrected(row))
+        counts += scaling.histogram(scale.correct(seen.raw[row, :, channel]))
     if rule == "range" or not counts.any():
         low, high, rule = 0.0, float(depth), "range"
     else:
         low, high = scaling.percentiles(counts,
                                         (settings.low_percentile, settings.high_percentile))
-    table = scaling.lookup(low, high)
-    for row in rows:
-        prepared[row, :, channel] = table.take(corrected(row))
-    return low, high, rule
+    return dataclasses.replace(scale, table=scaling.lookup(low, high)), (low, high, rule)
+
+
+def _write_crops(path: Path, raw: np.ndarray, scales: list[dict[int, _Scale]]) -> None:
+    """Write all sites' crops as uint8; a channel that a site lacks is black."""
+    with path.open("wb") as file:
+        np.lib.format.write_array_header_1_0(
+            file, {"descr": "|u1", "fortran_order": False, "shape": raw.shape})
+        for counts, channels in zip(raw, scales, strict=True):
+            crops = np.zeros(counts.shape, np.uint8)
+            for channel, scale in channels.items():
+                crops[:, channel] = scale.table.take(scale.correct(counts[:, channel]))
+            file.write(crops)
 
 
 def _scale_rule(settings: Prepare, sound: np.ndarray, wells: np.ndarray,

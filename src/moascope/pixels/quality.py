@@ -56,22 +56,25 @@ def focus_slope(plane: np.ndarray) -> float:
         plane[y : y + size, x : x + size] for y in starts[0] for x in starts[1]
     ]).astype(np.float32)
     tiles -= tiles.mean(axis=(1, 2), keepdims=True)
-    window, ring, weights, offset = _spectrum_bins(size)
+    window, width, ring, weights, offset = _spectrum_bins(size)
     tiles *= window
-    spectra = scipy.fft.rfft2(tiles)
+    # Columns beyond the band are left out of the second half of the transform.
+    spectra = scipy.fft.fft(scipy.fft.rfft(tiles)[..., :width], axis=1)
     power = np.square(spectra.view(np.float32)).sum(axis=0).reshape(-1, 2).sum(axis=1)
     radial = np.bincount(ring, power, len(weights) + 1)[1:]
     return float(weights @ np.log(radial) - offset) if np.all(radial > 0) else 0.0
 
 
 @functools.cache
-def _spectrum_bins(size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, float]:
-    """Window, ring of each frequency (0: none), and the fit of a line through rings.
+def _spectrum_bins(size: int) -> tuple[np.ndarray, int, np.ndarray, np.ndarray, float]:
+    """Window, frequencies along a row, ring of each (0: none), and the fit of a line through rings.
 
     `weights @ log(sums) - offset` is its slope: a ring's mean is its sum by its members.
     """
     line = np.hanning(size + 2)[1:-1].astype(np.float32)
-    radius = np.hypot(*np.meshgrid(np.fft.fftfreq(size), np.fft.rfftfreq(size), indexing="ij"))
+    along = np.fft.rfftfreq(size)
+    along = along[along <= FOCUS_BAND[1]]
+    radius = np.hypot(*np.meshgrid(np.fft.fftfreq(size), along, indexing="ij"))
     edges = np.geomspace(*FOCUS_BAND, 12)
     ring = np.digitize(radius, edges)
     ring[ring == len(edges)] = 0
@@ -82,7 +85,8 @@ def _spectrum_bins(size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, float
     apart = frequencies - frequencies.mean()
     weights = apart / np.maximum(apart @ apart, np.finfo(float).tiny)
     members = np.bincount(relabelled.ravel())[1:]
-    return np.outer(line, line), relabelled.ravel(), weights, float(weights @ np.log(members))
+    return (np.outer(line, line), len(along), relabelled.ravel(), weights,
+            float(weights @ np.log(members)))
 
 
 def count_nuclei(plane: np.ndarray) -> float:
@@ -253,6 +257,7 @@ def outliers(values: np.ndarray, fences: float, side: str) -> np.ndarray:
 
 
 FOREGROUND_BINS = 256
+POOLED = 4  # every so manyth sample of every site: enough for a threshold that all share
 SATURATED_SHARE = 0.005
 BLURRED_FENCES = 2.5
 EMPTY_SHARE = 0.1
@@ -292,7 +297,8 @@ def foreground(samples: np.ndarray, sound: np.ndarray) -> np.ndarray:
     ndarray, float32 [sites]
         By Otsu's threshold on the logarithm, which a few bright spots do not lift.
     """
-    pool = np.log1p(np.maximum(samples[sound] if sound.any() else samples, 0)).ravel()
+    pool = samples[:, ::POOLED]
+    pool = np.log1p(np.maximum(pool[sound] if sound.any() else pool, 0)).ravel()
     if not pool.size or np.ptp(pool) == 0:
         return np.zeros(len(samples), np.float32)
     lowest = pool.min()
