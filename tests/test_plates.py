@@ -15,7 +15,7 @@ import pytest
 
 from moascope.errors import MoascopeError
 from moascope.params import Prepare
-from moascope.screen.plates import code_digest, digest, update_plates
+from moascope.screen.plates import ahead, code_digest, digest, update_plates
 
 
 def write_name(plate: str, folder: Path) -> None:
@@ -139,3 +139,29 @@ def test_the_digest_of_code_follows_its_bytes(tmp_path, monkeypatch):
     assert code_digest("package_under_test") != before
     with pytest.raises(ValueError, match="no_such_module"):
         code_digest("no_such_module")
+
+
+def test_sitesahead_keep_their_order_and_are_few():
+    begun = []
+
+    def slower_first(item):
+        begun.append(item)
+        time.sleep(0.02 if item % 3 == 0 else 0)
+        return item
+
+    results = ahead(slower_first, list(range(30)), 3)
+    assert next(results) == 0
+    assert len(begun) <= 5  # what three threads hold, and one ready for each end of the queue
+    assert list(results) == list(range(1, 30))
+
+
+def test_a_failure_ahead_is_raised_at_its_place():
+    def all_but_two(item):
+        if item == 2:
+            raise MoascopeError("two")
+        return item
+
+    results = ahead(all_but_two, range(9), 2)
+    assert [next(results), next(results)] == [0, 1]
+    with pytest.raises(MoascopeError, match="two"):
+        next(results)

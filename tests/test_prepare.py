@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import time
 import warnings
 from itertools import pairwise
 from pathlib import Path
@@ -17,7 +16,7 @@ import tifffile
 from moascope.params import Prepare, Simulated
 from moascope.pixels import illumination, quality, scaling
 from moascope.pixels.crops import cut, tile_positions
-from moascope.pixels.prepare import _ahead, plate_facts, prepare_plate, prepare_plates
+from moascope.pixels.prepare import plate_facts, prepare_plate, prepare_plates
 from moascope.pixels.summary import draw_montage, read_prepared, write_summary
 from moascope.screen.tables import Screen
 
@@ -360,20 +359,6 @@ def test_the_same_plate_gives_the_same_bytes_in_one_thread_and_in_three(tmp_path
     assert sorted(files) == ["crops.npy", "plate.json", "sites.parquet"]
     for file in files:
         assert (tmp_path / "1" / file).read_bytes() == (tmp_path / "3" / file).read_bytes()
-
-
-def test_sites_ahead_keep_their_order_and_are_few():
-    begun = []
-
-    def slower_first(item):
-        begun.append(item)
-        time.sleep(0.02 if item % 3 == 0 else 0)
-        return item
-
-    results = _ahead(slower_first, list(range(30)), 3)
-    assert next(results) == 0
-    assert len(begun) <= 5  # what three threads hold, and one ready for each end of the queue
-    assert list(results) == list(range(1, 30))
 
 
 def test_the_summary_counts_what_was_flagged_and_has_a_picture(tmp_path):

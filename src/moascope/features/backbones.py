@@ -339,17 +339,16 @@ def compile_for_cpu(network: Any, prepare: Callable[[Any], Any] | None, crop: in
         properties.hint.inference_precision: {"f32": openvino.Type.f32,
                                               "bf16": openvino.Type.bf16}[precision],
     })
-    return functools.partial(_infer, compiled, int(network.output_shape[-1]))
+    count = compiled.get_property(properties.optimal_number_of_infer_requests)
+    requests = [compiled.create_infer_request() for _ in range(max(count, 1))]
+    return functools.partial(_infer, requests, int(network.output_shape[-1]))
 
 
-def _infer(compiled: Any, width: int, planes: np.ndarray) -> np.ndarray:
+def _infer(requests: list[Any], width: int, planes: np.ndarray) -> np.ndarray:
     import openvino
-    from openvino import properties
 
     # Requests are waited for here, in turn. AsyncInferQueue calls back into Python from threads
     # of its own, and can hang for ever on the interpreter's lock when the queue goes away.
-    count = compiled.get_property(properties.optimal_number_of_infer_requests)
-    requests = [compiled.create_infer_request() for _ in range(max(count, 1))]
     results = np.empty((len(planes), width), np.float32)
     under_way: dict[int, int] = {}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import itertools
@@ -24,7 +25,7 @@ from moascope.features.backbones import (
 from moascope.features.table import FEATURES_FILE, FeatureTable, label_of, load_features
 from moascope.params import KERAS_FILE, Embed, Prepare
 from moascope.pixels.prepare import plate_facts, prepare_plates
-from moascope.screen.plates import KEY_FILE, code_digest, digest, update_plates
+from moascope.screen.plates import KEY_FILE, ahead, code_digest, digest, update_plates
 from moascope.screen.tables import write_atomically
 
 if TYPE_CHECKING:
@@ -57,9 +58,11 @@ def embed_plate(prepared: Path, out: Path, backbone: Backbone) -> None:
     features = np.empty(
         (len(sites), len(channels) * len(backbone.names) + len(pairs) * len(backbone.pair_names)),
         np.float32)
-    for start in range(0, len(sites), SITES_AT_ONCE):
-        block = np.ascontiguousarray(stored[start : start + SITES_AT_ONCE])
-        features[start : start + len(block)] = _site_vectors(block, backbone, pairs)
+    parts = [slice(start, start + SITES_AT_ONCE) for start in range(0, len(sites), SITES_AT_ONCE)]
+    # The next sites come from the disk while the backbone is at work.
+    with contextlib.closing(ahead(lambda part: stored[part].copy(), parts, 1)) as blocks:
+        for part, block in zip(parts, blocks, strict=True):
+            features[part] = _site_vectors(block, backbone, pairs)
     owners = [((channel,), name) for channel in range(len(channels)) for name in backbone.names]
     owners += [(pair, name) for pair in pairs for name in backbone.pair_names]
     names = ["_".join([backbone.label, *(channels[index] for index in seen), name])

@@ -8,11 +8,10 @@ import dataclasses
 import functools
 import json
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 import pandas as pd
@@ -20,13 +19,10 @@ import pandas as pd
 from moascope.params import Prepare
 from moascope.pixels import crops, illumination, quality, scaling
 from moascope.screen.planes import PlaneError, read_site_planes, silence
-from moascope.screen.plates import code_digest, digest, update_plates
+from moascope.screen.plates import ahead, code_digest, digest, update_plates
 
 if TYPE_CHECKING:
     from moascope.screen.tables import Screen
-
-T = TypeVar("T")
-R = TypeVar("R")
 
 IDENTITY = ["Metadata_Plate", "Metadata_Well", "Metadata_Site", "Metadata_Batch", "Metadata_Panel"]
 FLAGS = ("QC_Blurred", "QC_Saturated", "QC_Empty")
@@ -143,7 +139,7 @@ def _read_plate(screen: Screen, channels: tuple[str, ...], nuclei: str | None, s
     # Decoders are silenced here too, because the threads' own beginnings and ends of silence
     # overlap and would leave behind what one of them found.
     with (silence(), scratch.open("wb") as file,
-          contextlib.closing(_ahead(look, list(enumerate(records)), threads)) as sites):
+          contextlib.closing(ahead(look, list(enumerate(records)), threads)) as sites):
         for row, site in zip(records, sites, strict=True):
             if isinstance(site, _Site):
                 sizes[site.shape] += 1
@@ -171,18 +167,6 @@ def _read_plate(screen: Screen, channels: tuple[str, ...], nuclei: str | None, s
     if count:
         kept["raw"] = np.memmap(scratch, np.uint16, "r", shape=(count, *seen.raw.shape[1:]))
     return dataclasses.replace(seen, **kept), problems
-
-
-def _ahead(function: Callable[[T], R], items: Sequence[T], threads: int) -> Iterator[R]:
-    """Results in the order of the items, of which no more are under way than threads can use."""
-    with ThreadPoolExecutor(threads) as pool:
-        waiting: collections.deque[Future[R]] = collections.deque()
-        for item in items:
-            waiting.append(pool.submit(function, item))
-            if len(waiting) > threads + 1:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
 
 
 def _look_at(screen: Screen, channels: tuple[str, ...], nuclei: str | None, settings: Prepare,

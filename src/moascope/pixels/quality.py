@@ -257,7 +257,6 @@ def outliers(values: np.ndarray, fences: float, side: str) -> np.ndarray:
 
 
 FOREGROUND_BINS = 256
-POOLED = 4  # every so manyth sample of every site: enough for a threshold that all share
 SATURATED_SHARE = 0.005
 BLURRED_FENCES = 2.5
 EMPTY_SHARE = 0.1
@@ -297,8 +296,7 @@ def foreground(samples: np.ndarray, sound: np.ndarray) -> np.ndarray:
     ndarray, float32 [sites]
         By Otsu's threshold on the logarithm, which a few bright spots do not lift.
     """
-    pool = samples[:, ::POOLED]
-    pool = np.log1p(np.maximum(pool[sound] if sound.any() else pool, 0)).ravel()
+    pool = np.log1p(np.maximum(samples[sound] if sound.any() else samples, 0)).ravel()
     if not pool.size or np.ptp(pool) == 0:
         return np.zeros(len(samples), np.float32)
     lowest = pool.min()

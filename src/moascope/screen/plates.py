@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import hashlib
 import importlib.util
 import json
@@ -11,15 +12,23 @@ import shutil
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import (
+    Future,
+    ProcessPoolExecutor,
+    ThreadPoolExecutor,
+    as_completed,
+)
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, TypeVar
 
 from moascope.errors import MoascopeError
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 KEY_FILE = "key.txt"
 _PARTIAL = ".partial-"
@@ -102,6 +111,25 @@ def run_parallel(function: Callable[..., Any], tasks: Mapping[str, tuple[Any, ..
                 yield futures[future], future.exception() or future.result()
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
+
+
+def ahead(function: Callable[[T], R], items: Iterable[T], threads: int) -> Iterator[R]:
+    """Call a function in threads, ahead of the caller.
+
+    Yields
+    ------
+    R
+        Results in the order of the items; no more of them are under way or waiting than keep
+        every thread and the caller busy.
+    """
+    with ThreadPoolExecutor(threads) as pool:
+        waiting: collections.deque[Future[R]] = collections.deque()
+        for item in items:
+            waiting.append(pool.submit(function, item))
+            if len(waiting) > threads + 1:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
 
 
 def default_jobs() -> int:
