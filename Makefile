@@ -8,7 +8,7 @@ export PYTHONNOUSERSITE := 1
 export TF_CPP_MIN_LOG_LEVEL := 3
 export TF_ENABLE_ONEDNN_OPTS ?= 1
 
-.PHONY: help run baseline test test-slow lint lock clean
+.PHONY: help run baseline bench test test-slow lint lock clean
 help:            ## this list
 	@grep -hE '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
 
@@ -18,6 +18,9 @@ run: $(VENV)/ready  ## the whole pipeline on the embedded screen, and a summary
 
 baseline: $(VENV)/ready  ## every system of the slides beside the main model, about ten minutes more
 	dvc repro
+
+bench: $(VENV)/ready ## every speed beside its reference into benchmarks/README.md, under 20 minutes
+	python benchmarks/bench.py
 
 test: $(VENV)/ready ## the tests, under a quarter of an hour
 	python -m pytest -m "not slow"

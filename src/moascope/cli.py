@@ -474,3 +474,7 @@ def _model_folder(model: str) -> Path:
 def main() -> None:
     """Entry point: sentences instead of tracebacks, and an exit status that means something."""
     sys.exit(run_to_exit_code(app))
+
+
+if __name__ == "__main__":
+    main()
