@@ -90,8 +90,9 @@ def draw(costs: pd.DataFrame, path: Path) -> None:
     figure = Figure(figsize=(12, 5.6), dpi=110, layout="constrained")
     FigureCanvasAgg(figure)
     sites = np.unique(costs["sites"])
-    panels = zip(figure.subplots(1, 2), ("seconds", "peak_mib"),
-                 ("wall time, s", "peak memory, MiB"), strict=True)
+    # Processor time, as other work on the machine does not change it.
+    panels = zip(figure.subplots(1, 2), ("processor", "peak_mib"),
+                 ("processor time, s", "peak memory, MiB"), strict=True)
     for axis, column, title in panels:
         stages = list(costs.groupby("stage", sort=False))
         axis.set(xscale="log", yscale="log", xlabel="sites", title=title,

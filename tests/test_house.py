@@ -29,6 +29,7 @@ FLOORS = [
 ]
 HEAVY = ("tensorflow", "keras", "mlflow", "great_expectations", "sklearn", "matplotlib", "optuna",
          "skimage", "scipy.stats", "openvino", "zarr")
+OF_DATA = ("numpy", "pandas", "pyarrow", "yaml")
 
 
 @cache
@@ -115,6 +116,23 @@ def test_nothing_heavy_is_imported_before_it_is_used(module):
             f"print([name for name in {HEAVY} if name in sys.modules])")
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_help_loads_nothing_that_works_with_data():
+    code = ("import contextlib, io, sys\n"
+            "from moascope.cli import app\n"
+            "names = [command.name or command.callback.__name__\n"
+            "         for command in app.registered_commands]\n"
+            "for words in [[], *([name] for name in names)]:\n"
+            "    said = io.StringIO()\n"
+            "    with contextlib.redirect_stdout(said), contextlib.suppress(SystemExit):\n"
+            "        app([*words, '--help'])\n"
+            "    assert 'Usage' in said.getvalue()\n"
+            f"print(len(names), [name for name in {(*HEAVY, *OF_DATA)} if name in sys.modules])")
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    commands, _, loaded = done.stdout.strip().partition(" ")
+    assert int(commands) > 5
+    assert loaded == "[]"
 
 
 def test_no_address_of_a_registry_and_no_path_of_a_machine_is_tracked():

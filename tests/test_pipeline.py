@@ -28,6 +28,35 @@ TINY = {
     "baseline": {"arms": ["scratch", "per_panel"], "size": 16, "epochs": 2},
 }
 
+# Libraries that take seconds to import, and the stages that have a use for them.
+SLOW = ("great_expectations", "keras", "matplotlib", "mlflow", "openvino", "optuna", "sklearn",
+        "tensorflow", "zarr")
+MAY_LOAD = {
+    "acquire": set(),
+    "validate": {"great_expectations", "mlflow"},
+    "prepare": {"matplotlib"},
+    "embed": set(),   # morphology; a network brings keras, tensorflow and openvino
+    "split": {"matplotlib", "mlflow"},
+    "tune": {"keras", "matplotlib", "mlflow", "optuna", "sklearn", "tensorflow"},
+    "train": {"keras", "matplotlib", "mlflow", "sklearn", "tensorflow"},
+    "evaluate": {"keras", "matplotlib", "mlflow", "sklearn", "tensorflow"},
+    "register": {"mlflow"},
+}
+# Python runs a module of this name at its start; stages run with src first on their path.
+NOTES_WHAT_IS_LOADED = f"""\
+import atexit, pathlib, sys
+
+def note():
+    stage = sys.orig_argv[2].removeprefix("moascope.stages.")
+    folder = pathlib.Path(__file__).parents[1] / ".dvc" / "tmp"
+    folder.mkdir(parents=True, exist_ok=True)
+    loaded = [name for name in {SLOW} if name in sys.modules]
+    (folder / f"loaded-{{stage}}").write_text(" ".join(loaded))
+
+if sys.orig_argv[1:2] == ["-m"]:
+    atexit.register(note)
+"""
+
 
 def environment(**extra):
     """What a person's shell has after activating the environment."""
@@ -56,6 +85,7 @@ def checkout(folder):
     for section, values in TINY.items():
         params[section] = {**params[section], **values} if isinstance(values, dict) else values
     (folder / "params.yaml").write_text(yaml.safe_dump(params))
+    (folder / "src/sitecustomize.py").write_text(NOTES_WHAT_IS_LOADED)
     for command in (["init", "-q"], ["add", "-A"],
                     ["-c", "user.name=t", "-c", "user.email=t@t", "commit", "-qm", "start"]):
         subprocess.run(["git", *command], cwd=folder, check=True)
@@ -83,6 +113,12 @@ def test_every_stage_says_one_line_in_plain_words(ran):
         assert f"\n{stage}: " in output
     assert "Warning" not in output
     assert "Traceback" not in output
+
+
+@pytest.mark.parametrize("stage", MAY_LOAD)
+def test_a_stage_loads_no_slow_library_that_it_has_no_use_for(ran, stage):
+    loaded = (ran / f".dvc/tmp/loaded-{stage}").read_text().split()
+    assert set(loaded) <= MAY_LOAD[stage]
 
 
 def test_nothing_runs_again_when_nothing_changed(ran):

@@ -15,7 +15,7 @@ from helpers import edit_csv, make_screen, write_tiff
 
 from moascope.errors import MoascopeError
 from moascope.params import Validate, parse_params
-from moascope.screen.manifest import make_manifest
+from moascope.screen.manifest import checksums, make_manifest
 from moascope.screen.tables import read_screen
 from moascope.stages.acquire import acquire
 from moascope.stages.validate import stop_if_critical, validate, validate_screen
@@ -55,6 +55,14 @@ def test_facts_are_those_of_the_pixels(screen_folder):
     assert (row["Height"], row["Width"]) == values.shape == (64, 80)
     assert (row["Min"], row["Max"]) == (values.min(), values.max())
     assert row["Mean"] == pytest.approx(values.mean())
+
+
+def test_checksums_are_found_by_name_and_absent_where_there_is_none():
+    manifest = pd.DataFrame({"FileName": ["a", "b", "c"], "SHA256": ["1", "", "3"]}, dtype="str")
+    names = pd.Series(["c", "", "b", "x"], index=[7, 5, 3, 1], dtype="str")
+    found = checksums(manifest, names)
+    assert list(found.index) == [7, 5, 3, 1]
+    assert list(found.dropna().items()) == [(7, "3"), (3, "")]
 
 
 def test_two_processes_find_the_same_as_one(tmp_path):

@@ -74,6 +74,30 @@ def read_manifest(folder: Path) -> pd.DataFrame:
     return manifest.astype({"Bytes": "int64"})
 
 
+def checksums(manifest: pd.DataFrame, names: pd.Series) -> pd.Series:
+    """The SHA-256 of each of some files, by their names.
+
+    Parameters
+    ----------
+    manifest : DataFrame
+        `FileName`, `SHA256`.
+    names : Series of str
+
+    Returns
+    -------
+    Series of str
+        With the index of `names`; NaN where the manifest does not name the file.
+    """
+    import pyarrow as pa
+    import pyarrow.compute
+
+    # Arrow looks names up where they are; a dictionary or a merge would copy millions of them.
+    at = pa.compute.index_in(pa.array(names, pa.large_string()),
+                             value_set=pa.array(manifest["FileName"], pa.large_string()))
+    sums = manifest["SHA256"].array.take(at.fill_null(-1).to_numpy(), allow_fill=True)
+    return pd.Series(sums, index=names.index)
+
+
 _COLUMNS: Sequence[str] = ["FileName", "Bytes", "SHA256"]
 
 

@@ -12,7 +12,7 @@ from moascope.evaluation.folds import assign_folds, audit_leaks, untestable_clas
 from moascope.features.table import load_quality
 from moascope.params import Params, Split
 from moascope.report.screen_page import SCREEN_PAGE, write_screen_page
-from moascope.screen.manifest import read_manifest
+from moascope.screen.manifest import checksums, read_manifest
 from moascope.screen.tables import WELL, read_description, read_screen, write_atomically
 from moascope.screen.targets import Labels, label_screen
 from moascope.stages.run import run
@@ -136,17 +136,10 @@ def plane_rows(facts: pd.DataFrame, manifest: pd.DataFrame, dealt: Dealt,
     dealt : Dealt
     unit : {"compound", "well"}
     """
-    import pyarrow as pa
-    import pyarrow.compute
-
     # Blank pictures are alike by nature, and tell nothing of a compound.
-    facts = facts.loc[~facts["Blank"].astype(bool), [*WELL, "FileName"]]
-    # Arrow looks names up where they are; a merge would copy millions of them twice.
-    at = pa.compute.index_in(pa.array(facts["FileName"], pa.large_string()),
-                             value_set=pa.array(manifest["FileName"], pa.large_string()))
-    known = at.is_valid().to_numpy(zero_copy_only=False)
-    sums = manifest["SHA256"].take(at.drop_null().to_numpy()).array
-    facts = facts.loc[known, WELL].assign(SHA256=sums)
+    facts = facts[~facts["Blank"].astype(bool)]
+    facts = facts[WELL].assign(SHA256=checksums(manifest, facts["FileName"]))
+    facts = facts[facts["SHA256"].notna()]
     folds = [column for column in dealt.groups if column.startswith("Fold_")]
     wells = dealt.wells.merge(dealt.groups[["Metadata_Group", "Metadata_Compound", "Holdout",
                                             *folds]])

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from moascope.screen.manifest import checksums
 from moascope.screen.planes import PlaneError, image_sum, open_image, plane_path, read_frames
 from moascope.screen.plates import run_parallel
 from moascope.screen.tables import SITE, Screen
@@ -33,6 +34,7 @@ REASONS = {
 """Why a site is quarantined, in the order in which the reasons are looked for."""
 
 _SITES_A_TASK = 64
+_EXPECTED = "Expected_"
 
 
 def plane_facts(screen: Screen, manifest: pd.DataFrame, jobs: int) -> pd.DataFrame:
@@ -57,19 +59,21 @@ def plane_facts(screen: Screen, manifest: pd.DataFrame, jobs: int) -> pd.DataFra
         top code of that depth), `Blank` (bool, all pixels alike), `Problem` (a key of `REASONS` or
         empty).
     """
-    sums = dict(zip(manifest["FileName"], manifest["SHA256"], strict=True))
-    rows = screen.sites.to_dict("records")
-    tasks = {str(start): (screen.images, screen.channels, rows[start:start + _SITES_A_TASK], sums
-                          if jobs <= 1 else _needed(sums, rows[start:start + _SITES_A_TASK],
-                                                    screen.channels))
-             for start in range(0, len(rows), _SITES_A_TASK)}
-    facts: list[dict[str, Any]] = []
+    # Tables, not a dictionary a plane: a screen has millions of planes.
+    sites = screen.sites[[*SITE, *(f"{what}_{channel}" for channel in screen.channels
+                                   for what in ("FileName", "Frame"))]]
+    sums = {f"{_EXPECTED}{channel}": checksums(manifest, sites[f"FileName_{channel}"])
+            for channel in screen.channels}
+    sites = sites.assign(**sums)
+    tasks = {str(start): (screen.images, screen.channels, sites.iloc[start:start + _SITES_A_TASK])
+             for start in range(0, len(sites), _SITES_A_TASK)}
+    facts: list[pd.DataFrame] = []
     for _, outcome in run_parallel(_facts_of_sites, tasks, jobs, "reading planes"):
         if isinstance(outcome, BaseException):
             raise outcome
-        facts += outcome
-    planes = pd.DataFrame(facts).astype({"DType": "str", "Error": "str", "Problem": "str"})
-    planes["Channel"] = planes["Channel"].astype("str")
+        facts.append(outcome)
+    planes = pd.concat(facts, ignore_index=True).astype(
+        {"DType": "str", "Error": "str", "Problem": "str", "Channel": "str"})
     planes = planes.sort_values([*SITE, "Channel"], ignore_index=True, kind="stable")
     _add_saturation(planes)
     _compare_with_plate(planes)
@@ -118,27 +122,22 @@ def count_reasons(planes: pd.DataFrame, quarantine: pd.DataFrame) -> dict[str, i
     return counts
 
 
-def _needed(sums: Mapping[str, str], rows: Sequence[Mapping[str, Any]],
-            channels: Sequence[str]) -> dict[str, str]:
-    names = {row[f"FileName_{channel}"] for row in rows for channel in channels}
-    return {name: sums[name] for name in names if name in sums}
-
-
-def _facts_of_sites(images: Path, channels: Sequence[str], rows: Sequence[Mapping[str, Any]],
-                    sums: Mapping[str, str]) -> list[dict[str, Any]]:
+def _facts_of_sites(images: Path, channels: Sequence[str], sites: pd.DataFrame) -> pd.DataFrame:
     facts = []
-    for row in rows:
+    for row in sites.to_dict("records"):
         files: dict[str, list[str]] = {}
         for channel in channels:
             if row[f"FileName_{channel}"]:
                 files.setdefault(row[f"FileName_{channel}"], []).append(channel)
         for name, of_file in files.items():
             frames = [int(row[f"Frame_{channel}"]) for channel in of_file]
-            described = _facts_of_file(images, name, frames, sums.get(name))
+            expected = row[f"{_EXPECTED}{of_file[0]}"]
+            described = _facts_of_file(images, name, frames,
+                                       expected if isinstance(expected, str) else None)
             for channel, frame in zip(of_file, frames, strict=True):
                 facts.append({**{column: row[column] for column in SITE}, "Channel": channel,
                               "FileName": name, "Frame": frame, **described[frame]})
-    return facts
+    return pd.DataFrame(facts)
 
 
 def _facts_of_file(images: Path, name: str, frames: Sequence[int],
