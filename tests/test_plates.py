@@ -141,7 +141,7 @@ def test_the_digest_of_code_follows_its_bytes(tmp_path, monkeypatch):
         code_digest("no_such_module")
 
 
-def test_sitesahead_keep_their_order_and_are_few():
+def test_results_ahead_keep_their_order_and_are_few():
     begun = []
 
     def slower_first(item):
@@ -165,3 +165,28 @@ def test_a_failure_ahead_is_raised_at_its_place():
     assert [next(results), next(results)] == [0, 1]
     with pytest.raises(MoascopeError, match="two"):
         next(results)
+
+
+def test_ray_that_is_not_installed_is_said(tmp_path, monkeypatch):
+    monkeypatch.setenv("MOASCOPE_RAY", "local")
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(MoascopeError, match=r"pip install 'moascope\[ray\]'"):
+        update_plates(tmp_path, {"A": "1"}, write_name, 1, "naming")
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_ray_makes_the_same_plates_and_tells_the_same_of_bad_ones(tmp_path, monkeypatch):
+    pytest.importorskip("ray", reason="Ray is an extra: pip install 'moascope[ray]'")
+    monkeypatch.setenv("MOASCOPE_RAY", "local")
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent), prepend=os.pathsep)
+    monkeypatch.chdir(tmp_path)
+    keys = dict.fromkeys("ABC", "1")
+    with pytest.raises(MoascopeError, match="plate A is bad"):
+        update_plates(Path("out"), keys, partial(fail_on, "A", MoascopeError), 1, "naming")
+    assert plates_in(tmp_path / "out") == ["B", "C"]
+    assert update_plates(Path("out"), keys, write_name, 1, "naming") == (1, 2)
+    assert (tmp_path / "out/A/name.txt").read_text() == "A"
+    with pytest.raises(MoascopeError, match="ended from outside"):
+        update_plates(Path("out"), {"A": "2"}, partial(die_on, "A"), 1, "naming")
+    assert update_plates(Path("out"), {"A": "2"}, write_name, 1, "naming") == (1, 0)
+    assert plates_in(tmp_path / "out") == ["A"]

@@ -145,7 +145,7 @@ class Examples:
         if how == "none" or not controls.any():
             return np.nan_to_num(self.features), None
         table = FeatureTable(self.meta, self.features, list(self.names))
-        features = np.nan_to_num(standardise_plates(table, controls).X)
+        features = standardise_plates(table, controls).X
         if how == "plate":
             return features, None
         sphering = fit_sphering(features[controls])

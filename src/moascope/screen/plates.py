@@ -31,6 +31,9 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 KEY_FILE = "key.txt"
+RAY = "MOASCOPE_RAY"
+"""Environment variable: where tasks run in place of processes of this machine. `local`, `auto` or
+the address of a running Ray cluster. Not a parameter: who does the work decides no result."""
 _PARTIAL = ".partial-"
 _STALE = ".stale-"
 
@@ -90,8 +93,22 @@ def run_parallel(function: Callable[..., Any], tasks: Mapping[str, tuple[Any, ..
     tuple
         The name of the task and what it returned, or the exception that it raised; in the order
         of completion, which with several processes is not that of `tasks`.
+
+    Raises
+    ------
+    MoascopeError
+        Where `$MOASCOPE_RAY` names a cluster that cannot be used.
+
+    Notes
+    -----
+    With `$MOASCOPE_RAY` the tasks run on Ray, one processor each, whatever `jobs` says.
     """
     with progress(len(tasks), label) as advance:
+        if tasks and os.environ.get(RAY):
+            for name, outcome in _run_on_ray(function, tasks, os.environ[RAY]):
+                advance()
+                yield name, outcome
+            return
         if jobs <= 1 or len(tasks) <= 1:
             for name, arguments in tasks.items():
                 try:
@@ -253,6 +270,49 @@ def _context(function: Callable[..., Any], tasks: Mapping[str, tuple[Any, ...]])
     modules = {getattr(getattr(value, "func", value), "__module__", None) for value in called}
     context.set_forkserver_preload(["pandas", *sorted(modules - {None, "__main__", "builtins"})])
     return context
+
+
+def _run_on_ray(function: Callable[..., Any], tasks: Mapping[str, tuple[Any, ...]],
+                address: str) -> Iterator[tuple[str, Any]]:
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    try:
+        import ray
+    except ImportError:
+        raise MoascopeError(f"{RAY} is set, but Ray is not installed. Install it with `pip install "
+                            f"'moascope[ray]'`, or unset {RAY}.") from None
+    # The code of this process, not another version that is installed beside it.
+    path = [str(Path(__file__).resolve().parents[2]),
+            *(str(Path(entry).resolve()) for entry in os.environ.get("PYTHONPATH", "").split(
+                os.pathsep) if entry)]
+    try:
+        ray.init(address=address, log_to_driver=False, logging_level="ERROR",
+                 runtime_env={"env_vars": {"PYTHONPATH": os.pathsep.join(path)}})
+    except (ConnectionError, ValueError) as error:
+        raise MoascopeError(f"{RAY} is {address}, where no Ray cluster answers ({error}). Start "
+                            f"one with `ray start --head`, or unset {RAY}.") from None
+    try:
+        # Started anew, a plate would find what its first try left.
+        remote = ray.remote(max_retries=0)(_call_in_folder)
+        waiting = {remote.remote(str(Path.cwd()), function, arguments): name
+                   for name, arguments in tasks.items()}
+        while waiting:
+            (done,), _ = ray.wait(list(waiting), num_returns=1)
+            try:
+                outcome = ray.get(done)
+            except ray.exceptions.RayError as error:
+                outcome = BrokenProcessPool(str(error))
+            yield waiting.pop(done), outcome
+    finally:
+        ray.shutdown()
+
+
+def _call_in_folder(folder: str, function: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
+    # Paths of stages are relative to the repository, which every machine sees at one place.
+    os.chdir(folder)
+    try:
+        return function(*arguments)
+    except Exception as error:
+        return error
 
 
 def _start_worker() -> None:
