@@ -159,18 +159,30 @@ def _by_panel(training: Examples, masks: np.ndarray, head: Head, train: Train,
 
 
 def predict_by_panel(
-    heads: dict[str, FittedHeads], examples: Examples, train: Train
+    heads: dict[str, FittedHeads], examples: Examples, train: Train,
+    asked: np.ndarray | None = None,
 ) -> np.ndarray:
     """Logits of every head for every row, each row by the head of its panel.
+
+    Parameters
+    ----------
+    heads : dict
+        Panel -> FittedHeads.
+    examples : Examples
+    train : Train
+    asked : ndarray, bool, [K, n], optional
+        Which head is asked about which row; all about all, if None.
 
     Returns
     -------
     ndarray, float32, [K, n, C]
+        0 where a head was not asked.
     """
     count = len(next(iter(heads.values())).mean)
     logits = np.zeros((count, len(examples.meta), len(examples.classes)), np.float32)
     for panel, rows in _panels(examples, train):
-        logits[:, rows] = predict_logits(heads[panel], inputs(examples.take(rows), train))
+        logits[:, rows] = predict_logits(heads[panel], inputs(examples.take(rows), train),
+                                         None if asked is None else asked[:, rows])
     return logits
 
 
@@ -256,6 +268,12 @@ class Inner:
             known = np.isin(np.arange(len(examples.classes)), examples.group_label[trained])
             self.knows.append(known)
         self._parts: dict[tuple[int, int, str], tuple] = {}
+
+    def asked(self) -> np.ndarray:
+        """bool, [pairs, n]: the sites that `pooled` asks each model about: those of its folds."""
+        group = self.examples.group
+        return np.stack([(group >= 0) & np.isin(self.examples.folds(repeat), both)[group]
+                         for repeat, *both in self.pairs])
 
     def outer_folds(self) -> list[tuple[int, int]]:
         """(repeat, fold) of every outer model for which all inner models are at hand."""

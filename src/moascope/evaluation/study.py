@@ -237,7 +237,7 @@ def make_objective(examples: Examples, tune: Tune, train: Train, seed: int
     pairs = fold_pairs(examples)
     inner = Inner(examples, pairs)
     masks: dict[str, np.ndarray] = {}
-    asked = asked_classes(examples)
+    classes, sites_asked = asked_classes(examples), inner.asked()
 
     def objective(trial: optuna.Trial) -> float:
         import optuna
@@ -250,8 +250,8 @@ def make_objective(examples: Examples, tune: Tune, train: Train, seed: int
         curve: list[list[float]] = []
         best = -np.inf
         for epoch, heads in train_by_panel(rows, masks[train.level], head, train, seed, every):
-            logits = predict_by_panel(heads, sites, train)
-            scores = [selection_score(inner, logits, repeat, fold, asked)
+            logits = predict_by_panel(heads, sites, train, sites_asked)
+            scores = [selection_score(inner, logits, repeat, fold, classes)
                       for repeat, fold in inner.outer_folds()]
             curve.append([epoch, *scores])
             trial.set_user_attr(CURVE, curve)

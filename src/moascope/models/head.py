@@ -166,26 +166,44 @@ def _collect(model: Any, head: Head, mean: np.ndarray, scale: np.ndarray, stops:
                        np.asarray(history, np.float32))
 
 
-def predict_logits(heads: FittedHeads, features: np.ndarray) -> np.ndarray:
+def predict_logits(
+    heads: FittedHeads, features: np.ndarray, asked: np.ndarray | None = None
+) -> np.ndarray:
     """Logits of every head for every row.
 
     Parameters
     ----------
     heads : FittedHeads
     features : ndarray, float32, [n, d]
+    asked : ndarray, bool, [K, n], optional
+        Which head is asked about which row; all about all, if None.
 
     Returns
     -------
     ndarray, float32, [K, n, classes]
+        0 where a head was not asked.
     """
     # Folding the standardisation into the first layer avoids K copies of the features.
-    kernel = heads.kernels[0] / heads.scale[:, :, None]
     center = heads.mean[0]
-    bias = heads.biases[0] - np.einsum("kd,kdo->ko", heads.mean - center, kernel)
-    hidden = (features.astype(np.float32, copy=False) - center) @ kernel + bias[:, None]
-    for kernel, bias in zip(heads.kernels[1:], heads.biases[1:], strict=True):
-        hidden = _ACTIVATIONS[heads.head.activation](hidden) @ kernel + bias[:, None]
-    return hidden
+    first = heads.kernels[0] / heads.scale[:, :, None]
+    shift = heads.biases[0] - np.einsum("kd,kdo->ko", heads.mean - center, first)
+    if asked is None:
+        asked = np.ones((len(first), len(features)), bool)
+    logits = np.zeros((*asked.shape, heads.biases[-1].shape[-1]), np.float32)
+    # Rows that are put to the same heads go through them together.
+    _, lead, code = np.unique(np.packbits(asked, axis=0), axis=1, return_index=True,
+                              return_inverse=True)
+    for number, row in enumerate(lead):
+        own, rows = np.flatnonzero(asked[:, row]), np.flatnonzero(code == number)
+        if not len(own):
+            continue
+        flat = first[own].transpose(1, 0, 2).reshape(first.shape[1], -1)
+        product = (features[rows].astype(np.float32, copy=False) - center) @ flat
+        hidden = product.reshape(len(rows), len(own), -1).transpose(1, 0, 2) + shift[own, None]
+        for kernel, bias in zip(heads.kernels[1:], heads.biases[1:], strict=True):
+            hidden = _ACTIVATIONS[heads.head.activation](hidden) @ kernel[own] + bias[own, None]
+        logits[np.ix_(own, rows)] = hidden
+    return logits
 
 
 def save_head(heads: FittedHeads, index: int, path: Path) -> None:
@@ -269,22 +287,26 @@ def _compiled_model(rows: int, inputs: int, count: int, classes: int, labellings
     keras = import_keras()
     from keras import ops
 
+    sizes = [inputs, *[width] * layers, classes]
+
     class Heads(keras.Model):
         def __init__(self):
             super().__init__(name="heads")
-            sizes = [inputs, *[width] * layers, classes]
             self.noise = keras.random.SeedGenerator(0)
             constant = {"trainable": False, "initializer": "zeros"}
-            self.rows = self.add_weight(shape=(rows, inputs), name="rows", **constant)
+            # Behind the rows stand the heads' centres.
+            self.rows = self.add_weight(shape=(rows + count, inputs), name="rows", **constant)
             self.targets = self.add_weight(shape=(rows, labellings, classes), name="targets",
                                            **constant)
             self.weighting = self.add_weight(shape=(rows, count), name="weighting", **constant)
-            self.center = self.add_weight(shape=(count, inputs), name="center", **constant)
-            self.spread = self.add_weight(shape=(count, inputs), name="spread", **constant)
+            self.spread = self.add_weight(shape=(inputs, count, 1), name="spread", **constant)
             self.dropout = self.add_weight(shape=(), name="dropout", **constant)
             self.l2 = self.add_weight(shape=(), name="l2", **constant)
+            # The first kernel is by far the largest. As one matrix for all heads it goes into one
+            # product, and no step has to turn it round.
             self.kernels = [
-                self.add_weight(shape=(count, a, b), initializer="zeros", name=f"kernel_{i}")
+                self.add_weight(shape=(count, a, b) if i else (a, count, b), initializer="zeros",
+                                name=f"kernel_{i}")
                 for i, (a, b) in enumerate(itertools.pairwise(sizes))
             ]
             self.biases = [
@@ -295,12 +317,14 @@ def _compiled_model(rows: int, inputs: int, count: int, classes: int, labellings
             self.turn: object = None
 
         def call(self, chosen, training=False):
-            # Standardisation goes into the first layer: K copies of the rows are not needed.
-            kernel = self.kernels[0] / self.spread[:, :, None]
-            shift = ops.einsum("kd,kdo->ko", self.center, kernel)
-            flat = ops.reshape(ops.transpose(kernel, (1, 0, 2)), (inputs, -1))
-            hidden = ops.matmul(ops.take(self.rows, chosen, axis=0), flat)
-            hidden = ops.reshape(hidden, (-1, count, kernel.shape[-1])) + (self.biases[0] - shift)
+            # Standardisation goes into the first layer: K copies of the rows are not needed. A
+            # centre is taken off where it has gone through the same product as the rows.
+            flat = ops.reshape(self.kernels[0] / self.spread, (inputs, -1))
+            centers = ops.arange(rows, rows + count, dtype=chosen.dtype)
+            both = ops.take(self.rows, ops.concatenate([chosen, centers]), axis=0)
+            product = ops.reshape(ops.matmul(both, flat), (-1, count, sizes[1]))
+            shift = ops.sum(product[-count:] * ops.eye(count)[:, :, None], axis=0)
+            hidden = product[:-count] + (self.biases[0] - shift)
             for kernel, bias in zip(self.kernels[1:], self.biases[1:], strict=True):
                 hidden = self.activation(hidden)
                 if training:
@@ -325,18 +349,20 @@ def _compiled_model(rows: int, inputs: int, count: int, classes: int, labellings
                                      (self.weighting, weights)):
                 padded = np.zeros(variable.shape, np.float32)
                 padded[: len(values)] = values
+                if variable is self.rows:
+                    padded[rows:] = mean
                 variable.assign(padded)
-            self.center.assign(mean)
-            self.spread.assign(scale)
+            self.spread.assign(scale.T[:, :, None])
             self.dropout.assign(head.dropout)
             self.l2.assign(head.l2)
             generator = np.random.default_rng(seed)
-            for kernel in self.kernels[:-1]:
+            for number, (a, b) in enumerate(itertools.pairwise(sizes[:-1])):
                 # Glorot's uniform range; every head starts from the same weights, so that heads
                 # differ by what they are shown alone.
-                limit = np.sqrt(6 / (kernel.shape[1] + kernel.shape[2]))
-                start = generator.uniform(-limit, limit, kernel.shape[1:])
-                kernel.assign(np.broadcast_to(start, kernel.shape).astype(np.float32))
+                limit = np.sqrt(6 / (a + b))
+                start = generator.uniform(-limit, limit, (a, b)).astype(np.float32)
+                kernel = self.kernels[number]
+                kernel.assign(np.broadcast_to(start if number else start[:, None], kernel.shape))
             # From zero, because with more features than rows what is random at the start would
             # stay: no row says anything about it.
             self.kernels[-1].assign(np.zeros(self.kernels[-1].shape, np.float32))
@@ -362,7 +388,8 @@ def _compiled_model(rows: int, inputs: int, count: int, classes: int, labellings
             return [*self.kernels, *self.biases, self.noise.state, *self.optimizer.variables]
 
         def slices(self):
-            return ([ops.convert_to_numpy(kernel) for kernel in self.kernels],
+            first, *later = [ops.convert_to_numpy(kernel) for kernel in self.kernels]
+            return ([np.ascontiguousarray(first.transpose(1, 0, 2)), *later],
                     [ops.convert_to_numpy(bias) for bias in self.biases])
 
     model = Heads()
