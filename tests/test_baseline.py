@@ -22,7 +22,6 @@ from moascope.baseline.arms import (
 from moascope.baseline.composites import load_composites, mosaic, shrink
 from moascope.baseline.convnets import (
     ARMS,
-    augmentation,
     compile_arm,
     predict_classes,
     restart,
@@ -41,6 +40,7 @@ from moascope.baseline.results import (
 from moascope.errors import MoascopeError
 from moascope.evaluation.folds import assign_folds
 from moascope.models.examples import Examples
+from moascope.models.finetune import augmentation
 from moascope.params import Baseline, Evaluate, Params, parse_params
 from moascope.stages.baseline import arm_weights, baseline, find_arm
 

@@ -6,7 +6,7 @@ import difflib
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
@@ -197,6 +197,17 @@ class Tune(Section):
         return address
 
 
+class FineTune(Section):
+    """Training the last blocks of the backbone; see `moascope.models.finetune`."""
+
+    blocks: Annotated[int, Field(ge=1)] = 1
+    epochs: Annotated[int, Field(ge=1)] = 5
+    learning_rate: Annotated[float, Field(gt=0)] = 1e-4
+    batch_size: Annotated[int, Field(ge=1)] = 16
+    gain: Annotated[float, Field(ge=0, lt=1)] = 0.2
+    precision: Literal["f32", "bf16"] = "f32"
+
+
 Tuned = Literal["tuned"]
 
 
@@ -216,6 +227,7 @@ class Train(Section):
     batch_size: Annotated[int, Field(ge=1)] = 128
     level: Literal["site", "well"] = "site"
     panels: Literal["pooled", "separate"] = "separate"
+    fine_tune: FineTune | None = None
 
 
 class Evaluate(Section):
@@ -364,9 +376,30 @@ def _sentence(problem: Any, origin: str) -> str:
         near = difflib.get_close_matches(key, _known_keys(Params), n=1)
         hint = f" Did you mean '{near[0]}'?" if near else " Remove it."
         return f"{origin}: '{key}' is not a parameter.{hint}"
-    # Unions put the name of the tried alternative behind the field's own name.
-    key = ".".join(part for part in location[:2])
+    key = ".".join(_fields(location))
     return f"{origin}: {key} = {problem['input']!r} cannot be used: {problem['msg'].lower()}."
+
+
+def _fields(location: list[str]) -> list[str]:
+    """The part of a location that names fields: behind it unions put the alternative they tried."""
+    kept, model = [], Params
+    for part in location:
+        fields = {field.alias or name: field for name, field in model.model_fields.items()}
+        if part not in fields:
+            break
+        kept.append(part)
+        model = _section(fields[part].annotation)
+        if model is None:
+            break
+    return kept
+
+
+def _section(annotation: Any) -> type[BaseModel] | None:
+    """The section that a field holds, or may hold; None where it holds a value."""
+    for kind in (annotation, *get_args(annotation)):
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            return kind
+    return None
 
 
 def _known_keys(model: type[BaseModel], prefix: str = "") -> list[str]:
@@ -374,6 +407,6 @@ def _known_keys(model: type[BaseModel], prefix: str = "") -> list[str]:
     for name, field in model.model_fields.items():
         key = prefix + (field.alias or name)
         keys.append(key)
-        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
-            keys += _known_keys(field.annotation, key + ".")
+        if section := _section(field.annotation):
+            keys += _known_keys(section, key + ".")
     return keys

@@ -141,7 +141,7 @@ def _by_panel(training: Examples, masks: np.ndarray, head: Head, train: Train,
     """Each panel's name, and what `train_heads` is given for it."""
     label = training.label if label is None else label
     labels = np.broadcast_to(label, masks.shape)
-    for panel, rows in _panels(training, train):
+    for panel, rows in panel_rows(training, train):
         chosen = training.take(rows)
         weights = np.stack([
             row_weights(chosen, mask[rows], own[rows])
@@ -180,7 +180,7 @@ def predict_by_panel(
     """
     count = len(next(iter(heads.values())).mean)
     logits = np.zeros((count, len(examples.meta), len(examples.classes)), np.float32)
-    for panel, rows in _panels(examples, train):
+    for panel, rows in panel_rows(examples, train):
         logits[:, rows] = predict_logits(heads[panel], inputs(examples.take(rows), train),
                                          None if asked is None else asked[:, rows])
     return logits
@@ -201,7 +201,8 @@ def inputs(examples: Examples, train: Train) -> np.ndarray:
     return np.hstack([examples.features, which.astype(np.float32)])
 
 
-def _panels(examples: Examples, train: Train) -> Iterable[tuple[str, np.ndarray]]:
+def panel_rows(examples: Examples, train: Train) -> Iterable[tuple[str, np.ndarray]]:
+    """Each panel that has heads of its own, and its rows (bool, [n]); "" where they share."""
     if train.panels == "pooled":
         yield POOLED, np.ones(len(examples.meta), bool)
         return

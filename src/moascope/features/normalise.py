@@ -40,6 +40,35 @@ def standardise_plates(table: FeatureTable, controls: np.ndarray) -> FeatureTabl
     screen's typical one for that feature is lifted to it, so that a feature which happens to be
     constant in a few controls does not explode.
     """
+    scales, lacking = plate_scales(table, controls)
+    if not scales:
+        return replace(table, X=np.nan_to_num(table.X, nan=0.0))
+    X = np.empty_like(table.X)
+    for rows, centre, spread in scales:
+        X[rows] = np.nan_to_num((table.X[rows] - centre) / spread, nan=0.0)
+    warnings = list(table.warnings)
+    if lacking:
+        more = f" and {len(lacking) - NAMED_PLATES} more" if len(lacking) > NAMED_PLATES else ""
+        warnings.append(
+            f"{len(lacking)} plates have fewer than {LEAST_CONTROL_SITES} usable sites of the "
+            f"negative control and are normalised like the others' middle: "
+            f"{', '.join(lacking[:NAMED_PLATES])}{more}.")
+    return replace(table, X=X, warnings=tuple(warnings))
+
+
+def plate_scales(
+    table: FeatureTable, controls: np.ndarray
+) -> tuple[list[tuple[np.ndarray, np.ndarray, np.ndarray]], list[str]]:
+    """What `standardise_plates` takes off each plate's features and divides them by.
+
+    Returns
+    -------
+    scales : list of tuple
+        For each plate and panel: its rows (int), the centre and the spread (float, [features]).
+        Empty where no plate has enough controls.
+    lacking : list of str
+        Plates without, which take the middle of the others.
+    """
     units = _plate_and_panel(table)
     centres, spreads = {}, {}
     for unit, rows in units.items():
@@ -48,26 +77,16 @@ def standardise_plates(table: FeatureTable, controls: np.ndarray) -> FeatureTabl
             centres[unit] = np.median(values, axis=0)
             spreads[unit] = MAD_TO_SD * np.median(np.abs(values - centres[unit]), axis=0)
     if not centres:
-        return replace(table, X=np.nan_to_num(table.X, nan=0.0))
+        return [], []
     usual_centre = _median_of_known(np.stack(list(centres.values())))
     usual_spread = _median_of_known(np.stack(list(spreads.values())))
     # A feature without any spread in the controls of most plates says nothing about a scale.
     usual_spread = np.where(usual_spread > 1e-6 * np.maximum(np.abs(usual_centre), 1e-3),
                             usual_spread, np.inf)
-    X = np.empty_like(table.X)
-    for unit, rows in units.items():
-        centre = centres.get(unit, usual_centre)
-        spread = np.maximum(spreads.get(unit, usual_spread), SPREAD_FLOOR * usual_spread)
-        X[rows] = np.nan_to_num((table.X[rows] - centre) / spread, nan=0.0)
-    warnings = list(table.warnings)
-    lacking = sorted({plate for plate, _ in units.keys() - centres.keys()})
-    if lacking:
-        more = f" and {len(lacking) - NAMED_PLATES} more" if len(lacking) > NAMED_PLATES else ""
-        warnings.append(
-            f"{len(lacking)} plates have fewer than {LEAST_CONTROL_SITES} usable sites of the "
-            f"negative control and are normalised like the others' middle: "
-            f"{', '.join(lacking[:NAMED_PLATES])}{more}.")
-    return replace(table, X=X, warnings=tuple(warnings))
+    scales = [(rows, centres.get(unit, usual_centre),
+               np.maximum(spreads.get(unit, usual_spread), SPREAD_FLOOR * usual_spread))
+              for unit, rows in units.items()]
+    return scales, sorted({plate for plate, _ in units.keys() - centres.keys()})
 
 
 def _plate_and_panel(table: FeatureTable) -> dict[tuple[str, str], np.ndarray]:

@@ -153,6 +153,9 @@ class Examples:
 
     def take(self, rows: np.ndarray) -> Examples:
         """Some of the rows (bool or int, as numpy indexes)."""
+        if rows.dtype == bool and rows.all():
+            # A screen of one panel would be copied several times a trial.
+            return self
         return replace(
             self,
             meta=self.meta.iloc[np.arange(len(self.meta))[rows]].reset_index(drop=True),

@@ -121,7 +121,8 @@ def save_predictor(predictor: Predictor, folder: Path) -> None:
         "prepare": predictor.prepare.model_dump(),
         "embed": predictor.embed.model_dump() | {"weights": copies},
         "head": predictor.head.model_dump(),
-        "train": predictor.train.model_dump(),
+        # What is served is the head on frozen features.
+        "train": predictor.train.model_dump(exclude={"fine_tune"}),
         "trained_on": predictor.trained_on,
     }
     (folder / DESCRIPTION).write_text(json.dumps(description, indent=1, sort_keys=True) + "\n")

@@ -22,6 +22,7 @@ from moascope.evaluation.crossvalidate import (
     predict_by_panel,
     training_rows,
 )
+from moascope.evaluation.finetuned import check_fine_tune, compare, fine_tune_folds
 from moascope.features.backbones import find_weights
 from moascope.features.embed import embedded_with
 from moascope.models.examples import LEVELS, Examples, averaging, load_examples
@@ -34,8 +35,8 @@ from moascope.stages.run import run
 CURVE_POINTS = 20
 
 
-def train(params: Params, embedded: Path, screen: Path, split: Path, tuned: Path, out: Path,
-          report: Path) -> str:
+def train(params: Params, prepared: Path, embedded: Path, screen: Path, split: Path, tuned: Path,
+          out: Path, report: Path) -> str:
     """Train the head that is registered, and predict every compound by models that never saw it."""
     examples = load_examples(embedded, screen, split)
     chosen = yaml.safe_load(tuned.read_text())
@@ -45,7 +46,13 @@ def train(params: Params, embedded: Path, screen: Path, split: Path, tuned: Path
         for key, values in chosen["folds"].items()
     }
     from moascope.tracking.comparison import model_name
-    from moascope.tracking.runs import dvc_digests, log_curve, log_data, start_run
+    from moascope.tracking.runs import (
+        dvc_digests,
+        flat_numbers,
+        log_curve,
+        log_data,
+        start_run,
+    )
 
     inputs = {"features": embedded, "screen": screen, "split": split, "tuned": tuned}
     embed = embed_for(params.embed, final_head)
@@ -57,7 +64,9 @@ def train(params: Params, embedded: Path, screen: Path, split: Path, tuned: Path
                 "served with other features than it learns from. Run `dvc repro --force embed`, "
                 "or give the new file a name of its own."
             )
+    network = check_fine_tune(params.train.fine_tune, embed.backbones, final_head)
     name = model_name(embed.backbone, final_head)
+    verdict = ""
     with start_run(params, name, "train", inputs, system_metrics=True) as active:
         import mlflow
 
@@ -96,9 +105,26 @@ def train(params: Params, embedded: Path, screen: Path, split: Path, tuned: Path
         mlflow.log_artifacts(str(out / "keras"), "keras")
         mlflow.log_artifact(str(report / "curves.csv"))
         log_data(params.acquire.source, dvc_digests(inputs).get("screen", ""), "training")
+        if network:
+            found = fine_tune_folds(examples, prepared, network, weights[network], fold_heads,
+                                    params.train, params.seed)
+            scores, compounds = compare(examples, found, outer_logits, params.seed)
+            verdict = f"; {scores['verdict']}"
+            write_atomically(out / "fine_tune.json",
+                             json.dumps(scores, indent=2, sort_keys=True) + "\n")
+            for table, file in ((compounds, "fine_tune_compound.csv"),
+                                (found.curves, "fine_tune_curves.csv")):
+                write_atomically(out / file, table.round(6).to_csv(index=False,
+                                                                   lineterminator="\n"))
+            mlflow.log_metrics(flat_numbers({"fine_tune": scores}))
+            mlflow.set_tag("fine_tune", scores["verdict"])
+            log_curve("loss/fine_tuned",
+                      found.curves.groupby("epoch")["loss"].mean().to_dict())
+            for file in sorted(out.glob("fine_tune*")):
+                mlflow.log_artifact(str(file), "fine_tune")
     return (f"one head of {final_head.layers} hidden layers for {len(final)} panel"
             f"{'s' if len(final) > 1 else ''}, trained on {len(in_training)} {examples.unit}s; "
-            f"run {active.info.run_id[:8]}")
+            f"run {active.info.run_id[:8]}{verdict}")
 
 
 def resolve(params: Params, chosen: dict[str, Any]) -> Head:
