@@ -28,6 +28,7 @@ from moascope.models.finetune import (
     Sites,
     block_of,
     build_network,
+    innermost,
     open_last_blocks,
     policy,
     train_network,
@@ -114,9 +115,7 @@ def cost(network: Any, opened: list[str], width: int) -> tuple[float, float]:
     keras = import_keras()
 
     operations = moved = 0.0
-    layers = [layer for layer in network._flatten_layers(include_self=False)
-              if not list(layer._flatten_layers(include_self=False))]
-    for layer in layers:
+    for layer in innermost(network):
         if isinstance(layer, keras.layers.InputLayer):
             continue
         out = float(np.prod(layer.output.shape[1:]))
@@ -185,7 +184,7 @@ def smoke() -> None:
 def weights_of(network: Any) -> dict[str, np.ndarray]:
     from keras import ops
 
-    return {weight.path: np.array(ops.convert_to_numpy(weight)) for weight in network.weights}
+    return {weight.path: np.array(ops.convert_to_numpy(weight.value)) for weight in network.weights}
 
 
 if __name__ == "__main__":

@@ -86,6 +86,18 @@ def test_inner_scores_know_nothing_of_the_outer_fold():
         assert np.abs(three[1]).max() > 50
 
 
+def test_a_study_asks_models_about_every_site_that_their_scores_rest_on():
+    examples = make_examples()
+    inner = Inner(examples, fold_pairs(examples))
+    logits = np.random.default_rng(0).normal(size=(*inner.asked().shape, 2)).astype(np.float32)
+    for repeat, fold in inner.outer_folds():
+        for level in ("compound", "site"):
+            whole = inner.pooled(logits, repeat, fold, level)[1]
+            asked = inner.pooled(logits * inner.asked()[..., None], repeat, fold, level)[1]
+            np.testing.assert_array_equal(whole, asked)
+    assert not (inner.asked() & masks_without(examples, inner.pairs)).any()
+
+
 def test_labels_of_the_outer_fold_change_nothing_in_its_model_or_calibration():
     examples = make_examples()
     heads = {key: HEAD for key in Inner(examples, fold_pairs(examples)).outer_folds()}

@@ -88,8 +88,11 @@ def examples(work):
                     group.to_numpy(int), groups, ("not_t", "t"), True, "t", "compound")
 
 
-def one_network(work, examples, head=HEAD, settings=SETTINGS, train=TRAIN):
-    """A network before its first step, the head it starts from, and what that one says."""
+def one_network(work, examples, head=HEAD, settings=SETTINGS, train=TRAIN, darker=1):
+    """A network before its first step, the head it starts from, and what that one says.
+
+    Crops of hits are darker than those that features were made from, so many times.
+    """
     name = str(work / "two.keras")
     own = live_last(examples, name)
     rows, sites = training_rows(own, head, train)
@@ -97,6 +100,7 @@ def one_network(work, examples, head=HEAD, settings=SETTINGS, train=TRAIN):
     start = fit_by_panel(rows, mask, head, train, 0)
     said = predict_by_panel(start, sites, train)[0]
     shown = shown_sites(own, np.ones(len(own.meta), bool), work / "prepare", name, head, train)
+    shown.crops[own.label == 1] //= darker
     network, prepare = open_network(name, work / "two.keras", 32, settings.precision)
     open_last_blocks(network, settings.blocks)
     model = build_network(network, prepare, shown, head, 2, settings)
@@ -136,17 +140,16 @@ def test_a_channel_that_a_site_lacks_is_not_taken_for_a_black_one(work, examples
 
 
 def test_only_the_last_blocks_and_the_head_are_trained_and_the_loss_falls(work, examples):
-    model, own, mask, _ = one_network(work, examples, settings=SETTINGS.model_copy(
-        update={"epochs": 12, "gain": 0.0}))
+    settings = SETTINGS.model_copy(update={"epochs": 15, "learning_rate": 0.01})
+    model, own, mask, _ = one_network(work, examples, settings=settings, darker=4)
     before = weights_of(model)
-    losses = train_network(model, own.label, row_weights(own, mask, own.label), 2,
-                           SETTINGS.model_copy(update={"epochs": 12}), 0)
+    losses = train_network(model, own.label, row_weights(own, mask, own.label), 2, settings, 0)
     after = weights_of(model)
     changed = {path.split("/")[-2] for path, value in before.items()
                if not np.array_equal(value, after[path])}
     assert "block_2_conv" in changed
     assert not changed & {"block_1_conv", "block_1_bn", "block_2_bn"}
-    assert np.mean(losses[-3:]) < np.mean(losses[:3])
+    assert np.mean(losses[-3:]) < 0.8 * np.mean(losses[:3])
 
 
 def test_a_restart_forgets_what_was_learnt_and_one_seed_gives_one_result(work, examples):

@@ -130,6 +130,35 @@ def test_trainings_that_take_turns_end_as_if_each_had_been_alone(data):
         np.testing.assert_array_equal(heads.kernels[1], alone.kernels[1])
 
 
+def test_a_second_training_of_a_shape_is_not_traced_again(data, monkeypatch):
+    from keras import ops
+
+    traced = []
+    log_softmax = ops.log_softmax
+    monkeypatch.setattr(ops, "log_softmax", lambda x: traced.append(1) or log_softmax(x))
+    features, label = data
+    one = Head(layers=1, width=11, epochs=2)
+    fit_heads(features, label, masks(2), 2, one, batch_size=32)
+    first = len(traced)
+    assert first
+    other = Head(layers=1, width=11, epochs=3, learning_rate=0.1, dropout=0.5, l2=0.3,
+                 label_smoothing=0.1)
+    # Nor with a few rows fewer: another panel, or the wells that passed on another day.
+    fit_heads(features[:290], label[:290], masks(2)[:, :290], 2, other, batch_size=32)
+    assert len(traced) == first
+
+
+def test_a_head_is_asked_about_its_own_rows_alone(data):
+    features, label = data
+    heads = fit_heads(features, label, masks(10), 2, Head(layers=1, width=8, epochs=2))
+    asked = masks(10) == 0
+    asked[:, 7] = False
+    asked[3:5, 8] = True
+    every, some = predict_logits(heads, features), predict_logits(heads, features, asked)
+    np.testing.assert_allclose(some[asked], every[asked], atol=1e-5)
+    assert not some[~asked].any()
+
+
 def test_a_training_that_is_given_up_costs_only_the_epochs_that_were_looked_at(data, monkeypatch):
     from moascope.quiet import import_keras
 

@@ -128,14 +128,22 @@ def open_last_blocks(network: Any, blocks: int) -> list[str]:
 
     # A layer's switch goes down to those within it: containers must not be the ones that are off.
     network.trainable = True
-    layers = [layer for layer in network._flatten_layers(include_self=False)
-              if layer.weights and not list(layer._flatten_layers(include_self=False))]
+    layers = innermost(network)
     learnt = [layer for layer in layers if layer.trainable_weights
               and not isinstance(layer, keras.layers.BatchNormalization)]
     opened = list(dict.fromkeys(block_of(layer.name) for layer in learnt))[-blocks:]
     for layer in layers:
         layer.trainable = layer in learnt and block_of(layer.name) in opened
     return opened
+
+
+def innermost(network: Any) -> list[Any]:
+    """The layers of a network that hold no others, in the order in which pixels go through."""
+    within = getattr(network, "layers", None)
+    if within is None:
+        within = network._flatten_layers(include_self=False, recursive=False)
+    found = [layer for one in within for layer in innermost(one)]
+    return found or [network]
 
 
 def block_of(layer: str) -> str:
@@ -293,7 +301,8 @@ def build_network(backbone: Any, prepare: Any, sites: Sites, head: Head, classes
                                                   label_smoothing=head.label_smoothing))
     model.optimizer.build(model.trainable_variables)
     # Copies: what a backend hands out may be the variable's own memory.
-    model.began = [np.array(ops.convert_to_numpy(variable)) for variable in grey.variables]
+    model.began = [np.array(ops.convert_to_numpy(variable.value))
+                   for variable in grey.variables]
     return model
 
 
