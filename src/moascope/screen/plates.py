@@ -285,7 +285,8 @@ def _run_on_ray(function: Callable[..., Any], tasks: Mapping[str, tuple[Any, ...
             *(str(Path(entry).resolve()) for entry in os.environ.get("PYTHONPATH", "").split(
                 os.pathsep) if entry)]
     try:
-        ray.init(address=address, log_to_driver=False, logging_level="ERROR",
+        ray.init(address=address, include_dashboard=False, log_to_driver=False,
+                 logging_level="ERROR",
                  runtime_env={"env_vars": {"PYTHONPATH": os.pathsep.join(path)}})
     except (ConnectionError, ValueError) as error:
         raise MoascopeError(f"{RAY} is {address}, where no Ray cluster answers ({error}). Start "
