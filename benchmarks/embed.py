@@ -7,8 +7,9 @@ warms up. Keras gets what it would get from a user: float32 images of three chan
 outside the time taken, in its own default batches. The rows "plate to table" are a prepared plate
 of sites of two crops and three channels, from `crops.npy` to `features.parquet`; Keras's
 preprocessing is in them. Prints a Markdown table with medians over the rounds; `x` is the speed
-against Keras in that run, `differs` the largest difference from Keras's outputs, relative to the
-largest output. Without `--weights` they are random.
+against Keras in that run, `differs` the largest difference from Keras's outputs relative to the
+largest output, and the norm of all differences relative to that of all outputs. Without
+`--weights` they are random.
 """
 
 from __future__ import annotations
@@ -111,11 +112,12 @@ def in_turn(calls: dict[str, Callable[[], np.ndarray]], rounds: int):
 
 def row(title: str, file: Path | None, what: str, number: int, seconds: dict[str, float],
         results: dict[str, np.ndarray]) -> str:
-    largest = np.abs(results["keras"]).max()
+    keras = results["keras"]
     cells = [title, "ImageNet" if file else "random", what, f"{number / seconds['keras']:.0f}"]
     for arm in ("f32", "bf16"):
         cells += [f"{number / seconds[arm]:.0f}", f"{seconds['keras'] / seconds[arm]:.1f}",
-                  f"{np.abs(results[arm] - results['keras']).max() / largest:.1e}"]
+                  f"{np.abs(results[arm] - keras).max() / np.abs(keras).max():.1e}, "
+                  f"{np.linalg.norm(results[arm] - keras) / np.linalg.norm(keras):.1e}"]
     return f"| {' | '.join(cells)} |"
 
 
