@@ -1,10 +1,10 @@
 """What a study of many heads costs: folds as one model, beside a fit a fold.
 
-    python benchmarks/study.py --trials 100 --rounds 3
+    python benchmarks/study.py --trials 100 --rounds 2
 
 A made-up table of 10,000 sites and 1,280 features of 500 compounds, and 800 sites of negative
 controls, on 20 plates; one compound in eight is a hit. The study is the one of params.yaml (its
-space, pruner, batch size), through `evaluation.study.top_up`: a trial trains ten networks (each
+space and pruner, batches of 512), through `evaluation.study.top_up`: a trial trains ten networks (each
 pair of five folds left out) and judges them six times. Beside it, on heads which that study drew:
 
 - Keras as usual: a new `Sequential` and a `fit` a fold, five a trial, nothing pruned, one judgement
@@ -43,14 +43,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--params", type=Path, default=Path("params.yaml"))
-    parser.add_argument("--set", nargs="*", default=[], metavar="SECTION.NAME=VALUE")
+    parser.add_argument("--set", nargs="*", default=["train.batch_size=512"],
+                        metavar="SECTION.NAME=VALUE")
     parser.add_argument("--rows", type=int, default=10_000)
     parser.add_argument("--features", type=int, default=1_280)
     parser.add_argument("--compounds", type=int, default=500)
     parser.add_argument("--folds", type=int, default=5)
     parser.add_argument("--repeats", type=int, default=1)
     parser.add_argument("--trials", type=int, default=100)
-    parser.add_argument("--rounds", type=int, default=3,
+    parser.add_argument("--rounds", type=int, default=2,
                         help="trials that are done the other ways too; 0: none")
     arguments = parser.parse_args()
     params = load_params(arguments.params, arguments.set)
