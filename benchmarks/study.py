@@ -4,8 +4,8 @@
 
 A made-up table of 10,000 sites and 1,280 features of 500 compounds, and 800 sites of negative
 controls, on 20 plates; one compound in eight is a hit. The study is the one of params.yaml (its
-space and pruner, batches of 512), through `evaluation.study.top_up`: a trial trains ten networks (each
-pair of five folds left out) and judges them six times. Beside it, on heads which that study drew:
+space and pruner, batches of 512), through `evaluation.study.top_up`: a trial trains ten networks
+(each pair of five folds left out) and judges them six times. Beside it, on heads that it drew:
 
 - Keras as usual: a new `Sequential` and a `fit` a fold, five a trial, nothing pruned, one judgement
   at the end of each;
