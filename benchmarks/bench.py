@@ -139,7 +139,8 @@ def main() -> None:
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("parts", nargs="*", default=list(PARTS), metavar="part",
                         help=f"of {', '.join(PARTS)}; all without")
-    parser.add_argument("--out", type=Path, default=HERE / "README.md")
+    parser.add_argument("--out", type=Path, help="default: benchmarks/README.md, where no part is "
+                                                 "left out")
     arguments = parser.parse_args()
     unknown = sorted(set(arguments.parts) - set(PARTS))
     if unknown:
@@ -150,8 +151,11 @@ def main() -> None:
         print(f"{name} ...", end=" ", flush=True)
         outcomes[name] = run_part(name)
         print(f"{outcomes[name].seconds:.0f} s {outcomes[name].failure}", flush=True)
-    arguments.out.write_text(page(outcomes, (time.perf_counter() - start) / 60, load))
-    print(f"written to {arguments.out}")
+    written = page(outcomes, (time.perf_counter() - start) / 60, load)
+    out = arguments.out or (HERE / "README.md" if set(outcomes) == set(PARTS) else None)
+    if out:
+        out.write_text(written)
+    print(f"written to {out}" if out else written)
     sys.exit(any(outcome.failure for outcome in outcomes.values()))
 
 

@@ -12,6 +12,7 @@ import pytest
 from moascope.errors import MoascopeError
 from moascope.features.backbones import (
     APPLICATIONS,
+    PACKAGED,
     compile_for_cpu,
     find_weights,
     load_imagenet,
@@ -46,7 +47,7 @@ def test_importing_the_features_loads_no_heavy_library():
 
 
 def test_every_backbone_of_the_parameters_exists():
-    assert set(LABELS) == set(BACKBONES) == {"morphology", *APPLICATIONS}
+    assert set(LABELS) == set(BACKBONES) == {"morphology", *PACKAGED, *APPLICATIONS}
 
 
 @pytest.mark.parametrize("name", ["mobilenetv2", "resnet50"])
@@ -57,7 +58,7 @@ def test_missing_weights_end_in_one_sentence_with_three_remedies(name, empty_ker
     (sentence,) = caught.value.problems
     assert "embed.weights" in sentence
     assert str(empty_keras_home / "models") in sentence
-    assert "embed.backbone to morphology" in sentence
+    assert "embed.backbone to cellmobile" in sentence
     assert APPLICATIONS[name].file in sentence
 
 
@@ -168,6 +169,77 @@ def test_a_users_own_model_is_a_backbone_and_its_maps_are_averaged(tmp_path):
     assert backbone.label == "mycells2"
     expected = model.predict(PLANES[..., np.newaxis].astype(np.float32), verbose=0).mean((1, 2))
     np.testing.assert_allclose(backbone.planes(PLANES), expected, rtol=1e-4, atol=1e-6)
+
+
+def test_a_backbone_is_converted_once_and_opened_without_tensorflow_then(tmp_path, monkeypatch):
+    import keras
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    path = tmp_path / "own.keras"
+    own_model(path)
+    first = open_backbone(str(path), path, "f32", 96).planes(PLANES)
+    code = ("import sys, numpy as np; from pathlib import Path;"
+            "from moascope.features.backbones import open_backbone;"
+            "path = Path(sys.argv[1]); planes = np.load(sys.argv[2]);"
+            "said = open_backbone(str(path), path, 'f32', 96).planes(planes);"
+            "assert np.array_equal(said, np.load(sys.argv[3]));"
+            "sys.exit('tensorflow' in sys.modules)")
+    np.save(tmp_path / "planes.npy", PLANES)
+    np.save(tmp_path / "said.npy", first)
+    subprocess.run([sys.executable, "-c", code, path, tmp_path / "planes.npy",
+                    tmp_path / "said.npy"], check=True)
+    (kept,) = (tmp_path / "cache").rglob("model.xml")
+    kept.write_text("<net")
+    assert np.array_equal(open_backbone(str(path), path, "f32", 96).planes(PLANES), first)
+    assert kept.read_text() != "<net"
+    # Another file of the same name is another backbone.
+    own_model(path, layers=[keras.layers.Conv2D(4, 1)])
+    assert open_backbone(str(path), path, "f32", 96).planes(PLANES).shape == (37, 4)
+
+
+def test_resizing_within_a_model_does_not_put_it_into_training():
+    """Keras's resizing layers say so to what follows; batch statistics would be taken then."""
+    import keras
+
+    keras.utils.set_random_seed(0)
+    grey = keras.Input((96, 96, 1))
+    hidden = keras.layers.Conv2D(4, 3)(keras.layers.Resizing(32, 32)(grey))
+    hidden = keras.layers.BatchNormalization()(hidden)
+    network = keras.Model(grey, keras.layers.GlobalAveragePooling2D()(hidden))
+    infer = compile_for_cpu(network, None, 96, "f32")
+    expected = network.predict(PLANES[..., np.newaxis].astype(np.float32), verbose=0)
+    np.testing.assert_allclose(infer(PLANES), expected, rtol=1e-3, atol=1e-3)
+
+
+def test_a_converted_network_outlives_the_one_that_it_was_made_of(tmp_path, monkeypatch):
+    import gc
+
+    import keras
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    path = tmp_path / "own.keras"
+    build = keras.applications.MobileNetV2(input_shape=(64, 64, 1), alpha=0.35, weights=None,
+                                           include_top=False, pooling="avg")
+    keras.Model(build.inputs, keras.layers.Dense(64)(build.outputs[0])).save(path)
+    del build
+    backbone = open_backbone(str(path), path, "f32", 64)
+    planes = PLANES[:, :64, :64]
+    first = backbone.planes(planes)
+    for _ in range(5):
+        keras.backend.clear_session()
+        gc.collect()
+        # Whoever takes the memory next writes into it.
+        taken = [np.full(size, 1e30, np.float32) for size in (300, 3000, 30_000, 90_000) * 50]
+        assert np.array_equal(backbone.planes(planes), first)
+        del taken
+
+
+def test_a_home_that_cannot_be_written_to_is_no_reason_to_fail(tmp_path, monkeypatch):
+    (tmp_path / "cache").write_text("a file where a folder should be")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    path = tmp_path / "own.keras"
+    own_model(path)
+    assert open_backbone(str(path), path, "f32", 96).planes(PLANES).shape == (37, 5)
 
 
 def test_crops_are_brought_to_the_size_and_colours_that_an_own_model_takes(tmp_path):

@@ -20,6 +20,7 @@ from moascope.params import Embed, Prepare
 from moascope.pixels.prepare import prepare_plates
 
 SETTINGS = Prepare(crop=48, crops=4)
+MORPHOLOGY = Embed(backbone="morphology")
 
 
 def two_channels(number: int, seed: int = 0) -> dict[tuple[str, int], np.ndarray]:
@@ -58,10 +59,10 @@ def test_features_are_means_over_crops_in_the_order_of_their_names(tmp_path):
 def test_a_plate_whose_crops_did_not_change_is_not_embedded_again(tmp_path):
     prepared, out = tmp_path / "prepared", tmp_path / "embedded"
     prepare_plates(write_plate(tmp_path / "images", many_fields(3)), prepared, SETTINGS, 1)
-    assert embed_plates(prepared, out, Embed(), 1) == {"morphology": (1, 0)}
-    assert embed_plates(prepared, out, Embed(), 1) == {"morphology": (0, 1)}
+    assert embed_plates(prepared, out, MORPHOLOGY, 1) == {"morphology": (1, 0)}
+    assert embed_plates(prepared, out, MORPHOLOGY, 1) == {"morphology": (0, 1)}
     (prepared / "P1" / "key.txt").write_text("changed")
-    assert embed_plates(prepared, out, Embed(), 1) == {"morphology": (1, 0)}
+    assert embed_plates(prepared, out, MORPHOLOGY, 1) == {"morphology": (1, 0)}
 
 
 def test_a_second_backbone_leaves_the_first_ones_features_and_stands_beside_them(tmp_path):
@@ -72,7 +73,7 @@ def test_a_second_backbone_leaves_the_first_ones_features_and_stands_beside_them
     keras.Sequential([keras.Input((48, 48, 1)), keras.layers.Conv2D(3, 3)]).save(file)
     prepared, out = tmp_path / "prepared", tmp_path / "embedded"
     prepare_plates(write_plate(tmp_path / "images", two_channels(4)), prepared, SETTINGS, 1)
-    embed_plates(prepared, out, Embed(), 1)
+    embed_plates(prepared, out, MORPHOLOGY, 1)
     alone = load_features(out)
     both = Embed(backbone=f"morphology+{file}")
     assert embed_plates(prepared, out, both, 1) == {"morphology": (0, 1), str(file): (1, 0)}
@@ -87,7 +88,7 @@ def test_a_second_backbone_leaves_the_first_ones_features_and_stands_beside_them
     other.write_bytes(file.read_bytes() + b"0")
     assert not embedded_with(out, str(file), other)
     assert not embedded_with(tmp_path, str(file), file)
-    assert embed_plates(prepared, out, Embed(), 1) == {"morphology": (0, 1)}
+    assert embed_plates(prepared, out, MORPHOLOGY, 1) == {"morphology": (0, 1)}
     assert load_features(out).names == alone.names
 
 
@@ -109,7 +110,7 @@ def test_panels_with_other_channels_share_one_table(tmp_path):
                        tmp_path / f"one_{plate}", SETTINGS, 1)
         prepared.mkdir(exist_ok=True)
         (tmp_path / f"one_{plate}" / plate).rename(prepared / plate)
-    embed_plates(prepared, tmp_path / "embedded", Embed(), 1)
+    embed_plates(prepared, tmp_path / "embedded", MORPHOLOGY, 1)
     table = load_features(tmp_path / "embedded")
     assert table.meta["Metadata_Plate"].tolist() == ["P1"] * 3 + ["P2"] * 4
     assert len(set(table.names)) == len(table.names) == table.X.shape[1]
@@ -121,7 +122,7 @@ def test_a_missing_channel_gives_no_feature_rather_than_that_of_a_black_plane(tm
     screen = write_plate(tmp_path / "images", two_channels(6))
     screen.sites.loc[4:, "FileName_GFP"] = ""
     screen.sites.loc[4:, "Metadata_Panel"] = "DNA only"
-    table = features_of_screen(screen, SETTINGS, Embed(), tmp_path / "work")
+    table = features_of_screen(screen, SETTINGS, MORPHOLOGY, tmp_path / "work")
     of_gfp = np.array(["GFP" in name for name in table.names])
     assert np.isnan(table.X[4:][:, of_gfp]).all()
     assert np.isfinite(table.X[4:][:, ~of_gfp]).all() and np.isfinite(table.X[:4]).all()
@@ -130,9 +131,9 @@ def test_a_missing_channel_gives_no_feature_rather_than_that_of_a_black_plane(tm
 def test_serving_gives_the_features_of_the_stages(tmp_path):
     screen = write_plate(tmp_path / "images", two_channels(5))
     prepare_plates(screen, tmp_path / "prepared", SETTINGS, 1)
-    embed_plates(tmp_path / "prepared", tmp_path / "embedded", Embed(), 1)
+    embed_plates(tmp_path / "prepared", tmp_path / "embedded", MORPHOLOGY, 1)
     stages = load_features(tmp_path / "embedded")
-    served = features_of_screen(screen, SETTINGS, Embed(), tmp_path / "work")
+    served = features_of_screen(screen, SETTINGS, MORPHOLOGY, tmp_path / "work")
     assert served.names == stages.names
     assert np.array_equal(served.X, stages.X)
     assert served.warnings == ()
@@ -141,14 +142,14 @@ def test_serving_gives_the_features_of_the_stages(tmp_path):
 def test_serving_leaves_out_what_it_cannot_read_and_says_so(tmp_path):
     screen = write_plate(tmp_path / "images", many_fields(4))
     (tmp_path / "images" / screen.sites["FileName_DNA"].iloc[0]).unlink()
-    table = features_of_screen(screen, SETTINGS, Embed(), tmp_path / "work")
+    table = features_of_screen(screen, SETTINGS, MORPHOLOGY, tmp_path / "work")
     assert len(table.meta) == len(table.X) == 3
     (warning,) = table.warnings
     assert "well A01, site 1 is left out" in warning and "missing" in warning
     for name in screen.sites["FileName_DNA"].iloc[1:]:
         (tmp_path / "images" / name).unlink()
     with pytest.raises(MoascopeError, match="No site of the screen could be read"):
-        features_of_screen(screen, SETTINGS, Embed(), tmp_path / "work2")
+        features_of_screen(screen, SETTINGS, MORPHOLOGY, tmp_path / "work2")
 
 
 def test_a_folder_without_features_is_told(tmp_path):

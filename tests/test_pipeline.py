@@ -35,7 +35,8 @@ MAY_LOAD = {
     "acquire": set(),
     "validate": {"great_expectations", "mlflow"},
     "prepare": {"matplotlib"},
-    "embed": set(),   # morphology; a network brings keras, tensorflow and openvino
+    # The first time that a machine sees a network; after that openvino alone.
+    "embed": {"keras", "openvino", "tensorflow"},
     "split": {"matplotlib", "mlflow"},
     "tune": {"keras", "matplotlib", "mlflow", "optuna", "sklearn", "tensorflow"},
     "train": {"keras", "matplotlib", "mlflow", "sklearn", "tensorflow"},

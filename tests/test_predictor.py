@@ -28,7 +28,7 @@ def folder(tmp_path_factory):
 @pytest.fixture(scope="module")
 def predictor(folder, tmp_path_factory):
     """A model with drawn weights: what it says is not the point here, that it says the same is."""
-    table = features_of_screen(read_screen(folder), PREPARE, Embed(),
+    table = features_of_screen(read_screen(folder), PREPARE, Embed(backbone="morphology"),
                                tmp_path_factory.mktemp("work"))
     rng = np.random.default_rng(0)
     count = len(table.names)
@@ -41,7 +41,7 @@ def predictor(folder, tmp_path_factory):
         heads={"": heads}, panels=("",),
         calibrations={level: Calibration(1.0, 0.0, 0.5) for level in ("site", "well", "compound")},
         sphering=None, names=tuple(table.names), channels=("DNA", "Actin"), controls=True,
-        prepare=PREPARE, embed=Embed(), head=Head(layers=0), train=Train(),
+        prepare=PREPARE, embed=Embed(backbone="morphology"), head=Head(layers=0), train=Train(),
     )
 
 
@@ -121,7 +121,7 @@ def test_a_folder_that_is_no_model_is_a_sentence(tmp_path):
 def test_a_pooled_model_is_asked_about_a_screen_of_one_of_its_panels(tmp_path):
     folder = make_screen(tmp_path / "screen", plates=2, wells=10, controls=4, panels=("A", "B"))
     screen = read_screen(folder)
-    table = features_of_screen(screen, PREPARE, Embed(), tmp_path / "work")
+    table = features_of_screen(screen, PREPARE, Embed(backbone="morphology"), tmp_path / "work")
     count = len(table.names) + 2
     rng = np.random.default_rng(0)
     heads = FittedHeads(Head(layers=0), np.zeros((1, count), np.float32),
@@ -133,7 +133,8 @@ def test_a_pooled_model_is_asked_about_a_screen_of_one_of_its_panels(tmp_path):
         heads={"": heads}, panels=("A", "B"),
         calibrations={level: Calibration(1.0, 0.0, 0.5) for level in ("site", "well", "compound")},
         sphering=None, names=tuple(table.names), channels=("DNA", "Actin"), controls=True,
-        prepare=PREPARE, embed=Embed(), head=Head(layers=0), train=Train(panels="pooled"),
+        prepare=PREPARE, embed=Embed(backbone="morphology"), head=Head(layers=0),
+        train=Train(panels="pooled"),
     )
     whole, _ = predict_screen(model, screen, "well")
     of_b = screen.sites["Metadata_Panel"] == "B"

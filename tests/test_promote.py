@@ -190,7 +190,8 @@ def model_of(weights, data, **changes):
         heads={"": head_of(weights)}, panels=("",),
         calibrations={level: Calibration(0.1, 0.0, 0.5) for level in LEVELS},
         sphering=None, names=NAMES, channels=("DNA", "Actin"), controls=True,
-        prepare=PARAMS.prepare, embed=Embed(), head=Head(layers=0), train=Train(),
+        prepare=PARAMS.prepare, embed=Embed(backbone="morphology"),
+        head=Head(layers=0), train=Train(),
         trained_on=tuple(sorted(set().union(*seen))),
     )
     return dataclasses.replace(made, **changes)
@@ -635,7 +636,8 @@ def test_from_the_images_a_model_says_what_it_says_from_data_embed(tmp_path, cap
     own = Prepare(crop=48, crops=1, flat_field=False)
     shutil.rmtree(data / "embed")
     work = tmp_path / "work"
-    names = tuple(features_of_screen(read_screen(data / "acquire"), own, Embed(), work).names)
+    embed = Embed(backbone="morphology")
+    names = tuple(features_of_screen(read_screen(data / "acquire"), own, embed, work).names)
     rng = np.random.default_rng(0)
     heads = FittedHeads(Head(layers=0), np.zeros((1, len(names)), np.float32),
                         np.ones((1, len(names)), np.float32),

@@ -265,14 +265,17 @@ def distil(
     size: Annotated[int, typer.Option(min=32, help="Side of a crop, pixels.")] = 128,
     sees: Annotated[int, typer.Option(min=32, help="Side that the student shrinks a crop to: a "
                                                    "smaller one is faster.")] = 96,
-    start: Annotated[str, typer.Option(help="teacher (a choice of its channels) or random.")]
-    = "teacher",
+    start: Annotated[str, typer.Option(help="random; teacher: a choice of its channels; or the "
+                                           "path of another student.")]
+    = "random",
     features: Annotated[int, typer.Option(help="Outputs of the student.")] = 256,
-    learning_rate: Annotated[float, typer.Option(help="At its highest.")] = 1e-3,
-    crops: Annotated[int, typer.Option(help="How many crops it learns from.")] = 500_000,
+    learning_rate: Annotated[float, typer.Option(help="At its highest.")] = 2e-3,
+    crops: Annotated[int, typer.Option(help="How many crops it learns from.")] = 450_000,
+    native: Annotated[float, typer.Option(min=0, max=1, help="Share of crops that are not resized."
+                                          )] = 0.5,
     loss: Annotated[str, typer.Option(help="mse or cosine.")] = "mse",
     seed: Annotated[int, typer.Option(min=0)] = 0,
-    most: Annotated[int, typer.Option(help="Planes a folder, at most.")] = 2000,
+    most: Annotated[int, typer.Option(help="Planes a folder, at most.")] = 1300,
 ) -> None:
     """Teach a small network to see cells as a large one does, without labels.
 
@@ -283,13 +286,15 @@ def distil(
     """
     from moascope.distillation.distil import distil as run
     from moascope.distillation.student import LOSSES, STARTS, Recipe
+    from moascope.params import KERAS_FILE
 
     if loss not in LOSSES:
         raise MoascopeError(f"--loss {loss} is unknown; there are {', '.join(LOSSES)}.")
-    if start not in STARTS:
-        raise MoascopeError(f"--start {start} is unknown; there are {', '.join(STARTS)}.")
+    if start not in STARTS and not start.endswith(KERAS_FILE):
+        raise MoascopeError(f"--start {start} is unknown; there are {', '.join(STARTS)}, and the "
+                            f"path of another student (*{KERAS_FILE}).")
     recipe = Recipe(width=width, size=size, sees=sees, start=start, features=features, loss=loss,
-                    crops=crops, learning_rate=learning_rate, seed=seed)
+                    native=native, crops=crops, learning_rate=learning_rate, seed=seed)
     print(run(planes, out, teacher, weights, recipe, most))
 
 

@@ -122,7 +122,7 @@ class Prepare(Section):
     nuclei: str = "auto"
 
 
-BACKBONES = ("morphology", "mobilenetv2", "resnet50")
+BACKBONES = ("cellmobile", "morphology", "mobilenetv2", "resnet50")
 
 
 class Embed(Section):
@@ -132,7 +132,7 @@ class Embed(Section):
     of them joined by `+`. `weights` is a file, or a file for each backbone that needs one.
     """
 
-    backbone: str = "morphology"
+    backbone: str = "cellmobile"
     weights: str | dict[str, str] | None = None
     precision: Literal["f32", "bf16"] = "f32"
 

@@ -63,6 +63,9 @@ def distil(folders: Iterable[Path], out: Path, teacher: str, weights: Path | Non
     if teacher not in APPLICATIONS and not teacher.endswith(KERAS_FILE):
         raise MoascopeError(f"'{teacher}' is no teacher. There are {', '.join(APPLICATIONS)}, and "
                             f"any Keras model file (*{KERAS_FILE}).")
+    if recipe.start == "teacher" and (teacher != "mobilenetv2" or recipe.width > 1):
+        raise MoascopeError("--start teacher takes channels of mobilenetv2 for a student that is "
+                            "no wider than it. Use --start random.")
     settings = Embed(backbone=teacher, weights=str(weights) if weights else None)
     file = find_weights(teacher, settings)
     planes = collect_planes(folders, most, recipe.seed)

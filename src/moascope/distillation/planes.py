@@ -126,8 +126,8 @@ def _to_bytes(planes: list[np.ndarray]) -> list[np.ndarray]:
     return [table[plane] for plane in planes]
 
 
-def cut_crops(planes: Planes, count: int, size: int,
-              generator: np.random.Generator) -> np.ndarray:
+def cut_crops(planes: Planes, count: int, size: int, generator: np.random.Generator,
+              native: float = 0.5) -> np.ndarray:
     """Draw random crops: other magnifications, turns, flips, exposures and mixtures of planes.
 
     Parameters
@@ -136,6 +136,9 @@ def cut_crops(planes: Planes, count: int, size: int,
     count, size : int
         How many, and their side in pixels.
     generator : numpy.random.Generator
+    native : float
+        Share of crops at the plane's own resolution. Whatever is resized is smoothed, and a student
+        that saw no pixel as the camera left it fails on those that it is asked about.
 
     Returns
     -------
@@ -143,28 +146,32 @@ def cut_crops(planes: Planes, count: int, size: int,
 
     Notes
     -----
-    A square of 96 pixels up to the whole plane (its side is drawn on a log scale) is resized;
+    Other crops are a square of 96 pixels up to the whole plane (its side is drawn on a log scale),
+    resized;
     exposure is a gain (log-normal, 0.25), an offset and a gamma of 0.7 to 1.4; a quarter of the
     crops are the mean of two, which shows cells on cells.
     """
     crops = np.empty((count, size, size), np.uint8)
     chosen = generator.choice(len(planes.pixels), size=(count, 2), p=planes.share)
     for i, (first, second) in enumerate(chosen):
-        crop = _square(planes.pixels[first], size, generator)
+        crop = _square(planes.pixels[first], size, generator, native)
         if generator.random() < 0.25:
-            other = _square(planes.pixels[second], size, generator)
+            other = _square(planes.pixels[second], size, generator, native)
             share = generator.uniform(0.3, 0.7)
             crop = (share * crop + (1 - share) * other).astype(np.uint8)
         crops[i] = _expose(crop, generator)
     return crops
 
 
-def _square(plane: np.ndarray, size: int, generator: np.random.Generator) -> np.ndarray:
+def _square(plane: np.ndarray, size: int, generator: np.random.Generator,
+            native: float) -> np.ndarray:
     from PIL import Image
 
     height, width = plane.shape
     least, most = SMALLEST_CROP, min(height, width)
     side = round(float(np.exp(generator.uniform(np.log(least), np.log(most)))))
+    if generator.random() < native and most >= size:
+        side = size
     top, left = generator.integers(height - side + 1), generator.integers(width - side + 1)
     crop = np.asarray(
         Image.fromarray(plane[top : top + side, left : left + side]).resize(

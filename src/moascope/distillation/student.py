@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from moascope.distillation.planes import Planes, cut_crops
-from moascope.features.backbones import APPLICATIONS, build_student, compile_for_cpu
+from moascope.features.backbones import APPLICATIONS, build_student, compile_for_cpu, load_own
 from moascope.quiet import import_keras
 from moascope.screen.tables import write_atomically
 
@@ -43,9 +43,11 @@ class Recipe:
         Side of a crop, pixels, as the teacher sees it.
     sees : int
         Side that the student shrinks a crop to before its first convolution.
-    start : {"teacher", "random"}
-        Where the student's weights come from: every so manyth channel of a MobileNetV2 teacher, or
-        chance.
+    native : float
+        Share of crops that are not resized, see `planes.cut_crops`.
+    start : str
+        Where the student's weights come from: "random"; "teacher", every so manyth channel of a
+        MobileNetV2; or the path of a student of the same width.
     features : int
         Outputs, at most as many as the teacher's.
     loss : {"mse", "cosine"}
@@ -61,10 +63,11 @@ class Recipe:
     width: float = 0.35
     size: int = 128
     sees: int = 96
-    start: str = "teacher"
+    native: float = 0.5
+    start: str = "random"
     features: int = 256
     loss: str = "mse"
-    crops: int = 500_000
+    crops: int = 450_000
     batch: int = 64
     learning_rate: float = 2e-3
     seed: int = 0
@@ -144,7 +147,7 @@ def train_student(
     keras.Model
         float32 [n, height, width, 1], 0 to 255 -> [n, features]: its estimate of the leading
         components of the teacher's features, turned at random, so that all outputs have about
-        unit variance. A head of few inputs is trained in a fraction of the time.
+        the same variance. A head of few inputs is trained in a fraction of the time.
 
     Notes
     -----
@@ -180,8 +183,11 @@ def train_student(
         np.savez(out / PROJECTION, center=center, kernel=kernel)
         keras.utils.set_random_seed(recipe.seed)
         student = build_student(recipe.width, recipe.size, recipe.features, recipe.sees)
-        if network is not None and recipe.start == "teacher":
-            _start_from(network, student, center, kernel)
+        if recipe.start != "random":
+            _start_from(network if recipe.start == "teacher" else _open_student(recipe.start),
+                        student)
+            crops = np.concatenate([_crops(planes, recipe, -1 - i) for i in range(len(taught))])
+            _fit_last(student, crops, (np.concatenate(taught) - center) @ kernel)
         student.compile(
             optimizer=keras.optimizers.AdamW(decay, weight_decay=1e-4),
             loss=LOSSES[recipe.loss],
@@ -224,20 +230,36 @@ def _any_size(student: Any, recipe: Recipe) -> Any:
     return free
 
 
-def _start_from(teacher: Any, student: Any, center: np.ndarray, kernel: np.ndarray) -> None:
-    """Give a narrower MobileNetV2 of one channel every so manyth channel of a wider one.
+def _start_from(network: Any, student: Any) -> None:
+    """Give a MobileNetV2 of one channel every so manyth channel of a wider one, or all of its own.
 
     The choice depends on the two numbers of channels alone, so that what one layer gives is what
     the next one takes, along the residual connections too.
     """
-    body, last = (layer for layer in student.layers if layer.weights)
+    body, _ = (layer for layer in student.layers if layer.weights)
     wide, narrow = ([layer for layer in model.layers if layer.weights]
-                    for model in (teacher, body))
+                    for model in (network, body))
     for source, target in zip(wide, narrow, strict=True):
         target.set_weights([_every_so_manyth(weights, wanted.shape) for weights, wanted
                             in zip(source.get_weights(), target.weights, strict=True)])
-    # Both pool the same number of channels: the estimate begins as if they said the same.
-    last.set_weights([kernel, -center @ kernel])
+
+
+def _open_student(path: str) -> Any:
+    student = load_own(Path(path))
+    return next(layer for layer in student.layers if layer.weights)
+
+
+def _fit_last(student: Any, crops: np.ndarray, wanted: np.ndarray) -> None:
+    """The last layer by ridge regression on what the others say already."""
+    keras = import_keras()
+
+    pooled = keras.Model(student.inputs, student.layers[-1].input).predict(
+        crops[..., np.newaxis].astype(np.float32), verbose=0).astype(float)
+    center = pooled.mean(axis=0)
+    spread = (pooled - center).T @ (pooled - center)
+    ridge = 1e-2 * np.trace(spread) / len(spread) * np.eye(len(spread))
+    kernel = np.linalg.solve(spread + ridge, (pooled - center).T @ (wanted - wanted.mean(axis=0)))
+    student.layers[-1].set_weights([kernel, wanted.mean(axis=0) - center @ kernel])
 
 
 def _every_so_manyth(weights: np.ndarray, wanted: tuple[int, ...]) -> np.ndarray:
@@ -278,7 +300,7 @@ def _drawer(planes: Planes, teach: Callable, recipe: Recipe) -> Callable:
 def _crops(planes: Planes, recipe: Recipe, step: int) -> np.ndarray:
     # Seeds are not negative: what comes before the first step has a stream of its own.
     generator = np.random.default_rng([recipe.seed, int(step < 0), abs(step)])
-    return cut_crops(planes, recipe.batch, recipe.size, generator)
+    return cut_crops(planes, recipe.batch, recipe.size, generator, recipe.native)
 
 
 def _ahead(draw: Callable, start: int, stop: int) -> Iterator[tuple[int, tuple]]:

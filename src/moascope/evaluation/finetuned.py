@@ -115,6 +115,8 @@ def fine_tune_folds(examples: Examples, prepared: Path, backbone: str, weights: 
             if built is None or built[0] != head:
                 crops = shown_sites(own, within, prepared, backbone, head, train) \
                     if built is None or built[0].normalisation != head.normalisation else crops
+                # Two networks, and all crops twice, need not fit on the device.
+                built = model = network = None
                 network, prepare = open_network(backbone, weights, crops.crops.shape[-1],
                                                 settings.precision)
                 blocks = open_last_blocks(network, settings.blocks)
@@ -344,6 +346,6 @@ def check_fine_tune(settings: FineTune | None, backbones: tuple[str, ...], head:
             "train.fine_tune trains the last blocks of one network, and the head sees "
             f"{' and '.join(meant) or 'morphology, which is none'}. Set "
             + ("train.backbone to one of them." if meant else
-               "embed.backbone to mobilenetv2, resnet50 or a model file of your own, or "
+               "embed.backbone to a network or a model file of your own, or "
                "train.fine_tune to null."))
     return meant[0]

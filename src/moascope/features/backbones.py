@@ -7,9 +7,13 @@ import functools
 import hashlib
 import io
 import os
+import shutil
+import tempfile
+import threading
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +24,12 @@ from moascope.features import morphology
 from moascope.features.table import LABELS, label_of
 from moascope.params import BACKBONES, Embed
 from moascope.quiet import import_keras
+from moascope.screen.plates import RAY
 
 BATCH = 32
+MOST_CONVERTED = 8  # that are kept on a machine
+# Comes with the package: `docs/cellmobile.md` says what it learnt from.
+PACKAGED = {"cellmobile": Path(__file__).parent / "cellmobile.keras"}
 
 
 @dataclass(frozen=True)
@@ -81,13 +89,48 @@ def open_backbone(name: str, weights: Path | None, precision: str, crop: int) ->
     if name == "morphology":
         return Backbone(label_of(name), morphology.NAMES, morphology.measure,
                         morphology.PAIR_NAMES, morphology.measure_pairs)
+    model = _converted(name, weights, crop)
+    width = model.output(0).partial_shape[-1].get_length()
+    return Backbone(label_of(name), tuple(f"{index:04d}" for index in range(width)),
+                    _compiled(model, precision))
+
+
+def _converted(name: str, weights: Path, crop: int) -> Any:
+    """A backbone as an OpenVINO model, kept on this machine: TensorFlow takes seconds to import."""
+    import openvino
+
+    told = "\n".join([APPLICATIONS[name].file if name in APPLICATIONS else "", str(crop),
+                      weights_digest(weights), openvino.__version__, version("keras"),
+                      version("tensorflow"), Path(__file__).read_text()])
+    key = hashlib.sha256(told.encode()).hexdigest()
+    # A cache is never a reason to fail: a file of it that cannot be read is made anew, and a user
+    # without a home has none.
+    with contextlib.suppress(RuntimeError, OSError):
+        return openvino.Core().read_model(_cache_folder() / key / "model.xml")
     if name in APPLICATIONS:
-        network, prepare = load_imagenet(name, weights, crop), APPLICATIONS[name].prepare
+        model = convert(load_imagenet(name, weights, crop), APPLICATIONS[name].prepare, crop)
     else:
-        network, prepare = load_own(weights), None
-    infer = compile_for_cpu(network, prepare, crop, precision)
-    width = int(network.output_shape[-1])
-    return Backbone(label_of(name), tuple(f"{index:04d}" for index in range(width)), infer)
+        model = convert(load_own(weights), None, crop)
+    with contextlib.suppress(RuntimeError, OSError):
+        folder = _cache_folder()
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder) as partial:
+            openvino.save_model(model, Path(partial) / "model" / "model.xml",
+                                compress_to_fp16=False)
+            shutil.rmtree(folder / key, ignore_errors=True)
+            (Path(partial) / "model").rename(folder / key)
+        for old in sorted(folder.glob("*/model.xml"), key=_changed)[:-MOST_CONVERTED]:
+            shutil.rmtree(old.parent, ignore_errors=True)
+    return model
+
+
+def _changed(path: Path) -> float:
+    return path.stat().st_mtime
+
+
+def _cache_folder() -> Path:
+    home = os.environ.get("XDG_CACHE_HOME")
+    return (Path(home) if home else Path.home() / ".cache") / "moascope" / "openvino"
 
 
 def is_deep(settings: Embed) -> bool:
@@ -134,6 +177,12 @@ def find_weights(name: str, settings: Embed, knob: str = "embed.weights") -> Pat
     if name == "morphology":
         return None
     told = settings.weights
+    if name in PACKAGED:
+        # A registered model brings the file that it was trained with.
+        own = Path(told[name]) if isinstance(told, dict) and name in told else PACKAGED[name]
+        if not own.is_file():
+            raise MoascopeError(f"There is no file {own}. It comes with moascope: install it anew.")
+        return own
     if isinstance(told, str) and sum(n in APPLICATIONS for n in settings.backbones) > 1:
         raise MoascopeError("embed.weights is one file, but several backbones need one. Write "
                             "embed.weights as backbone: file, a line each.")
@@ -268,8 +317,8 @@ def _download(name: str) -> Path:
         raise MoascopeError(
             f"The ImageNet weights of {name} are not on this machine and cannot be downloaded "
             f"({_first_line(error)}). Either set embed.weights to the path of {application.file}, "
-            f"or put that file into {keras_models_folder()}, or set embed.backbone to morphology, "
-            "which needs no weights."
+            f"or put that file into {keras_models_folder()}, or set embed.backbone to cellmobile, "
+            "whose weights come with moascope."
         ) from None
 
 
@@ -295,9 +344,25 @@ def compile_for_cpu(network: Any, prepare: Callable[[Any], Any] | None, crop: in
                     precision: str) -> Callable[[np.ndarray], np.ndarray]:
     """Turn a Keras network into an OpenVINO function on 8-bit grey planes.
 
+    Parameters
+    ----------
+    network, prepare, crop
+        See `convert`.
+    precision : {"f32", "bf16"}
+
+    Returns
+    -------
+    callable
+        uint8 [n, crop, crop] -> float32 [n, features]; at "f32" equal to Keras's to float rounding.
+    """
+    return _compiled(convert(network, prepare, crop), precision)
+
+
+def convert(network: Any, prepare: Callable[[Any], Any] | None, crop: int) -> Any:
+    """Turn a Keras network into an OpenVINO model of 8-bit grey planes.
+
     Replication to three channels, where the network takes three, and its own preprocessing become
-    part of the graph, so that a twelfth of the bytes cross into it. Outputs equal Keras's to float
-    rounding at `precision` "f32".
+    part of the graph, so that a twelfth of the bytes cross into it.
 
     Parameters
     ----------
@@ -306,16 +371,14 @@ def compile_for_cpu(network: Any, prepare: Callable[[Any], Any] | None, crop: in
     prepare : callable or None
         The preprocessing that the network was trained with, on symbolic tensors.
     crop : int
-    precision : {"f32", "bf16"}
 
     Returns
     -------
-    callable
-        uint8 [n, crop, crop] -> float32 [n, features]
+    openvino.Model
+        uint8 [n, crop, crop, 1] -> float32 [n, features]
     """
     keras = import_keras()
     import openvino
-    from openvino import properties
 
     grey = keras.Input((crop, crop, 1))
     _, height, width, colours = network.input_shape
@@ -329,19 +392,45 @@ def compile_for_cpu(network: Any, prepare: Callable[[Any], Any] | None, crop: in
     with warnings.catch_warnings():
         # The converter hands Keras the single input as a tuple; Keras remarks on it and takes it.
         warnings.filterwarnings("ignore", r"(?s).*The structure of `inputs`", UserWarning)
-        model = openvino.convert_model(keras.Model(grey, network(image)))
+        # Said outright: Keras's resizing layers tell all that follows them that this is training.
+        model = openvino.convert_model(keras.Model(grey, network(image, training=False)))
     model.reshape([-1, crop, crop, 1])
     steps = openvino.preprocess.PrePostProcessor(model)
     steps.input().tensor().set_element_type(openvino.Type.u8)
     steps.input().preprocess().convert_element_type(openvino.Type.f32)
-    compiled = openvino.Core().compile_model(steps.build(), "CPU", {
+    core = openvino.Core()
+    core.set_property({"ENABLE_MMAP": False})
+    with tempfile.TemporaryDirectory(prefix="moascope-") as folder:
+        # What was converted shares its weights with TensorFlow, which gives their memory to others
+        # once the network is gone: features of later plates were made of anything.
+        openvino.save_model(steps.build(), Path(folder) / "model.xml", compress_to_fp16=False)
+        return core.read_model(Path(folder) / "model.xml")
+
+
+def _compiled(model: Any, precision: str) -> Callable[[np.ndarray], np.ndarray]:
+    import openvino
+    from openvino import properties
+
+    settings = {
         properties.hint.performance_mode: properties.hint.PerformanceMode.THROUGHPUT,
         properties.hint.inference_precision: {"f32": openvino.Type.f32,
                                               "bf16": openvino.Type.bf16}[precision],
-    })
+    }
+    if os.environ.get(RAY):
+        # A task of Ray has one processor; others of the same machine have theirs.
+        settings[properties.inference_num_threads] = 1
+    compiled = openvino.Core().compile_model(model, "CPU", settings)
     count = compiled.get_property(properties.optimal_number_of_infer_requests)
     requests = [compiled.create_infer_request() for _ in range(max(count, 1))]
-    return functools.partial(_infer, requests, int(network.output_shape[-1]))
+    infer = functools.partial(_infer, requests, model.output(0).partial_shape[-1].get_length())
+    lock = threading.Lock()
+
+    def one_after_the_other(planes: np.ndarray) -> np.ndarray:
+        # A server asks from several threads, and requests hold one batch each.
+        with lock:
+            return infer(planes)
+
+    return one_after_the_other
 
 
 def _infer(requests: list[Any], width: int, planes: np.ndarray) -> np.ndarray:

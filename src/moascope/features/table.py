@@ -14,7 +14,8 @@ from moascope.screen.tables import SITE
 
 FEATURES_FILE = "features.parquet"
 META_PREFIXES = ("Metadata_", "QC_")
-LABELS = {"morphology": "Morphology", "mobilenetv2": "MobileNetV2", "resnet50": "ResNet50"}
+LABELS = {"cellmobile": "CellMobile", "morphology": "Morphology", "mobilenetv2": "MobileNetV2",
+          "resnet50": "ResNet50"}
 
 
 @dataclass(frozen=True)

@@ -187,12 +187,14 @@ def predict_logits(
     center = heads.mean[0]
     first = heads.kernels[0] / heads.scale[:, :, None]
     shift = heads.biases[0] - np.einsum("kd,kdo->ko", heads.mean - center, first)
+    logits = np.zeros((len(first), len(features), heads.biases[-1].shape[-1]), np.float32)
     if asked is None:
-        asked = np.ones((len(first), len(features)), bool)
-    logits = np.zeros((*asked.shape, heads.biases[-1].shape[-1]), np.float32)
-    # Rows that are put to the same heads go through them together.
-    _, lead, code = np.unique(np.packbits(asked, axis=0), axis=1, return_index=True,
-                              return_inverse=True)
+        asked = np.ones((len(first), 1), bool)
+        lead, code = [0], np.zeros(len(features), int)
+    else:
+        # Rows that are put to the same heads go through them together.
+        _, lead, code = np.unique(np.packbits(asked, axis=0), axis=1, return_index=True,
+                                  return_inverse=True)
     for number, row in enumerate(lead):
         own, rows = np.flatnonzero(asked[:, row]), np.flatnonzero(code == number)
         if not len(own):
@@ -393,6 +395,8 @@ def _compiled_model(rows: int, inputs: int, count: int, classes: int, labellings
                     [ops.convert_to_numpy(bias) for bias in self.biases])
 
     model = Heads()
-    model.compile(optimizer=keras.optimizers.Adam(1e-3), steps_per_execution=STEPS_A_CALL)
+    # Keras takes one step a call where PyTorch is its backend.
+    steps = 1 if keras.backend.backend() == "torch" else STEPS_A_CALL
+    model.compile(optimizer=keras.optimizers.Adam(1e-3), steps_per_execution=steps)
     model.optimizer.build(model.trainable_variables)
     return model

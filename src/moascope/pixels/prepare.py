@@ -7,6 +7,7 @@ import contextlib
 import dataclasses
 import functools
 import json
+import os
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ import pandas as pd
 from moascope.params import Prepare
 from moascope.pixels import crops, illumination, quality, scaling
 from moascope.screen.planes import PlaneError, read_site_planes, silence
-from moascope.screen.plates import ahead, code_digest, digest, update_plates
+from moascope.screen.plates import RAY, ahead, code_digest, digest, due_plates, update_plates
 
 if TYPE_CHECKING:
     from moascope.screen.tables import Screen
@@ -357,10 +358,10 @@ def _write_crops(path: Path, raw: np.ndarray, scales: list[dict[int, _Scale]]) -
         np.lib.format.write_array_header_1_0(
             file, {"descr": "|u1", "fortran_order": False, "shape": raw.shape})
         for counts, channels in zip(raw, scales, strict=True):
-            crops = np.zeros(counts.shape, np.uint8)
+            scaled = np.zeros(counts.shape, np.uint8)
             for channel, scale in channels.items():
-                crops[:, channel] = scale.table.take(scale.correct(counts[:, channel]))
-            file.write(crops)
+                scaled[:, channel] = scale.table.take(scale.correct(counts[:, channel]))
+            file.write(scaled)
 
 
 def _scale_rule(settings: Prepare, sound: np.ndarray, wells: np.ndarray,
@@ -414,8 +415,10 @@ def prepare_plates(screen: Screen, out: Path, settings: Prepare, jobs: int,
                  for name in files])
             sites.to_parquet(Path(scratch, f"{plate}.sites"))
             layout.to_parquet(Path(scratch, f"{plate}.layout"))
-        # One site more than there are processors for: it works while another waits for the disk.
-        threads = jobs // max(len(keys), 1) + 1
+        # The processors of plates that are not there to be made, and one thread more: it works
+        # while another waits for the disk. A task of Ray has one processor.
+        due = len(due_plates(out, keys))
+        threads = (1 if os.environ.get(RAY) else max(jobs // max(due, 1), 1)) + 1
         work = functools.partial(_prepare_one, Path(scratch), screen.channels, screen.images,
                                  settings, threads)
         return update_plates(out, keys, work, jobs, "prepare")

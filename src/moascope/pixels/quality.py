@@ -112,8 +112,8 @@ def count_nuclei(plane: np.ndarray) -> float:
     needs (about 0.65 um at 1080 pixels and 20x; a nucleus is then 20 pixels across).
     """
     step = min(plane.shape) // REDUCED_SIDE + 1
-    # Binomial filters: together with the reduction a standard deviation of 1.5 pixels of the
-    # field, in integers.
+    # Binomial filters, in integers: together with the reduction a standard deviation of about half
+    # to one and a half pixels of what is counted.
     smooth = _smoothed(_reduced(plane, step), 4 if step == 1 else 1)
     lowest = smooth.min()
     smooth -= lowest

@@ -28,6 +28,8 @@ BASELINES = {
     "shuffled_labels": "Trained on shuffled labels",
 }
 BACKBONES = {
+    "cellmobile": "the small network that comes with moascope, which learnt from unlabelled cells "
+                  "what ImageNet's MobileNetV2 says of them",
     "morphology": "classical measurements of intensity, texture and granularity",
     "mobilenetv2": "the ImageNet network MobileNetV2, not trained further",
     "resnet50": "the ImageNet network ResNet50, not trained further",

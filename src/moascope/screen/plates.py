@@ -74,7 +74,7 @@ def update_plates(out: Path, keys: Mapping[str, str], work: Callable[[str, Path]
     for entry in out.iterdir():
         if entry.is_dir() and entry.name not in keys:
             shutil.rmtree(entry)
-    due = [plate for plate in keys if _read_key(out / plate) != keys[plate]]
+    due = due_plates(out, keys)
     tasks = {plate: (work, plate, out, keys[plate]) for plate in due}
     failures: dict[str, BaseException] = {}
     for plate, outcome in run_parallel(_make_plate, tasks, jobs, label):
@@ -82,6 +82,11 @@ def update_plates(out: Path, keys: Mapping[str, str], work: Callable[[str, Path]
             failures[plate] = outcome
     _raise_failures(failures, label, len(due))
     return len(due), len(keys) - len(due)
+
+
+def due_plates(out: Path, keys: Mapping[str, str]) -> list[str]:
+    """Plates that `update_plates` would make."""
+    return [plate for plate in keys if _read_key(out / plate) != keys[plate]]
 
 
 def run_parallel(function: Callable[..., Any], tasks: Mapping[str, tuple[Any, ...]], jobs: int,
