@@ -313,7 +313,8 @@ def test_a_head_sees_its_own_backbone_beside_counts_and_intensities():
 def test_serving_needs_the_backbone_alone_that_the_head_sees():
     both = Embed(backbone="morphology+mobilenetv2", weights={"mobilenetv2": "w.h5"})
     assert embed_for(both, Head()) == both
-    assert embed_for(both, Head(backbone="morphology")) == Embed(weights={})
+    assert embed_for(both, Head(backbone="morphology")) == Embed(
+        backbone="morphology", weights={})
     assert embed_for(both, Head(backbone="mobilenetv2")).backbones == ("mobilenetv2",)
 
 

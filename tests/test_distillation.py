@@ -11,7 +11,7 @@ from helpers import make_screen
 
 from moascope.distillation.distil import distil
 from moascope.distillation.planes import collect_planes, cut_crops
-from moascope.distillation.student import CHECKPOINT, STATE, Recipe, train_student
+from moascope.distillation.student import CHECKPOINT, STATE, Recipe, _fit_last, train_student
 from moascope.errors import MoascopeError
 from moascope.features.backbones import build_student, open_backbone
 
@@ -141,17 +141,37 @@ def test_a_narrower_student_starts_from_its_teachers_channels():
     # The same width: the student says, of grey planes, exactly what the teacher says.
     student = build_student(1.0, 64, 2, 64)
     kernel = np.random.default_rng(0).normal(size=(1280, 2)).astype(np.float32)
-    _start_from(teacher, student, np.zeros(1280, np.float32), kernel)
+    _start_from(teacher, student)
+    student.layers[-1].set_weights([kernel, np.zeros(2, np.float32)])
     crops = np.random.default_rng(1).integers(0, 256, (3, 64, 64, 1)).astype(np.float32)
     wide = teacher.predict(np.repeat(crops, 3, -1) / 127.5 - 1, verbose=0)
     np.testing.assert_allclose(student.predict(crops, verbose=0), wide @ kernel, rtol=1e-3,
                                atol=1e-3)
     narrow = build_student(0.35, 64, 2, 64)
-    _start_from(teacher, narrow, np.zeros(1280, np.float32), kernel)
+    _start_from(teacher, narrow)
     first = narrow.get_layer(index=-2).get_layer("Conv1").get_weights()[0]
     of_teacher = teacher.get_layer("Conv1").get_weights()[0].sum(axis=2, keepdims=True)
     assert all(any(np.allclose(first[..., i], of_teacher[..., j]) for j in range(32))
                for i in range(16))
+
+
+def test_a_training_may_be_given_more_crops(planes, tiny, tmp_path):
+    train_student(planes, teach, RECIPE, tmp_path / "one", "told")
+    more = replace(RECIPE, crops=192)
+    train_student(planes, teach, more, tmp_path / "one", "told")
+    state = json.loads((tmp_path / "one" / STATE).read_text())
+    assert state["asked"] == [[0, 96], [6, 192]] and state["step"] == 12
+    assert [row[0] for row in state["curve"]] == [6, 12]
+
+
+def test_the_last_layer_is_fitted_to_what_is_asked_for():
+    student = build_tiny(1, 32, 3, 32)
+    crops = np.random.default_rng(0).integers(0, 256, (400, 32, 32)).astype(np.uint8)
+    crops = (crops * np.random.default_rng(1).uniform(0.1, 1, (400, 1, 1))).astype(np.uint8)
+    wanted = teach(crops)
+    _fit_last(student, crops, wanted)
+    said = student.predict(crops[..., np.newaxis].astype(np.float32), verbose=0)
+    assert np.corrcoef(said[:, 0], wanted[:, 0])[0, 1] > 0.9
 
 
 def test_distilling_from_a_users_model_ends_in_a_backbone_with_its_card(tiny, tmp_path,

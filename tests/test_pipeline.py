@@ -36,7 +36,7 @@ MAY_LOAD = {
     "validate": {"great_expectations", "mlflow"},
     "prepare": {"matplotlib"},
     # The first time that a machine sees a network; after that openvino alone.
-    "embed": {"keras", "openvino", "tensorflow"},
+    "embed": {"keras", "matplotlib", "openvino", "sklearn", "tensorflow"},
     "split": {"matplotlib", "mlflow"},
     "tune": {"keras", "matplotlib", "mlflow", "optuna", "sklearn", "tensorflow"},
     "train": {"keras", "matplotlib", "mlflow", "sklearn", "tensorflow"},
