@@ -125,7 +125,8 @@ def test_one_swapped_pair_is_worse_although_most_resamples_do_not_see_it():
 # Screens, models and a registry made for the purpose
 
 NAMES = ("Count_Nuclei", "Intensity_DNA_Mean", "Morphology_DNA_signal", "Morphology_DNA_noise")
-SECTIONS = {"split": {"folds": 2, "repeats": 1, "holdout": 0.5},
+SECTIONS = {"embed": {"backbone": "morphology"},
+            "split": {"folds": 2, "repeats": 1, "holdout": 0.5},
             "acquire": {"source": "folder"},
             "prepare": {"crop": 32, "crops": 1, "flat_field": False},
             "promote": {"resamples": 200}}
