@@ -94,7 +94,8 @@ def distil(folders: Iterable[Path], out: Path, teacher: str, weights: Path | Non
     asked = json.loads((out / STATE).read_text())["asked"]
     if len(asked) > 1:
         card["crops_asked_for_at_step"] = asked
-    card |= {"loss": round(float(curve[-10:, 1].mean()), 4), "bytes": (out / STUDENT).stat().st_size}
+    card |= {"loss": round(float(curve[-10:, 1].mean()), 4),
+             "bytes": (out / STUDENT).stat().st_size}
     write_atomically(out / CARD, json.dumps(card, indent=1, sort_keys=True) + "\n")
     for name in (STUDENT, CARD, CURVE):
         client.log_artifact(run_id, str(out / name))
