@@ -12,6 +12,7 @@ import numpy as np
 from moascope.distillation.planes import Planes, collect_planes
 from moascope.distillation.student import (
     CURVE,
+    STARTS,
     STATE,
     STUDENT,
     Recipe,
@@ -68,6 +69,9 @@ def distil(folders: Iterable[Path], out: Path, teacher: str, weights: Path | Non
                             "no wider than it. Use --start random.")
     settings = Embed(backbone=teacher, weights=str(weights) if weights else None)
     file = find_weights(teacher, settings)
+    begun_with = Path(recipe.start) if recipe.start not in STARTS else None
+    if begun_with and not begun_with.is_file():
+        raise MoascopeError(f"--start: there is no file {begun_with}.")
     planes = collect_planes(folders, most, recipe.seed)
     network = (load_imagenet(teacher, file, recipe.size) if teacher in APPLICATIONS
                else load_own(file))
@@ -88,7 +92,8 @@ def distil(folders: Iterable[Path], out: Path, teacher: str, weights: Path | Non
     def noted(step: int, loss: float) -> None:
         client.log_metric(run_id, "loss", loss, step=step)
 
-    train_student(planes, network_says, recipe, out, planes.digest + weights_digest(file), noted,
+    told = planes.digest + weights_digest(file) + weights_digest(begun_with)
+    train_student(planes, network_says, recipe, out, told, noted,
                   network if teacher == "mobilenetv2" else None)
     curve = np.loadtxt(out / CURVE, delimiter=",", skiprows=1, ndmin=2)
     asked = json.loads((out / STATE).read_text())["asked"]

@@ -347,7 +347,7 @@ def compile_for_cpu(network: Any, prepare: Callable[[Any], Any] | None, crop: in
     Parameters
     ----------
     network, prepare, crop
-        See `convert`.
+        See `on_grey_planes`.
     precision : {"f32", "bf16"}
 
     Returns
@@ -361,39 +361,26 @@ def compile_for_cpu(network: Any, prepare: Callable[[Any], Any] | None, crop: in
 def convert(network: Any, prepare: Callable[[Any], Any] | None, crop: int) -> Any:
     """Turn a Keras network into an OpenVINO model of 8-bit grey planes.
 
-    Replication to three channels, where the network takes three, and its own preprocessing become
-    part of the graph, so that a twelfth of the bytes cross into it.
+    What precedes the network becomes part of the graph, so that a twelfth of the bytes cross into
+    it.
 
     Parameters
     ----------
-    network : keras.Model
-        [n, h, w, 1 or 3] -> [n, features]; crops are resized where it wants another size.
-    prepare : callable or None
-        The preprocessing that the network was trained with, on symbolic tensors.
-    crop : int
+    network, prepare, crop
+        See `on_grey_planes`.
 
     Returns
     -------
     openvino.Model
         uint8 [n, crop, crop, 1] -> float32 [n, features]
     """
-    keras = import_keras()
     import openvino
 
-    grey = keras.Input((crop, crop, 1))
-    _, height, width, colours = network.input_shape
-    image = grey
-    if (height or crop, width or crop) != (crop, crop):
-        image = keras.layers.Resizing(height, width)(image)
-    if colours == 3:
-        image = keras.layers.Concatenate()([image, image, image])
-    if prepare:
-        image = prepare(image)
+    grey = on_grey_planes(network, prepare, crop)
     with warnings.catch_warnings():
         # The converter hands Keras the single input as a tuple; Keras remarks on it and takes it.
         warnings.filterwarnings("ignore", r"(?s).*The structure of `inputs`", UserWarning)
-        # Said outright: Keras's resizing layers tell all that follows them that this is training.
-        model = openvino.convert_model(keras.Model(grey, network(image, training=False)))
+        model = openvino.convert_model(grey)
     model.reshape([-1, crop, crop, 1])
     steps = openvino.preprocess.PrePostProcessor(model)
     steps.input().tensor().set_element_type(openvino.Type.u8)
@@ -405,6 +392,39 @@ def convert(network: Any, prepare: Callable[[Any], Any] | None, crop: int) -> An
         # once the network is gone: features of later plates were made of anything.
         openvino.save_model(steps.build(), Path(folder) / "model.xml", compress_to_fp16=False)
         return core.read_model(Path(folder) / "model.xml")
+
+
+def on_grey_planes(network: Any, prepare: Callable[[Any], Any] | None, crop: int) -> Any:
+    """A network with all that a grey plane needs before it: its size, colours and preprocessing.
+
+    Parameters
+    ----------
+    network : keras.Model
+        [n, h, w, 1 or 3] -> [n, features]; crops are resized where it wants another size.
+    prepare : callable or None
+        The preprocessing that the network was trained with, on symbolic tensors.
+    crop : int
+        Side of the planes, pixels.
+
+    Returns
+    -------
+    keras.Model
+        float32 [n, crop, crop, 1], 0 to 255 -> [n, features]. It is never in training: batch
+        normalisations keep their statistics.
+    """
+    keras = import_keras()
+
+    grey = keras.Input((crop, crop, 1))
+    _, height, width, colours = network.input_shape
+    image = grey
+    if (height or crop, width or crop) != (crop, crop):
+        image = keras.layers.Resizing(height, width)(image)
+    if colours == 3:
+        image = keras.layers.Concatenate()([image, image, image])
+    if prepare:
+        image = prepare(image)
+    # Said outright: Keras's resizing layers tell all that follows them that this is training.
+    return keras.Model(grey, network(image, training=False))
 
 
 def _compiled(model: Any, precision: str) -> Callable[[np.ndarray], np.ndarray]:

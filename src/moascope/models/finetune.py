@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from moascope.features.backbones import APPLICATIONS, load_imagenet, load_own
+from moascope.features.backbones import APPLICATIONS, load_imagenet, load_own, on_grey_planes
 from moascope.features.normalise import Sphering
 from moascope.models.head import FittedHeads
 from moascope.params import FineTune, Head
@@ -224,7 +224,7 @@ def build_network(backbone: Any, prepare: Any, sites: Sites, head: Head, classes
     features = int(backbone.output_shape[-1])
     inputs = sites.beside.shape[1] + everywhere * features
     place = np.eye(everywhere, dtype=np.float32)[sites.shown]
-    grey = _from_grey(backbone, prepare, side)
+    grey = on_grey_planes(backbone, prepare, side)
 
     class FineTuned(keras.Model):
         def __init__(self):
@@ -304,20 +304,6 @@ def build_network(backbone: Any, prepare: Any, sites: Sites, head: Head, classes
     model.began = [np.array(ops.convert_to_numpy(variable.value))
                    for variable in grey.variables]
     return model
-
-
-def _from_grey(backbone: Any, prepare: Any, side: int) -> Any:
-    """The backbone on 8-bit grey planes, as `features.backbones.compile_for_cpu` feeds it."""
-    keras = import_keras()
-
-    plane = keras.Input((side, side, 1))
-    _, height, width, colours = backbone.input_shape
-    image = plane
-    if (height or side, width or side) != (side, side):
-        image = keras.layers.Resizing(height, width)(image)
-    if colours == 3:
-        image = keras.layers.Concatenate()([image, image, image])
-    return keras.Model(plane, backbone(prepare(image) if prepare else image))
 
 
 def restart(model: Any, start: FittedHeads, settings: FineTune, seed: int) -> None:
