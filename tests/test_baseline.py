@@ -39,8 +39,8 @@ from moascope.baseline.results import (
 )
 from moascope.errors import MoascopeError
 from moascope.evaluation.folds import assign_folds
+from moascope.models.augmentation import augmentation
 from moascope.models.examples import Examples
-from moascope.models.finetune import augmentation
 from moascope.params import Baseline, Evaluate, Params, parse_params
 from moascope.stages.baseline import arm_weights, baseline, find_arm
 

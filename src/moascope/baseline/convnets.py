@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from moascope.features.backbones import APPLICATIONS, load_imagenet
-from moascope.models.finetune import augmentation
+from moascope.models.augmentation import augmentation
 from moascope.params import Baseline
 from moascope.quiet import import_keras
 
