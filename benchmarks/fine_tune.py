@@ -51,17 +51,12 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=16, help="sites a step")
     parser.add_argument("--steps", type=int, default=10, help="an epoch")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--smoke", action="store_true",
-                        help="a tiny network: does it train with this backend?")
     arguments = parser.parse_args()
     keras = import_keras()
     devices = keras.distribution.list_devices()
     print(f"backend {keras.backend.backend()}, devices {', '.join(devices)}, {os.cpu_count()} "
           f"cores, load {os.getloadavg()[0]:.1f}, {arguments.precision}, {arguments.blocks} "
           f"block(s), {arguments.batch} sites of {CHANNELS} planes a step")
-    if arguments.smoke:
-        smoke()
-        return
     product, copy = limits(arguments.precision)
     print(f"\na product of matrices reaches {product / 1e12:.2f} TFLOP/s, a copy "
           f"{copy / 1e9:.0f} GB/s\n")
@@ -154,37 +149,6 @@ def limits(precision: str) -> tuple[float, float]:
     size = 2 if precision == "bf16" else 4
     return (2 * side**3 / fastest(lambda: ops.matmul(a, a)),
             2 * size * long.shape[0] / fastest(lambda: long + 1))
-
-
-def smoke() -> None:
-    """Train a network of two blocks, and see that the last one alone changes and the loss falls."""
-    keras = import_keras()
-    keras.utils.set_random_seed(0)
-    layers = keras.layers
-    network = keras.Sequential([
-        keras.Input((32, 32, 1)), layers.Rescaling(1 / 255),
-        layers.Conv2D(4, 3, strides=2, name="block_1_conv"), layers.BatchNormalization(),
-        layers.ReLU(), layers.Conv2D(8, 3, strides=2, name="block_2_conv"),
-        layers.ReLU(), layers.GlobalAveragePooling2D()])
-    open_last_blocks(network, 1)
-    settings = FineTune(batch_size=8, epochs=8, learning_rate=0.01)
-    sites = made_up(network, 32, 32)
-    label = np.arange(32) % 2
-    sites.crops[label == 1] //= 2
-    model = build_network(network, None, sites, Head(layers=1, width=8, l2=0.0), 2, settings)
-    before = weights_of(network)
-    losses = train_network(model, label, np.ones(32), 2, settings, 0)
-    changed = {path.split("/")[-2] for path, value in weights_of(network).items()
-               if not np.array_equal(before[path], value)}
-    if changed != {"block_2_conv"} or not losses[-1] < 0.8 * losses[0]:
-        raise SystemExit(f"changed {sorted(changed)}, losses {losses}")
-    print("losses " + ", ".join(f"{loss:.3f}" for loss in losses))
-
-
-def weights_of(network: Any) -> dict[str, np.ndarray]:
-    from keras import ops
-
-    return {weight.path: np.array(ops.convert_to_numpy(weight.value)) for weight in network.weights}
 
 
 if __name__ == "__main__":
