@@ -174,10 +174,22 @@ def test_ray_that_is_not_installed_is_said(tmp_path, monkeypatch):
         update_plates(tmp_path, {"A": "1"}, write_name, 1, "naming")
 
 
-@pytest.mark.filterwarnings("ignore")
-def test_ray_makes_the_same_plates_and_tells_the_same_of_bad_ones(tmp_path, monkeypatch):
+@pytest.fixture
+def cluster(monkeypatch):
+    """The address of a Ray cluster: every call that starts one of its own takes ten seconds."""
     pytest.importorskip("ray", reason="Ray is an extra: pip install 'moascope[ray]'")
-    monkeypatch.setenv("MOASCOPE_RAY", "local")
+    from ray.cluster_utils import Cluster
+
+    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    started = Cluster(initialize_head=True,
+                      head_node_args={"num_cpus": 2, "include_dashboard": False})
+    yield started.address
+    started.shutdown()
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_ray_makes_the_same_plates_and_tells_the_same_of_bad_ones(tmp_path, monkeypatch, cluster):
+    monkeypatch.setenv("MOASCOPE_RAY", cluster)
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent), prepend=os.pathsep)
     monkeypatch.chdir(tmp_path)
     keys = dict.fromkeys("ABC", "1")
