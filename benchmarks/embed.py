@@ -24,13 +24,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from moascope.features.backbones import (
-    APPLICATIONS,
-    Backbone,
-    compile_for_cpu,
-    load_imagenet,
-)
+from moascope.features.backbones import APPLICATIONS, Backbone, load_imagenet
 from moascope.features.embed import embed_plate
+from moascope.features.inference import compile_for_cpu
 from moascope.quiet import import_keras
 
 CHANNELS = ("DNA", "Actin", "Tubulin")

@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 
 from moascope.distillation.planes import Planes, cut_crops
-from moascope.features.backbones import APPLICATIONS, build_student, compile_for_cpu, load_own
+from moascope.features.backbones import APPLICATIONS, build_student, load_own
+from moascope.features.inference import compile_for_cpu
 from moascope.quiet import import_keras
 from moascope.screen.tables import write_atomically
 

@@ -3,17 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import hashlib
 import io
 import os
-import shutil
-import tempfile
-import threading
-import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +15,11 @@ import numpy as np
 
 from moascope.errors import MoascopeError
 from moascope.features import morphology
+from moascope.features.inference import compile_model, kept_conversion
 from moascope.features.table import LABELS, label_of
 from moascope.params import BACKBONES, Embed
 from moascope.quiet import import_keras
-from moascope.screen.plates import RAY
 
-BATCH = 32
-MOST_CONVERTED = 8  # that are kept on a machine
 # Comes with the package: `docs/cellmobile.md` says what it learnt from.
 PACKAGED = {"cellmobile": Path(__file__).parent / "cellmobile.keras"}
 
@@ -89,48 +81,16 @@ def open_backbone(name: str, weights: Path | None, precision: str, crop: int) ->
     if name == "morphology":
         return Backbone(label_of(name), morphology.NAMES, morphology.measure,
                         morphology.PAIR_NAMES, morphology.measure_pairs)
-    model = _converted(name, weights, crop)
+    def build() -> tuple[Any, Callable[[Any], Any] | None]:
+        if name in APPLICATIONS:
+            return load_imagenet(name, weights, crop), APPLICATIONS[name].prepare
+        return load_own(weights), None
+
+    told = (APPLICATIONS[name].file if name in APPLICATIONS else "", weights_digest(weights))
+    model = kept_conversion("\n".join(told), build, crop)
     width = model.output(0).partial_shape[-1].get_length()
     return Backbone(label_of(name), tuple(f"{index:04d}" for index in range(width)),
-                    _compiled(model, precision))
-
-
-def _converted(name: str, weights: Path, crop: int) -> Any:
-    """A backbone as an OpenVINO model, kept on this machine: TensorFlow takes seconds to import."""
-    import openvino
-
-    told = "\n".join([APPLICATIONS[name].file if name in APPLICATIONS else "", str(crop),
-                      weights_digest(weights), openvino.__version__, version("keras"),
-                      version("tensorflow"), Path(__file__).read_text()])
-    key = hashlib.sha256(told.encode()).hexdigest()
-    # A cache is never a reason to fail: a file of it that cannot be read is made anew, and a user
-    # without a home has none.
-    with contextlib.suppress(RuntimeError, OSError):
-        return openvino.Core().read_model(_cache_folder() / key / "model.xml")
-    if name in APPLICATIONS:
-        model = convert(load_imagenet(name, weights, crop), APPLICATIONS[name].prepare, crop)
-    else:
-        model = convert(load_own(weights), None, crop)
-    with contextlib.suppress(RuntimeError, OSError):
-        folder = _cache_folder()
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder) as partial:
-            openvino.save_model(model, Path(partial) / "model" / "model.xml",
-                                compress_to_fp16=False)
-            shutil.rmtree(folder / key, ignore_errors=True)
-            (Path(partial) / "model").rename(folder / key)
-        for old in sorted(folder.glob("*/model.xml"), key=_changed)[:-MOST_CONVERTED]:
-            shutil.rmtree(old.parent, ignore_errors=True)
-    return model
-
-
-def _changed(path: Path) -> float:
-    return path.stat().st_mtime
-
-
-def _cache_folder() -> Path:
-    home = os.environ.get("XDG_CACHE_HOME")
-    return (Path(home) if home else Path.home() / ".cache") / "moascope" / "openvino"
+                    compile_model(model, precision))
 
 
 def is_deep(settings: Embed) -> bool:
@@ -338,145 +298,6 @@ def _patience(seconds: float) -> Iterator[None]:
 def _first_line(error: BaseException) -> str:
     line = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
     return line if len(line) <= 160 else line[:157] + "..."
-
-
-def compile_for_cpu(network: Any, prepare: Callable[[Any], Any] | None, crop: int,
-                    precision: str) -> Callable[[np.ndarray], np.ndarray]:
-    """Turn a Keras network into an OpenVINO function on 8-bit grey planes.
-
-    Parameters
-    ----------
-    network, prepare, crop
-        See `on_grey_planes`.
-    precision : {"f32", "bf16"}
-
-    Returns
-    -------
-    callable
-        uint8 [n, crop, crop] -> float32 [n, features]; at "f32" equal to Keras's to float rounding.
-    """
-    return _compiled(convert(network, prepare, crop), precision)
-
-
-def convert(network: Any, prepare: Callable[[Any], Any] | None, crop: int) -> Any:
-    """Turn a Keras network into an OpenVINO model of 8-bit grey planes.
-
-    What precedes the network becomes part of the graph, so that a twelfth of the bytes cross into
-    it.
-
-    Parameters
-    ----------
-    network, prepare, crop
-        See `on_grey_planes`.
-
-    Returns
-    -------
-    openvino.Model
-        uint8 [n, crop, crop, 1] -> float32 [n, features]
-    """
-    import openvino
-
-    grey = on_grey_planes(network, prepare, crop)
-    with warnings.catch_warnings():
-        # The converter hands Keras the single input as a tuple; Keras remarks on it and takes it.
-        warnings.filterwarnings("ignore", r"(?s).*The structure of `inputs`", UserWarning)
-        model = openvino.convert_model(grey)
-    model.reshape([-1, crop, crop, 1])
-    steps = openvino.preprocess.PrePostProcessor(model)
-    steps.input().tensor().set_element_type(openvino.Type.u8)
-    steps.input().preprocess().convert_element_type(openvino.Type.f32)
-    core = openvino.Core()
-    core.set_property({"ENABLE_MMAP": False})
-    with tempfile.TemporaryDirectory(prefix="moascope-") as folder:
-        # What was converted shares its weights with TensorFlow, which gives their memory to others
-        # once the network is gone: features of later plates were made of anything.
-        openvino.save_model(steps.build(), Path(folder) / "model.xml", compress_to_fp16=False)
-        return core.read_model(Path(folder) / "model.xml")
-
-
-def on_grey_planes(network: Any, prepare: Callable[[Any], Any] | None, crop: int) -> Any:
-    """A network with all that a grey plane needs before it: its size, colours and preprocessing.
-
-    Parameters
-    ----------
-    network : keras.Model
-        [n, h, w, 1 or 3] -> [n, features]; crops are resized where it wants another size.
-    prepare : callable or None
-        The preprocessing that the network was trained with, on symbolic tensors.
-    crop : int
-        Side of the planes, pixels.
-
-    Returns
-    -------
-    keras.Model
-        float32 [n, crop, crop, 1], 0 to 255 -> [n, features]. It is never in training: batch
-        normalisations keep their statistics.
-    """
-    keras = import_keras()
-
-    grey = keras.Input((crop, crop, 1))
-    _, height, width, colours = network.input_shape
-    image = grey
-    if (height or crop, width or crop) != (crop, crop):
-        image = keras.layers.Resizing(height, width)(image)
-    if colours == 3:
-        image = keras.layers.Concatenate()([image, image, image])
-    if prepare:
-        image = prepare(image)
-    # Said outright: Keras's resizing layers tell all that follows them that this is training.
-    return keras.Model(grey, network(image, training=False))
-
-
-def _compiled(model: Any, precision: str) -> Callable[[np.ndarray], np.ndarray]:
-    import openvino
-    from openvino import properties
-
-    settings = {
-        properties.hint.performance_mode: properties.hint.PerformanceMode.THROUGHPUT,
-        properties.hint.inference_precision: {"f32": openvino.Type.f32,
-                                              "bf16": openvino.Type.bf16}[precision],
-    }
-    if os.environ.get(RAY):
-        # A task of Ray has one processor; others of the same machine have theirs.
-        settings[properties.inference_num_threads] = 1
-    compiled = openvino.Core().compile_model(model, "CPU", settings)
-    count = compiled.get_property(properties.optimal_number_of_infer_requests)
-    requests = [compiled.create_infer_request() for _ in range(max(count, 1))]
-    infer = functools.partial(_infer, requests, model.output(0).partial_shape[-1].get_length())
-    lock = threading.Lock()
-
-    def one_after_the_other(planes: np.ndarray) -> np.ndarray:
-        # A server asks from several threads, and requests hold one batch each.
-        with lock:
-            return infer(planes)
-
-    return one_after_the_other
-
-
-def _infer(requests: list[Any], width: int, planes: np.ndarray) -> np.ndarray:
-    import openvino
-
-    # Requests are waited for here, in turn. AsyncInferQueue calls back into Python from threads
-    # of its own, and can hang for ever on the interpreter's lock when the queue goes away.
-    results = np.empty((len(planes), width), np.float32)
-    under_way: dict[int, int] = {}
-
-    def collect(slot: int) -> None:
-        requests[slot].wait()
-        values = requests[slot].get_output_tensor(0).data
-        start = under_way.pop(slot)
-        results[start : start + len(values)] = values
-
-    for number, start in enumerate(range(0, len(planes), BATCH)):
-        slot = number % len(requests)
-        if slot in under_way:
-            collect(slot)
-        batch = np.ascontiguousarray(planes[start : start + BATCH, :, :, np.newaxis])
-        under_way[slot] = start
-        requests[slot].start_async({0: openvino.Tensor(batch)})
-    for slot in list(under_way):
-        collect(slot)
-    return results
 
 
 def _build_mobilenetv2(crop: int, weights: str | None) -> Any:

@@ -23,7 +23,8 @@ from typing import Any
 
 import numpy as np
 
-from moascope.features.backbones import APPLICATIONS, load_imagenet, load_own, on_grey_planes
+from moascope.features.backbones import APPLICATIONS, load_imagenet, load_own
+from moascope.features.inference import on_grey_planes
 from moascope.features.normalise import Sphering
 from moascope.models.augmentation import augmentation
 from moascope.models.head import FittedHeads
