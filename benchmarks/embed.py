@@ -1,15 +1,17 @@
 """Measure embedding: `keras.Model.predict` against OpenVINO in single precision and in bfloat16.
 
-    python benchmarks/embed.py --weights mobilenet_v2_weights.h5
+    python benchmarks/embed.py
 
 All see the same 8-bit planes of noisy blobs, in turn within a round, after a first round that
 warms up. Keras gets what it would get from a user: float32 images of three channels, preprocessed
 outside the time taken, in its own default batches. The rows "plate to table" are a prepared plate
 of sites of two crops and three channels, from `crops.npy` to `features.parquet`; Keras's
 preprocessing is in them. Prints a Markdown table with medians over the rounds; `x` is the speed
-against Keras in that run, `differs` the largest difference from Keras's outputs relative to the
-largest output, and the norm of all differences relative to that of all outputs. Without
-`--weights` they are random.
+against Keras in that run, `of the limit` the arithmetic done a second in single precision against
+that of NumPy's product of two large matrices, `differs` the largest difference from Keras's outputs
+relative to the largest output, and the norm of all differences relative to that of all outputs.
+cellmobile is the one that comes with moascope; resnet50's weights are random, and mobilenetv2's
+where their file is not there.
 """
 
 from __future__ import annotations
@@ -19,55 +21,103 @@ import json
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from moascope.features.backbones import APPLICATIONS, Backbone, load_imagenet
+from moascope.features.backbones import (
+    APPLICATIONS,
+    PACKAGED,
+    Backbone,
+    load_imagenet,
+    load_own,
+)
 from moascope.features.embed import embed_plate
 from moascope.features.inference import compile_for_cpu
 from moascope.quiet import import_keras
 
 CHANNELS = ("DNA", "Actin", "Tubulin")
 PLANES = {("mobilenetv2", 128): 384, ("mobilenetv2", 224): 128, ("resnet50", 128): 96,
-          ("resnet50", 224): 32}
+          ("resnet50", 224): 32, ("cellmobile", 128): 1024}
+WEIGHTS = Path("../shared/weights") / APPLICATIONS["mobilenetv2"].file
 SITES, CROPS = 64, 2
+
+
+@dataclass(frozen=True)
+class Network:
+    """A network, what precedes it, and where its weights are from."""
+
+    name: str
+    weights: str
+    model: Any
+    prepare: Callable[[Any], Any] | None
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--weights", type=Path, help="ImageNet weights of mobilenetv2")
+    parser.add_argument("--weights", type=Path, default=WEIGHTS,
+                        help="ImageNet weights of mobilenetv2 (%(default)s)")
     parser.add_argument("--rounds", type=int, default=5)
     arguments = parser.parse_args()
-    print("| network | weights | planes | Keras, planes/s | OpenVINO f32, planes/s | x | differs "
-          "| OpenVINO bf16, planes/s | x | differs |\n|---|---|---|---|---|---|---|---|---|---|")
-    for row in rows(arguments.weights, arguments.rounds):
+    print("| network | weights | planes | Keras, planes/s | OpenVINO f32, planes/s | x "
+          "| of the limit | differs | OpenVINO bf16, planes/s | x | differs |\n"
+          "|---|---|---|---|---|---|---|---|---|---|---|")
+    limit = products_a_second()
+    for row in rows(arguments.weights, arguments.rounds, limit):
         print(row, flush=True)
+    print(f"\nThe limit: {limit / 1e9:.0f} thousand million operations a second.")
 
 
-def rows(weights: Path | None, rounds: int) -> Iterator[str]:
+def products_a_second(side: int = 2048, rounds: int = 7) -> float:
+    """Operations a second of a product of two large float32 matrices, a median."""
+    a = np.random.default_rng(0).random((side, side), np.float32)
+    seconds = []
+    for _ in range(rounds + 1):
+        start = time.perf_counter()
+        a @ a
+        seconds.append(time.perf_counter() - start)
+    return 2 * side**3 / float(np.median(seconds[1:]))
+
+
+def operations(model: Any) -> int:
+    """Multiplications and additions of a network's convolutions and dense layers, for a plane."""
+    total = 0
+    for layer in model._flatten_layers(include_self=False):
+        if type(layer).__name__ in ("Conv2D", "DepthwiseConv2D", "Dense"):
+            kernel = layer.kernel.shape
+            each = int(np.prod(kernel[:3] if "Depthwise" in type(layer).__name__ else kernel))
+            places = np.prod(layer.output.shape[1:-1]) if len(layer.output.shape) == 4 else 1
+            total += 2 * each * int(places)
+    return total
+
+
+def rows(weights: Path, rounds: int, limit: float) -> Iterator[str]:
     """Rows of the table, as they are measured."""
     for (name, crop), number in PLANES.items():
-        file = weights if name == "mobilenetv2" else None
-        network, arms = open_arms(name, crop, file)
+        network = open_network(name, crop, weights)
+        arms = {precision: compile_for_cpu(network.model, network.prepare, crop, precision)
+                for precision in ("f32", "bf16")}
         planes = draw(number, crop)
-        images = colour(planes, name)
-        calls = {"keras": lambda network=network, images=images: network.predict(
+        images = seen_by(network, planes)
+        calls = {"keras": lambda network=network, images=images: network.model.predict(
             images, verbose=0)}
         calls |= {arm: lambda infer=infer, planes=planes: infer(planes)
                   for arm, infer in arms.items()}
-        yield row(f"{name}", file, f"{number} of {crop} px", number, *in_turn(calls, rounds))
+        yield row(network, f"{number} of {crop} px", number, *in_turn(calls, rounds), limit)
         if crop == 128:
-            yield whole_plate(name, file, network, arms, rounds)
+            yield whole_plate(network, arms, rounds, limit)
 
 
-def whole_plate(name: str, file: Path | None, network, arms, rounds: int) -> str:
+def whole_plate(network: Network, arms: dict, rounds: int, limit: float) -> str:
     """A prepared plate, from its crops on disk to its table on disk."""
     blocks = draw(SITES * CROPS * len(CHANNELS), 128)
-    infer = {"keras": lambda planes: network.predict(colour(planes, name), verbose=0)} | arms
-    width = network.output_shape[-1]
+    infer = {"keras": lambda planes: network.model.predict(seen_by(network, planes),
+                                                           verbose=0)} | arms
+    width = network.model.output_shape[-1]
     with tempfile.TemporaryDirectory() as folder:
         plate = write_plate(Path(folder), blocks)
 
@@ -78,20 +128,18 @@ def whole_plate(name: str, file: Path | None, network, arms, rounds: int) -> str
             return table.filter(like="Net_").to_numpy()
 
         calls = {arm: lambda planes=planes: embed(planes) for arm, planes in infer.items()}
-        return row(f"{name}, plate to table", file, f"{len(blocks)} of 128 px", len(blocks),
-                   *in_turn(calls, rounds))
+        return row(network, f"{len(blocks)} of 128 px, plate to table", len(blocks),
+                   *in_turn(calls, rounds), limit)
 
 
-def open_arms(name: str, crop: int, file: Path | None):
-    keras = import_keras()
-
-    if file:
-        network = load_imagenet(name, file, crop)
-    else:
-        keras.utils.set_random_seed(0)
-        network = APPLICATIONS[name].build(crop, None)
-    return network, {precision: compile_for_cpu(network, APPLICATIONS[name].prepare, crop,
-                                                precision) for precision in ("f32", "bf16")}
+def open_network(name: str, crop: int, file: Path) -> Network:
+    if name in PACKAGED:
+        return Network(name, "its own", load_own(PACKAGED[name]), None)
+    prepare = APPLICATIONS[name].prepare
+    if name == "mobilenetv2" and file.is_file():
+        return Network(name, "ImageNet", load_imagenet(name, file, crop), prepare)
+    import_keras().utils.set_random_seed(0)
+    return Network(name, "random", APPLICATIONS[name].build(crop, None), prepare)
 
 
 def in_turn(calls: dict[str, Callable[[], np.ndarray]], rounds: int):
@@ -106,13 +154,16 @@ def in_turn(calls: dict[str, Callable[[], np.ndarray]], rounds: int):
     return {arm: float(np.median(values)) for arm, values in seconds.items()}, results
 
 
-def row(title: str, file: Path | None, what: str, number: int, seconds: dict[str, float],
-        results: dict[str, np.ndarray]) -> str:
+def row(network: Network, what: str, number: int, seconds: dict[str, float],
+        results: dict[str, np.ndarray], limit: float) -> str:
     keras = results["keras"]
-    cells = [title, "ImageNet" if file else "random", what, f"{number / seconds['keras']:.0f}"]
+    cells = [network.name, network.weights, what, f"{number / seconds['keras']:.0f}"]
     for arm in ("f32", "bf16"):
-        cells += [f"{number / seconds[arm]:.0f}", f"{seconds['keras'] / seconds[arm]:.1f}",
-                  f"{np.abs(results[arm] - keras).max() / np.abs(keras).max():.1e}, "
+        cells += [f"{number / seconds[arm]:.0f}", f"{seconds['keras'] / seconds[arm]:.1f}"]
+        if arm == "f32":
+            done = operations(network.model) * number / seconds[arm]
+            cells += [f"{done / limit:.0%}"]
+        cells += [f"{np.abs(results[arm] - keras).max() / np.abs(keras).max():.1e}, "
                   f"{np.linalg.norm(results[arm] - keras) / np.linalg.norm(keras):.1e}"]
     return f"| {' | '.join(cells)} |"
 
@@ -130,11 +181,14 @@ def draw(number: int, crop: int) -> np.ndarray:
     return np.clip(rng.poisson(planes), 0, 255).astype(np.uint8)
 
 
-def colour(planes: np.ndarray, name: str) -> np.ndarray:
-    keras = import_keras()
-
-    three = np.repeat(planes[..., np.newaxis], 3, axis=-1).astype(np.float32)
-    return keras.ops.convert_to_numpy(APPLICATIONS[name].prepare(three))
+def seen_by(network: Network, planes: np.ndarray) -> np.ndarray:
+    """What a user would give the network: float32, preprocessed, in three colours if it wants."""
+    images = planes[..., np.newaxis].astype(np.float32)
+    if network.model.input_shape[-1] == 3:
+        images = np.repeat(images, 3, axis=-1)
+    if network.prepare:
+        images = import_keras().ops.convert_to_numpy(network.prepare(images))
+    return images
 
 
 def write_plate(folder: Path, planes: np.ndarray) -> Path:

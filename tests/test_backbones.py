@@ -226,6 +226,18 @@ def test_bfloat16_spares_the_first_layers_also_of_a_kept_conversion(tmp_path, mo
         assert precisions[EXACT_CONVOLUTIONS:] == ["bf16" if has_it else "f32"] * 3
 
 
+def test_a_network_that_branches_early_runs_in_bfloat16():
+    import keras
+
+    keras.utils.set_random_seed(0)
+    network = keras.applications.ResNet50(input_shape=(32, 32, 3), weights=None,
+                                          include_top=False, pooling="avg")
+    planes = PLANES[:4, :32, :32]
+    exact, half = (compile_for_cpu(network, None, 32, precision)(planes)
+                   for precision in ("f32", "bf16"))
+    assert np.linalg.norm(half - exact) < 0.1 * np.linalg.norm(exact)
+
+
 def test_resizing_within_a_model_does_not_put_it_into_training():
     """Keras's resizing layers say so to what follows; batch statistics would be taken then."""
     import keras

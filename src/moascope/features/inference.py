@@ -133,25 +133,34 @@ def convert(network: Any, prepare: Callable[[Any], Any] | None, crop: int) -> An
         # What was converted shares its weights with TensorFlow, which gives their memory to others
         # once the network is gone: features of later plates were made of anything.
         file = Path(folder) / "model.xml"
-        openvino.save_model(steps.build(), file, compress_to_fp16=False)
-        _exempt_first_layers(file)
+        model = steps.build()
+        openvino.save_model(model, file, compress_to_fp16=False)
+        _exempt_first_layers(model, file)
         return core.read_model(file)
 
 
-def _exempt_first_layers(file: Path) -> None:
-    """Mark a saved model's layers up to `EXACT_CONVOLUTIONS` as never in less than single."""
-    tree = ElementTree.parse(file)
-    convolutions = 0
-    for layer in tree.getroot().iterfind("layers/layer"):
-        if layer.get("type") == "Const":
-            continue
-        convolutions += layer.get("type") in ("Convolution", "GroupConvolution")
+def _exempt_first_layers(model: Any, file: Path) -> None:
+    """Mark the first layers of a saved model as never in less than single precision."""
+    (layer,) = model.get_parameters()
+    names, convolutions = set(), 0
+    while True:
+        after = {target.get_node() for output in layer.outputs()
+                 for target in output.get_target_inputs()}
+        # Only before the first branch: OpenVINO cannot run every sum of two precisions.
+        if len(after) != 1:
+            break
+        layer = after.pop()
+        convolutions += layer.get_type_name() in ("Convolution", "GroupConvolution")
         if convolutions > EXACT_CONVOLUTIONS:
             break
-        facts = layer.find("rt_info")
-        facts = ElementTree.SubElement(layer, "rt_info") if facts is None else facts
-        # OpenVINO's own mark, which its Python interface does not offer.
-        ElementTree.SubElement(facts, "attribute", name="precise", version="0")
+        names.add(layer.get_friendly_name())
+    tree = ElementTree.parse(file)
+    for described in tree.getroot().iterfind("layers/layer"):
+        if described.get("name") in names:
+            facts = described.find("rt_info")
+            facts = ElementTree.SubElement(described, "rt_info") if facts is None else facts
+            # OpenVINO's own mark, which its Python interface does not offer.
+            ElementTree.SubElement(facts, "attribute", name="precise", version="0")
     tree.write(file, encoding="utf-8", xml_declaration=True)
 
 
