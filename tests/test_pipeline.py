@@ -15,6 +15,8 @@ import pandas as pd
 import pytest
 import yaml
 
+from moascope import cli
+
 ROOT = Path(__file__).parents[1]
 TINY = {
     "simulated": {"format": 96, "compounds": 36, "batches": 2, "fields": 1, "signal": 6.0,
@@ -223,11 +225,26 @@ def unseen(tmp_path_factory):
     return folder
 
 
+@pytest.fixture
+def predict(ran, monkeypatch, capsys):
+    """`moascope predict` in this process: each of its own would import the same for seconds."""
+    def run(*arguments, expect=0):
+        monkeypatch.chdir(ran)
+        monkeypatch.setattr(sys, "argv", ["moascope", "predict", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        said = capsys.readouterr()
+        assert (ended.value.code or 0) == expect, said
+        return said.out, said.err
+
+    return run
+
+
 @pytest.mark.parametrize("level", ["site", "well", "compound"])
-def test_a_registered_model_predicts_a_screen_it_never_saw(ran, unseen, level):
+def test_a_registered_model_predicts_a_screen_it_never_saw(ran, unseen, predict, level):
     out = ran / f"unseen_{level}.csv"
-    said = shell("moascope", "predict", "--model", "models:/moascope@candidate", "--screen",
-                 str(unseen), "--level", level, "--out", str(out), cwd=ran)
+    said, _ = predict("--model", "models:/moascope@candidate", "--screen", str(unseen), "--level",
+                      level, "--out", str(out))
     table = pd.read_csv(out)
     assert f"{len(table)} predictions" in said
     expected = {"site": 60, "well": 60, "compound": 13}[level]
@@ -357,14 +374,14 @@ def test_a_wrong_parameter_ends_in_one_sentence(ran):
     )
 
 
-def test_predicting_with_what_is_not_there_ends_in_one_sentence(ran, tmp_path):
+def test_predicting_with_what_is_not_there_ends_in_one_sentence(predict, tmp_path):
     for model, screen, words in (
         ("models:/moascope@champion", "data/acquire", "cannot be loaded"),
         ("data/train", "data/acquire", "is not a moascope model"),
         ("data/train/model", str(tmp_path), "load_data.csv"),
     ):
-        said = shell("moascope", "predict", "--model", model, "--screen", screen, "--out",
-                     str(tmp_path / "x.csv"), cwd=ran, expect=1)
+        _, said = predict("--model", model, "--screen", screen, "--out", str(tmp_path / "x.csv"),
+                          expect=1)
         assert words in said
         assert "Traceback" not in said
         assert not (tmp_path / "x.csv").exists()
