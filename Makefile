@@ -22,8 +22,8 @@ baseline: $(VENV)/ready  ## every system of the slides beside the main model, ab
 bench: $(VENV)/ready ## every speed beside its reference into benchmarks/README.md, some 20 to 30 minutes
 	python benchmarks/bench.py
 
-test: $(VENV)/ready ## the tests, under a quarter of an hour
-	python -m pytest -m "not slow"
+test: $(VENV)/ready ## the tests, on two cores under ten minutes
+	python -m pytest -m "not slow" -n 2 --dist loadfile --no-loadscope-reorder
 
 test-slow: $(VENV)/ready ## the tests that take minutes each: acceptance over three seeds
 	python -m pytest -m slow

@@ -9,6 +9,14 @@ from pathlib import Path
 import pytest
 from helpers import make_screen
 
+# Minutes each; where processes share the files, what begins last is what all wait for.
+LONGEST = ("test_pipeline.py", "test_experiments.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest files first, all others in their order."""
+    items.sort(key=lambda item: item.path.name not in LONGEST)
+
 
 @pytest.fixture(scope="session", autouse=True)
 def cache_of_the_tests(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
