@@ -17,6 +17,9 @@ import yaml
 
 from moascope import cli
 
+# The first test waits for the whole pipeline, beside another process of tests.
+pytestmark = pytest.mark.timeout(600)
+
 ROOT = Path(__file__).parents[1]
 TINY = {
     "simulated": {"format": 96, "compounds": 36, "batches": 2, "fields": 1, "signal": 6.0,
@@ -69,7 +72,7 @@ def environment(**extra):
     return kept | {"PATH": path, "DVC_NO_ANALYTICS": "1", "TF_CPP_MIN_LOG_LEVEL": "3"} | extra
 
 
-def shell(*command, cwd, expect=0, timeout=280):
+def shell(*command, cwd, expect=0, timeout=580):
     done = subprocess.run(command, cwd=cwd, env=environment(), capture_output=True, text=True,
                           timeout=timeout)
     assert done.returncode == expect, f"{command}\n{done.stdout}\n{done.stderr}"
@@ -108,7 +111,6 @@ def metrics(folder):
     return json.loads((folder / "reports/evaluate/metrics.json").read_text())
 
 
-@pytest.mark.timeout(300)
 def test_every_stage_says_one_line_in_plain_words(ran):
     output = (ran / "output.txt").read_text()
     for stage in ("acquire", "validate", "prepare", "embed", "split", "tune", "train", "evaluate",
@@ -254,10 +256,10 @@ def test_a_registered_model_predicts_a_screen_it_never_saw(ran, unseen, predict,
     assert table["P_gpcr"].nunique() > 5
 
 
-def test_a_served_model_gives_the_same_answer(ran, unseen):
+def test_a_served_model_gives_the_same_answer(ran, unseen, predict):
     out = ran / "by_command.csv"
-    shell("moascope", "predict", "--model", "data/train/model", "--screen", str(unseen), "--level",
-          "well", "--out", str(out), cwd=ran)
+    predict("--model", "data/train/model", "--screen", str(unseen), "--level", "well", "--out",
+            str(out))
     sites = pd.read_csv(unseen / "load_data.csv")
     layout = pd.read_csv(unseen / "layout.csv", keep_default_na=False,
                          na_values={"Metadata_Concentration_uM": [""]})
