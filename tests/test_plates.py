@@ -34,6 +34,11 @@ def die_on(bad: str, plate: str, folder: Path) -> None:
     write_name(plate, folder)
 
 
+def fail_on_a_die_on_d(plate: str, folder: Path) -> None:
+    fail_on("A", MoascopeError, plate, folder)
+    die_on("D", plate, folder)
+
+
 def plates_in(out: Path) -> list[str]:
     return sorted(path.name for path in out.iterdir())
 
@@ -192,13 +197,11 @@ def test_ray_makes_the_same_plates_and_tells_the_same_of_bad_ones(tmp_path, monk
     monkeypatch.setenv("MOASCOPE_RAY", cluster)
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent), prepend=os.pathsep)
     monkeypatch.chdir(tmp_path)
-    keys = dict.fromkeys("ABC", "1")
-    with pytest.raises(MoascopeError, match="plate A is bad"):
-        update_plates(Path("out"), keys, partial(fail_on, "A", MoascopeError), 1, "naming")
-    assert plates_in(tmp_path / "out") == ["B", "C"]
-    assert update_plates(Path("out"), keys, write_name, 1, "naming") == (1, 2)
+    with pytest.raises(MoascopeError) as caught:
+        update_plates(Path("out"), dict.fromkeys("ABCD", "1"), fail_on_a_die_on_d, 1, "naming")
+    assert "plate A is bad" in str(caught.value)
+    assert "ended from outside" in str(caught.value)
+    assert plates_in(tmp_path / "out") == [".partial-D", "B", "C"]
+    assert update_plates(Path("out"), dict.fromkeys("ABD", "1"), write_name, 1, "naming") == (2, 1)
+    assert plates_in(tmp_path / "out") == ["A", "B", "D"]
     assert (tmp_path / "out/A/name.txt").read_text() == "A"
-    with pytest.raises(MoascopeError, match="ended from outside"):
-        update_plates(Path("out"), {"A": "2"}, partial(die_on, "A"), 1, "naming")
-    assert update_plates(Path("out"), {"A": "2"}, write_name, 1, "naming") == (1, 0)
-    assert plates_in(tmp_path / "out") == ["A"]
