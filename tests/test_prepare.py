@@ -163,6 +163,25 @@ def test_nuclei_are_the_same_where_a_finer_camera_sees_the_same_field():
         assert quality.count_nuclei(plane.repeat(finer, axis=0).repeat(finer, axis=1)) == count
 
 
+@pytest.mark.parametrize("size", [400, 1080, 2160])
+def test_two_nuclei_close_together_are_two_in_a_field_of_any_size(size):
+    y, x = np.mgrid[:size, :size]
+    plane = np.full((size, size), 200.0)
+    for middle in (100, 100 + 2 * 16 + 3):
+        plane += 1500 * ((y - 150) ** 2 + (x - middle) ** 2 < 16**2)
+    for shift in (0, 1):
+        noisy = np.random.default_rng(shift).poisson(np.roll(plane, shift, 1)).astype(np.uint16)
+        assert quality.count_nuclei(noisy) == 2
+
+
+def test_nuclei_that_overlap_count_by_the_area_of_the_others():
+    y, x = np.mgrid[:600, :600]
+    plane = np.full((600, 600), 200.0)
+    for row, column in [(60, 60), (60, 300), (300, 60), (300, 300), (500, 300), (500, 328)]:
+        plane[(y - row) ** 2 + (x - column) ** 2 < 15**2] = 1500
+    assert quality.count_nuclei(np.random.default_rng(0).poisson(plane).astype(np.uint16)) == 6
+
+
 def test_the_brightest_counts_of_a_camera_do_not_overflow_the_nuclei_filter():
     plane = np.zeros((120, 120), np.uint16)
     plane[40:60, 40:60] = plane[80:100, 80:100] = 65_535

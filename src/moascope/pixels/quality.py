@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 
 import numpy as np
 
@@ -11,8 +12,10 @@ from moascope.pixels import scaling
 FOCUS_TILE = 128
 FOCUS_TILES = 9
 FOCUS_BAND = (1 / 32, 1 / 3)  # cycles per pixel: cell parts, above shading and below pixel noise
-REDUCED_SIDE = 1024  # pixels; nuclei of larger fields are counted at a half, a third ... of them
+REDUCED_SIDE = 512  # pixels; nuclei of larger fields are counted at half their resolution
 NUCLEI_LEVELS = 12  # bits
+SMOOTHED_BITS = 4  # the weights of the smoothing add up to 16
+HISTOGRAM_PIXELS = 65_536
 STRIP = 64  # rows
 SMALLEST_NUCLEUS = 12  # pixels of the field
 NUCLEUS_NAMES = ("dna", "dapi", "hoechst", "nucle", "h2b", "draq5", "bfp", "blue")
@@ -107,21 +110,24 @@ def count_nuclei(plane: np.ndarray) -> float:
 
     Notes
     -----
-    A field of `REDUCED_SIDE` pixels and more is counted at a whole fraction of its resolution:
-    what a camera has in pixels beyond that, it has because its pixels are smaller than a count
-    needs (about 0.65 um at 1080 pixels and 20x; a nucleus is then 20 pixels across).
+    A field of `REDUCED_SIDE` pixels and more is counted at half its resolution. The smoothing has
+    a standard deviation of one and a half pixels of the field either way, so that nothing that it
+    leaves is lost; a further reduction would merge nuclei that touch.
     """
-    step = min(plane.shape) // REDUCED_SIDE + 1
-    # Binomial filters, in integers: together with the reduction a standard deviation of about half
-    # to one and a half pixels of what is counted.
-    smooth = _smoothed(_reduced(plane, step), 4 if step == 1 else 1)
-    lowest = smooth.min()
-    smooth -= lowest
-    largest = int(smooth.max())
-    if not largest:
+    reduced = _reduced(plane) if min(plane.shape) >= REDUCED_SIDE else plane.astype(np.uint32)
+    lowest, largest = int(reduced.min()), int(reduced.max())
+    if lowest == largest:
         return 0.0
-    smooth >>= max(largest.bit_length() - NUCLEI_LEVELS, 0)
-    counts = np.bincount(smooth.ravel())
+    reduced -= lowest
+    reduced >>= max((largest - lowest).bit_length() - NUCLEI_LEVELS, 0)
+    smooth = _smoothed(reduced, 4 if reduced.size == plane.size else 1)
+    # Neighbours are much alike by now: a part of them has the distribution of all.
+    every = max(math.isqrt(smooth.size // HISTOGRAM_PIXELS), 1)
+    sample = smooth[every // 2 :: every, every // 2 :: every] >> SMOOTHED_BITS
+    darkest = int(sample.min())
+    counts = np.bincount(sample.ravel())[darkest:]
+    if len(counts) == 1:
+        return 0.0
     threshold = otsu(counts)
     below, above = counts[: threshold + 1], counts[threshold + 1 :]
     background = _middle(below)
@@ -129,45 +135,66 @@ def count_nuclei(plane: np.ndarray) -> float:
     noise = 1.4826 * _middle(np.bincount(away, below))
     if threshold + 1 + _middle(above) - background < 5 * noise:
         return 0.0
-    areas = component_areas(smooth > threshold) * step**2
-    areas = areas[areas >= SMALLEST_NUCLEUS]
+    areas = component_areas(smooth >= (darkest + threshold + 1) << SMOOTHED_BITS)
+    areas = areas[areas * (plane.size / smooth.size) >= SMALLEST_NUCLEUS]
     if not len(areas):
         return 0.0
     typical = np.median(areas)
     return float(np.maximum(np.rint(areas[areas >= 0.2 * typical] / typical), 1).sum())
 
 
-def _reduced(plane: np.ndarray, step: int) -> np.ndarray:
-    """Sums over squares of `step` pixels a side, uint32; what is left at the far edges is cut."""
-    if step == 1:
-        return plane.astype(np.uint32)
-    rows, columns = (length // step for length in plane.shape)
+def _reduced(plane: np.ndarray) -> np.ndarray:
+    """Sums of two by two pixels, uint32; a row or column that is left over is cut."""
+    rows, columns = (length // 2 for length in plane.shape)
+    wide = np.uint16 if plane.dtype == np.uint8 or plane.max() < 2**15 else np.uint32
     sums = np.empty((rows, columns), np.uint32)
     # A strip at a time stays in the processor's cache.
     for start in range(0, rows, STRIP):
-        strip = plane[start * step : min(start + STRIP, rows) * step, : columns * step]
-        lines = np.add(strip[0::step], strip[1::step], dtype=np.uint32)
-        for line in range(2, step):
-            lines += strip[line::step]
+        strip = plane[2 * start : 2 * min(start + STRIP, rows), : 2 * columns]
+        lines = np.add(strip[0::2], strip[1::2], dtype=wide)
         out = sums[start : start + STRIP]
-        np.add(lines[:, 0::step], lines[:, 1::step], out=out)
-        for column in range(2, step):
-            out += lines[:, column::step]
+        if wide is np.uint16:
+            # Two neighbours are the halves of one number: several times as fast as by strides.
+            pairs = lines.view(np.uint32)
+            np.right_shift(pairs, 16, out=out)
+            pairs &= 0xFFFF
+            out += pairs
+        else:
+            np.add(lines[:, 0::2], lines[:, 1::2], out=out)
     return sums
 
 
-def _smoothed(image: np.ndarray, times: int) -> np.ndarray:
-    """Weights of 1, 2, 1 along both axes, not divided by their sum; mirrored at the edge."""
-    for _ in range(times):
-        total = image * 2
-        total[1:] += image[:-1]
-        total[:-1] += image[1:]
-        total[[0, -1]] += image[[0, -1]]
-        image = total * 2
-        image[:, 1:] += total[:, :-1]
-        image[:, :-1] += total[:, 1:]
-        image[:, [0, -1]] += total[:, [0, -1]]
-    return image
+def _smoothed(levels: np.ndarray, times: int) -> np.ndarray:
+    """Weights of 1, 2, 1 along both axes, `times` over; mirrored at the edge.
+
+    Parameters
+    ----------
+    levels : ndarray of unsigned integer, [height, width]
+        Of `NUCLEI_LEVELS` bits.
+    times : int
+
+    Returns
+    -------
+    ndarray, uint16 [height, width]
+        Of `SMOOTHED_BITS` more.
+    """
+    rows, columns = levels.shape
+    padded = np.empty((rows + 2, columns + 2), np.uint16)
+    smooth = np.empty((rows, columns), np.uint16)
+    for time in range(times):
+        if time:
+            levels >>= SMOOTHED_BITS
+        padded[1:-1, 1:-1] = levels
+        padded[[0, -1], 1:-1] = levels[[0, -1]]
+        padded[:, [0, -1]] = padded[:, [1, -2]]
+        for start in range(0, rows, STRIP):
+            strip = padded[start : start + STRIP + 2]
+            for _ in range(2):
+                strip = strip[:-1] + strip[1:]
+            strip = strip[:, :-1] + strip[:, 1:]
+            np.add(strip[:, :-1], strip[:, 1:], out=smooth[start : start + STRIP])
+        levels = smooth
+    return smooth
 
 
 def otsu(counts: np.ndarray) -> int:
@@ -210,7 +237,7 @@ def component_areas(mask: np.ndarray) -> np.ndarray:
     -----
     Worked out from runs along the rows, of which there are far fewer than pixels.
     """
-    from scipy.sparse import coo_array
+    from scipy.sparse import csr_array
     from scipy.sparse.csgraph import connected_components
 
     # A column of background keeps runs of one row apart from those of the next.
@@ -224,9 +251,10 @@ def component_areas(mask: np.ndarray) -> np.ndarray:
     starts, ends = edges[0::2], edges[1::2]
     first = np.searchsorted(ends, starts + width, "right")
     touching = np.searchsorted(starts, ends + width, "left") - first
-    one = np.repeat(np.arange(len(starts)), touching)
-    other = np.arange(len(one)) - np.repeat(np.cumsum(touching) - touching - first, touching)
-    links = coo_array((np.ones(len(one), bool), (one, other)), (len(starts),) * 2)
+    row_ends = np.cumsum(touching)
+    other = np.arange(touching.sum()) - np.repeat(row_ends - touching - first, touching)
+    links = csr_array((np.ones(len(other)), other, np.concatenate([[0], row_ends])),
+                      (len(starts),) * 2)
     found, part = connected_components(links, directed=False)
     return np.bincount(part, ends - starts, found).astype(int)
 
