@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 
 
+@functools.cache
 def tile_positions(shape: tuple[int, int], crop: int, crops: int) -> np.ndarray:
     """Upper left corners of the crops taken from a field.
 
@@ -37,8 +40,10 @@ def tile_positions(shape: tuple[int, int], crop: int, crops: int) -> np.ndarray:
         steps = ((np.arange(n_taken) + 0.5) * n_fit / n_taken).astype(int)
         corners.append(start + steps * crop)
     grid = np.stack(np.meshgrid(*corners, indexing="ij"), axis=-1).reshape(-1, 2)
-    return grid[((np.arange(min(crops, len(grid))) + 0.5) * len(grid)
-                 / min(crops, len(grid))).astype(int)]
+    taken = grid[((np.arange(min(crops, len(grid))) + 0.5) * len(grid)
+                  / min(crops, len(grid))).astype(int)]
+    taken.setflags(write=False)
+    return taken
 
 
 def _even_shares(fit: list[int], crops: int) -> tuple[int, int]:

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.polynomial import chebyshev
 
 BLOCKS = 16
+BLOCK_ROWS = 16
 DEGREES = (2, 4)
 DEGREE = max(DEGREES)
 TRUSTED_PERCENTILE = 98
@@ -19,7 +20,7 @@ EVEN.setflags(write=False)
 
 
 def block_means(plane: np.ndarray, blocks: tuple[int, int] = (BLOCKS, BLOCKS)) -> np.ndarray:
-    """Mean of each cell of a coarse grid laid over a plane.
+    """Mean of each cell of a coarse grid laid over a plane, from some of the plane's rows.
 
     Parameters
     ----------
@@ -31,14 +32,21 @@ def block_means(plane: np.ndarray, blocks: tuple[int, int] = (BLOCKS, BLOCKS)) -
     Returns
     -------
     ndarray, float32 [blocks, blocks]
+
+    Notes
+    -----
+    Cells are larger than the distance between two rows of which one is read, so that a block
+    shows the same in all of its rows and in every so manyth, of which it has `BLOCK_ROWS` at least.
     """
     rows, columns = (np.linspace(0, length, cells + 1).astype(int)
                      for length, cells in zip(plane.shape, blocks, strict=True))
     # Block by block, because sums down a strip are several times as fast as `reduceat`'s.
-    sums = np.stack([plane[start:stop].sum(axis=0, dtype=np.float32)
+    step = max(plane.shape[0] // (blocks[0] * BLOCK_ROWS), 1)
+    sums = np.stack([plane[start:stop:step].sum(axis=0, dtype=np.float32)
                      for start, stop in itertools.pairwise(rows)])
     sums = np.add.reduceat(sums, columns[:-1], axis=1)
-    return sums / np.multiply.outer(np.diff(rows), np.diff(columns)).astype(np.float32)
+    return sums / np.multiply.outer(-(-np.diff(rows) // step),
+                                    np.diff(columns)).astype(np.float32)
 
 
 def fit_illumination(means: np.ndarray, dark: float) -> np.ndarray:

@@ -19,7 +19,7 @@ import pandas as pd
 
 from moascope.params import Prepare
 from moascope.pixels import crops, illumination, quality, scaling
-from moascope.screen.planes import PlaneError, read_site_planes, silence
+from moascope.screen.planes import PlaneError, each_plane, silence
 from moascope.screen.plates import RAY, ahead, code_digest, digest, due_plates, update_plates
 
 if TYPE_CHECKING:
@@ -35,28 +35,12 @@ LEAST_WELLS = 24
 
 
 @dataclass(frozen=True)
-class _Site:
-    """What a site's planes show; channels that it lacks are not in it."""
-
-    row: int  # position in the plate's site table
-    shape: tuple[int, int]  # of every plane
-    present: list[int]  # channels
-    raw: np.ndarray  # uint8 or uint16 [crops, channels, crop, crop]
-    samples: np.ndarray  # uint8 or uint16 [channels, height, width] of every so manyth pixel
-    means: np.ndarray  # float32 [channels, blocks, blocks]
-    focus: np.ndarray  # float [channels]
-    largest: list[int]  # [channels]
-    at_largest: list[float]  # [channels], share of pixels at the largest value
-    nuclei: float
-
-
-@dataclass(frozen=True)
 class _Seen:
-    """What one pass over a plate's files keeps of the sites that could be read, in their order."""
+    """What one pass over files keeps of the sites that could be read, in their order."""
 
     rows: list[int]  # positions in the plate's site table
     shape: tuple[int, int]  # of every plane
-    raw: np.ndarray  # uint16 [sites, crops, channels, crop, crop], on disk
+    raw: np.ndarray  # uint16 [sites, crops, channels, crop, crop]; of a plate, on disk
     samples: np.ndarray  # uint16 [sites, channels, height, width] of every so manyth pixel
     means: np.ndarray  # float32 [sites, channels, blocks, blocks]
     focus: np.ndarray  # float32 [sites, channels], NaN where a site has no such channel
@@ -142,7 +126,7 @@ def _read_plate(screen: Screen, channels: tuple[str, ...], nuclei: str | None, s
     with (silence(), scratch.open("wb") as file,
           contextlib.closing(ahead(look, list(enumerate(records)), threads)) as sites):
         for row, site in zip(records, sites, strict=True):
-            if isinstance(site, _Site):
+            if isinstance(site, _Seen):
                 sizes[site.shape] += 1
                 shape = shape or site.shape
                 if site.shape != shape:
@@ -171,31 +155,38 @@ def _read_plate(screen: Screen, channels: tuple[str, ...], nuclei: str | None, s
 
 
 def _look_at(screen: Screen, channels: tuple[str, ...], nuclei: str | None, settings: Prepare,
-             numbered: tuple[int, Mapping[str, Any]]) -> _Site | PlaneError:
-    """Decode a site and measure its planes while they are in the processor's cache."""
+             numbered: tuple[int, Mapping[str, Any]]) -> _Seen | PlaneError:
+    """Decode a site plane by plane, and measure each while it is in the processor's cache."""
     number, row = numbered
-    present = [name for name in channels if row[f"FileName_{name}"]]
+    site: _Seen | None = None
     try:
-        planes = read_site_planes(screen, row, present)
+        for name, plane in each_plane(screen, row,
+                                      [name for name in channels if row[f"FileName_{name}"]]):
+            if site is None:
+                site = _empty_record(1, len(channels), plane.shape, settings)
+                site.rows.append(number)
+            if plane.shape == site.shape:
+                _measure(plane, site, channels.index(name), name == nuclei, settings)
+            del plane  # Its memory, still in the cache, is for the next one.
     except PlaneError as error:
         return error
-    shape = planes[0].shape
-    largest = [int(plane.max()) for plane in planes]
-    tiles = crops.tile_positions(shape, settings.crop, settings.crops)
-    return _Site(
-        row=number, shape=shape, present=[channels.index(name) for name in present],
-        raw=np.stack([crops.cut(plane, tiles, settings.crop) for plane in planes], axis=1),
-        samples=np.stack([plane[_sampled(shape)] for plane in planes]),
-        means=np.stack([illumination.block_means(plane, _blocks(shape)) for plane in planes]),
-        focus=np.array([quality.focus_slope(plane) for plane in planes]),
-        largest=largest,
-        # Only a camera's limit can be where it cut off.
-        at_largest=[np.count_nonzero(plane == most) / plane.size
-                    if most in scaling.LIMITS else 0.0
-                    for plane, most in zip(planes, largest, strict=True)],
-        nuclei=(quality.count_nuclei(planes[present.index(nuclei)]) if nuclei in present
-                else np.nan),
-    )
+    return site
+
+
+def _measure(plane: np.ndarray, site: _Seen, channel: int, shows_nuclei: bool,
+             settings: Prepare) -> None:
+    tiles = crops.tile_positions(plane.shape, settings.crop, settings.crops)
+    largest = int(plane.max())
+    site.raw[0, :, channel] = crops.cut(plane, tiles, settings.crop)
+    site.samples[0, channel] = plane[_sampled(plane.shape)]
+    site.means[0, channel] = illumination.block_means(plane, _blocks(plane.shape))
+    site.focus[0, channel] = quality.focus_slope(plane)
+    site.largest[0, channel] = largest
+    # Only a camera's limit can be where it cut off.
+    site.at_largest[0, channel] = (np.count_nonzero(plane == largest) / plane.size
+                                   if largest in scaling.LIMITS else 0)
+    if shows_nuclei:
+        site.nuclei[0] = quality.count_nuclei(plane)
 
 
 def _empty_record(sites: int, channels: int, shape: tuple[int, int],
@@ -205,7 +196,8 @@ def _empty_record(sites: int, channels: int, shape: tuple[int, int],
                for part, length in zip(_sampled(shape), shape, strict=True)]
     return _Seen(
         rows=[], shape=shape,
-        raw=np.zeros((0, len(tiles), channels, settings.crop, settings.crop), np.uint16),
+        # A plate's are on disk.
+        raw=np.zeros((min(sites, 1), len(tiles), channels, *(settings.crop,) * 2), np.uint16),
         samples=np.zeros((sites, channels, *sampled), np.uint16),
         means=np.full((sites, channels, *_blocks(shape)), np.nan, np.float32),
         focus=np.full((sites, channels), np.nan, np.float32),
@@ -215,16 +207,12 @@ def _empty_record(sites: int, channels: int, shape: tuple[int, int],
     )
 
 
-def _note(seen: _Seen, file: BinaryIO, site: _Site) -> None:
-    at = len(seen.rows)
-    raw = np.zeros(seen.raw.shape[1:], np.uint16)
-    raw[:, site.present] = site.raw
+def _note(seen: _Seen, file: BinaryIO, site: _Seen) -> None:
     # Written, not mapped: the system charges far more for the first touch of a mapped page.
-    file.write(raw)
-    for name in ("samples", "means", "focus", "largest", "at_largest"):
-        getattr(seen, name)[at, site.present] = getattr(site, name)
-    seen.nuclei[at] = site.nuclei
-    seen.rows.append(site.row)
+    file.write(site.raw)
+    for name in ("samples", "means", "focus", "largest", "at_largest", "nuclei"):
+        getattr(seen, name)[len(seen.rows)] = getattr(site, name)[0]
+    seen.rows.extend(site.rows)
 
 
 def _blocks(shape: tuple[int, int]) -> tuple[int, int]:

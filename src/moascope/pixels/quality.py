@@ -10,7 +10,7 @@ import numpy as np
 from moascope.pixels import scaling
 
 FOCUS_TILE = 128
-FOCUS_TILES = 9
+FOCUS_TILES = (2, 3)  # at most, down and across
 FOCUS_BAND = (1 / 32, 1 / 3)  # cycles per pixel: cell parts, above shading and below pixel noise
 REDUCED_SIDE = 512  # pixels; nuclei of larger fields are counted at half their resolution
 NUCLEI_LEVELS = 12  # bits
@@ -50,20 +50,25 @@ def focus_slope(plane: np.ndarray) -> float:
     import scipy.fft
 
     size = min(FOCUS_TILE, *plane.shape)
-    counts = [min(length // size, int(FOCUS_TILES**0.5)) for length in plane.shape]
-    starts = [
-        np.linspace(0, length - size, count).astype(int)
-        for length, count in zip(plane.shape, counts, strict=True)
-    ]
-    tiles = np.stack([
-        plane[y : y + size, x : x + size] for y in starts[0] for x in starts[1]
-    ]).astype(np.float32)
-    tiles -= tiles.mean(axis=(1, 2), keepdims=True)
     window, width, ring, weights, offset = _spectrum_bins(size)
+    rows, columns = (
+        ((np.arange(count) + 0.5) * length / count - size / 2).astype(int)
+        for length, count in ((length, min(length // size, most))
+                              for length, most in zip(plane.shape, FOCUS_TILES, strict=True))
+    )
+    tiles = np.empty((len(rows), len(columns), size, size), np.float32)
+    for (row, column), tile in zip(np.ndindex(tiles.shape[:2]), tiles.reshape(-1, size, size),
+                                   strict=True):
+        y, x = rows[row], columns[column]
+        tile[:] = plane[y : y + size, x : x + size]
+    tiles -= tiles.mean(axis=(2, 3), keepdims=True)
     tiles *= window
     # Columns beyond the band are left out of the second half of the transform.
-    spectra = scipy.fft.fft(scipy.fft.rfft(tiles)[..., :width], axis=1)
-    power = np.square(spectra.view(np.float32)).sum(axis=0).reshape(-1, 2).sum(axis=1)
+    spectra = scipy.fft.fft(scipy.fft.rfft(tiles)[..., :width], axis=2)
+    squares = spectra.view(np.float32)
+    np.square(squares, out=squares)
+    power = squares.sum(axis=(0, 1))
+    power = (power[:, 0::2] + power[:, 1::2]).ravel()
     radial = np.bincount(ring, power, len(weights) + 1)[1:]
     return float(weights @ np.log(radial) - offset) if np.all(radial > 0) else 0.0
 
@@ -324,7 +329,10 @@ def foreground(samples: np.ndarray, sound: np.ndarray) -> np.ndarray:
     ndarray, float32 [sites]
         By Otsu's threshold on the logarithm, which a few bright spots do not lift.
     """
-    pool = np.log1p(np.maximum(samples[sound] if sound.any() else samples, 0)).ravel()
+    pool = np.maximum(samples[sound] if sound.any() else samples, 0).ravel()
+    # Much faster than `log1p`, and counts are no fractions.
+    pool += 1
+    np.log(pool, out=pool)
     if not pool.size or np.ptp(pool) == 0:
         return np.zeros(len(samples), np.float32)
     lowest = pool.min()

@@ -103,26 +103,47 @@ def read_site_planes(screen: Screen, row: Mapping[str, Any],
         When a plane cannot be read, or planes of the site differ in size.
     """
     channels = site_channels(screen, row) if channels is None else list(channels)
+    planes = dict(each_plane(screen, row, channels))
+    return [planes[channel] for channel in channels]
+
+
+def each_plane(screen: Screen, row: Mapping[str, Any],
+               channels: Sequence[str]) -> Iterator[tuple[str, np.ndarray]]:
+    """Read the planes of one site one after the other, each file opened and decoded once.
+
+    A plane that the caller has done with leaves its memory, still in the processor's cache, to
+    the next one.
+
+    Yields
+    ------
+    tuple of str and ndarray of uint8 or uint16, shape [height, width]
+        A channel and its plane; channels of one file follow each other.
+
+    Raises
+    ------
+    PlaneError
+        As `read_site_planes`; that planes differ in size is said after the last of them.
+    """
     if not channels:
         raise PlaneError(f"{_place(row)} names no image.", "missing")
-    wanted: dict[str, list[int]] = {}
+    wanted: dict[str, dict[str, int]] = {}
     for channel in channels:
-        wanted.setdefault(row[f"FileName_{channel}"], []).append(int(row[f"Frame_{channel}"]))
-    planes = {}
+        wanted.setdefault(row[f"FileName_{channel}"], {})[channel] = int(row[f"Frame_{channel}"])
+    shapes = {}
     for name, frames in wanted.items():
         if not name:
             raise PlaneError(f"{_place(row)} has no image for one of {', '.join(channels)}.",
                              "missing")
         with open_image(plane_path(screen.images, name), name) as file:
-            planes.update({(name, frame): plane
-                           for frame, plane in read_frames(file, name, frames).items()})
-    stack = [planes[row[f"FileName_{channel}"], int(row[f"Frame_{channel}"])]
-             for channel in channels]
-    if len({plane.shape for plane in stack}) > 1:
-        sizes = ", ".join(f"{channel} {plane.shape[1]}x{plane.shape[0]}"
-                          for channel, plane in zip(channels, stack, strict=True))
+            planes = read_frames(file, name, list(frames.values()))
+        for channel, frame in frames.items():
+            shapes[channel] = planes[frame].shape
+            yield channel, planes[frame]
+        del planes
+    if len(set(shapes.values())) > 1:
+        sizes = ", ".join(f"{channel} {shapes[channel][1]}x{shapes[channel][0]}"
+                          for channel in channels)
         raise PlaneError(f"{_place(row)}: its channels differ in size ({sizes} pixels).", "size")
-    return stack
 
 
 def site_channels(screen: Screen, row: Mapping[str, Any]) -> list[str]:
