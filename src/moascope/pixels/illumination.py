@@ -157,4 +157,7 @@ def correct(counts: np.ndarray, light: np.ndarray, dark: np.float32) -> np.ndarr
     -------
     ndarray, float32
     """
-    return (counts - dark) / light + dark
+    values = counts - dark
+    values /= light
+    values += dark
+    return values

@@ -313,7 +313,10 @@ def intensities(samples: np.ndarray) -> dict[str, np.ndarray]:
     after = np.minimum(before + 1, samples.shape[1] - 1)
     p05, median, p95 = (ordered[:, before] + (ordered[:, after] - ordered[:, before])
                         * (place - before)).T
-    values = samples.mean(axis=1), median, p05, p95, samples.std(axis=1)
+    mean = samples.mean(axis=1)
+    ordered -= mean[:, np.newaxis]
+    deviation = np.sqrt(np.square(ordered, out=ordered).mean(axis=1))
+    values = mean, median, p05, p95, deviation
     return {name: np.asarray(value, np.float32)
             for name, value in zip(INTENSITIES, values, strict=True)}
 

@@ -15,7 +15,7 @@ FOCUS_BAND = (1 / 32, 1 / 3)  # cycles per pixel: cell parts, above shading and 
 REDUCED_SIDE = 512  # pixels; nuclei of larger fields are counted at half their resolution
 NUCLEI_LEVELS = 12  # bits
 SMOOTHED_BITS = 4  # the weights of the smoothing add up to 16
-HISTOGRAM_PIXELS = 65_536
+HISTOGRAM_PIXELS = 32_768
 STRIP = 64  # rows
 SMALLEST_NUCLEUS = 12  # pixels of the field
 NUCLEUS_NAMES = ("dna", "dapi", "hoechst", "nucle", "h2b", "draq5", "bfp", "blue")
@@ -56,20 +56,22 @@ def focus_slope(plane: np.ndarray) -> float:
         for length, count in ((length, min(length // size, most))
                               for length, most in zip(plane.shape, FOCUS_TILES, strict=True))
     )
-    tiles = np.empty((len(rows), len(columns), size, size), np.float32)
-    for (row, column), tile in zip(np.ndindex(tiles.shape[:2]), tiles.reshape(-1, size, size),
-                                   strict=True):
-        y, x = rows[row], columns[column]
-        tile[:] = plane[y : y + size, x : x + size]
-    tiles -= tiles.mean(axis=(2, 3), keepdims=True)
-    tiles *= window
-    # Columns beyond the band are left out of the second half of the transform.
-    spectra = scipy.fft.fft(scipy.fft.rfft(tiles)[..., :width], axis=2)
-    squares = spectra.view(np.float32)
-    np.square(squares, out=squares)
-    power = squares.sum(axis=(0, 1))
-    power = (power[:, 0::2] + power[:, 1::2]).ravel()
-    radial = np.bincount(ring, power, len(weights) + 1)[1:]
+    power = np.zeros((size, width), np.float32)
+    tiles = np.empty((len(columns), size, size), np.float32)
+    # A row of tiles at a time stays in the processor's cache.
+    for y in rows:
+        for tile, x in zip(tiles, columns, strict=True):
+            tile[:] = plane[y : y + size, x : x + size]
+        tiles -= tiles.reshape(len(tiles), -1).mean(axis=1)[:, None, None]
+        tiles *= window
+        # Columns beyond the band are left out of the second half of the transform.
+        spectra = scipy.fft.fft(scipy.fft.rfft(tiles)[..., :width], axis=1)
+        squares = spectra.view(np.float32)
+        np.square(squares, out=squares)
+        squares = squares.sum(axis=0)
+        power += squares[:, 0::2]
+        power += squares[:, 1::2]
+    radial = np.bincount(ring, power.ravel(), len(weights) + 1)[1:]
     return float(weights @ np.log(radial) - offset) if np.all(radial > 0) else 0.0
 
 
@@ -329,10 +331,7 @@ def foreground(samples: np.ndarray, sound: np.ndarray) -> np.ndarray:
     ndarray, float32 [sites]
         By Otsu's threshold on the logarithm, which a few bright spots do not lift.
     """
-    pool = np.maximum(samples[sound] if sound.any() else samples, 0).ravel()
-    # Much faster than `log1p`, and counts are no fractions.
-    pool += 1
-    np.log(pool, out=pool)
+    pool = np.log1p(np.maximum(samples[sound] if sound.any() else samples, 0)).ravel()
     if not pool.size or np.ptp(pool) == 0:
         return np.zeros(len(samples), np.float32)
     lowest = pool.min()
