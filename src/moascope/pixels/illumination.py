@@ -8,7 +8,7 @@ import numpy as np
 from numpy.polynomial import chebyshev
 
 BLOCKS = 16
-BLOCK_ROWS = 16
+BLOCK_ROWS = 8
 DEGREES = (2, 4)
 DEGREE = max(DEGREES)
 TRUSTED_PERCENTILE = 98
