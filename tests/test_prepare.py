@@ -231,13 +231,13 @@ def test_otsus_threshold_is_that_of_scikit_image():
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
 def test_block_means_are_means_of_blocks(dtype):
-    plane = np.random.default_rng(0).integers(0, np.iinfo(dtype).max, (75, 100), endpoint=True,
-                                              dtype=dtype)
+    planes = np.random.default_rng(0).integers(0, np.iinfo(dtype).max, (2, 75, 10), endpoint=True,
+                                               dtype=dtype)
     edges = [np.linspace(0, length, cells + 1).astype(int)
-             for length, cells in zip(plane.shape, (16, 5), strict=True)]
-    expected = [[plane[top:bottom, left:right].mean() for left, right in pairwise(edges[1])]
-                for top, bottom in pairwise(edges[0])]
-    assert np.allclose(illumination.block_means(plane, (16, 5)), expected, rtol=1e-6)
+             for length, cells in zip((75, 10), (16, 10), strict=True)]
+    expected = [[[plane[top:bottom, left:right].mean() for left, right in pairwise(edges[1])]
+                 for top, bottom in pairwise(edges[0])] for plane in planes]
+    assert np.allclose(illumination.block_means(planes), expected, rtol=1e-6)
 
 
 @pytest.mark.parametrize(("channels", "expected"), [

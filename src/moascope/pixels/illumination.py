@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import itertools
-
 import numpy as np
 from numpy.polynomial import chebyshev
 
 BLOCKS = 16
-BLOCK_ROWS = 8
 DEGREES = (2, 4)
 DEGREE = max(DEGREES)
 TRUSTED_PERCENTILE = 98
@@ -19,34 +16,24 @@ EVEN[0, 0] = 1.0
 EVEN.setflags(write=False)
 
 
-def block_means(plane: np.ndarray, blocks: tuple[int, int] = (BLOCKS, BLOCKS)) -> np.ndarray:
-    """Mean of each cell of a coarse grid laid over a plane, from some of the plane's rows.
+def block_means(planes: np.ndarray) -> np.ndarray:
+    """Mean of each cell of a coarse grid laid over planes.
 
     Parameters
     ----------
-    plane : ndarray, [height, width]
-        At least `blocks` pixels on each side.
-    blocks : (int, int)
-        Cells along each side.
+    planes : ndarray, [..., height, width]
+        Or a regular subset of their pixels, of the same field.
 
     Returns
     -------
-    ndarray, float32 [blocks, blocks]
-
-    Notes
-    -----
-    Cells are larger than the distance between two rows of which one is read, so that a block
-    shows the same in all of its rows and in every so manyth, of which it has `BLOCK_ROWS` at least.
+    ndarray, float32 [..., blocks, blocks]
+        `BLOCKS` along each side, or as many as there are pixels.
     """
-    rows, columns = (np.linspace(0, length, cells + 1).astype(int)
-                     for length, cells in zip(plane.shape, blocks, strict=True))
-    # Block by block, because sums down a strip are several times as fast as `reduceat`'s.
-    step = max(plane.shape[0] // (blocks[0] * BLOCK_ROWS), 1)
-    sums = np.stack([plane[start:stop:step].sum(axis=0, dtype=np.float32)
-                     for start, stop in itertools.pairwise(rows)])
-    sums = np.add.reduceat(sums, columns[:-1], axis=1)
-    return sums / np.multiply.outer(-(-np.diff(rows) // step),
-                                    np.diff(columns)).astype(np.float32)
+    rows, columns = (np.linspace(0, length, min(BLOCKS, length) + 1).astype(int)
+                     for length in planes.shape[-2:])
+    sums = np.add.reduceat(planes, rows[:-1], axis=-2, dtype=np.float32)
+    sums = np.add.reduceat(sums, columns[:-1], axis=-1)
+    return sums / np.multiply.outer(np.diff(rows), np.diff(columns)).astype(np.float32)
 
 
 def fit_illumination(means: np.ndarray, dark: float) -> np.ndarray:

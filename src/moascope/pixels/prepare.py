@@ -42,7 +42,6 @@ class _Seen:
     shape: tuple[int, int]  # of every plane
     raw: np.ndarray  # uint16 [sites, crops, channels, crop, crop]; of a plate, on disk
     samples: np.ndarray  # uint16 [sites, channels, height, width] of every so manyth pixel
-    means: np.ndarray  # float32 [sites, channels, blocks, blocks]
     focus: np.ndarray  # float32 [sites, channels], NaN where a site has no such channel
     largest: np.ndarray  # int [sites, channels]
     at_largest: np.ndarray  # float32 [sites, channels], share of pixels at the largest value
@@ -179,7 +178,6 @@ def _measure(plane: np.ndarray, site: _Seen, channel: int, shows_nuclei: bool,
     largest = int(plane.max())
     site.raw[0, :, channel] = crops.cut(plane, tiles, settings.crop)
     site.samples[0, channel] = plane[_sampled(plane.shape)]
-    site.means[0, channel] = illumination.block_means(plane, _blocks(plane.shape))
     site.focus[0, channel] = quality.focus_slope(plane)
     site.largest[0, channel] = largest
     # Only a camera's limit can be where it cut off.
@@ -199,7 +197,6 @@ def _empty_record(sites: int, channels: int, shape: tuple[int, int],
         # A plate's are on disk.
         raw=np.zeros((min(sites, 1), len(tiles), channels, *(settings.crop,) * 2), np.uint16),
         samples=np.zeros((sites, channels, *sampled), np.uint16),
-        means=np.full((sites, channels, *_blocks(shape)), np.nan, np.float32),
         focus=np.full((sites, channels), np.nan, np.float32),
         largest=np.full((sites, channels), -1),
         at_largest=np.full((sites, channels), np.nan, np.float32),
@@ -210,13 +207,9 @@ def _empty_record(sites: int, channels: int, shape: tuple[int, int],
 def _note(seen: _Seen, file: BinaryIO, site: _Seen) -> None:
     # Written, not mapped: the system charges far more for the first touch of a mapped page.
     file.write(site.raw)
-    for name in ("samples", "means", "focus", "largest", "at_largest", "nuclei"):
+    for name in ("samples", "focus", "largest", "at_largest", "nuclei"):
         getattr(seen, name)[len(seen.rows)] = getattr(site, name)[0]
     seen.rows.extend(site.rows)
-
-
-def _blocks(shape: tuple[int, int]) -> tuple[int, int]:
-    return tuple(min(illumination.BLOCKS, length) for length in shape)
 
 
 def _sampled(shape: tuple[int, int]) -> tuple[slice, slice]:
@@ -282,9 +275,10 @@ def _estimate_illumination(seen: _Seen, rows: np.ndarray, channel: int,
                            settings: Prepare) -> tuple[np.ndarray, np.float32]:
     if not settings.flat_field or not len(rows):
         return illumination.EVEN, np.float32(0)
-    counts = scaling.histogram(seen.samples[rows, channel])
+    samples = seen.samples[rows, channel]
+    counts = scaling.histogram(samples)
     dark = np.float32(scaling.percentiles(counts, (DARK_PERCENTILE,))[0])
-    return illumination.fit_illumination(seen.means[rows, channel], dark), dark
+    return illumination.fit_illumination(illumination.block_means(samples), dark), dark
 
 
 def _sampled_light(shape: tuple[int, int], gain: np.ndarray) -> np.ndarray:
