@@ -10,7 +10,7 @@ import numpy as np
 from moascope.pixels import scaling
 
 FOCUS_TILE = 128
-FOCUS_TILES = (2, 3)  # at most, down and across
+FOCUS_TILES = (3, 3)  # at most, down and across; fewer miss the cells of sparse fields
 FOCUS_BAND = (1 / 32, 1 / 3)  # cycles per pixel: cell parts, above shading and below pixel noise
 REDUCED_SIDE = 512  # pixels; nuclei of larger fields are counted at half their resolution
 NUCLEI_LEVELS = 12  # bits
