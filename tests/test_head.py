@@ -28,10 +28,14 @@ def masks(count, rows=300):
     return weights
 
 
-@pytest.mark.parametrize("layers", [0, 2])
-def test_folds_trained_together_are_the_folds_trained_alone(data, layers):
+@pytest.mark.parametrize("layers,dropout,more", [(0, 0, 0), (2, 0, 0), (2, 0.3, 0), (2, 0.3, 88)])
+def test_folds_trained_together_are_the_folds_trained_alone(data, layers, dropout, more):
     features, label = data
-    head = Head(layers=layers, width=8, dropout=0, epochs=10, learning_rate=0.01)
+    # Of many features, the outputs of all heads are one product.
+    noise = np.random.default_rng(1).normal(size=(len(features), more)).astype(np.float32)
+    features = np.hstack([features, noise])
+    head = Head(layers=layers, width=8, dropout=dropout, epochs=10, learning_rate=0.01,
+                activation="gelu")
     weights = masks(3)
     # A row that no head sees is left out; keep one everywhere so that the batches are the same.
     weights[:, 0] = 1

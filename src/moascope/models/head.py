@@ -93,7 +93,7 @@ def train_heads(
     -----
     Adam [1]_ on the weighted softmax cross-entropy of each head. Adam is elementwise and every
     slice has its own loss, so K heads together equal K separate trainings on the same batches up
-    to rounding (without dropout, whose noise is drawn for all heads at once).
+    to rounding.
 
     .. [1] Kingma, Ba, "Adam: a method for stochastic optimization", ICLR 2015.
     """
@@ -291,17 +291,34 @@ def _compiled_model(rows: int, inputs: int, count: int, classes: int, labellings
 
     sizes = [inputs, *[width] * layers, classes]
 
+    def _each_by_its_own(hidden, kernel):
+        """[b, K, i] times [K, i, o], head by head."""
+        if kernel.shape[-1] * count * 8 > inputs:
+            return ops.einsum("bki,kio->bko", hidden, kernel)
+        # Few outputs: one product with what is beside the diagonal wasted costs less than to turn
+        # the hidden values round, there and in two gradients.
+        blocks = ops.reshape(kernel[:, :, None] * ops.eye(count)[:, None, :, None],
+                             (count * kernel.shape[1], -1))
+        flat = ops.matmul(ops.reshape(hidden, (-1, count * kernel.shape[1])), blocks)
+        return ops.reshape(flat, (-1, count, kernel.shape[-1]))
+
+    @ops.custom_gradient
+    def _sum_of_squares(kernel):
+        # Its gradient in one pass over the largest array there is; as derived it takes four.
+        return ops.sum(ops.square(kernel)), lambda upstream: (2 * upstream) * kernel
+
     class Heads(keras.Model):
         def __init__(self):
             super().__init__(name="heads")
             self.noise = keras.random.SeedGenerator(0)
             constant = {"trainable": False, "initializer": "zeros"}
-            # Behind the rows stand the heads' centres.
-            self.rows = self.add_weight(shape=(rows + count, inputs), name="rows", **constant)
+            self.rows = self.add_weight(shape=(rows, inputs), name="rows", **constant)
+            self.centers = self.add_weight(shape=(count, inputs), name="centers", **constant)
             self.targets = self.add_weight(shape=(rows, labellings, classes), name="targets",
                                            **constant)
             self.weighting = self.add_weight(shape=(rows, count), name="weighting", **constant)
-            self.spread = self.add_weight(shape=(inputs, count, 1), name="spread", **constant)
+            self.narrowing = self.add_weight(shape=(inputs, count, 1), name="narrowing",
+                                             **constant)
             self.dropout = self.add_weight(shape=(), name="dropout", **constant)
             self.l2 = self.add_weight(shape=(), name="l2", **constant)
             # The first kernel is by far the largest. As one matrix for all heads it goes into one
@@ -321,26 +338,25 @@ def _compiled_model(rows: int, inputs: int, count: int, classes: int, labellings
         def call(self, chosen, training=False):
             # Standardisation goes into the first layer: K copies of the rows are not needed. A
             # centre is taken off where it has gone through the same product as the rows.
-            flat = ops.reshape(self.kernels[0] / self.spread, (inputs, -1))
-            centers = ops.arange(rows, rows + count, dtype=chosen.dtype)
-            both = ops.take(self.rows, ops.concatenate([chosen, centers]), axis=0)
-            product = ops.reshape(ops.matmul(both, flat), (-1, count, sizes[1]))
-            shift = ops.sum(product[-count:] * ops.eye(count)[:, :, None], axis=0)
-            hidden = product[:-count] + (self.biases[0] - shift)
+            flat = ops.reshape(self.kernels[0] * self.narrowing, (inputs, -1))
+            product = ops.matmul(ops.take(self.rows, chosen, axis=0), flat)
+            own = ops.reshape(ops.matmul(self.centers, flat), (count, count, sizes[1]))
+            shift = ops.sum(own * ops.eye(count)[:, :, None], axis=0)
+            hidden = ops.reshape(product, (-1, count, sizes[1])) + (self.biases[0] - shift)
             for kernel, bias in zip(self.kernels[1:], self.biases[1:], strict=True):
                 hidden = self.activation(hidden)
                 if training:
-                    kept = ops.cast(
-                        keras.random.uniform(ops.shape(hidden), seed=self.noise) >= self.dropout,
-                        hidden.dtype,
-                    )
-                    hidden = hidden * kept / (1 - self.dropout)
-                hidden = ops.einsum("bki,kio->bko", hidden, kernel) + bias
+                    # One noise for all heads: a tenth of the numbers to draw for ten of them, and
+                    # each head drops what it would drop by itself.
+                    drawn = keras.random.uniform((ops.shape(chosen)[0], 1, width), seed=self.noise)
+                    kept = ops.cast(drawn >= self.dropout, hidden.dtype)
+                    hidden = hidden * (kept / (1 - self.dropout))
+                hidden = _each_by_its_own(hidden, kernel) + bias
             entropy = -ops.sum(
                 ops.take(self.targets, chosen, axis=0) * ops.log_softmax(hidden), axis=-1
             )
             weighted = entropy * ops.take(self.weighting, chosen, axis=0)
-            penalty = sum(ops.sum(ops.square(kernel)) for kernel in self.kernels)
+            penalty = sum(_sum_of_squares(kernel) for kernel in self.kernels)
             # A sum over heads, so that each head's gradient is that of a training by itself.
             self.add_loss(ops.sum(ops.mean(weighted, axis=0)) + self.l2 * penalty)
             return hidden
@@ -351,10 +367,9 @@ def _compiled_model(rows: int, inputs: int, count: int, classes: int, labellings
                                      (self.weighting, weights)):
                 padded = np.zeros(variable.shape, np.float32)
                 padded[: len(values)] = values
-                if variable is self.rows:
-                    padded[rows:] = mean
                 variable.assign(padded)
-            self.spread.assign(scale.T[:, :, None])
+            self.centers.assign(mean)
+            self.narrowing.assign(1 / scale.T[:, :, None])
             self.dropout.assign(head.dropout)
             self.l2.assign(head.l2)
             generator = np.random.default_rng(seed)
