@@ -139,7 +139,7 @@ def train_heads(
         if steps:
             while len(order) < steps * batch:
                 order = np.append(order, generator.permutation(rows).astype(np.int32))
-            ended = model.fit(order[: steps * batch], batch_size=batch, shuffle=False, verbose=0)
+            ended = model.fit(**_fed(order[: steps * batch], batch), shuffle=False, verbose=0)
             order = order[steps * batch:]
             done += steps
         history.append(float(ended.history["loss"][-1]) / count)
@@ -150,6 +150,19 @@ def train_heads(
             model.restart(*given)
             model.resume(state)
             model.turn = turn
+
+
+def _fed(order: np.ndarray, batch: int) -> dict[str, Any]:
+    """Arguments of Keras's `fit` that make batches of these numbers of rows."""
+    if import_keras().backend.backend() != "tensorflow":
+        return {"x": order, "batch_size": batch}
+    import tensorflow as tf
+
+    # There is nothing to tune in it, and tf.data's tuner sleeps a quarter of a second before it
+    # ends, at every stop.
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    return {"x": tf.data.Dataset.from_tensor_slices(order).batch(batch).with_options(options)}
 
 
 def _stops(epochs: int, watch_every: int) -> list[int]:
