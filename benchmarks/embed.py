@@ -32,6 +32,7 @@ from moascope.features.backbones import (
     APPLICATIONS,
     PACKAGED,
     Backbone,
+    keras_models_folder,
     load_imagenet,
     load_own,
 )
@@ -42,7 +43,8 @@ from moascope.quiet import import_keras
 CHANNELS = ("DNA", "Actin", "Tubulin")
 PLANES = {("mobilenetv2", 128): 384, ("mobilenetv2", 224): 128, ("resnet50", 128): 96,
           ("resnet50", 224): 32, ("cellmobile", 128): 1024}
-WEIGHTS = Path("../shared/weights") / APPLICATIONS["mobilenetv2"].file
+WEIGHTS = [folder / APPLICATIONS["mobilenetv2"].file
+           for folder in (keras_models_folder(), Path("../shared/weights"))]
 SITES, CROPS = 64, 2
 
 
@@ -59,8 +61,9 @@ class Network:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--weights", type=Path, default=WEIGHTS,
-                        help="ImageNet weights of mobilenetv2 (%(default)s)")
+    parser.add_argument("--weights", type=Path, default=next(
+        (path for path in WEIGHTS if path.is_file()), WEIGHTS[0]),
+        help="ImageNet weights of mobilenetv2 (%(default)s)")
     parser.add_argument("--rounds", type=int, default=5)
     arguments = parser.parse_args()
     print("| network | weights | planes | Keras, planes/s | OpenVINO f32, planes/s | x "

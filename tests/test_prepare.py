@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import warnings
 from itertools import pairwise
@@ -14,7 +15,7 @@ import pytest
 import tifffile
 
 from moascope.params import Prepare, Simulated
-from moascope.pixels import illumination, quality, scaling
+from moascope.pixels import illumination, prepare, quality, scaling
 from moascope.pixels.crops import cut, tile_positions
 from moascope.pixels.prepare import plate_facts, prepare_plate, prepare_plates
 from moascope.pixels.summary import draw_montage, read_prepared, write_summary
@@ -112,6 +113,22 @@ def test_a_vignette_is_found_and_taken_off():
     assert after.std() < 0.02
 
 
+def test_a_vignette_is_found_from_the_samples_of_larger_fields():
+    rng = np.random.default_rng(0)
+    shape = (330, 410)
+    kept = prepare._sampled(shape)
+    assert kept[0].step == 3
+    y, x = (np.linspace(-1, 1, length) for length in shape)
+    vignette = 1 - 0.35 * (y[:, None] ** 2 + (x - 0.2) ** 2) / 2
+    fields = (rng.poisson(800 * vignette) + 100 for _ in range(60))
+    found = illumination.fit_illumination(
+        illumination.block_means(np.stack([field[kept] for field in fields])), dark=100)
+    light = illumination.illumination(found, *map(np.arange, shape), shape)
+    before, after = (values / values.mean() for values in (vignette, vignette / light))
+    assert before.std() > 0.06
+    assert after.std() < 0.02
+
+
 def test_a_few_fields_are_no_ground_for_an_illumination_estimate():
     rng = np.random.default_rng(0)
     means = np.stack([illumination.block_means(cells(rng)) for _ in range(12)])
@@ -152,6 +169,18 @@ def test_nuclei_are_counted():
     empty = np.random.default_rng(0).poisson(np.full((200, 200), 100.0)).astype(np.uint16)
     assert quality.count_nuclei(empty) == 0
     assert quality.count_nuclei(np.zeros((64, 64), np.uint16)) == 0
+
+
+@pytest.mark.parametrize("size,ground,nucleus", [(400, 2, 3), (400, 20, 8), (1080, 1, 2)])
+def test_nuclei_of_a_few_counts_are_counted(size, ground, nucleus):
+    y, x = np.mgrid[:size, :size]
+    places = np.arange(30, size - 30, 60)
+    plane = np.full((size, size), float(ground))
+    for row, column in itertools.product(places, places):
+        plane[(y - row) ** 2 + (x - column) ** 2 <= 81] += nucleus
+    noisy = np.random.default_rng(0).poisson(plane)
+    for dtype in (np.uint8, np.uint16):
+        assert quality.count_nuclei(noisy.astype(dtype)) == len(places) ** 2
 
 
 def test_nuclei_are_the_same_where_a_finer_camera_sees_the_same_field():

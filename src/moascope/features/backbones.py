@@ -81,12 +81,14 @@ def open_backbone(name: str, weights: Path | None, precision: str, crop: int) ->
     if name == "morphology":
         return Backbone(label_of(name), morphology.NAMES, morphology.measure,
                         morphology.PAIR_NAMES, morphology.measure_pairs)
+
     def build() -> tuple[Any, Callable[[Any], Any] | None]:
         if name in APPLICATIONS:
             return load_imagenet(name, weights, crop), APPLICATIONS[name].prepare
         return load_own(weights), None
 
-    told = (APPLICATIONS[name].file if name in APPLICATIONS else "", weights_digest(weights))
+    told = (APPLICATIONS[name].file if name in APPLICATIONS else "", weights_digest(weights),
+            Path(__file__).read_text())
     model = kept_conversion("\n".join(told), build, crop)
     width = model.output(0).partial_shape[-1].get_length()
     return Backbone(label_of(name), tuple(f"{index:04d}" for index in range(width)),

@@ -124,7 +124,7 @@ def embed_plates(prepared: Path, out: Path, settings: Embed,
                             "the table of features. Rename one.")
     plates = sorted(file.parent for file in prepared.glob(f"*/{KEY_FILE}"))
     code = code_digest("moascope.features.embed", "moascope.features.backbones",
-                       "moascope.features.morphology")
+                       "moascope.features.inference", "moascope.features.morphology")
     # All are looked for before the first is worked with: a missing file is told at once.
     weights = {name: find_weights(name, settings) for name in settings.backbones}
     outcome = {}

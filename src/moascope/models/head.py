@@ -165,6 +165,21 @@ def _fed(order: np.ndarray, batch: int) -> dict[str, Any]:
     return {"x": tf.data.Dataset.from_tensor_slices(order).batch(batch).with_options(options)}
 
 
+def _sum_of_squares(kernel: Any) -> tuple[Any, Callable[..., Any]]:
+    """A sum, and its gradient in one pass over what is the largest array there is.
+
+    As derived by a backend it takes four.
+    """
+    from keras import ops
+
+    def gradient(*given, upstream=None):
+        # TensorFlow and JAX give what comes from above alone; PyTorch names it, after the input.
+        upstream = given[0] if upstream is None else upstream
+        return (2 * upstream) * kernel
+
+    return ops.sum(ops.square(kernel)), gradient
+
+
 def _stops(epochs: int, watch_every: int) -> list[int]:
     """Epochs after which the loss is noted (and, where asked for, somebody watches)."""
     every = watch_every or epochs
@@ -304,21 +319,7 @@ def _compiled_model(rows: int, inputs: int, count: int, classes: int, labellings
 
     sizes = [inputs, *[width] * layers, classes]
 
-    def _each_by_its_own(hidden, kernel):
-        """[b, K, i] times [K, i, o], head by head."""
-        if kernel.shape[-1] * count * 8 > inputs:
-            return ops.einsum("bki,kio->bko", hidden, kernel)
-        # Few outputs: one product with what is beside the diagonal wasted costs less than to turn
-        # the hidden values round, there and in two gradients.
-        blocks = ops.reshape(kernel[:, :, None] * ops.eye(count)[:, None, :, None],
-                             (count * kernel.shape[1], -1))
-        flat = ops.matmul(ops.reshape(hidden, (-1, count * kernel.shape[1])), blocks)
-        return ops.reshape(flat, (-1, count, kernel.shape[-1]))
-
-    @ops.custom_gradient
-    def _sum_of_squares(kernel):
-        # Its gradient in one pass over the largest array there is; as derived it takes four.
-        return ops.sum(ops.square(kernel)), lambda upstream: (2 * upstream) * kernel
+    square_sum = ops.custom_gradient(_sum_of_squares)
 
     class Heads(keras.Model):
         def __init__(self):
@@ -364,12 +365,13 @@ def _compiled_model(rows: int, inputs: int, count: int, classes: int, labellings
                     drawn = keras.random.uniform((ops.shape(chosen)[0], 1, width), seed=self.noise)
                     kept = ops.cast(drawn >= self.dropout, hidden.dtype)
                     hidden = hidden * (kept / (1 - self.dropout))
-                hidden = _each_by_its_own(hidden, kernel) + bias
+                hidden = ops.einsum("bki,kio->bko", hidden, kernel) + bias
             entropy = -ops.sum(
                 ops.take(self.targets, chosen, axis=0) * ops.log_softmax(hidden), axis=-1
             )
             weighted = entropy * ops.take(self.weighting, chosen, axis=0)
-            penalty = sum(_sum_of_squares(kernel) for kernel in self.kernels)
+            penalty = sum(square_sum(ops.convert_to_tensor(kernel))
+                          for kernel in self.kernels)
             # A sum over heads, so that each head's gradient is that of a training by itself.
             self.add_loss(ops.sum(ops.mean(weighted, axis=0)) + self.l2 * penalty)
             return hidden

@@ -65,7 +65,8 @@ def prepare_plate(screen: Screen, out: Path, settings: Prepare, threads: int = 1
     settings : Prepare
         The `prepare` section of the parameters.
     threads : int
-        How many sites are decoded and measured at once, each in the memory of its planes.
+        How many sites are decoded and measured at once, each in the memory of one plane and of
+        what is kept of the site.
 
     Returns
     -------

@@ -126,7 +126,10 @@ def count_nuclei(plane: np.ndarray) -> float:
     if lowest == largest:
         return 0.0
     reduced -= lowest
-    reduced >>= max((largest - lowest).bit_length() - NUCLEI_LEVELS, 0)
+    # A dim field is widened: rounding to whole counts would leave nothing of it.
+    spare = NUCLEI_LEVELS - (largest - lowest).bit_length()
+    reduced <<= max(spare, 0)
+    reduced >>= max(-spare, 0)
     smooth = _smoothed(reduced, 4 if reduced.size == plane.size else 1)
     # Neighbours are much alike by now: a part of them has the distribution of all.
     every = max(math.isqrt(smooth.size // HISTOGRAM_PIXELS), 1)
@@ -160,7 +163,7 @@ def _reduced(plane: np.ndarray) -> np.ndarray:
     # A strip at a time stays in the processor's cache.
     for start in range(0, rows, STRIP):
         strip = plane[2 * start : 2 * min(start + STRIP, rows), : 2 * columns]
-        lines = np.add(strip[0::2], strip[1::2], dtype=wide)
+        lines = np.add(strip[0::2], strip[1::2], dtype=wide, order="C")
         if wide is np.uint16:
             # Two neighbours are the halves of one number: several times as fast as by strides.
             pairs = lines.view(np.uint32)
