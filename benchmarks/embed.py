@@ -64,7 +64,7 @@ def main() -> None:
     parser.add_argument("--weights", type=Path, default=next(
         (path for path in WEIGHTS if path.is_file()), WEIGHTS[0]),
         help="ImageNet weights of mobilenetv2 (%(default)s)")
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=3)
     arguments = parser.parse_args()
     print("| network | weights | planes | Keras, planes/s | OpenVINO f32, planes/s | x "
           "| of the limit | differs | OpenVINO bf16, planes/s | x | differs |\n"

@@ -1,6 +1,6 @@
 """The pipeline of the slides, as a newcomer writes it, beside moascope on the same images.
 
-    python benchmarks/slides.py [--compounds 96] [--weights FILE]
+    python benchmarks/slides.py [--compounds 48] [--weights FILE]
 
 A simulated screen is drawn at 128 px. The slides' side gets its fields as RGB pictures (PNG, drawn
 beforehand and not counted), reads them with `keras.utils.image_dataset_from_directory` and fits
@@ -80,7 +80,7 @@ def epoch_seconds(pictures: Path, weights: Path | None, epochs: int) -> list[flo
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--compounds", type=int, default=96, help="20 fields each, with DMSO")
+    parser.add_argument("--compounds", type=int, default=48, help="20 fields each, with DMSO")
     parser.add_argument("--epochs", type=int, default=4, help="that are timed, the first apart")
     parser.add_argument("--weights", type=Path, default=Path(
         "../shared/weights/mobilenet_v2_weights_tf_dim_ordering_tf_kernels_1.0_224_no_top.h5"))
