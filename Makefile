@@ -19,7 +19,7 @@ run: $(VENV)/ready  ## the whole pipeline on the embedded screen, and a summary
 baseline: $(VENV)/ready  ## every system of the slides beside the main model, about ten minutes more
 	dvc repro
 
-bench: $(VENV)/ready ## every speed beside its reference into benchmarks/README.md, some 20 to 30 minutes
+bench: $(VENV)/ready ## every speed beside its reference into benchmarks/README.md, some 20 minutes
 	python benchmarks/bench.py
 
 test: $(VENV)/ready ## the tests, on two cores under ten minutes

@@ -2,8 +2,9 @@
 
     python benchmarks/startup.py [--repository FOLDER]
 
-Every command is started in turn, round by round; medians. FOLDER is a clone in which the pipeline
-has run; by default this one, and where its pipeline is not up to date, that is said.
+Every command is started in turn, round by round; medians (libraries, for comparison, once). FOLDER
+is a clone in which the pipeline has run; by default this one, and where its pipeline is not up to
+date, that is said.
 """
 
 from __future__ import annotations
@@ -70,7 +71,7 @@ def main() -> None:
     slowest = max(helps, key=took.__getitem__)
     took = {name: value for name, value in took.items() if name not in helps or name == slowest}
     took |= in_rounds({f"for comparison: `import {name}`": python(f"import {name}")
-                       for name in LIBRARIES[1:]}, ROOT, 3)
+                       for name in LIBRARIES[1:]}, ROOT, 1)
     status = subprocess.run(["dvc", "status", "register"], cwd=arguments.repository, text=True,
                             capture_output=True, env=os.environ | {"PATH": PATH})
     nothing = "`dvc repro register`, nothing changed"
