@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 
 from moascope.features.backbones import APPLICATIONS
-from moascope.models.finetune import (
+from moascope.finetuning.network import (
     Sites,
     block_of,
     build_network,

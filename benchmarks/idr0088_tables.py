@@ -23,9 +23,9 @@ import numpy as np
 import pandas as pd
 
 from moascope.annotation.compounds import annotate_compounds
-from moascope.evaluation.folds import audit_leaks
+from moascope.layout.page import write_screen_page
+from moascope.learning.folds import audit_leaks
 from moascope.params import Split, Validate
-from moascope.report.screen_page import write_screen_page
 from moascope.screen.manifest import read_manifest, write_manifest
 from moascope.screen.tables import SITE, WELL, Screen, read_screen
 from moascope.screen.targets import Labels, label_screen

@@ -27,8 +27,8 @@ import pandas as pd
 from moascope.params import Prepare
 from moascope.pixels.prepare import prepare_plate
 from moascope.screen.planes import read_site_planes
-from moascope.screen.plates import default_jobs
 from moascope.screen.tables import Screen
+from moascope.work.processes import default_jobs
 
 CHANNELS = ("DNA", "Actin", "Tubulin")
 KINDS = {"uncompressed": {}, "LZW": {"compression": "lzw"}, "deflate": {"compression": "zlib"}}

@@ -21,14 +21,7 @@ import numpy as np
 from backbones import controls_apart, planes_a_second, unseen_compounds
 
 from moascope.distillation.planes import collect_planes
-from moascope.distillation.student import (
-    CURVE,
-    STATE,
-    STUDENT,
-    Recipe,
-    open_teacher,
-    train_student,
-)
+from moascope.distillation.student import CURVE, STATE, STUDENT, Recipe, open_teacher, train_student
 from moascope.features.backbones import load_imagenet, weights_digest
 from moascope.features.embed import features_of_screen
 from moascope.params import Embed, Prepare

@@ -28,10 +28,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from moascope.evaluation.folds import assign_folds
-from moascope.evaluation.metrics import average_precision
-from moascope.evaluation.study import candidates, ended_trials, open_study, top_up
-from moascope.models.examples import Examples
+from moascope.learning.examples import Examples
+from moascope.learning.folds import assign_folds
+from moascope.learning.study import candidates, ended_trials, open_study, top_up
+from moascope.metrics import average_precision
 from moascope.params import Head, load_params
 from moascope.quiet import import_keras
 

@@ -8,13 +8,17 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Mapping, Sequence
+from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import tifffile
 
+from moascope.screen.tables import Screen
 from moascope.screen.wells import well_name
+
+ROOT = Path(__file__).parents[1]
 
 
 def make_screen(
@@ -160,3 +164,80 @@ def _cells(rng: np.random.Generator, size: int) -> np.ndarray:
 
 def _write(path: Path, rows: list[dict[str, object]]) -> None:
     pd.DataFrame(rows).to_csv(path, index=False, lineterminator="\n")
+
+
+def cells(rng: np.random.Generator, number: int = 12, size: int = 96,
+          brightness: float = 1500.0) -> np.ndarray:
+    """A field of round nuclei on a background of 200 counts; some are cut off at its edge."""
+    y, x = np.mgrid[:size, :size]
+    plane = np.full((size, size), 200.0)
+    for _ in range(number):
+        row, column = rng.uniform(-6, size + 6, 2)
+        plane += brightness * ((y - row) ** 2 + (x - column) ** 2 < 5**2)
+    return plane
+
+
+def write_plate(folder: Path, planes: dict[tuple[str, int], np.ndarray],
+                negatives: tuple[str, ...] = (), plate: str = "P1") -> Screen:
+    """A screen of one plate and the channel DNA (DNA and GFP for planes with two)."""
+    folder.mkdir(parents=True, exist_ok=True)
+    rows = []
+    channels = ("DNA", "GFP")[: 1 if next(iter(planes.values())).ndim == 2 else 2]
+    for (well, site), stack in planes.items():
+        row = {"Metadata_Plate": plate, "Metadata_Well": well, "Metadata_Site": site,
+               "Metadata_Batch": "", "Metadata_Panel": ""}
+        for channel, plane in zip(channels, stack.reshape(len(channels), *stack.shape[-2:]),
+                                  strict=True):
+            name = f"{plate}_{well}_{site}_{channel}.tif"
+            tifffile.imwrite(folder / name, plane)
+            row |= {f"FileName_{channel}": name, f"Frame_{channel}": 0}
+        rows.append(row)
+    wells = sorted({well for well, _ in planes})
+    layout = pd.DataFrame({
+        "Metadata_Plate": plate, "Metadata_Well": wells, "Metadata_Compound": "c",
+        "Metadata_Concentration_uM": np.nan,
+        "Metadata_Control": ["negative" if well in negatives else "" for well in wells]})
+    annotations = pd.DataFrame({"Metadata_Compound": ["c"], "Metadata_MoA": ["m"]})
+    return Screen(pd.DataFrame(rows), layout, annotations, channels, folder)
+
+
+def many_fields(number: int, seed: int = 0, **kwargs: float) -> dict[tuple[str, int], np.ndarray]:
+    rng = np.random.default_rng(seed)
+    return {
+        (f"A{1 + index // 2:02d}", 1 + index % 2):
+            rng.poisson(cells(rng, **kwargs)).astype(np.uint16)
+        for index in range(number)
+    }
+
+
+class Page(HTMLParser):
+    """The words of a page, everything it would load, and its pictures' alternative texts."""
+
+    def __init__(self, text: str):
+        super().__init__()
+        self.words, self.loads, self.alts, self.tags, self.ids = [], [], [], set(), []
+        self.links = []
+        self._hidden = False
+        self.feed(text)
+        self.text = " ".join(" ".join(self.words).split())
+
+    def handle_starttag(self, tag, attrs):
+        self._hidden = tag in ("style", "script")
+        self.tags.add(tag)
+        for name, value in attrs:
+            if tag == "a" and name == "href" and not value.startswith("#"):
+                self.links.append(value)
+            elif name in ("src", "href", "xlink:href", "srcset", "data", "poster", "action"):
+                self.loads.append(value)
+            if name in ("alt", "aria-label"):
+                self.alts.append(value)
+            if name == "id":
+                self.ids.append(value)
+
+    def handle_endtag(self, tag):
+        self._hidden = False
+
+    def handle_data(self, data):
+        if not self._hidden:
+            self.words.append(data)
+

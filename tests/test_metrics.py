@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from sklearn import metrics as sk
 
-from moascope.evaluation.metrics import (
+from moascope.metrics import (
     average_precision,
     bootstrap_weights,
     interval,

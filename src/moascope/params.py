@@ -198,7 +198,7 @@ class Tune(Section):
 
 
 class FineTune(Section):
-    """Training the last blocks of the backbone; see `moascope.models.finetune`."""
+    """Training the last blocks of the backbone; see `moascope.finetuning.network`."""
 
     blocks: Annotated[int, Field(ge=1)] = 1
     epochs: Annotated[int, Field(ge=1)] = 5
@@ -269,7 +269,7 @@ class Regularised(Section):
 
 
 class Baseline(Section):
-    """The systems of the slides, trained on images; see `moascope.baseline.convnets`."""
+    """The systems of the slides, trained on images; see `moascope.slides.convnets`."""
 
     arms: Annotated[tuple[str, ...], Field(min_length=1)] = (
         "scratch", "extra_conv", "extra_dense", "leaky_relu", "mobilenetv2", "resnet50",

@@ -16,7 +16,8 @@ import pandas as pd
 from moascope.annotation.decide import Decision, decide
 from moascope.annotation.terms import load_terms
 from moascope.errors import MoascopeError
-from moascope.screen.tables import counted, listing, write_atomically
+from moascope.text import counted, listing
+from moascope.work.files import write_atomically
 
 DECIDED = ["gpcr", "gpcr_action", "evidence", "curator"]
 UNNAMED = "unnamed"

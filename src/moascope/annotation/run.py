@@ -23,7 +23,9 @@ from moascope.annotation.compounds import (
 )
 from moascope.annotation.review import images_of, review_list
 from moascope.errors import MoascopeError
-from moascope.screen.tables import Screen, counted, listing, read_screen, write_atomically
+from moascope.screen.tables import Screen, read_screen
+from moascope.text import counted, listing
+from moascope.work.files import write_atomically
 
 _SHOWN = 10
 

@@ -28,7 +28,7 @@ from moascope.features.backbones import (
     weights_digest,
 )
 from moascope.params import KERAS_FILE, Embed
-from moascope.screen.tables import write_atomically
+from moascope.work.files import write_atomically
 
 CARD = "card.json"
 

@@ -11,7 +11,8 @@ import numpy as np
 
 from moascope.errors import MoascopeError
 from moascope.pixels.scaling import bit_depth_limit, histogram, lookup, percentiles
-from moascope.screen.planes import PlaneError, read_plane
+from moascope.screen.limits import PlaneError
+from moascope.screen.planes import read_plane
 from moascope.screen.tables import read_screen
 
 IMAGES = (".tif", ".tiff", ".png", ".bmp", ".jpg")

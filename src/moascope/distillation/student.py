@@ -17,7 +17,7 @@ from moascope.distillation.planes import Planes, cut_crops
 from moascope.features.backbones import APPLICATIONS, build_student, load_own
 from moascope.features.inference import compile_for_cpu
 from moascope.quiet import import_keras
-from moascope.screen.tables import write_atomically
+from moascope.work.files import write_atomically
 
 CHECKPOINT = "checkpoint.keras"
 STATE = "state.json"

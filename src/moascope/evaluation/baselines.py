@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from moascope.evaluation.crossvalidate import masks_without
-from moascope.models.examples import COUNT, INTENSITY, Examples, averaging, row_weights
+from moascope.learning.examples import COUNT, INTENSITY, Examples, averaging, row_weights
+from moascope.learning.nested import masks_without
 from moascope.screen.wells import well_position
 
 

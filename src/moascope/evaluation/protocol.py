@@ -9,14 +9,10 @@ import numpy as np
 import pandas as pd
 
 from moascope.evaluation.baselines import baseline_inputs, baseline_logits, unit_scores
-from moascope.evaluation.crossvalidate import (
-    asked_classes,
-    fit_by_panel,
-    masks_without,
-    predict_by_panel,
-    training_rows,
-)
-from moascope.evaluation.metrics import (
+from moascope.learning.examples import Examples, averaging
+from moascope.learning.nested import asked_classes, masks_without
+from moascope.learning.panels import fit_by_panel, predict_by_panel, training_rows
+from moascope.metrics import (
     average_precision,
     bootstrap_weights,
     interval,
@@ -25,7 +21,6 @@ from moascope.evaluation.metrics import (
     permuted_labels,
     score_table,
 )
-from moascope.models.examples import Examples, averaging
 from moascope.params import Evaluate, Head, Train
 
 NON_COMMERCIAL_CAVEAT = (

@@ -16,17 +16,14 @@ import numpy as np
 import pandas as pd
 
 from moascope.errors import MoascopeError
-from moascope.features.backbones import (
-    Backbone,
-    find_weights,
-    open_backbone,
-    weights_digest,
-)
+from moascope.features.backbones import Backbone, find_weights, open_backbone, weights_digest
 from moascope.features.table import FEATURES_FILE, FeatureTable, label_of, load_features
 from moascope.params import KERAS_FILE, Embed, Prepare
 from moascope.pixels.prepare import plate_facts, prepare_plates
-from moascope.screen.plates import KEY_FILE, ahead, code_digest, digest, update_plates
-from moascope.screen.tables import write_atomically
+from moascope.work.digests import code_digest, digest
+from moascope.work.files import write_atomically
+from moascope.work.plates import KEY_FILE, update_plates
+from moascope.work.processes import ahead
 
 if TYPE_CHECKING:
     from moascope.screen.tables import Screen

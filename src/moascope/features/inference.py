@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from moascope.quiet import import_keras
-from moascope.screen.plates import RAY
+from moascope.work.ray import RAY
 
 # Planes a request: the widest layer of 128 px planes, 1.5 MB each in MobileNetV2, stays in a
 # processor's third cache.

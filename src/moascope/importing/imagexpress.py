@@ -7,15 +7,10 @@ from collections.abc import Mapping
 
 from moascope.errors import MoascopeError
 from moascope.importing.found import IMAGE, Found
-from moascope.importing.names import (
-    IMAGEXPRESS,
-    by_names,
-    is_step,
-    separate_prefixes,
-)
+from moascope.importing.names import IMAGEXPRESS, by_names, is_step, separate_prefixes
 from moascope.importing.tree import Tree, parents
-from moascope.screen.tables import counted, listing
 from moascope.screen.wells import canonical_well, well_name
+from moascope.text import counted, listing
 
 
 def find_imagexpress(tree: Tree) -> Found:

@@ -14,7 +14,7 @@ from moascope.importing.loaddata import find_loaddata, loaddata_tables
 from moascope.importing.names import CELLVOYAGER, HARMONY, IMAGEXPRESS, INCELL, find_regex
 from moascope.importing.ome import find_ometiff, find_omezarr, has_plate
 from moascope.importing.tree import Tree
-from moascope.screen.tables import counted, listing
+from moascope.text import counted, listing
 
 KINDS: Mapping[str, tuple[str, Callable[[Tree], Found]]] = {
     "loaddata": ("CellProfiler LoadData", find_loaddata),

@@ -10,8 +10,9 @@ import pandas as pd
 from moascope.errors import MoascopeError
 from moascope.importing.found import Found
 from moascope.importing.maps import read_plate_map
-from moascope.screen.tables import ANNOTATIONS, LAYOUT, WELL, counted, listing, read_rows
+from moascope.screen.tables import ANNOTATIONS, LAYOUT, WELL, read_rows
 from moascope.screen.wells import canonical_well
+from moascope.text import counted, listing
 
 Told = dict[tuple[str, str], Mapping[str, str]]
 """By plate and well, columns of layout.csv and annotations.csv."""

@@ -8,7 +8,8 @@ from moascope.errors import MoascopeError
 from moascope.importing.found import IMAGE, Found, Plane, folder_names
 from moascope.importing.maps import describe_wells, join_wells, mark_vehicles, meanings
 from moascope.importing.tree import Tree, locate
-from moascope.screen.tables import Rows, counted, read_rows
+from moascope.screen.tables import Rows, read_rows
+from moascope.text import counted
 
 _FILE = re.compile(r"(?:Image_)?FileName_(.+)", re.IGNORECASE)
 _SITE = re.compile(r"[A-Za-z]*0*([0-9]+)(?:\.0)?")

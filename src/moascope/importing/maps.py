@@ -8,8 +8,9 @@ from pathlib import Path
 
 from moascope.errors import MoascopeError
 from moascope.importing.names import letters_to_row, well_at
-from moascope.screen.tables import CONTROLS, Rows, counted, listing, read_rows
+from moascope.screen.tables import CONTROLS, Rows, read_rows
 from moascope.screen.wells import canonical_well, well_name
+from moascope.text import counted, listing
 
 MEANINGS: Mapping[str, tuple[str, ...]] = {
     "Metadata_Plate": ("plate", "barcode", "plateid", "platename", "assayplatebarcode"),

@@ -15,23 +15,12 @@ import pandas as pd
 
 from moascope.errors import MoascopeError
 from moascope.importing.kinds import KINDS, find_planes, recognise
-from moascope.importing.layout import (
-    describe,
-    keep_filled_in,
-    told_by_images,
-    told_by_map,
-)
+from moascope.importing.layout import describe, keep_filled_in, told_by_images, told_by_map
 from moascope.importing.sites import place_sites
 from moascope.importing.tree import Tree, scan_tree
-from moascope.screen.tables import (
-    WELL,
-    Screen,
-    counted,
-    listing,
-    read_screen,
-    write_atomically,
-    write_description,
-)
+from moascope.screen.tables import WELL, Screen, read_screen, write_description
+from moascope.text import counted, listing
+from moascope.work.files import write_atomically
 
 TABLES = ("load_data.csv", "layout.csv", "annotations.csv")
 UNPLACED = "unplaced.csv"

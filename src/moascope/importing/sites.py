@@ -12,8 +12,9 @@ import pandas as pd
 from moascope.errors import MoascopeError
 from moascope.importing.found import IMAGE, Found
 from moascope.importing.tree import Tree
-from moascope.screen.tables import SITE, counted, listing
+from moascope.screen.tables import SITE
 from moascope.screen.wells import canonical_well
+from moascope.text import counted, listing
 
 _LARGEST = 999_999_999
 _STEPS = {"z": "z plane", "t": "time point"}

@@ -19,8 +19,12 @@ import pandas as pd
 
 from moascope.params import Prepare
 from moascope.pixels import crops, illumination, quality, scaling
-from moascope.screen.planes import PlaneError, each_plane, silence
-from moascope.screen.plates import RAY, ahead, code_digest, digest, due_plates, update_plates
+from moascope.screen.limits import PlaneError
+from moascope.screen.planes import each_plane, silence
+from moascope.work.digests import code_digest, digest
+from moascope.work.plates import due_plates, update_plates
+from moascope.work.processes import ahead
+from moascope.work.ray import RAY
 
 if TYPE_CHECKING:
     from moascope.screen.tables import Screen
@@ -385,7 +389,8 @@ def prepare_plates(screen: Screen, out: Path, settings: Prepare, jobs: int,
     tuple of int
         How many plates were prepared and how many were kept.
     """
-    code = code_digest("moascope.screen.planes", "moascope.screen.arrays", "moascope.pixels")
+    code = code_digest("moascope.screen.planes", "moascope.screen.arrays", "moascope.screen.limits",
+                       "moascope.pixels")
     wells = dict(tuple(screen.layout.groupby("Metadata_Plate", sort=False)))
     names = [f"FileName_{channel}" for channel in screen.channels]
     keys = {}

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from moascope.pixels.prepare import FLAGS, plate_facts
-from moascope.screen.tables import write_atomically
+from moascope.work.files import write_atomically
 
 PLATES_SHOWN = 12
 

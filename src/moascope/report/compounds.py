@@ -12,10 +12,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from moascope.models.examples import Examples
+from moascope.learning.examples import Examples
 from moascope.report.plates import read_plate
-from moascope.report.words import tidy
 from moascope.screen.wells import well_position
+from moascope.text import tidy
 
 MOST_COMPOUNDS = 20
 MOST_CHANNELS = 5

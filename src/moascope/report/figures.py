@@ -9,17 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from moascope.drawing.figures import BAND, BLUE, CLASS_COLOURS, FAINT, INK, MUTED, new_figure
 from moascope.report.curves import null_precision_band, precision_recall_rows
-from moascope.report.drawing import (
-    BAND,
-    BLUE,
-    CLASS_COLOURS,
-    FAINT,
-    INK,
-    MUTED,
-    new_figure,
-)
-from moascope.report.words import number, tidy
+from moascope.text import number, tidy
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

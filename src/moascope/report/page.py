@@ -1,29 +1,173 @@
-"""A page that stands alone: one HTML file without scripts or anything to load from elsewhere."""
+"""The report that a biologist reads: one page that stands alone."""
 
 from __future__ import annotations
 
-from importlib.resources import files
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
 from typing import Any
 
-from moascope.report.words import number, span, tidy
+import numpy as np
+import pandas as pd
+
+from moascope.drawing.figures import draw
+from moascope.drawing.maps import plate_figure
+from moascope.drawing.page import render_page
+from moascope.learning.examples import WELL_KEY, Examples
+from moascope.report import figures
+from moascope.report.compounds import ranked_compounds
+from moascope.report.plates import MOST_PLATES, chosen_plates, plate_maps, quality_counts
+from moascope.report.scores import compared, confusion, score_tables, threshold_words
+from moascope.report.study import study_section
+from moascope.report.words import (
+    answer,
+    caveats,
+    is_activity,
+    main_scores,
+    methods,
+    question,
+    tiles,
+    verdict,
+)
+from moascope.text import class_name, number, tidy
+from moascope.work.files import write_atomically
+
+TEMPLATE = "report.html.jinja"
 
 
-def render_page(template: str, **content: Any) -> str:
-    """Fill a template of this package.
+def write_report(path: Path, metrics: dict[str, Any], predictions: dict[str, pd.DataFrame],
+                 examples: Examples, prepared: Path, study: Path | None = None) -> None:
+    """Write the report as one HTML file without scripts or anything to load from elsewhere.
 
     Parameters
     ----------
-    template : str
-        Its file name. It may include others.
-    **content
-        What it names; text is escaped, and what it names but is not given is an error.
+    path : Path
+        The file; it is there whole or not at all. The same input gives the same bytes.
+    metrics : dict
+        As in metrics.json; what is absent or empty is left out of the page.
+    predictions : dict
+        "site", "well", "compound" -> DataFrame with `Metadata_` columns, `P_<class>`, `Predicted`,
+        `Metadata_Group`, `Label`, `Split`, `Threshold`.
+    examples : Examples
+        Sites.
+    prepared : Path
+        Folder `data/prepare`. Without it there are no pictures and no QC maps.
+    study : Path, optional
+        Folder `reports/tune`. Without it, or without trials, nothing is said of the study.
     """
-    from jinja2 import Environment, FunctionLoader, StrictUndefined
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, render_report(metrics, predictions, examples, prepared, study))
 
-    folder = files("moascope.report")
-    environment = Environment(
-        loader=FunctionLoader(lambda name: folder.joinpath(name).read_text("utf-8")),
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters.update(number=number, tidy=lambda text: tidy(text or ""))
-    environment.globals.update(span=span)
-    return environment.get_template(template).render(**content)
+
+def render_report(metrics: dict[str, Any], predictions: dict[str, pd.DataFrame],
+                  examples: Examples, prepared: Path, study: Path | None = None) -> str:
+    """The text of the report; see `write_report`."""
+    target = examples.target
+
+    def said(name: str) -> str:
+        return class_name(name, target)
+
+    unseen = {level: table[table["Split"] == "out_of_fold"]
+              for level, table in predictions.items()}
+    classes = list(examples.classes)
+    asked = [classes[1]] if examples.binary else [
+        name for name in classes if name not in examples.untestable]
+    kind, sentence = verdict(metrics)
+    main = main_scores(metrics)
+    unit = examples.unit
+    ranked = ranked_compounds(predictions, examples, prepared, said)
+    return render_page(
+        "moascope.report", TEMPLATE,
+        metrics=metrics, main=main, target=said(target) if target != "moa" else "mechanism",
+        unit=unit, binary=examples.binary, simulated=metrics.get("source") == "simulated",
+        question=question(metrics), kind=kind, verdict=sentence, answer=answer(metrics),
+        tiles=tiles(metrics), caveats=caveats(metrics),
+        curve=_curve(unseen["compound"], asked, said, main, examples.binary, unit),
+        comparison=_comparison(metrics), leak=metrics.get("random_image_split"),
+        confusions=[found for level, title in (("compound", f"By {unit}"), ("site", "By image"))
+                    if (found := confusion(title, (metrics.get("out_of_fold") or {}).get(level),
+                                           classes, said))],
+        thresholds={f"By {unit}": threshold_words(unseen["compound"], examples.binary,
+                                                  said(classes[1])),
+                    "By image": threshold_words(unseen["site"], examples.binary,
+                                                said(classes[1]))},
+        tables=score_tables(metrics, said),
+        reliability=_reliability(unseen["compound"], asked, said, examples, unit),
+        plates=_plates(predictions, examples, said, prepared),
+        plate_count=examples.meta["Metadata_Plate"].nunique(), most_plates=MOST_PLATES,
+        quality=quality_counts(prepared), ranked=ranked,
+        picture_channels=next((one.pictures[0].channels for one in ranked if one.pictures), ()),
+        picture_controls=any(len(one.pictures) > 1 for one in ranked),
+        positive=said(classes[1]), activity=is_activity(metrics),
+        methods=methods(metrics, bool(examples.controls.any())),
+        study=study_section(study) if study else {},
+    )
+
+
+def _curve(units: pd.DataFrame, asked: list[str], said: Callable[[str], str],
+           scores: dict[str, Any], binary: bool, unit: str) -> str | None:
+    if not binary:
+        units = units[units["Label"].isin(asked)]
+    present = [name for name in asked if (units["Label"] == name).any()]
+    if not present or units["Label"].nunique() < 2:
+        return None
+    alt = (f"Precision-recall curve by {unit}. Average precision "
+           f"{number(scores.get('average_precision'))}, prevalence "
+           f"{number(scores.get('prevalence'))}.")
+    return draw("curve", alt, partial(figures.precision_recall_figure, units, present,
+                                              said, scores))
+
+
+def _comparison(metrics: dict[str, Any]) -> str | None:
+    rows = compared(metrics)
+    if not rows:
+        return None
+    alt = "Average precision with 95 % interval: " + "; ".join(
+        f"{row.name} {number(row.scores.get('average_precision'))}" for row in rows) + "."
+    return draw("comparison", alt,
+                        partial(figures.comparison_figure, rows, main_scores(metrics)))
+
+
+def _reliability(units: pd.DataFrame, asked: list[str], said: Callable[[str], str],
+                 examples: Examples, unit: str) -> str | None:
+    if examples.binary:
+        positive = asked[0]
+        stated = units[f"P_{positive}"].to_numpy(float)
+        right = (units["Label"] == positive).to_numpy()
+        words = f"Share that are {tidy(said(positive), 30)}", "Probability stated by the model"
+    else:
+        units = units[units["Label"].isin(asked)]
+        stated = units[[f"P_{name}" for name in examples.classes]].max(axis=1).to_numpy(float)
+        right = (units["Label"] == units["Predicted"]).to_numpy()
+        words = "Share called by the right class", "Probability of the class that was called"
+    bins = figures.reliability_bins(stated, right)
+    if len(bins) < 2:
+        return None
+    alt = f"Reliability by {unit}: " + "; ".join(
+        f"stated {row.stated:.2f}, observed {row.observed:.2f}" for row in bins.itertuples()) + "."
+    return draw("reliability", alt, partial(figures.reliability_figure, bins, *words))
+
+
+def _plates(predictions: dict[str, pd.DataFrame], examples: Examples,
+            said: Callable[[str], str], prepared: Path) -> list[dict[str, str]]:
+    wells = predictions["well"]
+    names = tuple(said(name) for name in examples.classes)
+    if examples.binary:
+        score = wells[f"P_{examples.classes[1]}"]
+        title = f"Mean probability of {names[1]}"
+    else:
+        of_class = wells[[f"P_{name}" for name in examples.classes]].to_numpy(float)
+        place = wells["Label"].map({name: i for i, name in enumerate(examples.classes)})
+        score = of_class[np.arange(len(wells)), place.to_numpy(int)]
+        title = "Probability of the actual class"
+    scores = wells[WELL_KEY].assign(Score=score)
+    found = []
+    for index, plate in enumerate(chosen_plates(examples.meta)):
+        maps = plate_maps(plate, examples, scores, title, names, prepared)
+        own = examples.meta[examples.meta["Metadata_Plate"] == plate].iloc[0]
+        alt = f"Heat maps of plate {tidy(plate)}: " + ", ".join(one.title for one in maps) + "."
+        place = ", ".join(tidy(text) for text in (own["Metadata_Batch"], own["Metadata_Panel"])
+                          if text)
+        found.append({"name": tidy(plate), "place": place, "drawing": draw(
+            f"plate{index}", alt, partial(plate_figure, maps))})
+    return found

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from moascope.models.examples import WELL_KEY, Examples
-from moascope.report.maps import PlateMap, plate_grid
+from moascope.drawing.maps import PlateMap, plate_grid
+from moascope.learning.examples import WELL_KEY, Examples
 from moascope.screen.wells import PLATE_SHAPES, plate_format
 
 MOST_PLATES = 4

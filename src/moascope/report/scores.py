@@ -9,7 +9,8 @@ from typing import Any
 import pandas as pd
 
 from moascope.report.figures import Compared
-from moascope.report.words import baseline_name, main_scores, tidy
+from moascope.report.words import baseline_name, main_scores
+from moascope.text import tidy
 
 MOST_ROWS = 25
 MOST_CLASSES_IN_MATRIX = 14

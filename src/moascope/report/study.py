@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from moascope.report.drawing import BLUE, FAINT, MUTED, VERMILION, draw, new_figure, save
+from moascope.drawing.figures import BLUE, FAINT, MUTED, VERMILION, draw, new_figure, save
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -2,17 +2,10 @@
 
 from __future__ import annotations
 
-import math
-import unicodedata
 from typing import Any
 
-from moascope.screen.tables import counted
+from moascope.text import class_name, counted, number, p_value, span, tidy
 
-GPCR_WORDS = {
-    "gpcr": "GPCR",
-    "gpcr_agonist": "GPCR agonist",
-    "gpcr_antagonist": "GPCR antagonist",
-}
 QUESTIONS = {
     "gpcr": "Does a compound act through a G-protein-coupled receptor (GPCR)?",
     "gpcr_agonist": "Is a compound an agonist of a G-protein-coupled receptor (GPCR)?",
@@ -36,43 +29,6 @@ BACKBONES = {
 }
 FEW_POSITIVES = 20
 UNIT_OF_LEVEL = {"site": "image", "well": "well"}
-
-
-def tidy(text: object, most: int = 0) -> str:
-    """A name from a table as one line: control characters and runs of blanks become one blank.
-
-    Parameters
-    ----------
-    text : object
-    most : int
-        Characters after which it is cut off with an ellipsis; 0 never cuts.
-    """
-    shown = "".join(" " if unicodedata.category(c).startswith("C") else c for c in str(text))
-    shown = " ".join(shown.split())
-    return shown if not most or len(shown) <= most else shown[: most - 1] + "…"
-
-
-def number(value: Any, digits: int = 3) -> str:
-    """A number as people write it; an en dash where there is none."""
-    if value is None or not math.isfinite(value):
-        return "–"
-    return f"{value:,.{digits}f}".replace("-", "−")
-
-
-def p_value(value: Any) -> str:
-    """A permutation p with the digits that it can have."""
-    return number(value, 5 if value is not None and value < 0.0005 else 3)
-
-
-def span(scores: dict[str, Any], digits: int = 3) -> str:
-    """The interval of a score, "0.31 to 0.52"."""
-    return f"{number(scores.get('low'), digits)} to {number(scores.get('high'), digits)}"
-
-
-def class_name(name: str, target: str) -> str:
-    """A class as a person says it: `not_gpcr` of target `gpcr` is "not GPCR"."""
-    said = GPCR_WORDS.get(target, target)
-    return {target: tidy(said), f"not_{target}": tidy(f"not {said}")}.get(name, tidy(name))
 
 
 def baseline_name(name: str) -> str:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from moascope.screen.planes import PlaneError, check_frame, check_size
+from moascope.screen.limits import PlaneError, check_frame, check_size
 
 MAX_METADATA = 2**24
 """Bytes of JSON read for one array."""

@@ -12,9 +12,11 @@ from pathlib import Path
 import pandas as pd
 
 from moascope.errors import MoascopeError
-from moascope.screen.planes import PlaneError, image_sum, open_image
-from moascope.screen.plates import default_jobs, progress
-from moascope.screen.tables import Screen, write_atomically
+from moascope.screen.limits import PlaneError
+from moascope.screen.planes import image_sum, open_image
+from moascope.screen.tables import Screen
+from moascope.work.files import write_atomically
+from moascope.work.processes import default_jobs, progress
 
 MANIFEST = "manifest.csv"
 

@@ -13,30 +13,14 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
-from moascope.errors import MoascopeError
+from moascope.screen.limits import MAX_PIXELS, PlaneError, check_frame, check_size
 
 if TYPE_CHECKING:
     from moascope.screen.tables import Screen
 
-MAX_PIXELS = 2**28
-"""Largest plane read: 16,384 pixels square, 512 MiB at 16 bits."""
 
 _TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _PILLOW_STARTS = {b"\x89PNG\r\n\x1a\n": "PNG", b"\xff\xd8\xff": "JPEG", b"BM": "BMP"}
-
-
-class PlaneError(MoascopeError):
-    """An image plane that cannot be used; `kind` is one word for counting in reports.
-
-    The kinds are missing, empty, truncated, unreadable, frame, large, depth, size and remote.
-    """
-
-    def __init__(self, problems: Any, kind: str = "unreadable"):
-        super().__init__(problems)
-        self.kind = kind
-
-    def __reduce__(self):
-        return type(self), (self.problems, self.kind)
 
 
 def read_plane(path: Path, frame: int = 0, max_pixels: int = MAX_PIXELS) -> np.ndarray:
@@ -322,23 +306,6 @@ def _pillow_frames(file: BinaryIO, name: str, frames: Sequence[int], max_pixels:
     for frame in frames:
         check_frame(name, frame, len(values))
     return {frame: np.ascontiguousarray(values[frame]) for frame in frames}
-
-
-def check_frame(name: str, frame: int, count: int) -> None:
-    """Raise a PlaneError where an image of `count` planes has no such frame."""
-    if not 0 <= frame < count:
-        have = "only frame 0" if count == 1 else f"frames 0 to {count - 1}"
-        raise PlaneError(f"{name} has {have}, not frame {frame}. "
-                         "Correct the Frame_ column of load_data.csv.", "frame")
-
-
-def check_size(name: str, width: int, height: int, max_pixels: int) -> None:
-    """Raise a PlaneError where a plane is larger than `max_pixels`, or has no pixels."""
-    if width * height > max_pixels:
-        raise PlaneError(f"{name} says it is {width:,} x {height:,} pixels, more than the "
-                         f"{max_pixels:,} pixels that moascope reads at once.", "large")
-    if width * height == 0:
-        raise PlaneError(f"{name} has no pixels.")
 
 
 @contextlib.contextmanager

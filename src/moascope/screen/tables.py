@@ -13,7 +13,7 @@ import json
 import os
 import posixpath
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,6 +23,8 @@ import pandas as pd
 
 from moascope.errors import MoascopeError
 from moascope.screen.wells import canonical_well
+from moascope.text import counted, listing
+from moascope.work.files import write_atomically
 
 SITE = ["Metadata_Plate", "Metadata_Well", "Metadata_Site"]
 WELL = ["Metadata_Plate", "Metadata_Well"]
@@ -180,25 +182,6 @@ def images_folder(folder: Path, description: dict[str, Any]) -> Path:
     if Path(images).exists():
         return Path(images)
     return Path(os.environ.get("DVC_ROOT", ".")) / images
-
-
-def write_atomically(path: Path, content: str | bytes) -> None:
-    """Write a file that is either there whole or not at all."""
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_bytes(content.encode() if isinstance(content, str) else content)
-    partial.replace(path)
-
-
-def counted(count: int, noun: str) -> str:
-    """A number with its noun, for a sentence: "1 site", "1,200 sites"."""
-    return f"{count:,} {noun}" + ("" if count == 1 else "s")
-
-
-def listing(names: Iterable[Any], most: int = _EXAMPLES) -> str:
-    """A list for a sentence: the first few names, and how many more there are."""
-    names = [str(name) for name in names]
-    more = len(names) - most
-    return ", ".join(names[:most]) + (f" and {more:,} more" if more > 0 else "")
 
 
 # Reading a CSV file

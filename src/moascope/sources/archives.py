@@ -11,8 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
 from moascope.errors import MoascopeError
-from moascope.screen.tables import counted, listing
 from moascope.sources.download import cannot_write
+from moascope.text import counted, listing
 
 MOST_MEMBERS = 100_000
 _MOST_RATIO = 200  # 16-bit pictures of cells shrink by 2 to 4

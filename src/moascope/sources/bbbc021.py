@@ -16,7 +16,6 @@ import pandas as pd
 
 from moascope.errors import MoascopeError
 from moascope.params import Bbbc021
-from moascope.screen.tables import listing
 from moascope.sources.archives import check_archive, unpack
 from moascope.sources.download import Visit, Wanted, below, fetch, fetch_all, place_of
 from moascope.sources.plan import (
@@ -27,6 +26,7 @@ from moascope.sources.plan import (
     refuse_strange_names,
     without_missing,
 )
+from moascope.text import listing
 
 ORIGIN = Origin(
     title="Human MCF7 cells, compound-profiling experiment (BBBC021v1)",

@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urljoin, urlsplit
 
 from moascope.errors import MoascopeError
-from moascope.screen.tables import counted, listing, write_atomically
+from moascope.text import counted, listing
+from moascope.work.files import write_atomically
 
 if TYPE_CHECKING:
     from requests import Response, Session

@@ -21,7 +21,6 @@ import pandas as pd
 from moascope.errors import MoascopeError
 from moascope.params import Idr0088
 from moascope.screen.planes import read_plane
-from moascope.screen.tables import counted, listing
 from moascope.screen.wells import canonical_well
 from moascope.sources import idr0088_web
 from moascope.sources.archives import only_member
@@ -34,6 +33,7 @@ from moascope.sources.plan import (
     refuse_strange_names,
     without_missing,
 )
+from moascope.text import counted, listing
 
 ORIGIN = Origin(
     title="Tales of 1,008 small molecules: phenomic profiling in a panel of reporter cell lines",

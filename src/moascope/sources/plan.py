@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 
 from moascope.errors import MoascopeError
-from moascope.screen.tables import counted, listing
+from moascope.text import counted, listing
 
 _PLAIN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.()+ -]{0,199}")
 MISSING = ["Metadata_Plate", "Metadata_Well", "Metadata_Site", "FileName", "reason"]

@@ -7,9 +7,10 @@ from pathlib import Path
 
 from moascope.params import Params
 from moascope.screen.manifest import make_manifest, write_manifest
-from moascope.screen.plates import default_jobs
-from moascope.screen.tables import counted, read_screen
+from moascope.screen.tables import read_screen
 from moascope.stages.run import run
+from moascope.text import counted
+from moascope.work.processes import default_jobs
 
 
 def acquire(params: Params, out: Path) -> str:

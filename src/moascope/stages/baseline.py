@@ -10,16 +10,16 @@ from typing import Any
 
 import pandas as pd
 
-from moascope.baseline.arms import BY_COMPOUND, BY_IMAGE, run_arm
-from moascope.baseline.composites import load_composites
-from moascope.baseline.convnets import ARMS, Arm, frozen_features
 from moascope.errors import MoascopeError
 from moascope.features.backbones import APPLICATIONS, find_weights
 from moascope.features.table import FeatureTable
-from moascope.models.examples import Examples, join_examples
+from moascope.learning.examples import Examples, join_examples
 from moascope.params import Embed, Params
-from moascope.screen.tables import write_atomically
+from moascope.slides.arms import BY_COMPOUND, BY_IMAGE, run_arm
+from moascope.slides.composites import load_composites
+from moascope.slides.convnets import ARMS, Arm, frozen_features
 from moascope.stages.run import run
+from moascope.work.files import write_atomically
 
 DIGITS = 6
 

@@ -8,15 +8,15 @@ from typing import Any
 
 import pandas as pd
 
-from moascope.baseline.arms import BY_COMPOUND, epochs_to_overfit
-from moascope.baseline.convnets import ARMS
-from moascope.baseline.main_model import head_curves
-from moascope.baseline.results import MODEL, curves_picture, results_markdown, results_table
 from moascope.errors import MoascopeError
-from moascope.models.examples import load_examples
+from moascope.learning.examples import load_examples
 from moascope.params import Head, Params
-from moascope.screen.tables import write_atomically
+from moascope.slides.arms import BY_COMPOUND, epochs_to_overfit
+from moascope.slides.convnets import ARMS
+from moascope.slides.main_model import head_curves
+from moascope.slides.results import MODEL, curves_picture, results_markdown, results_table
 from moascope.stages.run import run
+from moascope.work.files import write_atomically
 
 
 def compare(params: Params, baselines: Path, evaluated: Path, embedded: Path, screen: Path,

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from moascope.features.embed import embed_plates
 from moascope.params import Params
-from moascope.screen.plates import default_jobs
 from moascope.stages.run import run
+from moascope.work.processes import default_jobs
 
 
 def embed(params: Params, prepared: Path, out: Path) -> str:

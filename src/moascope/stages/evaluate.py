@@ -10,7 +10,6 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from moascope.evaluation.crossvalidate import asked_classes
 from moascope.evaluation.protocol import (
     ACTIVITY_CAVEAT,
     NON_COMMERCIAL_CAVEAT,
@@ -21,13 +20,14 @@ from moascope.evaluation.protocol import (
     evaluate_predictions,
     evaluate_unseen_batches,
 )
-from moascope.models.examples import LEVELS, Examples, load_examples
-from moascope.models.predictor import load_predictor
+from moascope.learning.examples import LEVELS, Examples, load_examples
+from moascope.learning.nested import asked_classes
+from moascope.learning.predictor import load_predictor
 from moascope.params import Params
 from moascope.report.curves import confusion_rows, precision_recall_rows
-from moascope.report.html import write_report
-from moascope.screen.tables import write_atomically
+from moascope.report.page import write_report
 from moascope.stages.run import run
+from moascope.work.files import write_atomically
 
 DIGITS = 6
 

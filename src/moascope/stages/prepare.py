@@ -11,9 +11,9 @@ from moascope.params import Params
 from moascope.pixels.prepare import prepare_plates
 from moascope.pixels.summary import draw_montage, read_prepared, write_summary
 from moascope.screen.manifest import read_manifest
-from moascope.screen.plates import default_jobs
 from moascope.screen.tables import SITE, Screen, read_screen
 from moascope.stages.run import run
+from moascope.work.processes import default_jobs
 
 
 def prepare(params: Params, screen: Path, validation: Path, out: Path, report: Path) -> str:

@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from moascope.features.backbones import is_deep
-from moascope.models.predictor import load_predictor
+from moascope.learning.predictor import load_predictor
 from moascope.params import Params
-from moascope.screen.tables import write_atomically
 from moascope.stages.run import run
 from moascope.tracking.comparison import model_name
 from moascope.tracking.registry import log_candidate
 from moascope.tracking.runs import dvc_digests, resume_run
+from moascope.work.files import write_atomically
 
 
 def register(params: Params, trained: Path, evaluated: Path, screen: Path, split: Path,

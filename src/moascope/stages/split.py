@@ -8,14 +8,15 @@ from pathlib import Path
 
 import pandas as pd
 
-from moascope.evaluation.folds import assign_folds, audit_leaks, untestable_classes
 from moascope.features.table import load_quality
+from moascope.layout.page import SCREEN_PAGE, write_screen_page
+from moascope.learning.folds import assign_folds, audit_leaks, untestable_classes
 from moascope.params import Params, Split
-from moascope.report.screen_page import SCREEN_PAGE, write_screen_page
 from moascope.screen.manifest import checksums, read_manifest
-from moascope.screen.tables import WELL, read_description, read_screen, write_atomically
+from moascope.screen.tables import WELL, read_description, read_screen
 from moascope.screen.targets import Labels, label_screen
 from moascope.stages.run import run
+from moascope.work.files import write_atomically
 
 
 def split(params: Params, screen: Path, planes: Path, embedded: Path, out: Path,
@@ -70,7 +71,7 @@ class Dealt:
     Attributes
     ----------
     groups : DataFrame
-        As `moascope.evaluation.folds.assign_folds` gives it.
+        As `moascope.learning.folds.assign_folds` gives it.
     wells : DataFrame
         The wells of these units: `Metadata_Plate`, `Metadata_Well`, `Metadata_Group`.
     untestable : list of str

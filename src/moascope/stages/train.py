@@ -12,25 +12,19 @@ import pandas as pd
 import yaml
 
 from moascope.errors import MoascopeError
-from moascope.evaluation.crossvalidate import (
-    Calibration,
-    asked_classes,
-    calibrate_asked,
-    fit_by_panel,
-    nested,
-    out_of_fold,
-    predict_by_panel,
-    training_rows,
-)
-from moascope.evaluation.finetuned import check_fine_tune, compare, fine_tune_folds
 from moascope.features.backbones import find_weights
 from moascope.features.embed import embedded_with
-from moascope.models.examples import LEVELS, Examples, averaging, load_examples
-from moascope.models.head import FittedHeads, save_head
-from moascope.models.predictor import Predictor, identities, prediction_table, save_predictor
+from moascope.finetuning.folds import check_fine_tune, compare, fine_tune_folds
+from moascope.learning.calibration import Calibration, calibrate_asked
+from moascope.learning.examples import LEVELS, Examples, averaging, load_examples
+from moascope.learning.head import FittedHeads, save_head
+from moascope.learning.nested import asked_classes, nested, out_of_fold
+from moascope.learning.panels import fit_by_panel, predict_by_panel, training_rows
+from moascope.learning.predictor import Predictor, identities, prediction_table, save_predictor
 from moascope.params import TUNED, Embed, Head, Params
-from moascope.screen.tables import read_screen, write_atomically
+from moascope.screen.tables import read_screen
 from moascope.stages.run import run
+from moascope.work.files import write_atomically
 
 CURVE_POINTS = 20
 
@@ -46,13 +40,7 @@ def train(params: Params, prepared: Path, embedded: Path, screen: Path, split: P
         for key, values in chosen["folds"].items()
     }
     from moascope.tracking.comparison import model_name
-    from moascope.tracking.runs import (
-        dvc_digests,
-        flat_numbers,
-        log_curve,
-        log_data,
-        start_run,
-    )
+    from moascope.tracking.runs import dvc_digests, flat_numbers, log_curve, log_data, start_run
 
     inputs = {"features": embedded, "screen": screen, "split": split, "tuned": tuned}
     embed = embed_for(params.embed, final_head)

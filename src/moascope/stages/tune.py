@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 import pandas as pd
 import yaml
 
-from moascope.evaluation.crossvalidate import Inner, fold_pairs
-from moascope.evaluation.study import (
+from moascope.learning.examples import Examples, load_examples
+from moascope.learning.nested import Inner, fold_pairs
+from moascope.learning.study import (
     candidates,
     choices,
     ended_trials,
@@ -20,12 +21,12 @@ from moascope.evaluation.study import (
     study_tables,
     top_up,
 )
-from moascope.models.examples import Examples, load_examples
 from moascope.params import Params
 from moascope.report.study import save_pictures
-from moascope.screen.plates import progress
-from moascope.screen.tables import counted, write_atomically
 from moascope.stages.run import run
+from moascope.text import counted
+from moascope.work.files import write_atomically
+from moascope.work.processes import progress
 
 if TYPE_CHECKING:
     import optuna

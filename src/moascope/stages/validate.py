@@ -9,19 +9,14 @@ from typing import Any
 from moascope.errors import MoascopeError
 from moascope.params import Params, Validate
 from moascope.screen.manifest import read_manifest
-from moascope.screen.plates import default_jobs
-from moascope.screen.tables import (
-    SITE,
-    counted,
-    listing,
-    read_description,
-    read_screen,
-    write_atomically,
-)
+from moascope.screen.tables import SITE, read_description, read_screen
 from moascope.screen.targets import label_screen
 from moascope.stages.run import run
+from moascope.text import counted, listing
 from moascope.validation.expectations import check_expectations
 from moascope.validation.facts import count_reasons, plane_facts, quarantined_sites
+from moascope.work.files import write_atomically
+from moascope.work.processes import default_jobs
 
 
 def validate(params: Params, screen: Path, out: Path, report: Path) -> str:

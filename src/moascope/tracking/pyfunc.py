@@ -23,7 +23,7 @@ class MoascopeModel(PythonModel):
 
     def load_context(self, context: Any) -> None:
         """Read the model folder among the artifacts."""
-        from moascope.models.predictor import load_predictor
+        from moascope.learning.predictor import load_predictor
 
         self.predictor = load_predictor(Path(context.artifacts["model"]))
 
@@ -47,7 +47,7 @@ class MoascopeModel(PythonModel):
         DataFrame
             The predictions table.
         """
-        from moascope.models.predictor import predict_screen
+        from moascope.learning.predictor import predict_screen
         from moascope.screen.rows import screen_from_rows
 
         params = {"screen": "", "level": "compound"} | (params or {})

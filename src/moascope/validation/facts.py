@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from moascope.screen.limits import PlaneError
 from moascope.screen.manifest import checksums
-from moascope.screen.planes import PlaneError, image_sum, open_image, plane_path, read_frames
-from moascope.screen.plates import run_parallel
+from moascope.screen.planes import image_sum, open_image, plane_path, read_frames
 from moascope.screen.tables import SITE, Screen
+from moascope.work.processes import run_parallel
 
 BIT_DEPTHS = (8, 10, 12, 14, 16)
 """Bit depths of cameras in use; 10 to 14 are stored in 16-bit files."""

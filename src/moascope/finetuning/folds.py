@@ -1,0 +1,350 @@
+"""Whether training the backbone's last blocks helps, asked about compounds that no network saw.
+
+For every fold a network is trained on the other folds and asked about this one. How often it goes
+through the data, and how fast it learns, is told beforehand: nothing is chosen by what is held out.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from moascope.errors import MoascopeError
+from moascope.features.normalise import plate_scales
+from moascope.features.table import FeatureTable, label_of
+from moascope.finetuning.network import (
+    Sites,
+    build_network,
+    open_last_blocks,
+    open_network,
+    predict_sites,
+    restart,
+    train_network,
+)
+from moascope.learning.examples import SITE_KEY, Examples, averaging, row_weights
+from moascope.learning.nested import asked_classes, masks_without
+from moascope.learning.panels import (
+    fit_by_panel,
+    inputs,
+    panel_rows,
+    predict_by_panel,
+    training_rows,
+)
+from moascope.metrics import macro_average_precision, paired_difference
+from moascope.params import FineTune, Head, Train
+from moascope.work.plates import KEY_FILE
+
+REPEAT = 0
+RESAMPLES = 2000
+
+
+@dataclass(frozen=True)
+class FineTuned:
+    """What the networks of all folds said, and how they came to be.
+
+    Attributes
+    ----------
+    logits : ndarray, float32, [n, C]
+        Of each site in a fold, by the network that left out its fold; NaN elsewhere.
+    start : ndarray, float32, [n, C]
+        The same of the heads that these networks started from.
+    curves : DataFrame
+        `panel, fold, epoch, loss`: of training.
+    blocks : list of str
+        Of the backbone, that were trained.
+    """
+
+    logits: np.ndarray
+    start: np.ndarray
+    curves: pd.DataFrame
+    blocks: list[str]
+
+
+def fine_tune_folds(examples: Examples, prepared: Path, backbone: str, weights: Path,
+                    heads: dict[tuple[int, int], Head], train: Train, seed: int) -> FineTuned:
+    """Fine-tune a network for each fold of the first repeat and ask it about that fold.
+
+    Parameters
+    ----------
+    examples : Examples
+        Sites, with the features of the frozen backbone.
+    prepared : Path
+        `data/prepare`.
+    backbone : str
+        The network.
+    weights : Path
+        Its file, from `features.backbones.find_weights`.
+    heads : dict
+        (repeat, fold) -> the head chosen for that fold.
+    train : Train
+        `fine_tune` says how.
+    seed : int
+
+    Raises
+    ------
+    MoascopeError
+        Where a panel is too small, or plates have other numbers or sizes of crops.
+    """
+    settings = train.fine_tune
+    own = live_last(examples, backbone)
+    # A head sees the network's features, however many backbones another one chose among.
+    chosen = {fold: head.model_copy(update={"backbone": "all"})
+              for (repeat, fold), head in heads.items() if repeat == REPEAT}
+    fold_of = np.where(own.group >= 0, own.folds(REPEAT)[own.group], -1)
+    masks, starts = {}, {}
+    said = np.full((2, len(own.meta), len(own.classes)), np.nan, np.float32)
+    for fold, head in chosen.items():
+        rows, sites = training_rows(own, head, train)
+        starts[fold] = fit_by_panel(rows, masks_without(rows, [(REPEAT, fold)]), head, train, seed)
+        masks[fold] = masks_without(sites, [(REPEAT, fold)])[0]
+        asked = fold_of == fold
+        said[1, asked] = predict_by_panel(starts[fold], sites, train)[0][asked]
+    curves: list[dict[str, Any]] = []
+    blocks: list[str] = []
+    for panel, within in panel_rows(own, train):
+        built: tuple[Head, Any] | None = None
+        crops = None
+        # Folds of one head follow one another: a network is compiled once for all of them.
+        for fold, head in sorted(chosen.items(), key=lambda one: (repr(one[1]), one[0])):
+            if built is None or built[0] != head:
+                crops = shown_sites(own, within, prepared, backbone, head, train) \
+                    if built is None or built[0].normalisation != head.normalisation else crops
+                # Two networks, and all crops twice, need not fit on the device.
+                built = model = network = None
+                network, prepare = open_network(backbone, weights, crops.crops.shape[-1],
+                                                settings.precision)
+                blocks = open_last_blocks(network, settings.blocks)
+                built = head, build_network(network, prepare, crops, head, len(own.classes),
+                                            settings)
+            model, part = built[1], own.take(within)
+            restart(model, starts[fold][panel], settings, seed)
+            losses = train_network(
+                model, part.label, row_weights(part, masks[fold][within], part.label),
+                len(own.classes), settings, seed)
+            curves += [{"panel": panel, "fold": fold, "epoch": epoch, "loss": loss}
+                       for epoch, loss in enumerate(losses, 1)]
+            asked = np.flatnonzero(fold_of[within] == fold)
+            if len(asked):
+                said[0, np.flatnonzero(within)[asked]] = predict_sites(model, asked,
+                                                                       settings.batch_size)
+    return FineTuned(said[0], said[1], pd.DataFrame(curves), blocks)
+
+
+def live_last(examples: Examples, backbone: str) -> Examples:
+    """Examples with the features of one backbone, behind the counts and intensities."""
+    own = examples.of_backbone(backbone)
+    prefix = label_of(backbone) + "_"
+    order = np.argsort([name.startswith(prefix) for name in own.names], kind="stable")
+    return replace(own, features=own.features[:, order], _cache={},
+                   names=tuple(own.names[i] for i in order))
+
+
+def shown_sites(own: Examples, within: np.ndarray, prepared: Path, backbone: str, head: Head,
+                train: Train) -> Sites:
+    """The sites of a panel as `models.finetune` takes them.
+
+    Parameters
+    ----------
+    own : Examples
+        From `live_last`.
+    within : ndarray, bool, [n]
+    prepared : Path
+    backbone : str
+    head : Head
+        `normalisation` is read.
+    train : Train
+    """
+    prefix = label_of(backbone) + "_"
+    live = np.array([name.startswith(prefix) for name in own.names])
+    channels = list(dict.fromkeys(name[len(prefix):].rsplit("_", 1)[0]
+                                  for name in np.array(own.names)[live]))
+    first = [next(i for i, name in enumerate(own.names) if name.startswith(f"{prefix}{channel}_"))
+             for channel in channels]
+    present = np.isfinite(own.features[within][:, first])
+    shown = np.flatnonzero(present.any(axis=0))
+    standard = own.normalised("none" if head.normalisation == "none" else "plate")
+    scales, _ = ([], []) if head.normalisation == "none" else plate_scales(
+        FeatureTable(own.meta, own.features[:, live], []), own.controls)
+    plate = np.zeros(len(own.meta), int)
+    for number, (rows, _, _) in enumerate(scales):
+        plate[rows] = number
+    width = int(live.sum())
+    centre = [centre for _, centre, _ in scales] or [np.zeros(width)]
+    spread = [spread for _, _, spread in scales] or [np.ones(width)]
+    part = own.normalised(head.normalisation).take(within)
+    return Sites(
+        crops=load_crops(prepared, own.meta[within], [channels[i] for i in shown]),
+        shown=shown, present=present, plate=plate[within],
+        # Of a channel that a panel lacks neither is known, and none of its features is shown.
+        centre=np.nan_to_num(np.stack(centre)).astype(np.float32),
+        spread=np.nan_to_num(np.stack(spread), nan=1.0, posinf=np.inf).astype(np.float32),
+        beside=standard.features[within][:, ~live], sphering=part.sphering,
+        panel=inputs(part, train)[:, part.features.shape[1]:],
+    )
+
+
+def load_crops(prepared: Path, meta: pd.DataFrame, channels: list[str]) -> np.ndarray:
+    """The crops of sites in memory.
+
+    Parameters
+    ----------
+    prepared : Path
+        `data/prepare`: one folder a plate, from `moascope.pixels.prepare.prepare_plate`.
+    meta : DataFrame, [n]
+        `Metadata_Plate, Metadata_Well, Metadata_Site`.
+    channels : list of str
+
+    Returns
+    -------
+    ndarray, uint8, [n, crops, channels, crop, crop]
+        0 where a plate lacks a channel.
+
+    Raises
+    ------
+    MoascopeError
+        Where a site is not there, or plates have other numbers or sizes of crops.
+    """
+    wanted = meta[SITE_KEY].reset_index(drop=True).assign(row=np.arange(len(meta)))
+    found = np.zeros(len(meta), bool)
+    crops: np.ndarray | None = None
+    for folder in sorted(file.parent for file in prepared.glob(f"*/{KEY_FILE}")):
+        sites = pd.read_parquet(folder / "sites.parquet", columns=SITE_KEY)
+        both = sites.assign(stored=np.arange(len(sites))).merge(wanted, on=SITE_KEY)
+        if both.empty:
+            continue
+        stored = np.load(folder / "crops.npy", mmap_mode="r")
+        number, _, side, _ = stored.shape[1:]
+        if crops is None:
+            crops = np.zeros((len(meta), number, len(channels), side, side), np.uint8)
+        if crops.shape[1::2] != (number, side):
+            raise MoascopeError(
+                f"{folder} holds {number} crops a field, other plates {crops.shape[1]}. "
+                "train.fine_tune needs as many everywhere: lower prepare.crops in params.yaml to "
+                "the least of them.")
+        names = json.loads((folder / "plate.json").read_text())["channels"]
+        rows, places = both["row"].to_numpy(), both["stored"].to_numpy()
+        for index, channel in enumerate(channels):
+            if channel in names:
+                crops[rows, :, index] = stored[places, :, names.index(channel)]
+        found[rows] = True
+    if crops is None or not found.all():
+        raise MoascopeError(f"{prepared} lacks sites that were embedded. Run `dvc repro` to bring "
+                            "both up to date.")
+    return crops
+
+
+def compare(examples: Examples, tuned: FineTuned,
+            frozen: dict[tuple[int, int], np.ndarray], seed: int) -> tuple[dict, pd.DataFrame]:
+    """Fine-tuned networks beside the frozen head on the same folds, compound by compound.
+
+    Parameters
+    ----------
+    examples : Examples
+    tuned : FineTuned
+    frozen : dict
+        (repeat, fold) -> ndarray, float32, [n, C]: logits of the models that left out the fold.
+    seed : int
+
+    Returns
+    -------
+    scores : dict
+        Plain numbers: `average_precision` of each, and of fine-tuned minus each `difference`,
+        `low` and `high` (95 %, over resampled compounds); `verdict`, a sentence.
+    compounds : DataFrame
+        One row a unit: `Metadata_Group`, `Label`, and `<which>_<class>`, the mean logits.
+
+    Notes
+    -----
+    Mean logits rank, without the calibration that inner models make possible: no inner networks
+    are trained here, and what is compared is treated alike.
+    """
+    group_fold = examples.folds(REPEAT)
+    fold_of = np.where(examples.group >= 0, group_fold[examples.group], -1)
+    registered = np.full_like(tuned.logits, np.nan)
+    for (repeat, fold), logits in frozen.items():
+        if repeat == REPEAT:
+            registered[fold_of == fold] = logits[fold_of == fold]
+    matrix, units = averaging(examples, "compound")
+    group = units["Group"].to_numpy()
+    label = examples.group_label[group]
+    asked = asked_classes(examples)
+    keep = np.flatnonzero((group_fold[group] >= 0)
+                          & (examples.binary | np.isin(label, asked)))
+    group, label, matrix = group[keep], label[keep], matrix[keep]
+    present = [c for c in asked if (label == c).any()]
+    # Sites outside the folds are NaN, and no compound in a fold has one.
+    logits = {name: matrix @ np.nan_to_num(values) for name, values in (
+        ("fine_tuned", tuned.logits), ("start", tuned.start), ("frozen", registered))}
+    ranking = {name: values - _log_sum(values) for name, values in logits.items()}
+
+    def precision(name: str, drawn: np.ndarray | None = None) -> Any:
+        return macro_average_precision(label, ranking[name], present, drawn)
+
+    differences = {}
+    for other in ("start", "frozen"):
+        difference, low, high = paired_difference(
+            lambda drawn: precision("fine_tuned", drawn),
+            lambda drawn, other=other: precision(other, drawn), group, RESAMPLES, seed)
+        differences[other] = {"difference": difference, "low": low, "high": high}
+    over = differences["frozen"]
+    outcome = ("beats" if over["low"] > 0 else "is worse than" if over["high"] < 0
+               else "does not beat")
+    scores = {
+        "unit": examples.unit,
+        "compounds": len(label),
+        "prevalence": float(np.mean([(label == c).mean() for c in present])),
+        "average_precision": {name: float(precision(name)) for name in ranking},
+        "fine_tuned_minus": differences,
+        "blocks": tuned.blocks,
+        "verdict": (
+            f"fine-tuned {outcome} the frozen head: average precision "
+            f"{float(precision('fine_tuned')):.3f} against {float(precision('frozen')):.3f} over "
+            f"{len(label)} unseen {examples.unit}s (difference {over['difference']:.3f} "
+            f"[{over['low']:.3f}, {over['high']:.3f}])"),
+    }
+    table = examples.groups.iloc[group][["Metadata_Group", "Label"]].reset_index(drop=True)
+    for name, values in logits.items():
+        for index, of in enumerate(examples.classes):
+            table[f"{name}_{of}"] = values[:, index]
+    return scores, table
+
+
+def _log_sum(logits: np.ndarray) -> np.ndarray:
+    from scipy.special import logsumexp
+
+    return logsumexp(logits, axis=1, keepdims=True)
+
+
+def check_fine_tune(settings: FineTune | None, backbones: tuple[str, ...], head: Head) -> str:
+    """The network that is to be fine-tuned; empty where none is.
+
+    Parameters
+    ----------
+    settings : FineTune or None
+    backbones : tuple of str
+        That are embedded.
+    head : Head
+        Of the final model.
+
+    Raises
+    ------
+    MoascopeError
+        Where no network, or more than one, could be meant.
+    """
+    if settings is None:
+        return ""
+    meant = [name for name in backbones
+             if name != "morphology" and head.backbone in ("all", name)]
+    if len(meant) != 1:
+        raise MoascopeError(
+            "train.fine_tune trains the last blocks of one network, and the head sees "
+            f"{' and '.join(meant) or 'morphology, which is none'}. Set "
+            + ("train.backbone to one of them." if meant else
+               "embed.backbone to a network or a model file of your own, or "
+               "train.fine_tune to null."))
+    return meant[0]

@@ -1,0 +1,159 @@
+"""A screen's own page: what it holds, what is missing and what its layout confounds.
+
+It takes tables alone, so that it can be read before anything is trained, or imaged.
+"""
+
+from __future__ import annotations
+
+import json
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from moascope.drawing.figures import draw
+from moascope.drawing.maps import plate_figure
+from moascope.drawing.page import render_page
+from moascope.layout.confounds import (
+    PERMUTATIONS,
+    class_shares,
+    labelled_wells,
+    measure_confounds,
+    well_table,
+)
+from moascope.layout.facts import plate_summaries, screen_facts
+from moascope.layout.figures import confounds_figure, place_maps, shares_figure
+from moascope.layout.words import MISSING, STATES, findings, lead, tiles, verdict
+from moascope.screen.tables import SITE, Screen
+from moascope.screen.targets import Labels
+from moascope.text import class_name, counted, tidy
+from moascope.work.files import write_atomically
+
+TEMPLATE = "screen.html.jinja"
+SCREEN_PAGE, SCREEN_NUMBERS = "screen.html", "screen.json"
+MOST_ROWS = 25
+DIGITS = 6
+
+
+def write_screen_page(folder: Path, screen: Screen, labels: Labels, groups: pd.DataFrame,
+                      description: dict[str, Any], seed: int,
+                      quarantine: pd.DataFrame | None = None,
+                      failed: pd.DataFrame | None = None,
+                      permutations: int = PERMUTATIONS) -> dict[str, Any]:
+    """Measure a screen's layout and write screen.html and screen.json.
+
+    Parameters
+    ----------
+    folder : Path
+        Where the two files go; made if it is not there.
+    screen : Screen
+    labels : Labels
+    groups : DataFrame
+        The units as dealt: `Metadata_Group`, `Label`, `Fold_<repeat>`.
+    description : dict
+        As `moascope.screen.tables.read_description` gives it.
+    seed : int
+    quarantine, failed : DataFrame, optional
+        Sites in quarantine, and sites that quality control left out.
+    permutations : int
+
+    Returns
+    -------
+    dict
+        What screen.json says.
+    """
+    none = pd.DataFrame(columns=SITE)
+    wells = well_table(screen, labels)
+    repeats = sum(column.startswith("Fold_") for column in groups)
+    content = _rounded({
+        "source": description.get("source", "folder"),
+        "licence": description.get("licence", ""),
+        "citation": description.get("citation", ""),
+        "target": labels.target, "binary": labels.binary,
+        "screen": screen_facts(screen, labels, wells, groups,
+                               none if quarantine is None else quarantine,
+                               none if failed is None else failed),
+        "confounds": measure_confounds(wells, groups, labels.classes, labels.binary, repeats, seed,
+                                       permutations),
+        "warnings": list(dict.fromkeys([*screen.warnings, *labels.warnings])),
+    })
+    page = render_screen_page(content, labels, wells, groups, seed, permutations)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_atomically(folder / SCREEN_NUMBERS, json.dumps(
+        content, indent=2, sort_keys=True, ensure_ascii=False) + "\n")
+    write_atomically(folder / SCREEN_PAGE, page)
+    return content
+
+
+def render_screen_page(content: dict[str, Any], labels: Labels, wells: pd.DataFrame,
+                       groups: pd.DataFrame, seed: int, permutations: int) -> str:
+    """The text of the page; see `write_screen_page`."""
+    found = findings(content)
+    measured = [one for one in found if one.value is not None]
+    kind, sentence = verdict(found)
+    facts = content["screen"]
+    names = {name: class_name(name, labels.target) for name in labels.classes}
+    asked = list(labels.classes[1:] if labels.binary else labels.classes)
+    what = names[asked[0]] if labels.binary else "labelled wells"
+    return render_page(
+        "moascope.layout", TEMPLATE, content=content, screen=facts, kind=kind, verdict=sentence,
+        lead=lead(content), tiles=tiles(content), findings=found, states=STATES,
+        confounds=_confounds(measured), shares=_shares(labels, wells, groups, asked, seed,
+                                                       permutations, what),
+        places=_places(wells, asked if labels.binary else [], what, facts["plate_formats"]),
+        names=names,
+        simulated=content["source"] == "simulated",
+        missing=[(MISSING[one["name"]], one) for one in facts["missing"] if one["count"]],
+        complete=[MISSING[one["name"]][0] for one in facts["missing"] if not one["count"]],
+        most_rows=MOST_ROWS, binary=labels.binary, unit=facts["unit"],
+        positive=what if labels.binary else "", tried=sum("p" in one for one in
+                                                          content["confounds"]),
+        permutations=permutations,
+    )
+
+
+def _confounds(measured: list[Any]) -> str | None:
+    if not measured:
+        return None
+    alt = "Confounds with their nulls: " + "; ".join(
+        f"{one.title.lower()} {one.value:.3f}" for one in measured) + "."
+    return draw("confounds", alt, partial(confounds_figure, measured))
+
+
+def _shares(labels: Labels, wells: pd.DataFrame, groups: pd.DataFrame, asked: list[str], seed: int,
+            permutations: int, what: str) -> str | None:
+    own = labelled_wells(wells, groups)
+    if not labels.binary or own["Metadata_Plate"].nunique() < 2:
+        return None
+    by_column, by_plate = (class_shares(own, groups, factor, asked, permutations, seed)
+                           for factor in ("Column", "Plate"))
+    alt = (f"Share of wells with {what} by column, from {by_column['share'].min():.2f} to "
+           f"{by_column['share'].max():.2f}, and by plate, from {by_plate['share'].min():.2f} to "
+           f"{by_plate['share'].max():.2f}.")
+    return draw("shares", alt, partial(shares_figure, by_column, by_plate, what))
+
+
+def _places(wells: pd.DataFrame, asked: list[str], what: str,
+            plates: dict[str, int]) -> list[dict[str, Any]]:
+    found = []
+    for size, places in plate_summaries(wells, asked).items():
+        maps = place_maps(places, size, what)
+        alt = (f"Maps of a plate of {size} wells, over {counted(plates[size], 'plate')}: "
+               + ", ".join(one.title for one in maps) + ".")
+        held = places.loc[places["Compounds"] > 0, "Compounds"]
+        found.append({"size": int(size), "plates": plates[size],
+                      "compounds": held.median() if len(held) else None,
+                      "drawing": draw(f"places{size}", tidy(alt), partial(plate_figure, maps))})
+    return found
+
+
+def _rounded(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {str(key): _rounded(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_rounded(item) for item in value]
+    if isinstance(value, float):
+        return round(value, DIGITS) if np.isfinite(value) else None
+    return value

@@ -1,0 +1,380 @@
+"""What a screen's own page says in sentences; numbers come from screen.json alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from moascope.text import class_name, counted, listing, number, p_value, tidy
+
+ALPHA = 0.05
+CLEARLY_ABOVE = 0.1  # Of the way from guessing to perfect.
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One confound as the page shows it.
+
+    Attributes
+    ----------
+    state : {"found", "hint", "none", "unknown"}
+    title, measured, null, meaning, remedy : str
+    short : str
+        What is confounded with what, for the verdict.
+    mark : str
+        What its value is, for the figure.
+    value, low, high : float or None
+    """
+
+    state: str
+    title: str
+    short: str
+    mark: str
+    measured: str
+    null: str
+    meaning: str
+    remedy: str
+    value: float | None
+    low: float | None
+    high: float | None
+
+
+STATES = {"found": "confounded", "hint": "possibly", "none": "not found",
+          "unknown": "not measurable"}
+
+
+def findings(content: dict[str, Any]) -> list[Finding]:
+    """Every confound of screen.json as it is shown.
+
+    A measure with a p counts as found where p is at most 0.05 divided by how many were tried
+    (Bonferroni), as a hint where it is at most 0.05.
+    """
+    confounds = content["confounds"]
+    tried = sum("p" in one for one in confounds) or 1
+    return [_finding(one, _state(one, tried), content) for one in confounds]
+
+
+def _state(one: dict[str, Any], tried: int) -> str:
+    if one["value"] is None:
+        return "unknown"
+    if one["name"] == "leak_by_place":
+        above = (one["shuffled_labels"] - one["prevalence"]) / (1 - one["prevalence"] or 1)
+        return "found" if above > CLEARLY_ABOVE else "none"
+    if "p" in one:
+        return "found" if one["p"] <= ALPHA / tried else "hint" if one["p"] <= ALPHA else "none"
+    return "found" if one["value"] > one["null"]["high"] else "none"
+
+
+def _finding(one: dict[str, Any], state: str, content: dict[str, Any]) -> Finding:
+    words = _WORDS[one["name"]](one, state, content)
+    title, short, mark, measured, found, none, remedy = words
+    null = one.get("null")
+    if state == "unknown":
+        return Finding(state, title, short, mark, f"Not measurable: {one['why_not']}.", "–", "", "",
+                       None, None, None)
+    said = (f"{number(one['shuffled_labels'])} with shuffled labels"
+            if one["name"] == "leak_by_place" else "–")
+    if null:
+        percent = mark.startswith("share")
+        show: Callable[[float], str] = _share if percent else number
+        said = f"{show(null['mean'])} ({show(null['low'])} to {show(null['high'])})"
+        if "p" in one:
+            said += f", p = {p_value(one['p'])}"
+    meaning = found if state == "found" else none
+    if state == "hint":
+        meaning = ("More than most random layouts give, but p does not stay below 0.05 when it is "
+                   "counted in how many measures were tried.")
+    return Finding(state, title, short, mark, measured, said, meaning,
+                   remedy if state in ("found", "hint") else "", one["value"],
+                   null["low"] if null else None, null["high"] if null else None)
+
+
+def verdict(found: list[Finding]) -> tuple[str, str]:
+    """What the layout confounds, in one sentence, and which kind of answer that is."""
+    if all(one.state == "unknown" for one in found):
+        return "none", "This layout is too small for any confound to be measured."
+    short = list(dict.fromkeys(one.short for one in found if one.state == "found"))
+    if not short:
+        return "yes", "No confound was found among those that this layout allows to measure."
+    return "part", f"This layout confounds {_and(short)}."
+
+
+def lead(content: dict[str, Any]) -> list[str]:
+    """What the screen is, in sentences."""
+    screen = content["screen"]
+    batches = len(screen["batches"])
+    panels = len(screen["panels"])
+    parts = [counted(len(screen["channels"]), "channel")]
+    if batches:
+        parts.append("1 batch" if batches == 1 else f"{batches:,} batches")
+    if panels > 1:
+        parts.append(counted(panels, "panel"))
+    first = (f"{counted(screen['sites'], 'image field')} in {counted(screen['wells'], 'well')} on "
+             f"{counted(screen['plates'], 'plate')} of {_formats(screen['plate_formats'])} wells, "
+             f"in {_and(parts)}")
+    replicates = screen["replicates"]
+    sentences = [first + "."]
+    if replicates:
+        usual = number(replicates["median"], 0 if replicates["median"] % 1 == 0 else 1)
+        alike = replicates["fewest"] == replicates["most"]
+        sentences.append(
+            f"A compound at one dose{' on one panel' if panels > 1 else ''} has {usual} "
+            f"{'well' if usual == '1' else 'wells'}" + ("." if alike else
+            f" (median; {replicates['fewest']:,} to {replicates['most']:,})."))
+    if screen["forms_merged"]:
+        sentences.append(f"{counted(screen['forms_merged'], 'compound')} "
+                         f"{'is' if screen['forms_merged'] == 1 else 'are'} plated in several "
+                         "forms (salts, stereoisomers) that count as one.")
+    return sentences
+
+
+def tiles(content: dict[str, Any]) -> list[dict[str, str]]:
+    """The four numbers of the headline, each with what it means."""
+    screen = content["screen"]
+    unit, target = screen["unit"], content["target"]
+    classes = screen["classes"]
+    units = sum(classes.values())
+    unknown = screen["compounds"] - screen["compounds_with_label"]
+    found = [
+        {"name": "Plates", "value": f"{screen['plates']:,}",
+         "means": f"{counted(screen['wells'], 'well')}, {counted(screen['planes'], 'image plane')} "
+                  f"({', '.join(tidy(name) for name in screen['channels'][:6])})."},
+        {"name": "Compounds", "value": f"{screen['compounds']:,}",
+         "means": f"{screen['compounds_with_label']:,} have a label for this question; "
+                  f"{unknown:,} "
+                  f"({_share(unknown / max(screen['compounds'], 1))}) are unknown and take no "
+                  "part: unknown is never negative."},
+    ]
+    if content["binary"]:
+        positive = list(classes)[1]
+        hits = classes[positive]
+        found.append({
+            "name": f"{class_name(positive, target)}: {unit}s", "value": f"{hits:,}",
+            "means": f"of {units:,} independent {unit}s with a usable picture, a prevalence of "
+                     f"{number(hits / max(units, 1))}: what guessing would score."})
+    else:
+        several = sum(count > 1 for count in classes.values())
+        found.append({
+            "name": "Classes", "value": f"{len(classes):,}",
+            "means": f"over {units:,} {unit}s; {several:,} have two or more, and only of these can "
+                     "an unseen one be asked about."})
+    controls = sum(panel["controls"] for panel in screen["panels"])
+    names = listing((tidy(name) for name in screen["control_names"]["negative"]), 3)
+    fewest = min((panel["fewest_controls"] for panel in screen["panels"]), default=0)
+    most = max((panel["most_controls"] for panel in screen["panels"]), default=0)
+    found.append({
+        "name": "Negative controls", "value": f"{controls:,}",
+        "means": f"wells of {names}, {most if fewest == most else f'{fewest} to {most}'} a plate."
+                 if controls else "This screen has none: values are used as measured."})
+    return found
+
+
+MISSING = {
+    "wells_without_images": ("Wells without an image",
+                             "nothing can be said of them"),
+    "empty_wells": ("Wells without a compound", "not used"),
+    "wells_not_in_layout": ("Imaged wells that layout.csv does not have",
+                            "not known what is in them, so not used"),
+    "wells_with_fewer_sites": ("Wells with fewer images than most of their plate",
+                               "weigh as much as the others"),
+    "sites_quarantined": ("Images in quarantine", "put aside by validate, by name"),
+    "sites_failing_quality_control": ("Images left out by quality control",
+                                      "take no part in training and scoring"),
+    "compounds_without_annotation": ("Compounds without a row in annotations.csv",
+                                     "unknown, never negative"),
+    "compounds_of_unknown_class": ("Annotated compounds without a label for this question",
+                                   "unknown, never negative"),
+    "compounds_without_usable_picture": ("Labelled compounds without a usable picture",
+                                         "left out of all scores"),
+    "compounds_not_on_every_panel": ("Compounds that are not on every panel",
+                                     "scored on the panels that they are on"),
+    "compounds_without_inchikey": ("Compounds without an InChIKey",
+                                   "told from others by name only: another form of the same "
+                                   "compound under another name would leak"),
+    "wells_without_concentration": ("Wells of compounds without a concentration",
+                                    "count as one dose"),
+    "plates_without_negative_controls": ("Plates without negative controls",
+                                         "cannot be normalised to their controls"),
+    "panels_without_negative_controls": ("Panels without negative controls",
+                                         "cannot be normalised to their controls"),
+}
+
+
+def _share(value: float) -> str:
+    percent = 100 * value
+    digits = 0 if percent == 0 or 10 <= percent < 99 or percent > 99.95 else (
+        1 if percent >= 0.95 else 2)
+    return f"{number(percent, digits)} %"
+
+
+def _and(parts: list[str]) -> str:
+    return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
+
+
+def _formats(formats: dict[str, int]) -> str:
+    return " and ".join(f"{int(size):,}" for size in formats)
+
+
+# One function a confound: title, for the verdict, what the value is, measured, what it means where
+# it is found and where it is not, and what the pipeline does about it.
+
+def _replicates(one: dict[str, Any], state: str, content: dict[str, Any]) -> tuple[str, ...]:
+    measured = "" if state == "unknown" else (
+        f"{_share(one['value'])} of pairs of replicates on two plates lie in the same well; "
+        f"{_share(one['always_in_one_place'])} of {counted(one['doses_on_several_plates'], 'dose')}"
+        f" of compounds lie in one well on every plate. {counted(one['plates'], 'plate')} "
+        f"{'has' if one['plates'] == 1 else 'have'} "
+        f"{counted(one['plate_maps'], 'different layout')}.")
+    return ("Replicates lie in the same well", "compounds with wells",
+            "share of replicate pairs in one well", measured,
+            "What a place does to its wells it does to this compound every time, so that "
+            "replicates agree for more reasons than the compound.",
+            "Replicates meet different places, which averages the effects of places out.",
+            "Folds, hold-out, intervals and permutations draw whole compounds: agreement of "
+            "replicates is never taken for a score on unseen compounds. Effects of position are "
+            "not subtracted, which would subtract the compound.")
+
+
+def _leak(one: dict[str, Any], state: str, content: dict[str, Any]) -> tuple[str, ...]:
+    measured = "" if state == "unknown" else (
+        f"Under a random split by well, looking up what lies at the same place of the same layout "
+        f"scores an average precision of {number(one['value'])} (prevalence "
+        f"{number(one['prevalence'])}).")
+    return ("A random split would reward places", "compounds with wells",
+            "average precision, random split by well", measured,
+            "A random split by well or image needs no cells to score: it scores as well where "
+            "there is nothing to learn.",
+            "A place does not give its compound away.",
+            "Such a split is never used for a score; report.html shows one by image, marked "
+            "invalid.")
+
+
+def _position(one: dict[str, Any], state: str, content: dict[str, Any]) -> tuple[str, ...]:
+    return ("Position predicts the class", "position with class",
+            "average precision from position alone", _ridge_measured(one, state, "row, column and "
+                                                                     "well", content),
+            "Where an unseen one lies tells its class better than chance: a model may read the "
+            "place and not the cells.",
+            "Where an unseen one lies tells no more of its class than chance.",
+            "report.html shows a baseline that sees only row and column; a model is called useful "
+            "only where it is better than every baseline.")
+
+
+def _plate(one: dict[str, Any], state: str, content: dict[str, Any]) -> tuple[str, ...]:
+    return ("Plate predicts the class", "plate with class", "average precision from plate alone",
+            _ridge_measured(one, state, "plate", content),
+            "Knowing on which plates an unseen one lies tells its class better than chance.",
+            "On which plates an unseen one lies tells no more of its class than chance.",
+            _normalised(content) + "report.html shows a baseline that sees only the plate.")
+
+
+def _ridge_measured(one: dict[str, Any], state: str, what: str, content: dict[str, Any]) -> str:
+    if state == "unknown":
+        return ""
+    unit = content["screen"]["unit"]
+    return (f"Average precision {number(one['value'])} over {counted(one['units'], unit)} in the "
+            f"folds, from {what} alone (prevalence {number(one['prevalence'])}).")
+
+
+def _normalised(content: dict[str, Any]) -> str:
+    controls = any(panel["controls"] for panel in content["screen"]["panels"])
+    return "Features are normalised to the negative controls of their plate. " if controls else ""
+
+
+def _class_by(factor: str, plural: str) -> Callable[..., tuple[str, ...]]:
+    remedies = {
+        "row": "report.html shows a baseline that sees only row and column.",
+        "column": "report.html shows a baseline that sees only row and column.",
+        "plate": "report.html shows a baseline that sees only the plate.",
+        "batch": "report.html has a score for unseen compounds in an unseen batch.",
+        "panel": "Unless train.panels is pooled, every panel has a head of its own; report.html "
+                 "has scores by panel.",
+    }
+
+    def words(one: dict[str, Any], state: str, content: dict[str, Any]) -> tuple[str, ...]:
+        measured = ""
+        if state != "unknown":
+            measured = f"{_share(one['value'])} of the variance of the class lies between {plural}"
+            if "lowest" in one and one["lowest_share"] < one["highest_share"]:
+                positive = class_name(list(content["screen"]["classes"])[1], content["target"])
+                measured += (f"; the share of wells with {positive} is "
+                             f"{_share(one['lowest_share'])} in {factor} {tidy(one['lowest'], 30)}"
+                             f" and {_share(one['highest_share'])} in {factor} "
+                             f"{tidy(one['highest'], 30)}")
+            measured += "."
+            if one["units_at_every_level"] == 1:
+                measured += f" Every {content['screen']['unit']} is on all of them."
+        remedy = (_normalised(content) if factor == "plate" else "") + remedies[factor]
+        return (f"Class differs between {plural}", f"class with {factor}",
+                f"share of the class's variance between {plural}", measured,
+                f"{plural.capitalize()} differ in class by more than chance deals them: what a "
+                f"{factor} does to cells looks like the class.",
+                f"{plural.capitalize()} differ in class no more than chance deals them.", remedy)
+
+    return words
+
+
+def _edge(one: dict[str, Any], state: str, content: dict[str, Any]) -> tuple[str, ...]:
+    measured = ""
+    if state != "unknown":
+        columns = (_and([str(column) for column in one["columns"]])
+                   if len(one["columns"]) <= 6 else listing(one["columns"], 6))
+        nearer = ("nearer to the edge" if one["value"] >= 0.5 else "farther from the edge")
+        measured = (
+            f"Distance to the edge tells a control from a treated well with an area under the ROC "
+            f"curve of {number(one['value'])} (0.5: not at all); controls lie {nearer}, in "
+            f"{'column' if len(one['columns']) == 1 else 'columns'} {columns} "
+            f"({one['columns_used']} are in use). {_share(one['in_outer_columns'])} of them are in "
+            f"the outermost columns in use, and {_share(one['treated_in_outer_columns'])} of "
+            "treated wells.")
+    return ("Controls lie at the edge", "controls with the edge of the plate",
+            "area under the ROC curve, edge distance", measured,
+            "What the edge does to cells cannot be told from being a control, so that activity "
+            "against controls contains the edge.",
+            "Controls lie no nearer to the edge, and no farther, than chance puts as many of them "
+            "on these plates.",
+            "Normalisation to these controls shifts all wells of a plate alike, which leaves the "
+            "compounds of a plate comparable. Activity cannot be mended afterwards: scatter "
+            "controls over the next plates.")
+
+
+def _own_columns(one: dict[str, Any], state: str, content: dict[str, Any]) -> tuple[str, ...]:
+    measured = "" if state == "unknown" else (
+        f"{_share(one['value'])} of the control wells are in columns where no treated well lies on "
+        "any plate.")
+    return ("Controls have columns of their own", "controls with columns",
+            "share of controls in columns of their own", measured,
+            "What a column does to cells, by pipetting or by its place, cannot be told from being "
+            "a control.",
+            "Controls share their columns with treated wells as chance would have it.",
+            "As for the edge: compounds of a plate stay comparable with each other, activity "
+            "against controls does not become sound by normalisation.")
+
+
+def _dose(one: dict[str, Any], state: str, content: dict[str, Any]) -> tuple[str, ...]:
+    measured = "" if state == "unknown" else (
+        f"{_share(one['value'])} of the variance of the logarithm of {one['doses']} doses lies "
+        f"between {one['columns']} columns.")
+    return ("Doses follow columns", "dose with column",
+            "share of the variance of dose between columns", measured,
+            "A response to dose is a response to columns as well.",
+            "Doses are spread over columns as chance would.",
+            "Doses of a compound are averaged before it is scored; scores by dose in report.html "
+            "carry this confound.")
+
+
+_WORDS: dict[str, Callable[..., tuple[str, ...]]] = {
+    "replicates_in_place": _replicates,
+    "leak_by_place": _leak,
+    "position_predicts_class": _position,
+    "plate_predicts_class": _plate,
+    "class_by_row": _class_by("row", "rows"),
+    "class_by_column": _class_by("column", "columns"),
+    "class_by_plate": _class_by("plate", "plates"),
+    "class_by_batch": _class_by("batch", "batches"),
+    "class_by_panel": _class_by("panel", "panels"),
+    "controls_at_edge": _edge,
+    "controls_in_own_columns": _own_columns,
+    "dose_by_column": _dose,
+}

@@ -1,0 +1,327 @@
+"""What a head learns from and is asked about: features, labels and folds, row by row."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from moascope.errors import MoascopeError
+from moascope.features.normalise import Sphering, apply_sphering, fit_sphering, standardise_plates
+from moascope.features.table import FeatureTable, label_of, load_features
+from moascope.params import Head
+
+UNLABELLED = -1
+COUNT = "Count_"
+INTENSITY = "Intensity_"
+LEVELS = ("site", "well", "compound")
+SITE_KEY = ["Metadata_Plate", "Metadata_Well", "Metadata_Site"]
+WELL_KEY = ["Metadata_Plate", "Metadata_Well"]
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Sites of one screen with everything a model may use of them.
+
+    Attributes
+    ----------
+    meta : DataFrame, [n rows]
+        `Metadata_Plate, Metadata_Well, Metadata_Site, Metadata_Batch, Metadata_Panel,
+        Metadata_Compound, Metadata_Concentration_uM, Metadata_Control`.
+    features : ndarray, float32, [n, d]
+    names : tuple of str
+        Of the d features.
+    group : ndarray, int, [n]
+        Row of `groups`, -1 where the site belongs to no labelled unit.
+    groups : DataFrame, [G]
+        One row a unit, with `Label`, `Holdout` and `Fold_<repeat>`; see `evaluation.folds`.
+    classes : tuple of str
+    binary : bool
+    target : str
+    unit : {"compound", "well"}
+    untestable : tuple of str
+        Classes that are learnt but cannot be asked about.
+    sphering : Sphering or None
+        What the features went through last, where they were sphered.
+    panels : tuple of str
+        Of the whole training screen, in order; empty: those of the rows.
+    """
+
+    meta: pd.DataFrame
+    features: np.ndarray
+    names: tuple[str, ...]
+    group: np.ndarray
+    groups: pd.DataFrame
+    classes: tuple[str, ...]
+    binary: bool
+    target: str
+    unit: str
+    untestable: tuple[str, ...] = ()
+    sphering: Sphering | None = None
+    panels: tuple[str, ...] = ()
+    _cache: dict = field(default_factory=dict, compare=False, repr=False)
+
+    @property
+    def controls(self) -> np.ndarray:
+        """bool, [n]: the rows of negative controls."""
+        return (self.meta["Metadata_Control"] == "negative").to_numpy()
+
+    @property
+    def panel(self) -> np.ndarray:
+        """str, [n]."""
+        return self.meta["Metadata_Panel"].to_numpy()
+
+    @property
+    def group_label(self) -> np.ndarray:
+        """int, [G]: index into `classes`."""
+        return self.groups["Label"].map({c: i for i, c in enumerate(self.classes)}).to_numpy()
+
+    @property
+    def label(self) -> np.ndarray:
+        """int, [n]: index into `classes`, -1 where there is no label."""
+        return np.where(self.group >= 0, self.group_label[self.group], UNLABELLED)
+
+    @property
+    def repeats(self) -> int:
+        return sum(column.startswith("Fold_") for column in self.groups)
+
+    def folds(self, repeat: int) -> np.ndarray:
+        """int, [G]: the fold of each unit, -1 where held out."""
+        return self.groups[f"Fold_{repeat}"].to_numpy()
+
+    def seen_by(self, head: Head) -> Examples:
+        """The rows as a head takes them: the features of its backbone, normalised.
+
+        Raises
+        ------
+        MoascopeError
+            Where the head wants a backbone that was not embedded.
+        """
+        return self.of_backbone(head.backbone).normalised(head.normalisation)
+
+    def of_backbone(self, name: str) -> Examples:
+        """The same rows with the features of one backbone, beside counts and intensities."""
+        if name == "all":
+            return self
+        key = ("backbone", name)
+        if key not in self._cache:
+            prefix = label_of(name) + "_"
+            if not any(feature.startswith(prefix) for feature in self.names):
+                raise MoascopeError(
+                    f"A head is to see the backbone '{name}' (train.backbone or "
+                    "tune.space.backbone in params.yaml), which embed.backbone does not name.")
+            own = [i for i, feature in enumerate(self.names)
+                   if feature.startswith((prefix, COUNT, INTENSITY))]
+            self._cache[key] = replace(self, features=self.features[:, own], _cache={},
+                                       names=tuple(self.names[i] for i in own))
+        return self._cache[key]
+
+    def normalised(self, how: str) -> Examples:
+        """The same rows with features made comparable between plates.
+
+        Parameters
+        ----------
+        how : {"none", "plate", "plate+sphere"}
+            `plate`: median and MAD of the plate's negative controls. `plate+sphere`: then
+            whitened by the covariance of all negative controls. Controls belong to no unit, so
+            nothing of a held-out compound is seen. Without negative controls both leave the
+            features as they are: a plate's treated wells are no reference.
+        """
+        if how not in self._cache:
+            features, sphering = self._normalise(how)
+            self._cache[how] = replace(self, features=features, sphering=sphering, _cache={})
+        return self._cache[how]
+
+    def _normalise(self, how: str) -> tuple[np.ndarray, Sphering | None]:
+        controls = self.controls
+        if how == "none" or not controls.any():
+            return np.nan_to_num(self.features), None
+        table = FeatureTable(self.meta, self.features, list(self.names))
+        features = standardise_plates(table, controls).X
+        if how == "plate":
+            return features, None
+        sphering = fit_sphering(features[controls])
+        return apply_sphering(features, sphering), sphering
+
+    def take(self, rows: np.ndarray) -> Examples:
+        """Some of the rows (bool or int, as numpy indexes)."""
+        if rows.dtype == bool and rows.all():
+            # A screen of one panel would be copied several times a trial.
+            return self
+        return replace(
+            self,
+            meta=self.meta.iloc[np.arange(len(self.meta))[rows]].reset_index(drop=True),
+            features=self.features[rows],
+            group=self.group[rows],
+            _cache={},
+        )
+
+    def wells(self) -> Examples:
+        """One row a well: the mean of its sites."""
+        code, first = _codes(self.meta[WELL_KEY])
+        count = np.bincount(code)
+        sums = np.zeros((len(count), self.features.shape[1]))
+        np.add.at(sums, code, self.features)
+        return replace(
+            self,
+            meta=self.meta.iloc[first].reset_index(drop=True),
+            features=(sums / count[:, None]).astype(np.float32),
+            group=self.group[first],
+            _cache={},
+        )
+
+
+def load_examples(embedded: Path, screen: Path, split: Path) -> Examples:
+    """Join what embed, acquire and split left.
+
+    Parameters
+    ----------
+    embedded, screen, split : Path
+        Folders `data/embed`, `data/acquire`, `data/split`.
+
+    Returns
+    -------
+    Examples
+        Sites that passed quality control and are negative controls or belong to a labelled unit.
+    """
+    return join_examples(load_features(embedded), screen, split)
+
+
+def join_examples(table: FeatureTable, screen: Path, split: Path) -> Examples:
+    """What is known of sites, whatever stands for their features; see `load_examples`.
+
+    Parameters
+    ----------
+    table : FeatureTable
+        `X` may have more axes than two (pictures).
+    screen, split : Path
+    """
+    from moascope.screen.tables import read_screen
+
+    with (split / "target.json").open() as file:
+        target = json.load(file)
+    groups = pd.read_parquet(split / "groups.parquet")
+    wells = pd.read_parquet(split / "wells.parquet")
+    layout = read_screen(screen).layout
+    meta = with_layout(table.meta, layout)
+    meta = meta.merge(wells, on=WELL_KEY, how="left", validate="many_to_one")
+    row_of = pd.Series(np.arange(len(groups)), index=groups["Metadata_Group"])
+    group = meta["Metadata_Group"].map(row_of).fillna(-1).astype(int).to_numpy()
+    used = meta["QC_Pass"].to_numpy(bool) & (
+        (group >= 0) | (meta["Metadata_Control"] == "negative").to_numpy()
+    )
+    examples = Examples(
+        meta=meta.drop(columns=["Metadata_Group", "QC_Pass"]),
+        features=table.X,
+        names=tuple(table.names),
+        group=group,
+        groups=groups,
+        classes=tuple(target["classes"]),
+        binary=target["binary"],
+        target=target["target"],
+        unit=target["unit"],
+        untestable=tuple(target["untestable"]),
+        panels=tuple(sorted(set(meta["Metadata_Panel"][used]))),
+    )
+    return examples.take(used)
+
+
+def with_layout(meta: pd.DataFrame, layout: pd.DataFrame) -> pd.DataFrame:
+    """Rows of sites with what the layout says of their wells.
+
+    Parameters
+    ----------
+    meta : DataFrame
+        With `Metadata_Plate` and `Metadata_Well`.
+    layout : DataFrame
+        One row a well. A site whose well it does not name has no compound and is no control.
+    """
+    columns = [*WELL_KEY, "Metadata_Compound", "Metadata_Concentration_uM", "Metadata_Control"]
+    joined = meta.merge(layout[columns], on=WELL_KEY, how="left", validate="many_to_one")
+    for column in ("Metadata_Compound", "Metadata_Control"):
+        joined[column] = joined[column].fillna("")
+    return joined
+
+
+def row_weights(examples: Examples, training: np.ndarray, label: np.ndarray) -> np.ndarray:
+    """Weights by which every class counts alike, and within a class every unit alike.
+
+    Parameters
+    ----------
+    examples : Examples
+    training : ndarray, bool, [n]
+    label : ndarray, int, [n]
+
+    Returns
+    -------
+    ndarray, float32, [n]
+        0 outside training, mean 1 inside.
+    """
+    used = training & (label >= 0)
+    weights = np.zeros(len(used), np.float32)
+    if not used.any():
+        return weights
+    rows_of_group = np.bincount(examples.group[used], minlength=len(examples.groups))
+    weights[used] = 1 / rows_of_group[examples.group[used]]
+    total = np.bincount(label[used], weights=weights[used])
+    weights[used] /= total[label[used]]
+    return weights * (used.sum() / weights.sum())
+
+
+def averaging(examples: Examples, level: str) -> tuple[np.ndarray, pd.DataFrame]:
+    """How sites become units of a level: means of means, site -> well -> dose -> compound.
+
+    Parameters
+    ----------
+    examples : Examples
+    level : {"site", "well", "compound"}
+        `compound` stands for the unit of the screen's labels; sites outside any unit (negative
+        controls) count to none.
+
+    Returns
+    -------
+    matrix : scipy.sparse.csr_array, float32, [units, n]
+        Each row sums to one; `matrix @ logits` gives the units' logits.
+    units : DataFrame, [units]
+        The metadata of each unit; `Group` is its row in `examples.groups` (-1: none).
+    """
+    from scipy import sparse
+
+    meta = examples.meta.assign(Group=examples.group)
+    steps = {
+        "site": [SITE_KEY],
+        "well": [SITE_KEY, WELL_KEY],
+        "compound": [SITE_KEY, WELL_KEY, ["Group", "Metadata_Concentration_uM"], ["Group"]],
+    }[level]
+    if level == "compound":
+        meta = meta[meta["Group"] >= 0]
+    matrix = sparse.eye_array(len(examples.meta), format="csr", dtype=np.float32)[
+        np.flatnonzero(np.isin(np.arange(len(examples.meta)), meta.index))
+    ]
+    units = meta.reset_index(drop=True)
+    for key in steps:
+        code, first = _codes(units[key])
+        size = np.bincount(code)
+        mean = sparse.csr_array(
+            (1 / size[code], (code, np.arange(len(code)))), shape=(len(size), len(code))
+        )
+        matrix = (mean @ matrix).astype(np.float32)
+        units = units.iloc[first].reset_index(drop=True)
+    return matrix, units
+
+
+def averagings(examples: Examples) -> dict[str, tuple]:
+    """`averaging` for every level; made once for the same examples."""
+    if "averagings" not in examples._cache:
+        examples._cache["averagings"] = {level: averaging(examples, level) for level in LEVELS}
+    return examples._cache["averagings"]
+
+
+def _codes(keys: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+    """Number of each row's key in order of first appearance, and the first row of each."""
+    code = keys.groupby(list(keys), sort=False, dropna=False).ngroup().to_numpy()
+    _, first = np.unique(code, return_index=True)
+    return code, first

@@ -1,0 +1,167 @@
+"""One head per panel, or one for all panels together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+
+import numpy as np
+
+from moascope.errors import MoascopeError
+from moascope.learning.examples import Examples, row_weights
+from moascope.learning.head import FittedHeads, predict_logits, train_heads
+from moascope.params import Head, Train
+
+POOLED = ""
+
+
+def fit_by_panel(
+    training: Examples,
+    masks: np.ndarray,
+    head: Head,
+    train: Train,
+    seed: int,
+    label: np.ndarray | None = None,
+    watch: Callable[[str, int, FittedHeads], None] | None = None,
+    watch_every: int = 0,
+) -> dict[str, FittedHeads]:
+    """Train one head a mask, for every panel by itself or for all together.
+
+    Parameters
+    ----------
+    training : Examples
+        Already normalised, at the level that is trained on.
+    masks : ndarray, bool, [K, n]
+        Rows that each head may see. Rows without a label are never seen.
+    head : Head
+    train : Train
+        `panels` and `batch_size` are read.
+    seed : int
+    label : ndarray, int, [n] or [K, n], optional
+        In place of the true labels (for nulls).
+    watch : callable, optional
+        `watch(panel, epoch, heads)`, called every `watch_every` epochs of a panel and at its end.
+    watch_every : int
+        Epochs between two notes of the loss; 0: it is noted at the end alone.
+
+    Returns
+    -------
+    dict
+        Panel name -> heads; the only name is "" where panels are pooled.
+
+    Raises
+    ------
+    MoascopeError
+        When a panel shows some head fewer than two classes.
+    """
+    fitted = {}
+    for panel, given in _by_panel(training, masks, head, train, label):
+        for heads in train_heads(*given, batch_size=train.batch_size, seed=seed,
+                                 watch_every=watch_every):
+            fitted[panel] = heads
+            if watch:
+                watch(panel, int(heads.epochs[-1]), heads)
+    return fitted
+
+
+def train_by_panel(
+    training: Examples, masks: np.ndarray, head: Head, train: Train, seed: int, watch_every: int
+) -> Iterator[tuple[int, dict[str, FittedHeads]]]:
+    """As `fit_by_panel`, with a stop of all panels every few epochs to look at their heads.
+
+    Yields
+    ------
+    epoch : int
+    heads : dict
+        Panel name -> heads after that many epochs.
+
+    Raises
+    ------
+    MoascopeError
+        When a panel shows some head fewer than two classes.
+    """
+    # Panels take turns, so that a training that goes nowhere is seen early in all of them.
+    trainings = {panel: train_heads(*given, batch_size=train.batch_size, seed=seed,
+                                    watch_every=watch_every)
+                 for panel, given in _by_panel(training, masks, head, train)}
+    for heads in zip(*trainings.values(), strict=True):
+        yield int(heads[0].epochs[-1]), dict(zip(trainings, heads, strict=True))
+
+
+def _by_panel(training: Examples, masks: np.ndarray, head: Head, train: Train,
+              label: np.ndarray | None = None) -> Iterator[tuple[str, tuple]]:
+    """Each panel's name, and what `train_heads` is given for it."""
+    label = training.label if label is None else label
+    labels = np.broadcast_to(label, masks.shape)
+    for panel, rows in panel_rows(training, train):
+        chosen = training.take(rows)
+        weights = np.stack([
+            row_weights(chosen, mask[rows], own[rows])
+            for mask, own in zip(masks, labels, strict=True)
+        ])
+        for own, weight in zip(labels, weights, strict=True):
+            if len(np.unique(own[rows][weight > 0])) < 2:
+                raise MoascopeError(
+                    f"Panel '{panel}' has too few annotated compounds to be learnt by itself. "
+                    "Set train.panels=pooled in params.yaml, or add compounds to that panel."
+                )
+        usable = np.where(labels[:, rows] < 0, 0, labels[:, rows])
+        yield panel, (inputs(chosen, train), usable[0] if label.ndim == 1 else usable, weights,
+                      len(training.classes), head)
+
+
+def predict_by_panel(
+    heads: dict[str, FittedHeads], examples: Examples, train: Train,
+    asked: np.ndarray | None = None,
+) -> np.ndarray:
+    """Logits of every head for every row, each row by the head of its panel.
+
+    Parameters
+    ----------
+    heads : dict
+        Panel -> FittedHeads.
+    examples : Examples
+    train : Train
+    asked : ndarray, bool, [K, n], optional
+        Which head is asked about which row; all about all, if None.
+
+    Returns
+    -------
+    ndarray, float32, [K, n, C]
+        0 where a head was not asked.
+    """
+    count = len(next(iter(heads.values())).mean)
+    logits = np.zeros((count, len(examples.meta), len(examples.classes)), np.float32)
+    for panel, rows in panel_rows(examples, train):
+        logits[:, rows] = predict_logits(heads[panel], inputs(examples.take(rows), train),
+                                         None if asked is None else asked[:, rows])
+    return logits
+
+
+def inputs(examples: Examples, train: Train) -> np.ndarray:
+    """What a head is fed: the features, and where panels are pooled, which panel it is.
+
+    Returns
+    -------
+    ndarray, float32, [n, d] or [n, d + panels]
+    """
+    # All that were trained on, whichever are at hand: a plate of one panel is asked about too.
+    names = examples.panels or tuple(np.unique(examples.panel))
+    if train.panels == "separate" or len(names) < 2:
+        return examples.features
+    which = examples.panel[:, None] == np.array(names)
+    return np.hstack([examples.features, which.astype(np.float32)])
+
+
+def panel_rows(examples: Examples, train: Train) -> Iterable[tuple[str, np.ndarray]]:
+    """Each panel that has heads of its own, and its rows (bool, [n]); "" where they share."""
+    if train.panels == "pooled":
+        yield POOLED, np.ones(len(examples.meta), bool)
+        return
+    for panel in np.unique(examples.panel):
+        yield str(panel), examples.panel == panel
+
+
+def training_rows(examples: Examples, head: Head, train: Train) -> tuple[Examples, Examples]:
+    """The normalised rows to learn from, and the normalised sites to be asked about."""
+    sites = examples.seen_by(head)
+    return (sites.wells() if train.level == "well" else sites), sites

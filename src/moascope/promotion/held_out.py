@@ -1,0 +1,474 @@
+"""Models asked about the frozen held-out compounds, on exactly the same rows."""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from moascope.errors import MoascopeError
+from moascope.evaluation.baselines import baseline_inputs, held_out_baseline_logits, unit_scores
+from moascope.evaluation.protocol import scores_of
+from moascope.features.backbones import weights_digest
+from moascope.features.embed import embedded_with, features_of_screen
+from moascope.features.table import FeatureTable, load_features
+from moascope.learning.examples import SITE_KEY, Examples, averaging, load_examples
+from moascope.learning.nested import asked_classes
+from moascope.learning.panels import predict_by_panel
+from moascope.learning.predictor import (
+    Predictor,
+    check_fits,
+    identities,
+    load_predictor,
+    prediction_table,
+    sites_of,
+)
+from moascope.metrics import bootstrap_weights, interval, macro_average_precision, paired_difference
+from moascope.params import Evaluate, Params, Promote
+from moascope.promotion.gate import Against, Numbers, share_worse
+from moascope.screen.tables import Screen, read_screen
+from moascope.text import counted, listing
+from moascope.work.digests import digest
+from moascope.work.processes import default_jobs
+
+# What a model says on the same features may differ by this, as sums of float32 do.
+SAME = 1e-4
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A registered model that takes part.
+
+    Attributes
+    ----------
+    version : str
+        Its number in the registry.
+    run_id : str
+        Of the run that trained it.
+    predictor : Predictor
+    """
+
+    version: str
+    run_id: str
+    predictor: Predictor
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """What the pipeline left that the gate asks with.
+
+    Attributes
+    ----------
+    screen : Screen
+    table : FeatureTable
+        Of data/embed.
+    examples : Examples
+        Sites that passed quality control, with the units and their hold-out.
+    embedded, trained : Path
+        data/embed and data/train.
+    params : Params
+    """
+
+    screen: Screen
+    table: FeatureTable
+    examples: Examples
+    embedded: Path
+    trained: Path
+    params: Params
+
+
+def load_pipeline(data: Path, params: Params) -> Pipeline:
+    """Read what acquire, embed, split and train left in a data folder.
+
+    Raises
+    ------
+    MoascopeError
+        Where one of them left nothing.
+    """
+    wanted = {"acquire": "load_data.csv", "embed": "", "split": "groups.parquet",
+              "train": "run.json"}
+    missing = [str(data / stage) for stage, file in wanted.items()
+               if not (data / stage / file).exists()]
+    if missing:
+        raise MoascopeError(f"{listing(missing)} is not there, and the gate asks about what it "
+                            "holds. Run `dvc repro` (or `dvc pull`) first.")
+    return Pipeline(
+        screen=read_screen(data / "acquire"),
+        table=load_features(data / "embed"),
+        examples=load_examples(data / "embed", data / "acquire", data / "split"),
+        embedded=data / "embed",
+        trained=data / "train",
+        params=params,
+    )
+
+
+def asked_digest(target: str, table: pd.DataFrame) -> str:
+    """By which two decisions are known to be about the same compounds with the same labels."""
+    asked = table[["Metadata_Group", "Label"]].sort_values("Metadata_Group")
+    return digest(target, asked)[:16]
+
+
+def check_comparable(contender: Contender, examples: Examples, alias: str) -> None:
+    """Fail where a model answers another question than the one that the hold-out asks.
+
+    Parameters
+    ----------
+    contender : Contender
+    examples : Examples
+    alias : str
+        What it holds, or is to hold; for the sentence.
+    """
+    own = contender.predictor
+    for word, said, asked in (
+        ("target", own.target, examples.target),
+        ("classes", ", ".join(own.classes), ", ".join(examples.classes)),
+        ("unit", own.unit, examples.unit),
+    ):
+        if said != asked:
+            raise MoascopeError(
+                f"Version {contender.version} ({alias}) cannot be compared here: its {word} is "
+                f"{said}, and data/split asks about {asked}. Give every question a registered "
+                "model of its own (register.name in params.yaml), or run `dvc repro` with the "
+                f"{word} that version {contender.version} was trained for."
+            )
+
+
+def seen_in_training(contender: Contender, examples: Examples, alias: str) -> np.ndarray:
+    """Which units a model was trained on.
+
+    Returns
+    -------
+    ndarray, bool, [G]
+
+    Raises
+    ------
+    MoascopeError
+        Where the model does not say: without that, no score of it can be trusted.
+    """
+    if contender.predictor.trained_on is None:
+        raise MoascopeError(
+            f"Version {contender.version} ({alias}) does not say which compounds it was trained "
+            "on, so it may know the held-out ones. Models registered by this version of moascope "
+            "say it: run `dvc repro` to register a new one"
+            + ("." if alias == "candidate" else
+               f", and take the alias '{alias}' off version {contender.version} in MLflow.")
+        )
+    known = set(contender.predictor.trained_on)
+    return np.array([not known.isdisjoint(words)
+                     for words in identities(examples.groups, examples.unit)], bool)
+
+
+def unseen_hold_out(
+    contenders: dict[str, Contender], examples: Examples, unseen_only: bool
+) -> tuple[Examples, int]:
+    """The examples with a hold-out that no contender was trained on.
+
+    Parameters
+    ----------
+    contenders : dict
+        Alias -> Contender.
+    examples : Examples
+    unseen_only : bool
+        Leave out what some contender knows, in place of failing.
+
+    Returns
+    -------
+    examples : Examples
+        Rows of units that are left out belong to no unit.
+    left_out : int
+        How many held-out units were left out.
+
+    Raises
+    ------
+    MoascopeError
+        Where a contender was trained on held-out units: it would be asked what it has seen.
+    """
+    held_out = examples.groups["Holdout"].to_numpy(bool)
+    names = examples.groups["Metadata_Compound"].to_numpy()
+    known = np.zeros(len(held_out), bool)
+    problems = []
+    for alias, contender in contenders.items():
+        seen = seen_in_training(contender, examples, alias) & held_out
+        known |= seen
+        if seen.any():
+            problems.append(
+                f"Version {contender.version} ({alias}) was trained on {seen.sum()} of the "
+                f"{held_out.sum()} held-out {examples.unit}s ({listing(names[seen])}), so their "
+                "pictures say nothing about it. "
+                + ("Run `dvc repro` to train on the split at hand"
+                   if alias == "candidate" else
+                   "Put split.holdout, the target and the annotations back as they were")
+                + ", or add --unseen-only to ask about the others alone."
+            )
+    if problems and not unseen_only:
+        raise MoascopeError(problems)
+    group = np.where(known[examples.group] & (examples.group >= 0), -1, examples.group)
+    return replace(examples, group=group, _cache={}), int(known.sum())
+
+
+def site_logits(
+    contenders: dict[str, Contender], pipeline: Pipeline, examples: Examples, jobs: int = 0
+) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    """What every contender says of the sites, computed as it does when it is served.
+
+    Parameters
+    ----------
+    contenders : dict
+        Alias -> Contender.
+    pipeline : Pipeline
+    examples : Examples
+        Of `unseen_hold_out`.
+    jobs : int
+        Processes, where features have to be computed; 0: as many as there are processors.
+
+    Returns
+    -------
+    logits : dict
+        Alias -> ndarray, float32, [n, C], in the order of the examples; NaN where the model could
+        not read a site, or was not asked.
+    origins : dict
+        Alias -> where its features are from: "data/embed" or "images".
+    """
+    logits, origins = {}, {}
+    made: dict[str, FeatureTable] = {}
+    for alias, contender in contenders.items():
+        check_fits(contender.predictor, pipeline.screen)
+        table, origins[alias] = _features(contender, pipeline, examples, made, jobs)
+        sites = sites_of(contender.predictor, pipeline.screen, table)
+        said = predict_by_panel(contender.predictor.heads, sites, contender.predictor.train)[0]
+        logits[alias] = _aligned(sites.meta, said, examples.meta)
+    return logits, origins
+
+
+def answers(
+    contenders: dict[str, Contender], examples: Examples, logits: dict[str, np.ndarray]
+) -> tuple[Examples, dict[str, pd.DataFrame]]:
+    """What every contender says of the held-out units, from exactly the same sites.
+
+    Parameters
+    ----------
+    contenders : dict
+        Alias -> Contender.
+    examples : Examples
+        Of `unseen_hold_out`.
+    logits : dict
+        Of `site_logits`.
+
+    Returns
+    -------
+    examples : Examples
+        Without the held-out sites that some contender could not read.
+    tables : dict
+        Alias -> DataFrame, one row a held-out unit: `Metadata_Group`, `Label`, `P_<class>`,
+        `Predicted`.
+
+    Raises
+    ------
+    MoascopeError
+        Where no held-out unit is left.
+    """
+    answered = np.all([np.isfinite(logits[alias]).all(axis=1) for alias in contenders], axis=0)
+    rows = np.flatnonzero(answered | ~_held_out_rows(examples))
+    kept = examples.take(rows)
+    own = np.flatnonzero(_held_out_rows(kept))
+    if not len(own):
+        raise MoascopeError(
+            "No held-out compound is left to ask about. Raise split.holdout in params.yaml or "
+            "annotate more compounds, and run `dvc repro`."
+        )
+    asked = kept.take(own)
+    matrix, units = averaging(asked, "compound")
+    groups = asked.groups.iloc[units["Group"].to_numpy()].reset_index(drop=True)
+    tables = {}
+    for alias, contender in contenders.items():
+        calibration = contender.predictor.calibrations["compound"]
+        probability = calibration.probability(matrix @ logits[alias][rows][own])
+        table = prediction_table(units, probability, calibration.decide(probability),
+                                 asked.classes, "compound")
+        tables[alias] = table.assign(
+            Metadata_Compound=groups["Metadata_Compound"],
+            Metadata_Group=groups["Metadata_Group"],
+            Label=groups["Label"],
+        )
+    return kept, tables
+
+
+def check_served(candidate: Contender, table: pd.DataFrame, trained: Path) -> bool:
+    """Fail where the registry's model says something else than the one that was trained.
+
+    Parameters
+    ----------
+    candidate : Contender
+    table : DataFrame
+        Its answers; see `answers`.
+    trained : Path
+        data/train.
+
+    Returns
+    -------
+    bool
+        False where the candidate is not the model of data/train, so that nothing can be checked.
+    """
+    if json.loads((trained / "run.json").read_text())["run_id"] != candidate.run_id:
+        return False
+    written = pd.read_parquet(trained / "predictions_compound.parquet")
+    written = written[written["Split"] == "held_out"].set_index("Metadata_Group")
+    columns = [name for name in table if name.startswith("P_")]
+    own = table.set_index("Metadata_Group")
+    strange = [group for group in own.index if group not in written.index]
+    if strange or not set(columns) <= set(written):
+        raise MoascopeError(
+            "data/train and data/split do not belong together: train predicted other held-out "
+            "compounds. Run `dvc repro` and promote again."
+        )
+    off = np.abs(own[columns] - written.loc[own.index, columns]).max(axis=1)
+    if not (off <= SAME).all():
+        worst = off.idxmax()
+        raise MoascopeError(
+            f"Version {candidate.version} as loaded from the registry does not say what train "
+            f"wrote: {own.loc[worst, 'Metadata_Compound']} differs by {off[worst]:.2g} in "
+            f"probability, and {(off > SAME).sum()} of {len(off)} held-out compounds differ. "
+            "Serving would differ from training: run `dvc repro --force train evaluate register` "
+            "and compare the moascope versions of both."
+        )
+    return True
+
+
+def measure(
+    examples: Examples, tables: dict[str, pd.DataFrame], incumbent: Contender | None,
+    gate: Promote, seed: int
+) -> tuple[Numbers, dict[str, int]]:
+    """All numbers that the gate asks for.
+
+    Parameters
+    ----------
+    examples : Examples
+        Of `answers`.
+    tables : dict
+        Alias -> answers; `candidate`, and the incumbent under another alias where there is one.
+    incumbent : Contender or None
+    gate : Promote
+    seed : int
+
+    Returns
+    -------
+    numbers : Numbers
+    counts : dict
+        `compounds` asked about and `positives` among them.
+
+    Raises
+    ------
+    MoascopeError
+        Where the held-out units are all of one class.
+
+    Notes
+    -----
+    Both models are scored on the same resamples of compounds, so that a hard compound is hard for
+    both: with some 25 compounds the interval of each is wide, the one of their difference is not.
+    """
+    asked = asked_classes(examples)
+    settings = Evaluate(bootstraps=gate.resamples, permutations=gate.resamples, refits=0)
+    candidate = tables["candidate"]
+    scores = scores_of(candidate, examples.classes, asked, settings, seed)
+    index = {name: i for i, name in enumerate(examples.classes)}
+    label = candidate["Label"].map(index).to_numpy()
+    keep = np.ones(len(label), bool) if examples.binary else np.isin(label, asked)
+    label = label[keep]
+    present = [c for c in asked if (label == c).any()]
+    if scores is None or not present:
+        raise MoascopeError(
+            f"The {counted(len(candidate), f'held-out {examples.unit}')} are all of one class, so "
+            "nothing can be ranked. Raise split.holdout in params.yaml or annotate more "
+            "compounds, and run `dvc repro`."
+        )
+    columns = [f"P_{name}" for name in examples.classes]
+    own = candidate.loc[keep, columns].to_numpy(float)
+    wells = examples.wells()
+    units = candidate[keep]
+    baselines = {
+        name: float(macro_average_precision(
+            label, unit_scores(wells, held_out_baseline_logits(wells, inputs), units), present))
+        for name, inputs in baseline_inputs(wells).items() if name in gate.beat
+    }
+    against = None
+    other = next((table for alias, table in tables.items() if alias != "candidate"), None)
+    if other is not None and incumbent is not None:
+        against = _against(incumbent.version, label, own, other.loc[keep, columns].to_numpy(float),
+                           present, gate.resamples, seed)
+    counts = {"compounds": len(label)}
+    if examples.binary:
+        counts["positives"] = int((label == 1).sum())
+    return Numbers(scores["average_precision"], scores["low"], scores["high"],
+                   scores["prevalence"], scores["p"], baselines, against), counts
+
+
+def _against(version: str, label: np.ndarray, own: np.ndarray, theirs: np.ndarray,
+             present: list[int], resamples: int, seed: int) -> Against:
+    def candidate(weights: np.ndarray) -> np.ndarray:
+        return macro_average_precision(label, own, present, weights)
+
+    def incumbent(weights: np.ndarray) -> np.ndarray:
+        return macro_average_precision(label, theirs, present, weights)
+
+    cluster = np.arange(len(label))
+    drawn = bootstrap_weights(cluster, resamples, seed)
+    difference, low, high = paired_difference(candidate, incumbent, cluster, resamples, seed)
+    value = float(macro_average_precision(label, theirs, present))
+    return Against(version, value, *interval(incumbent(drawn)), difference, low, high,
+                   share_worse(candidate(drawn), incumbent(drawn)))
+
+
+def _held_out_rows(examples: Examples) -> np.ndarray:
+    return (examples.group >= 0) & examples.groups["Holdout"].to_numpy(bool)[examples.group]
+
+
+def _features(contender: Contender, pipeline: Pipeline, examples: Examples,
+              made: dict[str, FeatureTable], jobs: int) -> tuple[FeatureTable, str]:
+    """Features as a model takes them: data/embed where it is made alike, else from the images."""
+    own = contender.predictor
+    if _made_alike(own, pipeline):
+        return pipeline.table, "data/embed"
+    key = digest(own.prepare, own.embed,
+                 {name: weights_digest(file) for name, file in own.weights.items()})
+    if key not in made:
+        plates = np.unique(examples.meta["Metadata_Plate"][_held_out_rows(examples)])
+        sites = pipeline.screen.sites
+        part = replace(pipeline.screen, sites=sites[sites["Metadata_Plate"].isin(plates)])
+        print(f"promote: version {contender.version} was trained on features that data/embed does "
+              f"not hold; computing them from the images of {counted(len(plates), 'plate')}",
+              file=sys.stderr)
+        with tempfile.TemporaryDirectory(prefix="moascope-") as work:
+            made[key] = features_of_screen(part, own.prepare, own.embed, Path(work), own.weights,
+                                           jobs or default_jobs())
+    return made[key], "images"
+
+
+def _made_alike(own: Predictor, pipeline: Pipeline) -> bool:
+    """Whether data/embed is what a model would make of the screen.
+
+    The settings of data/embed are those of the parameters and of the model in data/train; where
+    these two differ, params.yaml was edited since, and nobody knows.
+    """
+    here = load_predictor(pipeline.trained / "model")
+    params = pipeline.params
+    embedded = set(params.embed.backbones)
+    if not (own.prepare == here.prepare == params.prepare
+            and own.embed.precision == here.embed.precision == params.embed.precision
+            and set(own.embed.backbones) <= embedded and set(here.embed.backbones) <= embedded):
+        return False
+    return all(embedded_with(pipeline.embedded, name, file) for name, file in own.weights.items())
+
+
+def _aligned(meta: pd.DataFrame, logits: np.ndarray, rows: pd.DataFrame) -> np.ndarray:
+    """Logits in the order of other rows, NaN where the model has none."""
+    position = meta[SITE_KEY].assign(Position=np.arange(len(meta)))
+    order = rows[SITE_KEY].merge(position, on=SITE_KEY, how="left", validate="one_to_one")
+    found = order["Position"].notna().to_numpy()
+    aligned = np.full((len(rows), logits.shape[1]), np.nan, np.float32)
+    aligned[found] = logits[order["Position"][found].astype(int)]
+    return aligned

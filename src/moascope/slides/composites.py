@@ -1,0 +1,116 @@
+"""Colour pictures of whole fields, as people look at them: what an image classifier is fed."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from moascope.errors import MoascopeError
+from moascope.work.plates import KEY_FILE
+
+COLOURS = 3
+SITES_AT_ONCE = 64  # bounds memory: crops are read from disk as they are needed
+
+
+def load_composites(prepared: Path, size: int, sites: int) -> tuple[pd.DataFrame, np.ndarray]:
+    """One small RGB picture a field.
+
+    The crops of a field are put together again as a square mosaic and shrunk by averaging over
+    areas. The panel's first three channels become red, green and blue; where it has fewer, they
+    are repeated.
+
+    Parameters
+    ----------
+    prepared : Path
+        `data/prepare`: one folder a plate, from `moascope.pixels.prepare.prepare_plate`.
+    size : int
+        Side of a picture, pixels.
+    sites : int
+        Fields a well, at most: the first ones that passed quality control.
+
+    Returns
+    -------
+    meta : DataFrame, [n]
+        `Metadata_Plate, Metadata_Well, Metadata_Site, Metadata_Batch, Metadata_Panel, QC_Pass`.
+    pictures : ndarray, uint8, [n, size, size, 3]
+
+    Raises
+    ------
+    MoascopeError
+        Where there is no plate.
+
+    Notes
+    -----
+    Crops that make no square are left out: of four, nine, ... all are used, of three only the
+    first.
+    """
+    plates = sorted(file.parent for file in prepared.glob(f"*/{KEY_FILE}"))
+    if not plates:
+        raise MoascopeError(f"{prepared} holds no prepared plate. Run `dvc repro prepare` first.")
+    metas, pictures = [], []
+    for plate in plates:
+        meta = pd.read_parquet(plate / "sites.parquet")
+        meta = meta[[name for name in meta if name.startswith("Metadata_")] + ["QC_Pass"]]
+        meta = meta[meta["QC_Pass"].astype(bool)]
+        meta = meta[meta.groupby("Metadata_Well", sort=False).cumcount() < sites]
+        facts = json.loads((plate / "plate.json").read_text())
+        stored = np.load(plate / "crops.npy", mmap_mode="r")
+        made = np.zeros((len(meta), size, size, COLOURS), np.uint8)
+        for panel, rows in meta.reset_index(drop=True).groupby("Metadata_Panel").indices.items():
+            present = [index for index, name in enumerate(facts["channels"])
+                       if name in facts["panels"][panel]]
+            if not present:
+                continue
+            colours = [present[colour % len(present)] for colour in range(COLOURS)]
+            for start in range(0, len(rows), SITES_AT_ONCE):
+                chosen = rows[start : start + SITES_AT_ONCE]
+                block = stored[meta.index[chosen]][:, :, colours]
+                made[chosen] = shrink(mosaic(block), size)
+        metas.append(meta)
+        pictures.append(made)
+    return pd.concat(metas, ignore_index=True), np.concatenate(pictures)
+
+
+def mosaic(crops: np.ndarray) -> np.ndarray:
+    """Crops as one square picture, row by row.
+
+    Parameters
+    ----------
+    crops : ndarray, [n, crops, channels, crop, crop]
+
+    Returns
+    -------
+    ndarray, [n, channels, s * crop, s * crop]
+        s is the whole part of the root of the number of crops.
+    """
+    count, number, channels, crop, _ = crops.shape
+    side = math.isqrt(number)
+    grid = crops[:, : side * side].reshape(count, side, side, channels, crop, crop)
+    return grid.transpose(0, 3, 1, 4, 2, 5).reshape(count, channels, side * crop, side * crop)
+
+
+def shrink(planes: np.ndarray, size: int) -> np.ndarray:
+    """Square planes at another size, each new pixel the mean of the area that it covers.
+
+    Parameters
+    ----------
+    planes : ndarray, uint8, [n, channels, length, length]
+    size : int
+
+    Returns
+    -------
+    ndarray, uint8, [n, size, size, channels]
+    """
+    length = planes.shape[-1]
+    edges = np.arange(size + 1) * length / size
+    pixel = np.arange(length)
+    # How much of each old pixel (columns) lies in each new one (rows).
+    share = np.clip(np.minimum(edges[1:, None], pixel + 1) - np.maximum(edges[:-1, None], pixel),
+                    0, None).astype(np.float32)
+    share /= share.sum(axis=1, keepdims=True)
+    small = share @ planes.astype(np.float32) @ share.T
+    return np.rint(small).astype(np.uint8).transpose(0, 2, 3, 1)

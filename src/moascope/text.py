@@ -1,0 +1,65 @@
+"""Numbers, names and counts as people write them."""
+
+from __future__ import annotations
+
+import math
+import unicodedata
+from collections.abc import Iterable
+from typing import Any
+
+# Names that a sentence lists before it counts the rest.
+EXAMPLES = 5
+GPCR_WORDS = {
+    "gpcr": "GPCR",
+    "gpcr_agonist": "GPCR agonist",
+    "gpcr_antagonist": "GPCR antagonist",
+}
+
+
+def counted(count: int, noun: str) -> str:
+    """A number with its noun, for a sentence: "1 site", "1,200 sites"."""
+    return f"{count:,} {noun}" + ("" if count == 1 else "s")
+
+
+def listing(names: Iterable[Any], most: int = EXAMPLES) -> str:
+    """A list for a sentence: the first few names, and how many more there are."""
+    names = [str(name) for name in names]
+    more = len(names) - most
+    return ", ".join(names[:most]) + (f" and {more:,} more" if more > 0 else "")
+
+
+def tidy(text: object, most: int = 0) -> str:
+    """A name from a table as one line: control characters and runs of blanks become one blank.
+
+    Parameters
+    ----------
+    text : object
+    most : int
+        Characters after which it is cut off with an ellipsis; 0 never cuts.
+    """
+    shown = "".join(" " if unicodedata.category(c).startswith("C") else c for c in str(text))
+    shown = " ".join(shown.split())
+    return shown if not most or len(shown) <= most else shown[: most - 1] + "…"
+
+
+def number(value: Any, digits: int = 3) -> str:
+    """A number as people write it; an en dash where there is none."""
+    if value is None or not math.isfinite(value):
+        return "–"
+    return f"{value:,.{digits}f}".replace("-", "−")
+
+
+def p_value(value: Any) -> str:
+    """A permutation p with the digits that it can have."""
+    return number(value, 5 if value is not None and value < 0.0005 else 3)
+
+
+def span(scores: dict[str, Any], digits: int = 3) -> str:
+    """The interval of a score, "0.31 to 0.52"."""
+    return f"{number(scores.get('low'), digits)} to {number(scores.get('high'), digits)}"
+
+
+def class_name(name: str, target: str) -> str:
+    """A class as a person says it: `not_gpcr` of target `gpcr` is "not GPCR"."""
+    said = GPCR_WORDS.get(target, target)
+    return {target: tidy(said), f"not_{target}": tidy(f"not {said}")}.get(name, tidy(name))

@@ -1,0 +1,441 @@
+"""From the text of a mechanism to GPCR yes, no or unknown; files in and files out."""
+
+import re
+import time
+import zipfile
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import yaml
+from helpers import edit_csv, make_screen
+
+from moascope.annotation.compounds import (
+    annotate_compounds,
+    read_compounds,
+    read_genes,
+    read_targets,
+)
+from moascope.annotation.decide import decide, read_term
+from moascope.annotation.review import review_list
+from moascope.annotation.run import annotate_files
+from moascope.annotation.terms import load_terms, parse_terms, split_words
+from moascope.cli.main import app
+from moascope.errors import MoascopeError
+from moascope.screen.tables import read_screen
+from moascope.screen.targets import label_screen
+from moascope.sources.simulated import compounds as simulated
+
+GENES = frozenset({"CHRM1", "DRD2", "HTR2A", "GRM5"})
+
+
+def hard_terms():
+    path = Path(__file__).with_name("moa_terms.csv")
+    return pd.read_csv(path, dtype=str, keep_default_na=False)
+
+
+def table(**moa):
+    return pd.DataFrame({"Metadata_Compound": list(moa), "Metadata_MoA": list(moa.values())},
+                        dtype="str")
+
+
+def by_name(annotated):
+    return annotated.table.set_index("Metadata_Compound")
+
+
+# Words
+
+
+@pytest.mark.parametrize("written_as", ["own", "screening library", "register"])
+def test_every_hard_term_is_read_as_its_reason_says(written_as):
+    terms = hard_terms()
+    wrong = []
+    for row in terms[terms["written_as"] == written_as].itertuples():
+        found = decide(row.term)
+        if (found.gpcr, found.action) != (row.gpcr, row.gpcr_action):
+            wrong.append((row.term, row.reason, found))
+    assert wrong == []
+
+
+def test_the_hard_terms_are_hundreds_and_of_every_class():
+    counts = hard_terms()["gpcr"].value_counts()
+    assert counts["yes"] > 200 and counts["no"] > 200 and counts["unknown"] > 50
+
+
+@pytest.mark.parametrize(("text", "words"), [
+    ("5-HT2A receptors", "5 ht 2 a receptor"),
+    ("5HT-2a  Receptor", "5 ht 2 a receptor"),
+    ("β₂-adrenoceptors", "beta 2 adrenoceptor"),
+    ("partial_agonist", "partial agonist"),
+    ("oestrogen/tumour", "estrogen tumor"),
+    ("", ""),
+])
+def test_spellings_of_one_thing_are_one_text(text, words):
+    assert " ".join(split_words(text).words) == words
+
+
+def test_evidence_quotes_the_text_as_it_was_written():
+    found = decide("β₂-Adrenoceptor agonists")
+    assert f"terms {load_terms().version}: " in found.evidence
+    assert '"β₂-Adrenoceptor"' in found.evidence
+    assert "adrenoceptors (GPCRs)" in found.evidence
+
+
+def test_one_receptor_among_several_mechanisms_makes_a_yes_with_the_actions_of_receptors_only():
+    found = decide("voltage-gated sodium channel blocker|opioid receptor agonist")
+    assert (found.gpcr, found.action) == ("yes", "agonist")
+
+
+def test_agonist_of_one_and_antagonist_of_another_is_both():
+    found = decide("dopamine receptor agonist|serotonin receptor antagonist")
+    assert found.action == "agonist|antagonist"
+    assert dict(found.families) == {"dopamine receptors": "agonist",
+                                    "5-hydroxytryptamine receptors": "antagonist"}
+
+
+def test_what_words_cannot_decide_is_unknown_and_never_no():
+    found = decide("HDAC inhibitor|glutamate receptor antagonist")
+    assert found.gpcr == "unknown"
+    assert "metabotropic (GPCR) or ionotropic" in found.question
+
+
+def test_a_use_beside_a_mechanism_decides_nothing():
+    assert decide("analgesic|cyclooxygenase inhibitor").gpcr == "no"
+    assert decide("analgesic").gpcr == "unknown"
+
+
+def test_no_mechanism_is_unknown_and_is_no_question():
+    found = decide("")
+    assert (found.gpcr, found.question) == ("unknown", "")
+
+
+def test_an_unknown_receptor_is_asked_about():
+    assert decide("grommet receptor antagonist").gpcr == "unknown"
+    assert "does not know this receptor" in decide("grommet receptor antagonist").question
+
+
+@pytest.mark.parametrize("text", ["receptor", "α", "5", "agonist", "-/-", "of the", "ß receptor",
+                                  "😀", "İ receptor agonist", "x" * 5000, "a " * 2000 + "receptor"])
+def test_odd_texts_are_read_without_an_error(text):
+    assert decide(text).gpcr in ("yes", "no", "unknown")
+
+
+def test_a_name_in_two_families_is_refused():
+    content = {"version": 1, "words": {"receptor": "receptor"}, "unstated": "", "inactive": "",
+               "uses": {"question": "?", "names": ""}, "unclear": [], "not_gpcr": [],
+               "gpcr": [{"family": "one", "names": "foo 1"}, {"family": "two", "names": "foo1"}]}
+    with pytest.raises(ValueError, match="'foo1' is in 'one' and in 'two'"):
+        parse_terms(content)
+    content["gpcr"] = [{"family": "one", "names": "foo", "unless": ["bar"]}]
+    with pytest.raises(ValueError, match="bar, which is no family"):
+        parse_terms(content)
+
+
+def test_every_name_of_the_table_is_found_in_its_own_words():
+    terms = load_terms()
+    for rows in terms.patterns.values():
+        for pattern, _, name in rows:
+            words = [word for word in pattern.pattern.split(" ") if word.isalnum()]
+            if pattern.pattern == "".join(f" {word}" for word in words) + "(?= )":
+                assert any(match.name.family == name.family
+                           for match in terms.find(tuple(words))), pattern.pattern
+
+
+def test_the_simulated_screen_says_what_the_terms_say():
+    drawn = simulated.annotation_table(simulated.draw_compounds(0, 140, ("A549 ACTB-RAB5A",)))
+    assert (drawn["gpcr"] == "yes").sum() > 10
+    for row in drawn.itertuples():
+        found = decide(row.Metadata_MoA)
+        assert (found.gpcr, found.action) == (row.gpcr, row.gpcr_action), row
+
+
+# Genes
+
+
+def test_genes_decide_what_words_cannot():
+    assert decide("acetylcholine receptor agonist", {"CHRM1"}, GENES).gpcr == "yes"
+    assert decide("acetylcholine receptor agonist", {"CHRM1"}, GENES).action == "agonist"
+    assert decide("acetylcholine receptor agonist", {"CHRNA7"}, GENES).gpcr == "no"
+    assert decide("", {"DRD2"}, GENES).families == (("(by target genes)", ""),)
+
+
+def test_genes_never_overrule_words_but_raise_a_question():
+    reuptake = decide("serotonin reuptake inhibitor", {"SLC6A4", "HTR2A"}, GENES, "genes.csv")
+    assert (reuptake.gpcr, "HTR2A" in reuptake.question) == ("no", True)
+    assert "genes: HTR2A is in genes.csv" in reuptake.evidence
+    receptor = decide("dopamine receptor antagonist", {"SLC6A3"}, GENES)
+    assert (receptor.gpcr, "SLC6A3" in receptor.question) == ("yes", True)
+    agreed = decide("dopamine receptor antagonist", {"DRD2", "SLC6A3"}, GENES)
+    assert agreed.question == ""
+
+
+def test_proteins_that_their_own_table_calls_no_gpcrs_are_left_out(tmp_path):
+    path = tmp_path / "genes.csv"
+    path.write_text('hgnc_symbol,gtopdb_family\nDRD2,Dopamine receptors\n'
+                    'TPRA1,"Other non-GPCR 7TM proteins"\n')
+    genes, warnings = read_genes(path)
+    assert genes == {"DRD2"} and "TPRA1" in warnings[0]
+
+
+def test_a_bare_list_of_genes_is_read(tmp_path):
+    path = tmp_path / "genes.txt"
+    path.write_text("DRD2\ndrd3\n")
+    assert read_genes(path)[0] == {"DRD2", "DRD3"}
+
+
+def test_targets_may_stand_in_one_cell_or_in_several_rows(tmp_path):
+    path = tmp_path / "targets.csv"
+    path.write_text("pert_iname,target\nA,DRD2|drd3\nB,HTR2A\nb,GRM5\nC,\n")
+    assert read_targets(path) == {"a": {"DRD2", "DRD3"}, "b": {"HTR2A", "GRM5"}}
+
+
+# Persons
+
+
+def test_a_persons_word_is_kept_whatever_the_terms_say_and_the_disagreement_is_listed():
+    earlier = pd.DataFrame([["A", "x", "no", "", "a person decided", "anna"]], columns=[
+        "Metadata_Compound", "Metadata_MoA", "gpcr", "gpcr_action", "evidence", "curator"])
+    annotated = annotate_compounds(table(A="opioid receptor agonist", B="HDAC inhibitor"),
+                                   earlier=earlier)
+    row = by_name(annotated).loc["A"]
+    assert (row["gpcr"], row["curator"]) == ("no", "anna")
+    assert row["evidence"].startswith("a person decided; terms")
+    listed = review_list(annotated, {"A": 7})
+    assert listed["question"].tolist() == ["anna said no, and the terms say yes (agonist)."]
+    assert listed["images"].tolist() == [7]
+
+
+def test_a_machines_word_of_an_earlier_run_is_no_persons():
+    first = annotate_compounds(table(A="opioid receptor agonist"))
+    again = annotate_compounds(table(A="HDAC inhibitor"), earlier=first.table)
+    assert by_name(again).loc["A", "gpcr"] == "no"
+
+
+def test_decisions_on_compounds_that_the_next_input_lacks_stay(tmp_path, capsys):
+    out = tmp_path / "ann.csv"
+    (tmp_path / "all.csv").write_text("compound,moa,inchikey\nA,opioid agonist,K1\n"
+                                      "B,glutamate antagonist,K2\nC,HDAC inhibitor,K3\n")
+    annotate_files(tmp_path / "all.csv", out)
+    decided = pd.read_csv(out, dtype=str, keep_default_na=False)
+    decided.loc[1, ["gpcr", "gpcr_action", "curator"]] = ["yes", "antagonist", "anna"]
+    decided.to_csv(out, index=False)
+    (tmp_path / "subset.csv").write_text("compound,moa\nA,opioid agonist\n")
+    for _ in range(2):
+        annotate_files(tmp_path / "subset.csv", out)
+        # B is anna's; C was the machine's and is not asked for any more.
+        written = pd.read_csv(out, dtype=str, keep_default_na=False)
+        assert written["Metadata_Compound"].tolist() == ["A", "B"]
+        assert written.loc[1, ["Metadata_MoA", "Metadata_InChIKey", "gpcr", "gpcr_action",
+                               "curator"]].tolist() == ["glutamate antagonist", "K2", "yes",
+                                                        "antagonist", "anna"]
+        assert "1 decision of persons on compounds that subset.csv does not name" in (
+            capsys.readouterr().err)
+    annotate_files(tmp_path / "all.csv", out)
+    assert pd.read_csv(out)["curator"].fillna("").tolist() == ["", "anna", ""]
+
+
+def test_a_layout_is_not_overwritten(tmp_path):
+    (tmp_path / "in.csv").write_text("compound,moa\nA,opioid agonist\n")
+    layout = "Metadata_Plate,Metadata_Well,Metadata_Compound\nP1,A01,A\n"
+    (tmp_path / "layout.csv").write_text(layout)
+    with pytest.raises(MoascopeError, match="is it a layout"):
+        annotate_files(tmp_path / "in.csv", tmp_path / "layout.csv")
+    assert (tmp_path / "layout.csv").read_text() == layout
+
+
+def test_a_decision_without_evidence_was_written_by_hand_and_is_kept():
+    given = table(A="opioid receptor agonist").assign(gpcr="no")
+    row = by_name(annotate_compounds(given)).loc["A"]
+    assert (row["gpcr"], row["curator"]) == ("no", "unnamed")
+
+
+def test_the_review_begins_with_what_most_images_depend_on():
+    annotated = annotate_compounds(table(A="glutamate receptor agonist", B="GABA receptor agonist",
+                                         C="HDAC inhibitor"))
+    listed = review_list(annotated, {"A": 2, "B": 9, "C": 99})
+    assert listed["Metadata_Compound"].tolist() == ["B", "A"]
+
+
+def test_forms_of_one_compound_that_are_decided_differently_are_asked_about():
+    given = table(A="opioid receptor agonist", B="HDAC inhibitor")
+    given["Metadata_InChIKey"] = ["QGJZLNKBHJESQX-FZFNOLFKSA-N", "QGJZLNKBHJESQX-UHFFFAOYSA-N"]
+    listed = review_list(annotate_compounds(given), {})
+    assert len(listed) == 2
+    assert "A: yes, B: no" in listed["question"].iloc[0]
+
+
+# Files
+
+
+IDR = ("Plate,Well,Compound MoA,Compound Name,Compound SMILES,Compound InChIKey,Control Type\n"
+       "1,B3,mAChR agonist,carbachol,C,AIXAANGOTKPUOY-UHFFFAOYSA-N,\n"
+       "2,B3,mAChR agonist,carbachol,C,AIXAANGOTKPUOY-UHFFFAOYSA-N,\n"
+       "1,B4,,quinine,C,LOUPRKONTZGTKE-WZBLMQSHSA-N,\n"
+       "1,B2,,DMSO,,,Negative Control\n")
+
+
+def test_a_table_of_wells_becomes_one_row_a_compound_without_controls(tmp_path):
+    with zipfile.ZipFile(tmp_path / "wells.csv.zip", "w") as archive:
+        archive.writestr("wells.csv", IDR)
+    done = annotate_files(tmp_path / "wells.csv.zip", tmp_path / "out" / "annotations.csv")
+    written = pd.read_csv(tmp_path / "out" / "annotations.csv", keep_default_na=False)
+    assert written.columns.tolist() == ["Metadata_Compound", "Metadata_MoA", "Metadata_InChIKey",
+                                        "Metadata_SMILES", "gpcr", "gpcr_action", "evidence",
+                                        "curator"]
+    assert written["Metadata_Compound"].tolist() == ["carbachol", "quinine"]
+    assert written["gpcr"].tolist() == ["yes", "unknown"]
+    assert done.review.empty
+
+
+def test_a_second_run_writes_the_same_bytes(tmp_path):
+    (tmp_path / "in.csv").write_text(IDR)
+    annotate_files(tmp_path / "in.csv", tmp_path / "out.csv")
+    first = (tmp_path / "out.csv").read_bytes()
+    annotate_files(tmp_path / "in.csv", tmp_path / "out.csv")
+    assert (tmp_path / "out.csv").read_bytes() == first
+    annotate_files(tmp_path / "out.csv", tmp_path / "out.csv")
+    assert (tmp_path / "out.csv").read_bytes() == first
+
+
+def test_a_compound_with_two_mechanisms_in_its_rows_has_both(tmp_path):
+    (tmp_path / "in.csv").write_text("compound,moa\nA,HDAC inhibitor\nA,opioid agonist\n")
+    given = read_compounds(tmp_path / "in.csv")
+    assert given.table["Metadata_MoA"].tolist() == ["HDAC inhibitor|opioid agonist"]
+    assert "differ from row to row" in given.warnings[0]
+
+
+def test_an_annotated_screen_can_be_read_and_learnt_from(tmp_path):
+    folder = make_screen(tmp_path, images=False, annotations={
+        "C00": "opioid receptor agonist|histamine receptor antagonist", "C01": "HDAC inhibitor",
+        "C02": "glutamate receptor agonist", "C03": ""})
+    annotations = pd.read_csv(folder / "annotations.csv", dtype=str, keep_default_na=False)
+    annotations.drop(columns="gpcr").to_csv(folder / "annotations.csv", index=False)
+    done = annotate_files(folder / "annotations.csv", folder / "annotations.csv", screen=folder)
+    assert done.review["images"].tolist() == [2]
+    screen = read_screen(folder)
+    assert screen.annotations["gpcr_action"].tolist()[0] == "agonist|antagonist"
+    for target in ("gpcr", "gpcr_agonist", "gpcr_antagonist"):
+        labels = label_screen(screen, target).groups.set_index("Metadata_Compound")["Label"]
+        assert labels.to_dict() == {"C00": target, "C01": f"not_{target}"}
+
+
+def test_an_action_that_is_none_is_told(tmp_path):
+    folder = make_screen(tmp_path, images=False)
+    edit_csv(folder / "annotations.csv", gpcr_action={0: "agonist|blocker"})
+    with pytest.raises(MoascopeError, match=r"gpcr_action is 'agonist\|blocker'"):
+        read_screen(folder)
+
+
+@pytest.mark.parametrize(("content", "sentence"), [
+    ("", "no table that can be read"),
+    ("a,b\n1,2\n", "has no column 'Metadata_Compound' or 'Compound Name'"),
+    ("compound,x\nA,2\n", "has no column 'Metadata_MoA' or 'Compound MoA'"),
+    ("compound,moa\n,x\n", "names no compound"),
+    ('compound,moa\nA,"x\n', "no table that can be read"),
+])
+def test_what_is_wrong_with_the_input_is_a_sentence(tmp_path, content, sentence):
+    (tmp_path / "in.csv").write_text(content)
+    with pytest.raises(MoascopeError, match=sentence):
+        annotate_files(tmp_path / "in.csv", tmp_path / "out.csv")
+    assert not (tmp_path / "out.csv").exists()
+
+
+def test_files_that_are_no_input_are_told(tmp_path):
+    with pytest.raises(MoascopeError, match="is not there"):
+        read_compounds(tmp_path / "in.csv")
+    with zipfile.ZipFile(tmp_path / "in.zip", "w") as archive:
+        archive.writestr("a.csv", IDR)
+        archive.writestr("b.csv", IDR)
+    with pytest.raises(MoascopeError, match="must hold one CSV file"):
+        read_compounds(tmp_path / "in.zip")
+    (tmp_path / "in.csv").write_text(IDR)
+    (tmp_path / "out.csv").write_text("precious,table\n1,2\n")
+    with pytest.raises(MoascopeError, match="is no table of annotations"):
+        annotate_files(tmp_path / "in.csv", tmp_path / "out.csv")
+    assert (tmp_path / "out.csv").read_text() == "precious,table\n1,2\n"
+
+
+def test_letters_of_windows_and_semicolons_are_read(tmp_path):
+    (tmp_path / "in.csv").write_bytes("compound;moa\nA;β-blocker\n".encode("utf-8-sig"))
+    assert by_name(annotate_compounds(read_compounds(tmp_path / "in.csv").table)
+                   ).loc["A", "gpcr"] == "yes"
+    (tmp_path / "in.csv").write_bytes("compound;moa\nCafé;µ-opioid agonist\n".encode("cp1252"))
+    assert read_compounds(tmp_path / "in.csv").table["Metadata_Compound"].tolist() == ["Café"]
+
+
+def test_targets_without_genes_are_told(tmp_path):
+    (tmp_path / "in.csv").write_text(IDR)
+    with pytest.raises(MoascopeError, match="--targets needs --genes"):
+        annotate_files(tmp_path / "in.csv", tmp_path / "out.csv", targets=tmp_path / "t.csv")
+
+
+def test_the_command_prints_families_and_what_to_review(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "100")
+    (tmp_path / "in.csv").write_text("compound,moa\nA,opioid agonist\nB,glutamate antagonist\n")
+    app(["annotate", str(tmp_path / "in.csv"), "--out", str(tmp_path / "out.csv"), "--review",
+         str(tmp_path / "review.csv")], standalone_mode=False)
+    printed = capsys.readouterr().out
+    assert "1 act through a GPCR, 0 do not, 1 unknown" in printed
+    assert "opioid" in printed and "B: glutamate antagonist: Is the receptor" in printed
+    assert pd.read_csv(tmp_path / "review.csv").columns.tolist() == [
+        "Metadata_Compound", "Metadata_MoA", "question", "images", "suggestion"]
+
+
+def test_many_wells_are_annotated_in_seconds(tmp_path):
+    names = [f"D{row % 1000}" for row in range(300_000)]
+    rows = pd.DataFrame({"Plate": range(300_000), "Compound Name": names})
+    rows["Compound MoA"] = [f"dopamine receptor antagonist|{name}" for name in names]
+    rows.to_csv(tmp_path / "in.csv", index=False)
+    start = time.perf_counter()
+    done = annotate_files(tmp_path / "in.csv", tmp_path / "out.csv")
+    assert time.perf_counter() - start < 20
+    assert len(done.annotated.table) == 1000
+
+
+# Real tables
+
+
+@pytest.mark.real
+def test_idr0088_has_the_known_compounds_of_each_class(real_data, tmp_path):
+    path = real_data / "tables" / "idr0088-screenA-annotation.csv.zip"
+    done = annotate_files(path, tmp_path / "annotations.csv")
+    known = done.annotated.table[done.annotated.table["Metadata_MoA"] != ""]
+    assert len(known) == 1007
+    yes = known[known["gpcr"] == "yes"]
+    assert yes["gpcr_action"].value_counts().to_dict() == {
+        "antagonist": 91, "agonist": 58, "agonist|antagonist": 4, "other": 1}
+    # Two of the 852 that are no GPCR by their text are "Unknown target Unknown_MoA", and unknown
+    # is never negative.
+    assert (known["gpcr"] == "no").sum() == 850
+    assert known.loc[known["gpcr"] == "unknown", "Metadata_MoA"].value_counts().to_dict() == {
+        "Unknown target Unknown_MoA": 2, "Bile acid receptor agonist": 1}
+    assert done.review["Metadata_Compound"].iloc[0] == "betulinic-acid"
+
+
+@pytest.mark.real
+def test_receptors_of_the_guide_to_pharmacology_are_known_by_gene_name_and_family(real_data):
+    guide = pd.read_csv(real_data / "tables" / "human_gpcr_symbols_gtopdb_2025.3.csv", dtype=str,
+                        keep_default_na=False)
+    guide = guide[~guide["gtopdb_family"].str.contains("non-GPCR")]
+
+    def unknown(names, suffix):
+        plain = {re.sub("<.*?>", "", name).removesuffix("s") for name in names}
+        return {name for name in plain
+                if read_term(f"{name}{'' if 'receptor' in name else suffix} antagonist").says
+                != "yes"}
+
+    # RHO is also the GTPase; a mechanism that says Rho means that.
+    assert unknown(guide["hgnc_symbol"], "") - {""} == {"RHO"}
+    # Guide's own short forms of which the words could be something else.
+    assert len(unknown(guide["gtopdb_target"], " receptor")) <= 4
+    assert unknown(guide["gtopdb_family"], " receptor") == {
+        "Bile acid receptor", "Class C Orphan", "Class A Orphans with emerging pharmacology",
+        "Class A Orphans with no pharmacology", "Class A Orphans with only surrogate ligand"}
+
+
+def test_the_term_table_is_short_lines_of_plain_text():
+    from importlib.resources import files
+
+    text = files("moascope.annotation").joinpath("terms.yaml").read_text()
+    assert all(len(line) <= 100 for line in text.splitlines())
+    assert isinstance(yaml.safe_load(text)["version"], int)

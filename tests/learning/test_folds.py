@@ -1,0 +1,92 @@
+import numpy as np
+import pandas as pd
+import pytest
+
+from moascope.errors import MoascopeError
+from moascope.learning.folds import LeakError, assign_folds, audit_leaks, untestable_classes
+
+
+def groups(counts):
+    labels = [name for name, count in counts.items() for _ in range(count)]
+    return pd.DataFrame({
+        "Metadata_Group": [f"g{i}" for i in range(len(labels))],
+        "Metadata_Compound": [f"C{i}" for i in range(len(labels))],
+        "Label": labels,
+    })
+
+
+def test_every_class_is_spread_over_folds_as_evenly_as_it_can_be():
+    table = assign_folds(groups({"a": 50, "b": 7, "c": 2}), 5, 3, 0.0, seed=0)
+    for repeat in range(3):
+        for _, part in table.groupby("Label"):
+            sizes = np.bincount(part[f"Fold_{repeat}"], minlength=5)
+            assert sizes.max() - sizes.min() <= 1
+        sizes = np.bincount(table[f"Fold_{repeat}"], minlength=5)
+        assert sizes.max() - sizes.min() <= 1
+
+
+def test_repeats_deal_anew_and_seeds_too():
+    first = assign_folds(groups({"a": 30, "b": 10}), 5, 2, 0.0, seed=0)
+    again = assign_folds(groups({"a": 30, "b": 10}), 5, 2, 0.0, seed=0)
+    other = assign_folds(groups({"a": 30, "b": 10}), 5, 2, 0.0, seed=1)
+    pd.testing.assert_frame_equal(first, again)
+    assert (first["Fold_0"] != first["Fold_1"]).any()
+    assert (first["Fold_0"] != other["Fold_0"]).any()
+
+
+def test_the_hold_out_is_the_same_whatever_the_seed_and_the_number_of_folds():
+    one = assign_folds(groups({"a": 30, "b": 10}), 5, 1, 0.2, seed=0)
+    two = assign_folds(groups({"a": 30, "b": 10}), 3, 2, 0.2, seed=9)
+    assert one["Holdout"].tolist() == two["Holdout"].tolist()
+    assert one.groupby("Label")["Holdout"].sum().to_dict() == {"a": 6, "b": 2}
+    assert (one.loc[one["Holdout"], "Fold_0"] == -1).all()
+    assert (one.loc[~one["Holdout"], "Fold_0"] >= 0).all()
+
+
+def test_a_small_class_gives_nothing_to_the_hold_out():
+    table = assign_folds(groups({"a": 3, "b": 2, "c": 1}), 3, 1, 0.2, seed=0)
+    assert not table["Holdout"].any()
+    assert untestable_classes(table) == ["c"]
+
+
+def test_the_two_compounds_of_a_class_are_in_two_folds():
+    for seed in range(20):
+        table = assign_folds(groups({"a": 2, "b": 2, "c": 3, "d": 3, "e": 1}), 5, 1, 0.2, seed)
+        for _, part in table.groupby("Label"):
+            assert part["Fold_0"].is_unique
+
+
+def test_fewer_compounds_than_folds_is_a_sentence_with_the_remedy():
+    with pytest.raises(MoascopeError, match="3 annotated compounds cannot be dealt into 5 folds"):
+        assign_folds(groups({"a": 2, "b": 1}), 5, 1, 0.0, seed=0)
+
+
+def plane_rows(**columns):
+    table = pd.DataFrame({
+        "Metadata_Plate": "P", "Metadata_Well": ["B02", "B03", "B04"],
+        "Metadata_Group": ["g0", "g1", "g2"], "Metadata_Compound": ["C0", "C1", "C2"],
+        "SHA256": ["x", "y", "z"], "Fold_0": [0, 1, 2],
+    })
+    return table.assign(**columns)
+
+
+def test_clean_folds_pass_the_audit():
+    assert audit_leaks(plane_rows(), 1)["wells"] == 3
+
+
+@pytest.mark.parametrize(
+    ("columns", "word"),
+    [
+        ({"SHA256": ["x", "x", "z"]}, "image file"),
+        ({"Metadata_Well": ["B02", "B02", "B04"]}, "well"),
+        ({"Metadata_Compound": ["C0", "C0", "C2"]}, "compound"),
+        ({"Metadata_Group": ["g0", "g0", "g2"]}, "unit"),
+    ],
+)
+def test_anything_shared_by_two_folds_is_a_leak(columns, word):
+    with pytest.raises(LeakError, match=f"Leak: the {word} "):
+        audit_leaks(plane_rows(**columns), 1)
+
+
+def test_blank_pictures_are_no_leak():
+    audit_leaks(plane_rows(SHA256=["", "", ""]), 1)

@@ -1,0 +1,167 @@
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from helpers import make_screen
+
+from moascope.errors import MoascopeError
+from moascope.features.embed import features_of_screen
+from moascope.learning.calibration import Calibration
+from moascope.learning.head import FittedHeads
+from moascope.learning.predictor import Predictor, load_predictor, predict_screen, save_predictor
+from moascope.params import Embed, Head, Prepare, Train
+from moascope.screen.rows import screen_from_rows
+from moascope.screen.tables import read_screen
+
+PREPARE = Prepare(crop=32, crops=1, flat_field=False)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return make_screen(tmp_path_factory.mktemp("predictor") / "screen", plates=2, wells=10,
+                       controls=4)
+
+
+@pytest.fixture(scope="module")
+def predictor(folder, tmp_path_factory):
+    """A model with drawn weights: what it says is not the point here, that it says the same is."""
+    table = features_of_screen(read_screen(folder), PREPARE, Embed(backbone="morphology"),
+                               tmp_path_factory.mktemp("work"))
+    rng = np.random.default_rng(0)
+    count = len(table.names)
+    heads = FittedHeads(Head(layers=0), np.zeros((1, count), np.float32),
+                        np.ones((1, count), np.float32),
+                        [rng.normal(size=(1, count, 2)).astype(np.float32) * 0.01],
+                        [np.zeros((1, 2), np.float32)], np.array([1]), np.zeros(1, np.float32))
+    return Predictor(
+        target="gpcr", classes=("not_gpcr", "gpcr"), binary=True, unit="compound",
+        heads={"": heads}, panels=("",),
+        calibrations={level: Calibration(1.0, 0.0, 0.5) for level in ("site", "well", "compound")},
+        sphering=None, names=tuple(table.names), channels=("DNA", "Actin"), controls=True,
+        prepare=PREPARE, embed=Embed(backbone="morphology"), head=Head(layers=0), train=Train(),
+    )
+
+
+def test_a_saved_model_says_the_same(predictor, folder, tmp_path):
+    save_predictor(predictor, tmp_path / "model")
+    loaded = load_predictor(tmp_path / "model")
+    screen = read_screen(folder)
+    for level, rows in (("site", 40), ("well", 20), ("compound", 5)):
+        one, _ = predict_screen(predictor, screen, level)
+        two, _ = predict_screen(loaded, screen, level)
+        pd.testing.assert_frame_equal(one, two)
+        assert len(one) == rows
+        assert list(one)[-3:] == ["P_not_gpcr", "P_gpcr", "Predicted"]
+    assert not [path for path in (tmp_path / "model").rglob("*") if path.suffix == ".pkl"]
+
+
+def test_rows_in_memory_are_the_screen_on_disk(predictor, folder, tmp_path):
+    screen = read_screen(folder)
+    rows = screen.sites.merge(screen.layout, on=["Metadata_Plate", "Metadata_Well"])
+    again = screen_from_rows(rows, folder, tmp_path)
+    one, _ = predict_screen(predictor, screen, "well")
+    two, _ = predict_screen(predictor, again, "well")
+    pd.testing.assert_frame_equal(one, two)
+
+
+def test_annotations_are_not_looked_at(predictor, folder):
+    screen = read_screen(folder)
+    blind = replace(screen, annotations=screen.annotations.assign(Metadata_MoA="", gpcr="unknown"))
+    one, _ = predict_screen(predictor, screen, "compound")
+    two, _ = predict_screen(predictor, blind, "compound")
+    pd.testing.assert_frame_equal(one, two)
+
+
+def test_a_site_that_cannot_be_read_is_named_and_the_rest_is_predicted(predictor, tmp_path):
+    folder = make_screen(tmp_path / "screen", wells=10, controls=4)
+    (folder / "images/Plate1/B02_s1_DNA.tif").write_bytes(b"no image")
+    table, warnings = predict_screen(predictor, read_screen(folder), "site")
+    assert len(table) == 19
+    assert any("B02" in sentence for sentence in warnings)
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"channels": ("DNA",)}, "needs the channels DNA, Actin"),
+        ({"controls": 0}, "Metadata_Control = negative"),
+    ],
+)
+def test_a_screen_that_does_not_fit_the_model_is_a_sentence(predictor, tmp_path, options,
+                                                            sentence):
+    folder = make_screen(tmp_path / "screen", wells=10, **options)
+    with pytest.raises(MoascopeError) as error:
+        predict_screen(predictor, read_screen(folder), "well")
+    assert sentence in str(error.value)
+
+
+def test_a_panel_the_model_does_not_know_is_a_sentence(predictor, tmp_path):
+    folder = make_screen(tmp_path / "screen", panels=("A549 X-Y",))
+    strict = replace(predictor, panels=("A549 ACTB-RAB5A",))
+    with pytest.raises(MoascopeError, match="this screen has the panel A549 X-Y"):
+        predict_screen(strict, read_screen(folder), "well")
+
+
+def test_a_new_screen_may_have_no_annotation_at_all(predictor, folder, tmp_path):
+    other = make_screen(tmp_path / "screen", wells=10, controls=4, annotations={})
+    table, _ = predict_screen(predictor, read_screen(other), "compound")
+    assert "DMSO" in set(table["Metadata_Compound"])
+
+
+def test_a_folder_that_is_no_model_is_a_sentence(tmp_path):
+    with pytest.raises(MoascopeError, match="is not a moascope model"):
+        load_predictor(tmp_path)
+    with pytest.raises(MoascopeError, match="is not a moascope model"):
+        load_predictor(Path(tmp_path / "absent"))
+
+
+def test_a_pooled_model_is_asked_about_a_screen_of_one_of_its_panels(tmp_path):
+    folder = make_screen(tmp_path / "screen", plates=2, wells=10, controls=4, panels=("A", "B"))
+    screen = read_screen(folder)
+    table = features_of_screen(screen, PREPARE, Embed(backbone="morphology"), tmp_path / "work")
+    count = len(table.names) + 2
+    rng = np.random.default_rng(0)
+    heads = FittedHeads(Head(layers=0), np.zeros((1, count), np.float32),
+                        np.ones((1, count), np.float32),
+                        [rng.normal(size=(1, count, 2)).astype(np.float32)],
+                        [np.zeros((1, 2), np.float32)], np.array([1]), np.zeros(1, np.float32))
+    model = Predictor(
+        target="gpcr", classes=("not_gpcr", "gpcr"), binary=True, unit="compound",
+        heads={"": heads}, panels=("A", "B"),
+        calibrations={level: Calibration(1.0, 0.0, 0.5) for level in ("site", "well", "compound")},
+        sphering=None, names=tuple(table.names), channels=("DNA", "Actin"), controls=True,
+        prepare=PREPARE, embed=Embed(backbone="morphology"), head=Head(layers=0),
+        train=Train(panels="pooled"),
+    )
+    whole, _ = predict_screen(model, screen, "well")
+    of_b = screen.sites["Metadata_Panel"] == "B"
+    alone, _ = predict_screen(model, replace(screen, sites=screen.sites[of_b]), "well")
+    expected = whole[whole["Metadata_Panel"] == "B"].reset_index(drop=True)
+    assert len(alone) == len(expected) > 0
+    pd.testing.assert_frame_equal(alone, expected)
+
+
+def test_a_model_of_before_several_backbones_is_still_read(predictor, tmp_path):
+    save_predictor(predictor, tmp_path / "model")
+    path = tmp_path / "model" / "model.json"
+    said = json.loads(path.read_text())
+    said["embed"]["weights"] = None
+    del said["trained_on"], said["head"]["backbone"], said["train"]["backbone"]
+    path.write_text(json.dumps(said))
+    loaded = load_predictor(tmp_path / "model")
+    assert loaded.weights == {} and loaded.trained_on is None
+    said["embed"]["backbone"] = "mobilenetv2"
+    path.write_text(json.dumps(said))
+    (tmp_path / "model" / "backbone.h5").write_bytes(b"weights")
+    weights = load_predictor(tmp_path / "model").weights
+    assert weights == {"mobilenetv2": tmp_path / "model" / "backbone.h5"}
+
+
+def test_a_panel_that_the_model_does_not_know_is_told(predictor, tmp_path):
+    folder = make_screen(tmp_path / "screen", plates=1, wells=10, controls=4, panels=("A",))
+    separate = replace(predictor, train=Train(panels="separate"))
+    with pytest.raises(MoascopeError, match="knows no panel, this screen has the panel A"):
+        predict_screen(separate, read_screen(folder), "well")

@@ -1,0 +1,258 @@
+from dataclasses import replace
+
+import numpy as np
+import optuna
+import pandas as pd
+import pytest
+from optuna.trial import TrialState
+from test_nested import TRAIN, make_examples
+
+from moascope.errors import MoascopeError
+from moascope.learning.nested import Inner, fold_pairs
+from moascope.learning.study import (
+    CURVE,
+    candidates,
+    choices,
+    open_study,
+    study_name,
+    study_tables,
+    suggest,
+    top_up,
+)
+from moascope.params import Head, Tune
+from moascope.report.study import save_pictures, study_section
+
+SPACE = {"layers": [0], "epochs": [6], "dropout": {"low": 0.0, "high": 0.5},
+         "l2": {"low": 1e-4, "high": 1e-1, "log": True}}
+
+
+@pytest.fixture(scope="module")
+def examples():
+    return make_examples(compounds=18)
+
+
+def run(study, examples, trials):
+    seen = []
+    ran = top_up(study, examples, Tune(trials=trials, space=SPACE), TRAIN, 0,
+                 lambda study, trial: seen.append(trial.number))
+    assert len(seen) == ran
+    return ran
+
+
+def test_trials_are_a_target_and_a_study_goes_on_where_it_stopped(examples, tmp_path):
+    journal = str(tmp_path / "study.journal")
+    assert run(open_study(journal, "s"), examples, 2) == 2
+    assert run(open_study(journal, "s"), examples, 3) == 1
+    assert run(open_study(journal, "s"), examples, 3) == 0
+    stopped = open_study(journal, "s")
+    whole = open_study(str(tmp_path / "other.journal"), "s")
+    assert run(whole, examples, 3) == 3
+    drawn = [trial.params["dropout"] for trial in whole.trials]
+    assert len(set(drawn)) == 3
+    assert drawn == [trial.params["dropout"] for trial in stopped.trials]
+    assert choices(whole, [(0, 0)]) == choices(stopped, [(0, 0)])
+
+
+def test_the_defaults_are_tried_first(examples, tmp_path):
+    study = open_study(str(tmp_path / "study.journal"), "s")
+    run(study, examples, 1)
+    assert study.trials[0].params["l2"] == Head().l2
+    assert study.trials[0].params["dropout"] == Head().dropout
+
+
+def test_each_fold_chooses_by_its_own_inner_scores_alone(tmp_path):
+    study = open_study(str(tmp_path / "study.journal"), "s")
+    # Two trials, two outer folds: each trial is the better one for one fold.
+    for l2, scores in ((0.1, [5, 0.9, 0.1]), (0.01, [5, 0.2, 0.7])):
+        study.add_trial(optuna.trial.create_trial(
+            params={"l2": l2}, value=sum(scores[1:]) / 2,
+            distributions={"l2": optuna.distributions.FloatDistribution(0.001, 1)},
+            user_attrs={"inner_scores": [scores]}))
+    chosen = choices(study, [(0, 0), (0, 1)])
+    assert chosen["folds"]["0/0"]["l2"] == 0.1
+    assert chosen["folds"]["0/1"]["l2"] == 0.01
+    assert chosen["final"]["l2"] == 0.1
+    assert chosen["final"]["epochs"] == 5
+
+
+def test_without_a_study_the_defaults_are_chosen(examples):
+    outer = Inner(examples, fold_pairs(examples)).outer_folds()
+    chosen = choices(None, outer)
+    assert Head(**chosen["final"]) == Head()
+    assert len(chosen["folds"]) == len(outer) == 6
+
+
+def test_a_study_of_other_data_has_another_name(examples):
+    other = make_examples(compounds=18, seed=1)
+    name = study_name(examples, SPACE, TRAIN, "gpcr", "code")
+    assert name == study_name(make_examples(compounds=18), SPACE, TRAIN, "gpcr", "code")
+    assert name != study_name(other, SPACE, TRAIN, "gpcr", "code")
+    assert name != study_name(examples, SPACE, TRAIN, "gpcr", "other code")
+    assert name != study_name(examples, {}, TRAIN, "gpcr", "code")
+
+
+@pytest.mark.parametrize(
+    ("space", "sentence"),
+    [
+        ({"dropuot": [0.1]}, "'dropuot', which is no hyperparameter"),
+        ({"dropout": 0.3}, "tune.space.dropout must be a list of choices or a range"),
+        ({"dropout": {"low": 0.1}}, "tune.space.dropout must be"),
+        ({"dropout": {"low": 0.1, "hi": 0.6}}, "tune.space.dropout must be"),
+        ({"l2": {"low": "1e-4", "high": 1.0, "log": True}}, "YAML takes 1e-4 for a word"),
+        ({"l2": {"low": 0, "high": 1.0, "log": True}}, "on a log scale it must be above 0"),
+        ({"dropout": {"low": 0.5, "high": 0.1}}, "low must not be above high"),
+        ({"dropout": {"low": 0.5, "high": 1.2}}, "tune.space.dropout: 1.2 cannot be used"),
+        ({"activation": ["relu", "elu"]}, "tune.space.activation: 'elu' cannot be used"),
+    ],
+)
+def test_a_space_that_makes_no_sense_is_a_sentence(space, sentence):
+    study = optuna.create_study()
+    with pytest.raises(MoascopeError) as error:
+        suggest(study.ask(), space)
+    assert sentence in str(error.value)
+    with pytest.raises(MoascopeError) as error:
+        top_up(optuna.create_study(), None, Tune(trials=1, space=space), TRAIN, 0, lambda *_: None)
+    assert sentence in str(error.value)
+
+
+def test_a_trial_that_is_pruned_is_trained_no_further_and_its_epochs_stay_candidates(
+        examples, tmp_path):
+    study = open_study(str(tmp_path / "study.journal"), "s")
+    run(study, examples, 1)
+    study.pruner = optuna.pruners.ThresholdPruner(lower=2.0)
+    run(study, examples, 2)
+    whole, pruned = study.trials
+    assert (whole.state, pruned.state) == (TrialState.COMPLETE, TrialState.PRUNED)
+    assert [row[0] for row in whole.user_attrs[CURVE]] == [1, 2, 3, 4, 5, 6]
+    assert [row[0] for row in pruned.user_attrs[CURVE]] == [1]
+    assert {one.trial for one in candidates(study)} == {0, 1}
+
+
+def test_the_last_epochs_are_judged_too(examples, tmp_path):
+    study = open_study(str(tmp_path / "study.journal"), "s")
+    top_up(study, examples, Tune(trials=1, space=SPACE | {"epochs": [7]}), TRAIN, 0, ignore)
+    assert [one.epochs for one in candidates(study)] == [2, 4, 6, 7]
+
+
+def ignore(study, trial):
+    pass
+
+
+@pytest.mark.parametrize("pruner", ["median", "hyperband", "none"])
+def test_hopeless_trials_are_pruned_unless_nobody_wants_it(pruner, tmp_path):
+    study = open_study(str(tmp_path / "study.journal"), "s", Tune(pruner=pruner))
+    pruned = []
+    for number in range(30):
+        trial = study.ask()
+        for epoch in (7, 14, 21, 28, 35, 40):
+            # Every other trial is worse from its first epoch on.
+            trial.report(number % 2, epoch)
+            if epoch < 40 and trial.should_prune():
+                pruned.append(number)
+                study.tell(trial, state=TrialState.PRUNED)
+                break
+        else:
+            study.tell(trial, number % 2)
+    assert bool(pruned) == (pruner != "none")
+    assert all(number % 2 == 0 for number in pruned)
+    if pruner == "median":
+        assert pruned == list(range(6, 30, 2)), "five trials to compare with come first"
+
+
+def test_no_label_of_an_outer_fold_takes_part_in_its_choice(examples, tmp_path):
+    flipped = examples.groups.copy()
+    inside = flipped["Fold_0"] == 0
+    flipped.loc[inside, "Label"] = [
+        "t" if label == "not_t" else "not_t" for label in flipped.loc[inside, "Label"]]
+    outer = Inner(examples, fold_pairs(examples)).outer_folds()
+    scores = []
+    for number, told in enumerate((examples, replace(examples, groups=flipped, _cache={}))):
+        # Both studies draw the same heads.
+        study = open_study(str(tmp_path / f"{number}.journal"), "s")
+        run(study, told, 2)
+        scores.append(np.array([one.scores for one in candidates(study)]))
+    one, other = scores
+    np.testing.assert_allclose(one[:, outer.index((0, 0))], other[:, outer.index((0, 0))],
+                               atol=1e-6)
+    assert np.abs(one[:, outer.index((0, 1))] - other[:, outer.index((0, 1))]).max() > 1e-3
+
+
+def made_up(trials=40, pruned=()):
+    """A study in which dropout decides and width does nothing."""
+    rng = np.random.default_rng(0)
+    study = optuna.create_study(direction="maximize", study_name="s")
+    space = {"dropout": optuna.distributions.FloatDistribution(0, 0.6),
+             "l2": optuna.distributions.FloatDistribution(1e-4, 1, log=True),
+             "width": optuna.distributions.CategoricalDistribution([16, 32]),
+             "activation": optuna.distributions.CategoricalDistribution(["relu", "gelu"]),
+             "epochs": optuna.distributions.CategoricalDistribution([40])}
+    for number in range(trials):
+        drawn = {"dropout": rng.uniform(0, 0.6), "l2": 10 ** rng.uniform(-4, 0),
+                 "width": int(rng.choice([16, 32])), "epochs": 40,
+                 "activation": str(rng.choice(["relu", "gelu"]))}
+        score = 0.3 - (drawn["dropout"] - 0.2) ** 2
+        curve = [[7, score - 0.02, score], [14, score, score]]
+        gone = number in pruned
+        study.add_trial(optuna.create_trial(
+            params=drawn, distributions=space, value=None if gone else score,
+            state=TrialState.PRUNED if gone else TrialState.COMPLETE,
+            user_attrs={CURVE: curve[: 1 if gone else 2]}))
+    return study
+
+
+def test_importance_finds_what_decides():
+    tables = study_tables(made_up(pruned=range(20, 30)))
+    found = tables["parameters"].set_index("parameter")
+    assert found.index[0] == "dropout"
+    assert found.loc["dropout", "importance"] > 0.5
+    assert found["importance"].sum() == pytest.approx(1)
+    assert found["scale"].to_dict() == {"dropout": "linear", "l2": "log", "width": "choice",
+                                        "activation": "choice"}
+
+
+def test_importance_of_a_few_trials_is_not_claimed():
+    tables = study_tables(made_up(19))
+    assert tables["parameters"]["importance"].isna().all()
+    assert sorted(tables["parameters"]["parameter"]) == ["activation", "dropout", "l2", "width"]
+
+
+def test_tables_tell_every_ended_trial_and_the_best_so_far():
+    trials = study_tables(made_up(12, pruned=[3]))["trials"]
+    assert trials["trial"].tolist() == list(range(12))
+    assert trials.loc[3, "state"] == "pruned"
+    assert trials.loc[3, "epochs"] == 7
+    assert trials.loc[4, "epochs"] == 14
+    assert trials["best"].is_monotonic_increasing
+    assert trials["best"].iloc[-1] == trials["score"].max()
+    assert "value" not in trials
+
+
+def test_a_study_is_shown_in_the_report_and_as_pictures(tmp_path):
+    tables = study_tables(made_up(pruned=[30, 31]))
+    for name, table in tables.items():
+        table.to_csv(tmp_path / f"{name}.csv", index=False)
+    section = study_section(tmp_path)
+    assert section["trials"] == 40
+    assert section["pruned"] == 2
+    assert section["best"] == tables["trials"]["score"].idxmax()
+    for name in ("history", "curves", "importance", "slice"):
+        assert section[name].startswith("<svg")
+    assert "dropout" in section["importance"]
+    assert "mathdefault" not in section["slice"]
+    assert section == study_section(tmp_path), "the same input gives the same bytes"
+    save_pictures(tmp_path, tables)
+    assert {path.stem for path in tmp_path.glob("*.png")} == {"history", "curves", "importance",
+                                                              "slice"}
+
+
+def test_a_study_of_one_trial_and_of_none_can_be_shown(tmp_path):
+    assert study_section(tmp_path) == {}
+    for count in (1, 0):
+        tables = study_tables(made_up(count))
+        for name, table in tables.items():
+            table.to_csv(tmp_path / f"{name}.csv", index=False)
+        shown = study_section(tmp_path)
+        assert ("history" in shown) == bool(count)
+        assert "importance" not in shown
+    pd.testing.assert_index_equal(
+        tables["trials"].columns, pd.Index(["trial", "state", "score", "best", "epochs"]))
