@@ -60,9 +60,8 @@ def stage_command(stage: str, item: Mapping[str, str] | None = None) -> str:
     """The shell command of a stage in dvc.yaml, with one item of its matrix."""
     pipeline = yaml.safe_load((ROOT / "dvc.yaml").read_text())
     command = pipeline["stages"][stage]["cmd"]
-    known = {**pipeline["vars"][0], **{f"item.{key}": value for key, value in (item or {}).items()}}
-    for key, value in known.items():
-        command = command.replace(f"${{{key}}}", value)
+    for key, value in (item or {}).items():
+        command = command.replace(f"${{item.{key}}}", value)
     return command
 
 

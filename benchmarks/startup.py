@@ -19,7 +19,7 @@ from statistics import median
 
 import yaml
 
-from moascope.cli.main import app
+from moascope.cli.app import app
 
 ROOT = Path(__file__).resolve().parents[1]
 PATH = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
@@ -58,7 +58,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     arguments = parser.parse_args()
     stages = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
-    moascope = [sys.executable, "-m", "moascope.cli.main"]
+    moascope = [sys.executable, "-m", "moascope.cli"]
     names = sorted(command.name or command.callback.__name__.strip("_")
                    for command in app.registered_commands)
     bare = "`python -c pass`"

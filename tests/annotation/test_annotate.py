@@ -20,7 +20,7 @@ from moascope.annotation.decide import decide, read_term
 from moascope.annotation.review import review_list
 from moascope.annotation.run import annotate_files
 from moascope.annotation.terms import load_terms, parse_terms, split_words
-from moascope.cli.main import app
+from moascope.cli.app import app
 from moascope.errors import MoascopeError
 from moascope.screen.tables import read_screen
 from moascope.screen.targets import label_screen

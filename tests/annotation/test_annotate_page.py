@@ -181,7 +181,7 @@ def test_a_port_that_is_taken_is_a_sentence(start, screen, out):
 def test_the_command_serves_until_it_is_interrupted_and_says_where_the_words_are(screen, out):
     # Shells have it ignored by what they start in the background, and that is handed down.
     code = ("import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
-            "from moascope.cli.main import main; "
+            "from moascope.cli import main; "
             f"sys.argv = ['moascope', 'annotate', {str(screen / 'annotations.csv')!r}, '--out', "
             f"{str(out)!r}, '--serve', '--curator', 'dora']; main()")
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as run:

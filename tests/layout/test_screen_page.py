@@ -169,7 +169,7 @@ def test_without_a_finding_the_verdict_claims_no_more_than_was_measured():
 
 
 def test_the_page_of_a_layout_needs_no_image(tmp_path):
-    from moascope.cli.main import app
+    from moascope.cli.app import app
 
     folder = make_screen(tmp_path / "screen", plates=2, wells=12, images=False)
     done = CliRunner().invoke(app, ["layout", "--screen", str(folder), "--out",

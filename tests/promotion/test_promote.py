@@ -15,7 +15,7 @@ import pytest
 import yaml
 from helpers import make_screen
 
-from moascope.cli import main as cli
+from moascope import cli
 from moascope.errors import MoascopeError
 from moascope.features.embed import features_of_screen
 from moascope.learning.calibration import Calibration

@@ -122,7 +122,8 @@ def test_the_stage_ends_with_one_sentence_and_status_1_on_bad_input(screen_folde
     edit_csv(screen_folder / "load_data.csv", Metadata_Well={1: "R99"})
     (tmp_path / "params.yaml").write_text(
         f"acquire: {{source: folder, path: {screen_folder}}}\n")
-    done = subprocess.run([sys.executable, "-m", "moascope.stages.acquire", "--out", "out"],
+    done = subprocess.run([sys.executable, "-m", "moascope.cli", "stage", "acquire", "--out",
+                           "out"],
                           cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert done.stdout == ""
@@ -132,7 +133,8 @@ def test_the_stage_ends_with_one_sentence_and_status_1_on_bad_input(screen_folde
 
 def test_an_unknown_parameter_ends_with_one_sentence_and_status_1(tmp_path):
     (tmp_path / "params.yaml").write_text("acquire: {sourc: folder}\n")
-    done = subprocess.run([sys.executable, "-m", "moascope.stages.acquire", "--out", "out"],
+    done = subprocess.run([sys.executable, "-m", "moascope.cli", "stage", "acquire", "--out",
+                           "out"],
                           cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert done.stderr == ("error: params.yaml: 'acquire.sourc' is not a parameter. "

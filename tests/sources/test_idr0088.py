@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 from public_server import PublicServer, archive, as_json, tiff
 
-from moascope.cli import main as cli
+from moascope.cli import app as cli
 from moascope.errors import MoascopeError
 from moascope.params import Idr0088, parse_params
 from moascope.screen.manifest import read_manifest
@@ -413,7 +413,8 @@ def test_a_killed_stage_goes_on_and_ends_in_the_same_bytes(server, params, tmp_p
     server.faults[stuck] = ["pause 2000"]
     again = params({"downloads": str(tmp_path / "again"), "parallel": 1}, plates=["1001"])
     (tmp_path / "params.yaml").write_text(json.dumps(again.model_dump(mode="json", by_alias=True)))
-    process = subprocess.Popen([sys.executable, "-m", "moascope.stages.acquire", "--out", "out"],
+    process = subprocess.Popen([sys.executable, "-m", "moascope.cli", "stage", "acquire", "--out",
+                                "out"],
                                cwd=tmp_path, stdout=subprocess.DEVNULL)
     part = tmp_path / "again/idr0088/images/1001" / f".{Path(stuck).name}.part"
     for _ in range(600):
@@ -552,7 +553,7 @@ def test_non_commercial_data_mark_the_registered_model():
 def test_a_dry_run_downloads_the_table_and_no_picture(server, params, tmp_path):
     (tmp_path / "params.yaml").write_text(json.dumps(params().model_dump(mode="json",
                                                                          by_alias=True)))
-    done = subprocess.run([sys.executable, "-m", "moascope.cli.main", "fetch",
+    done = subprocess.run([sys.executable, "-m", "moascope.cli", "fetch",
                            "--dry-run", "-S", "idr0088.plates=['1002']"],
                           cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -564,7 +565,7 @@ def test_a_dry_run_downloads_the_table_and_no_picture(server, params, tmp_path):
 def test_fetch_downloads_for_a_later_run(server, params, tmp_path):
     (tmp_path / "params.yaml").write_text(json.dumps(params(limit=2).model_dump(mode="json",
                                                                                 by_alias=True)))
-    done = subprocess.run([sys.executable, "-m", "moascope.cli.main", "fetch"],
+    done = subprocess.run([sys.executable, "-m", "moascope.cli", "fetch"],
                           cwd=tmp_path, capture_output=True, text=True, check=False)
     assert "2 images are in " in done.stdout, done.stderr
     asked = len(server.requests)

@@ -20,7 +20,6 @@ from pathlib import Path
 import moascope
 from moascope.params import Params
 from moascope.work.processes import run_parallel
-from moascope.stages.run import run
 
 
 def where(_):
@@ -40,10 +39,6 @@ def probe(params: Params, split: Path, screen: Path, out: Path) -> str:
         mlflow.log_metric("average_precision", 0.5)
         mlflow.log_artifact(str(out))
     return "done"
-
-
-if __name__ == "__main__":
-    run(probe)
 '''
 
 
@@ -73,8 +68,7 @@ def repository(folder, stages):
     for name in ("params.yaml", ".gitignore", ".dvcignore"):
         shutil.copy2(ROOT / name, folder / name)
     (folder / "src/moascope/stages/probe.py").write_text(PROBE)
-    variables = yaml.safe_load((ROOT / "dvc.yaml").read_text())["vars"]
-    (folder / "dvc.yaml").write_text(yaml.safe_dump({"vars": variables, "stages": stages}))
+    (folder / "dvc.yaml").write_text(yaml.safe_dump({"stages": stages}))
     shell("git", "init", "-q", cwd=folder)
     shell("dvc", "init", "-q", cwd=folder)
     commit(folder, "start")
@@ -88,7 +82,8 @@ def probed(tmp_path_factory):
         "deal": {"cmd": "mkdir -p data/split data/acquire && echo 1 > data/split/a "
                         "&& echo 1 > data/acquire/a",
                  "outs": ["data/split", "data/acquire"]},
-        "probe": {"cmd": "${moascope}.probe --split data/split --screen data/acquire --out out.txt",
+        "probe": {"cmd": "moascope stage probe --split data/split --screen data/acquire "
+                         "--out out.txt",
                   "params": ["train.dropout"],
                   "deps": ["src/moascope/stages/probe.py", "data/split", "data/acquire"],
                   "outs": ["out.txt"]},

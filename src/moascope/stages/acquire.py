@@ -8,7 +8,6 @@ from pathlib import Path
 from moascope.params import Params
 from moascope.screen.manifest import make_manifest, write_manifest
 from moascope.screen.tables import read_screen
-from moascope.stages.run import run
 from moascope.text import counted
 from moascope.work.processes import default_jobs
 
@@ -48,7 +47,3 @@ def acquire(params: Params, out: Path) -> str:
             f"{counted(len(screen.channels), 'channel')}, "
             f"{counted(len(manifest), 'image file')} of {manifest['Bytes'].sum() / 1e6:,.0f} MB"
             + (f", {lost:,} of them missing" if lost else "") + said)
-
-
-if __name__ == "__main__":
-    run(acquire)

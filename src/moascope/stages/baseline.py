@@ -18,7 +18,6 @@ from moascope.params import Embed, Params
 from moascope.slides.arms import BY_COMPOUND, BY_IMAGE, run_arm
 from moascope.slides.composites import load_composites
 from moascope.slides.convnets import ARMS, Arm, frozen_features
-from moascope.stages.run import run
 from moascope.work.files import write_atomically
 
 DIGITS = 6
@@ -154,7 +153,3 @@ def _write(out: Path, scores: dict[str, Any], curves: pd.DataFrame,
     write_atomically(out / "curves.csv",
                      curves.round(DIGITS).to_csv(index=False, lineterminator="\n"))
     predictions.to_parquet(out / "predictions.parquet", index=False)
-
-
-if __name__ == "__main__":
-    run(baseline)

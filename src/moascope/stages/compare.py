@@ -15,7 +15,6 @@ from moascope.slides.arms import BY_COMPOUND, epochs_to_overfit
 from moascope.slides.convnets import ARMS
 from moascope.slides.main_model import head_curves
 from moascope.slides.results import MODEL, curves_picture, results_markdown, results_table
-from moascope.stages.run import run
 from moascope.work.files import write_atomically
 
 
@@ -69,7 +68,3 @@ def _facts(params: Params, arms: list[dict[str, Any]]) -> str:
             f"{params.split.folds} folds, each compound asked of a network that never saw it; "
             "rows INVALID are on the slides' random stratified split by image, 60/20/20, where "
             "images of one compound are on both sides.")
-
-
-if __name__ == "__main__":
-    run(compare)

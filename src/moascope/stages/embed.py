@@ -6,7 +6,6 @@ from pathlib import Path
 
 from moascope.features.embed import embed_plates
 from moascope.params import Params
-from moascope.stages.run import run
 from moascope.work.processes import default_jobs
 
 
@@ -15,7 +14,3 @@ def embed(params: Params, prepared: Path, out: Path) -> str:
     outcome = embed_plates(prepared, out, params.embed, default_jobs())
     return "; ".join(f"{done} plates through {name}, {kept} unchanged"
                      for name, (done, kept) in outcome.items())
-
-
-if __name__ == "__main__":
-    run(embed)

@@ -26,7 +26,6 @@ from moascope.learning.predictor import load_predictor
 from moascope.params import Params
 from moascope.report.curves import confusion_rows, precision_recall_rows
 from moascope.report.page import write_report
-from moascope.stages.run import run
 from moascope.work.files import write_atomically
 
 DIGITS = 6
@@ -186,7 +185,3 @@ def note(metrics: dict[str, Any], head: str, links: str) -> str:
     )
     return (f"**{metrics['target']}**: {headline(metrics)}.{caveats}\n\n{links}\n\n"
             f"| baseline | AP |\n|---|---|{rows}\n\n```yaml\n{head}```\n")
-
-
-if __name__ == "__main__":
-    run(evaluate)

@@ -12,7 +12,6 @@ from moascope.pixels.prepare import prepare_plates
 from moascope.pixels.summary import draw_montage, read_prepared, write_summary
 from moascope.screen.manifest import read_manifest
 from moascope.screen.tables import SITE, Screen, read_screen
-from moascope.stages.run import run
 from moascope.work.processes import default_jobs
 
 
@@ -47,7 +46,3 @@ def without_quarantined(screen: Screen, quarantine: Path) -> Screen:
     if sites.empty:
         raise MoascopeError(f"All sites are in quarantine; {quarantine} says why.")
     return replace(screen, sites=sites.reset_index(drop=True))
-
-
-if __name__ == "__main__":
-    run(prepare)

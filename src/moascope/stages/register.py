@@ -9,7 +9,6 @@ from typing import Any
 from moascope.features.backbones import is_deep
 from moascope.learning.predictor import load_predictor
 from moascope.params import Params
-from moascope.stages.run import run
 from moascope.tracking.comparison import model_name
 from moascope.tracking.registry import log_candidate
 from moascope.tracking.runs import dvc_digests, resume_run
@@ -58,7 +57,3 @@ def version_tags(params: Params, backbone: str, metrics: dict[str, Any]) -> dict
     if metrics.get("caveats"):
         tags["caveat"] = "\n".join(metrics["caveats"])
     return tags
-
-
-if __name__ == "__main__":
-    run(register)

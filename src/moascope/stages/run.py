@@ -1,41 +1,69 @@
-"""How every stage starts and ends on the command line."""
+"""How a stage starts and ends: what `moascope stage NAME` does."""
 
 from __future__ import annotations
 
 import argparse
+import importlib
 import inspect
+import os
+import pkgutil
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Sequence
 from pathlib import Path
 
-from moascope.errors import run_to_exit_code
+from moascope.errors import MoascopeError
 from moascope.params import load_params
 
 
-def run(stage: Callable[..., str]) -> None:
-    """Run one stage: its arguments but `params` are paths, given as options by dvc.yaml.
+def stage_names() -> list[str]:
+    """The stages there are: each is a module of this package and a function of its name."""
+    here = Path(__file__)
+    return [module.name for module in pkgutil.iter_modules([str(here.parent)])
+            if module.name != here.stem]
 
-    Parameters
-    ----------
-    stage : callable
-        `stage(params, **paths)`, which does the work and returns one sentence for the log.
 
-    Notes
-    -----
-    Ends the process: 0 when the stage is done, 1 with a sentence on bad input.
+def run_stage(name: str, arguments: Sequence[str]) -> None:
+    """Run one stage and print its closing sentence.
+
+    A stage is a function `stage(params, **paths)` that returns one sentence for the log. Its
+    arguments other than `params` are paths, which dvc.yaml gives as options.
+
+    Raises
+    ------
+    MoascopeError
+        On an unknown stage, and whatever the stage itself raises.
     """
-    name = stage.__name__
-    names = [argument for argument in inspect.signature(stage).parameters if argument != "params"]
-    parser = argparse.ArgumentParser(prog=f"moascope.stages.{name}", description=stage.__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
-    for argument in names:
-        parser.add_argument(f"--{argument.replace('_', '-')}", type=Path, required=True)
-    paths = vars(parser.parse_args())
+    run_own_source(["stage", name, *arguments])
+    if name not in stage_names():
+        raise MoascopeError(f"'{name}' is not a stage. The stages are {', '.join(stage_names())}.")
+    stage = getattr(importlib.import_module(f"moascope.stages.{name}"), name)
+    parser = argparse.ArgumentParser(prog=f"moascope stage {name}")
+    for argument in inspect.signature(stage).parameters:
+        if argument != "params":
+            parser.add_argument(f"--{argument.replace('_', '-')}", type=Path, required=True)
+    paths = vars(parser.parse_args(arguments))
+    start = time.perf_counter()
+    sentence = stage(load_params(), **paths)
+    print(f"{name}: {sentence} ({time.perf_counter() - start:.0f} s)")
 
-    def program() -> None:
-        start = time.perf_counter()
-        sentence = stage(load_params(), **paths)
-        print(f"{name}: {sentence} ({time.perf_counter() - start:.0f} s)")
 
-    sys.exit(run_to_exit_code(program))
+def run_own_source(arguments: Sequence[str]) -> None:
+    """Start this command again with the working folder's own source, where it holds another.
+
+    A clone, and each temporary workspace of `dvc exp run` in it, must run the code that it holds,
+    whichever copy of moascope is installed. Does nothing where the working folder holds no source,
+    or holds the one that is imported already.
+    """
+    source = Path.cwd() / "src"
+    imported = Path(__file__).resolve().parents[2]
+    if not (source / "moascope/stages/run.py").is_file() or imported == source.resolve():
+        return
+    path = os.environ.get("PYTHONPATH", "")
+    if path.split(os.pathsep)[0] == str(source):
+        raise MoascopeError(f"Python imports moascope from {imported} although {source} comes "
+                            "first on PYTHONPATH. Run the stage with an ordinary Python.")
+    # Worker processes inherit the path.
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (str(source), path)))
+    sys.stdout.flush()
+    os.execv(sys.executable, [sys.executable, "-P", "-m", "moascope.cli", *arguments])

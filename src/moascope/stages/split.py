@@ -15,7 +15,6 @@ from moascope.params import Params, Split
 from moascope.screen.manifest import checksums, read_manifest
 from moascope.screen.tables import WELL, read_description, read_screen
 from moascope.screen.targets import Labels, label_screen
-from moascope.stages.run import run
 from moascope.work.files import write_atomically
 
 
@@ -153,7 +152,3 @@ def plane_rows(facts: pd.DataFrame, manifest: pd.DataFrame, dealt: Dealt,
 def _write(path: Path, content: dict) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, json.dumps(content, indent=2, sort_keys=True) + "\n")
-
-
-if __name__ == "__main__":
-    run(split)

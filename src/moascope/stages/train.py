@@ -23,7 +23,6 @@ from moascope.learning.panels import fit_by_panel, predict_by_panel, training_ro
 from moascope.learning.predictor import Predictor, identities, prediction_table, save_predictor
 from moascope.params import TUNED, Embed, Head, Params
 from moascope.screen.tables import read_screen
-from moascope.stages.run import run
 from moascope.work.files import write_atomically
 
 CURVE_POINTS = 20
@@ -222,7 +221,3 @@ def _write_curves(curves: list[dict], report: Path) -> None:
     report.mkdir(parents=True, exist_ok=True)
     table = pd.DataFrame(curves).round(6)
     write_atomically(report / "curves.csv", table.to_csv(index=False, lineterminator="\n"))
-
-
-if __name__ == "__main__":
-    run(train)

@@ -23,7 +23,6 @@ from moascope.learning.study import (
 )
 from moascope.params import Params
 from moascope.report.study import save_pictures
-from moascope.stages.run import run
 from moascope.text import counted
 from moascope.work.files import write_atomically
 from moascope.work.processes import progress
@@ -114,7 +113,3 @@ def _write_tables(report: Path, tables: dict[str, pd.DataFrame]) -> None:
     for name, table in tables.items():
         write_atomically(report / f"{name}.csv",
                          table.round(DIGITS).to_csv(index=False, lineterminator="\n"))
-
-
-if __name__ == "__main__":
-    run(tune)

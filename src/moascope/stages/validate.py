@@ -11,7 +11,6 @@ from moascope.params import Params, Validate
 from moascope.screen.manifest import read_manifest
 from moascope.screen.tables import SITE, read_description, read_screen
 from moascope.screen.targets import label_screen
-from moascope.stages.run import run
 from moascope.text import counted, listing
 from moascope.validation.expectations import check_expectations
 from moascope.validation.facts import count_reasons, plane_facts, quarantined_sites
@@ -133,7 +132,3 @@ def _too_many_quarantined(validation: dict[str, Any], params: Validate) -> str:
 def _write_json(report: Path, content: dict[str, Any]) -> None:
     write_atomically(report / "validation.json",
                      json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False) + "\n")
-
-
-if __name__ == "__main__":
-    run(validate)

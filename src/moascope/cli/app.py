@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from moascope.errors import MoascopeError, address_shown, run_to_exit_code
+from moascope.errors import MoascopeError, address_shown
 
 app = typer.Typer(
     name="moascope",
@@ -52,6 +52,17 @@ class Kind(StrEnum):
 @app.callback()
 def moascope() -> None:
     """Keeps `predict` a command of its own however many commands there are."""
+
+
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def stage(
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(help="acquire, validate, ...; its options follow.")],
+) -> None:
+    """Run one stage, as dvc.yaml does. `dvc repro` runs whichever stages are out of date."""
+    from moascope.stages.run import run_stage
+
+    run_stage(name, context.args)
 
 
 @app.command()
@@ -476,11 +487,3 @@ def _model_folder(model: str) -> Path:
 
     return fetch_model(model)
 
-
-def main() -> None:
-    """Entry point: sentences instead of tracebacks, and an exit status that means something."""
-    sys.exit(run_to_exit_code(app))
-
-
-if __name__ == "__main__":
-    main()

@@ -1,0 +1,3 @@
+from moascope.cli import main
+
+main()
