@@ -62,9 +62,7 @@ def log_candidate(
     import mlflow
     from mlflow import MlflowClient
 
-    import moascope
-
-    package = Path(moascope.__file__).parent
+    package = Path(__file__).resolve().parents[1]
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     # MLflow comments on every step on stderr; what came of it is said by the stage.
     with contextlib.redirect_stderr(io.StringIO()), warnings.catch_warnings():
