@@ -424,7 +424,7 @@ def test_sites_and_frames_of_a_loaddata_table_are_taken_as_written(tmp_path):
     lost = reasons(tmp_path / "out")
     assert lost["load_data.csv, line 3"] == "its site is no number"
     assert lost["load_data.csv, line 4: x.tif"] == "its frame is '-1'"
-    assert "'Q77' is no well" in lost["load_data.csv, line 5"]
+    assert "'Q77' is not a well name" in lost["load_data.csv, line 5"]
 
 
 # Regular expressions

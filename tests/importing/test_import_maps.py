@@ -10,8 +10,9 @@ from helpers import write_tiff
 from test_import import image
 
 from moascope.errors import MoascopeError
-from moascope.importing.maps import meanings, read_plate_map
+from moascope.importing.maps import read_plate_map
 from moascope.importing.plates import import_plates
+from moascope.screen.columns import recognise
 
 
 def write(path: Path, text: str) -> Path:
@@ -99,7 +100,7 @@ def test_grids_of_compounds_doses_and_plates_lie_in_one_file(tmp_path):
 
 
 @pytest.mark.parametrize(("text", "sentence"), [
-    ("Well,Compound\nZ99,x\n", "line 2: 'Z99' is no well"),
+    ("Well,Compound\nZ99,x\n", "line 2: 'Z99' is not a well name"),
     ("Well,Compound,Dose_uM\nA1,x,much\n", "line 2: 'much' is no concentration"),
     ("Well,Compound,Dose_uM\nA1,x,-1\n", "line 2: '-1' is no concentration"),
     ("Well,Compound,Control\nA1,x,perhaps\n", "line 2: 'perhaps' is no control"),
@@ -123,7 +124,9 @@ def test_a_workbook_is_told_to_be_saved_as_csv(tmp_path):
 
 def test_cellprofilers_channel_at_the_end_of_a_column_does_not_hide_it():
     header = ["Image_Metadata_Well_DAPI", "Image_Metadata_Plate_DAPI", "Image_FileName_DAPI"]
-    assert meanings(header) == {"Metadata_Plate": 1, "Metadata_Well": 0}
+    assert recognise(header, "wells", per_channel=True) == (
+        {"Metadata_Plate": 1, "Metadata_Well": 0}, [])
+    assert recognise(header, "wells").columns == {}
 
 
 # In an import

@@ -16,6 +16,7 @@ import pandas as pd
 from moascope.annotation.decide import Decision, decide
 from moascope.annotation.terms import load_terms
 from moascope.errors import MoascopeError
+from moascope.screen.columns import plain, recognise
 from moascope.text import counted, listing
 from moascope.work.files import write_atomically
 
@@ -26,17 +27,6 @@ UNNAMED = "unnamed"
 MAX_BYTES = 4 * 2**30
 """Largest table that is unpacked from an archive."""
 
-_COLUMNS = {
-    "Metadata_Compound": ("metadatacompound", "compoundname", "compound", "pertiname", "drugname",
-                          "name"),
-    "Metadata_MoA": ("metadatamoa", "compoundmoa", "moa", "mechanismofaction", "mechanism"),
-    "Metadata_InChIKey": ("metadatainchikey", "compoundinchikey", "inchikey"),
-    "Metadata_SMILES": ("metadatasmiles", "compoundsmiles", "smiles"),
-    "Metadata_Target": ("metadatatarget", "metadatatargets", "compoundtarget", "target", "targets",
-                        "genesymbol", "genesymbols", "symbol", "symbols", "gene", "genes",
-                        "targetgenes", "targetgene"),
-    "control": ("controltype", "metadatacontrol"),
-}
 _SYMBOLS = ("hgncsymbol", "symbol", "genesymbol", "gene", "approvedsymbol")
 
 
@@ -91,13 +81,13 @@ def read_compounds(path: Path) -> Compounds:
         Where the file cannot be read, names no compounds, or has no column of mechanisms.
     """
     frame = _read_table(path)
-    named = _recognise(frame.columns)
+    named, warnings = _recognise(path, frame.columns)
     for wanted, example in [("Metadata_Compound", "Compound Name"), ("Metadata_MoA",
                                                                      "Compound MoA")]:
         if wanted not in named:
             raise MoascopeError(f"{path} has no column '{wanted}' or '{example}'. It has "
                                 f"{listing(frame.columns, 12)}. Name the column so.")
-    control = named.pop("control", None)
+    control = named.pop("Metadata_Control", None)
     if control is not None:
         frame = frame[~frame[control].str.contains("negative", case=False, regex=False)]
     if "Metadata_Compound" not in frame:
@@ -106,7 +96,6 @@ def read_compounds(path: Path) -> Compounds:
     rows = frame["Metadata_Compound"].str.strip().value_counts()
     frame = frame.drop_duplicates()
     frame = frame.apply(lambda column: column.str.strip())
-    warnings = []
     unnamed = int((frame["Metadata_Compound"] == "").sum())
     if unnamed:
         warnings.append(f"{path.name}: {counted(unnamed, 'row')} without the name of a compound "
@@ -146,7 +135,7 @@ def read_genes(path: Path) -> tuple[frozenset[str], tuple[str, ...]]:
         Warnings.
     """
     frame = _read_table(path)
-    column = next((name for name in frame.columns if _plain(name) in _SYMBOLS), None)
+    column = next((name for name in frame.columns if plain(name) in _SYMBOLS), None)
     if column is None and len(frame.columns) > 1:
         raise MoascopeError(f"{path} has no column 'symbol'. It has {listing(frame.columns, 12)}. "
                             "Name the column of gene symbols so.")
@@ -183,7 +172,7 @@ def read_targets(path: Path) -> dict[str, frozenset[str]]:
         Name of the compound in lower case -> symbols in upper case.
     """
     frame = _read_table(path)
-    named = _recognise(frame.columns)
+    named, _ = _recognise(path, frame.columns)
     for wanted, example in [("Metadata_Compound", "compound"), ("Metadata_Target", "target")]:
         if wanted not in named:
             raise MoascopeError(f"{path} has no column '{example}'. It has "
@@ -356,17 +345,11 @@ def _first_word(values: pd.Series) -> str:
     return next((value for value in values if value), "")
 
 
-def _plain(column: str) -> str:
-    return re.sub(r"[^a-z0-9]", "", column.lower())
-
-
-def _recognise(columns: pd.Index) -> dict[str, str]:
-    """Our name of a column -> the name that the file gives it."""
-    plain = {}
-    for column in columns:
-        plain.setdefault(_plain(column), column)
-    return {name: plain[found[0]] for name, spellings in _COLUMNS.items()
-            if (found := [spelling for spelling in spellings if spelling in plain])}
+def _recognise(path: Path, columns: pd.Index) -> tuple[dict[str, str], list[str]]:
+    """What the file calls each column that we know, and sentences about what was chosen."""
+    found, notes = recognise(list(columns), "compounds")
+    return ({name: columns[at] for name, at in found.items()},
+            [f"{path.name}: {note}." for note in notes])
 
 
 def _read_table(path: Path) -> pd.DataFrame:

@@ -6,10 +6,11 @@ import re
 
 from moascope.errors import MoascopeError
 from moascope.importing.found import IMAGE, Found, Plane, folder_names
-from moascope.importing.maps import describe_wells, join_wells, mark_vehicles, meanings
+from moascope.importing.maps import describe_wells, join_wells, mark_vehicles, places_wells
 from moascope.importing.tree import Tree, locate
+from moascope.screen.columns import recognise
 from moascope.screen.tables import Rows, read_rows
-from moascope.text import counted
+from moascope.text import counted, listing
 
 _FILE = re.compile(r"(?:Image_)?FileName_(.+)", re.IGNORECASE)
 _SITE = re.compile(r"[A-Za-z]*0*([0-9]+)(?:\.0)?")
@@ -53,10 +54,12 @@ def find_loaddata(tree: Tree) -> Found:
 
 def _read_table(tree: Tree, file: str, rows: Rows, found: Found) -> None:
     header = [cell.strip() for cell in rows.cells[0]]
-    columns = meanings(header)
-    if "Metadata_Well" not in columns and not {"row", "column"} <= set(columns):
-        raise MoascopeError(f"{file} has no column 'Metadata_Well', nor Metadata_Row and "
-                            f"Metadata_Col. It has {', '.join(header[:12])}.")
+    columns, several = recognise(header, "wells", per_channel=True)
+    found.notes += [f"{file}: {note}." for note in several]
+    if not places_wells(columns):
+        raise MoascopeError(f"{file} has no column 'Metadata_Well', and no columns 'Metadata_Row' "
+                            "and 'Metadata_Col'. Its columns are "
+                            f"{listing(header, 12)}.")
     channels = {match[1]: index for index, match in enumerate(map(_FILE.fullmatch, header))
                 if match}
     names = {channel: channel.removeprefix("Orig") for channel in channels}

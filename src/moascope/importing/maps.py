@@ -1,4 +1,4 @@
-"""Which column of other people's tables means what, and plate maps in long form or as a grid."""
+"""Plate maps: one row per well, or grids in the shape of the plate."""
 
 from __future__ import annotations
 
@@ -8,30 +8,10 @@ from pathlib import Path
 
 from moascope.errors import MoascopeError
 from moascope.importing.names import letters_to_row, well_at
+from moascope.screen.columns import plain, recognise, spellings
 from moascope.screen.tables import CONTROLS, Rows, read_rows
 from moascope.screen.wells import canonical_well, well_name
 from moascope.text import counted, listing
-
-MEANINGS: Mapping[str, tuple[str, ...]] = {
-    "Metadata_Plate": ("plate", "barcode", "plateid", "platename", "assayplatebarcode"),
-    "Metadata_Well": ("well", "wellid", "wellname", "wellposition", "cpdwellposition",
-                      "platewell"),
-    "Metadata_Site": ("site", "field", "fieldid", "fieldofview", "fov"),
-    "row": ("row", "rowid", "wellrow"),
-    "column": ("col", "column", "colid", "wellcolumn", "wellcol"),
-    "Metadata_Compound": ("compound", "compoundname", "treatment", "drug", "pertiname",
-                          "broadsample", "substance", "reagent"),
-    "Metadata_Concentration_uM": ("concentrationum", "concentration", "conc", "concum", "dose",
-                                  "doseum", "concentrationmicromolar", "um"),
-    "nanomolar": ("concentrationnm", "concnm", "dosenm", "nm"),
-    "millimolar": ("concentrationmm", "concmm", "dosemm", "mm", "mmolesperliter"),
-    "Metadata_Control": ("control", "controltype", "welltype", "role", "wellrole"),
-    "Metadata_MoA": ("moa", "mechanism", "mechanismofaction", "target_moa"),
-    "Metadata_InChIKey": ("inchikey",),
-    "Metadata_SMILES": ("smiles",),
-}
-"""What a column is called in plate maps of the Cell Painting Gallery, BBBC021, JUMP and by people,
-without Metadata_, Image_, case and punctuation."""
 
 _CONTROL_WORDS = {
     "negative": "negative", "neg": "negative", "negcon": "negative", "negativecontrol": "negative",
@@ -45,23 +25,9 @@ _VEHICLES = {"dmso", "vehicle", "negativecontrol", "solvent"}
 _SIDES = {12: 8, 24: 16, 48: 32}
 
 
-def meanings(header: Sequence[str]) -> dict[str, int]:
-    """For each meaning that a table has, which of its columns; the first where several do."""
-    plain = [_plain(column) for column in header]
-    found: dict[str, int] = {}
-    for meaning, names in MEANINGS.items():
-        for name in names:
-            if name in plain:
-                found[meaning] = plain.index(name)
-                break
-        else:
-            # CellProfiler adds the name of a channel: Image_Metadata_Well_DAPI.
-            for index, column in enumerate(header):
-                shorter = _plain(column.rpartition("_")[0])
-                if column.lower().startswith(("metadata_", "image_metadata_")) and (
-                        shorter in names):
-                    found.setdefault(meaning, index)
-    return found
+def places_wells(columns: Mapping[str, int]) -> bool:
+    """Whether a table with these columns says which well each of its rows is about."""
+    return "Metadata_Well" in columns or {"Metadata_Row", "Metadata_Column"} <= columns.keys()
 
 
 def describe_wells(rows: Rows, columns: Mapping[str, int],
@@ -84,17 +50,19 @@ def describe_wells(rows: Rows, columns: Mapping[str, int],
                 if index < len(cells)}
         well = _well(said)
         if well is None:
-            written = said.get("Metadata_Well") or f"{said.get('row', '')}{said.get('column', '')}"
-            problems[line] = (f"{name}, line {line}: '{written}' is no well. Write a row from A to "
-                              "AF and a column from 1 to 48, like B02.")
+            written = said.get("Metadata_Well") or (said.get("Metadata_Row", "")
+                                                    + said.get("Metadata_Column", ""))
+            problems[line] = (f"{name}, line {line}: '{written}' is not a well name. Write a row "
+                              "A to AF and a column 1 to 48, like B02.")
             wells.append(None)
             continue
         entry = {column: said[column] for column in
                  ("Metadata_Plate", "Metadata_Compound", "Metadata_MoA", "Metadata_InChIKey",
                   "Metadata_SMILES") if column in said}
         entry["Metadata_Well"] = well
-        for unit, factor in (("Metadata_Concentration_uM", 1.0), ("nanomolar", 1e-3),
-                             ("millimolar", 1e3)):
+        for unit, factor in (("Metadata_Concentration_uM", 1.0),
+                             ("Metadata_Concentration_nM", 1e-3),
+                             ("Metadata_Concentration_mM", 1e3)):
             if said.get(unit):
                 try:
                     entry["Metadata_Concentration_uM"] = _number(said[unit], rows, factor)
@@ -102,7 +70,7 @@ def describe_wells(rows: Rows, columns: Mapping[str, int],
                     problems[line] = (f"{name}, line {line}: '{said[unit]}' is no concentration. "
                                       "Write a number of 0 or more.")
         if "Metadata_Control" in said:
-            word = _CONTROL_WORDS.get(_plain(said["Metadata_Control"]))
+            word = _CONTROL_WORDS.get(plain(said["Metadata_Control"]))
             if word is None:
                 problems[line] = (f"{name}, line {line}: '{said['Metadata_Control']}' is no "
                                   f"control. Write {' or '.join(filter(None, CONTROLS))}, or leave "
@@ -143,12 +111,14 @@ def read_plate_map(path: Path) -> tuple[list[dict[str, str]], list[str]]:
     if starts:
         wells = _read_grids(rows, starts, path.name)
     else:
-        columns = meanings(rows.cells[0])
-        if "Metadata_Well" not in columns and not {"row", "column"} <= set(columns):
-            raise MoascopeError(f"{path} has no column 'Well', nor 'Row' and 'Column', and is no "
-                                f"grid of a plate. It has {listing(rows.cells[0], 12)}.")
+        columns, several = recognise(rows.cells[0], "wells", per_channel=True)
+        notes += [f"{path.name}: {note}." for note in several]
+        if not places_wells(columns):
+            raise MoascopeError(f"{path} has no column 'Well', no columns 'Row' and 'Column', and "
+                                "no grid in the shape of a plate. Its columns are "
+                                f"{listing(rows.cells[0], 12)}.")
         if "Metadata_Compound" not in columns:
-            raise MoascopeError(f"{path} has no column 'Compound'. It has "
+            raise MoascopeError(f"{path} has no column 'Compound'. Its columns are "
                                 f"{listing(rows.cells[0], 12)}.")
         wells = _strictly(rows, columns, path.name)
         if "Metadata_Concentration_uM" in columns:
@@ -163,7 +133,7 @@ def mark_vehicles(wells: Sequence[dict[str, str]], name: str) -> list[str]:
     """Where a table has no controls, make wells of DMSO or vehicle negative ones; and say so."""
     if any("Metadata_Control" in well for well in wells):
         return []
-    marked = [well for well in wells if _plain(well.get("Metadata_Compound", "")) in _VEHICLES]
+    marked = [well for well in wells if plain(well.get("Metadata_Compound", "")) in _VEHICLES]
     for well in marked:
         well["Metadata_Control"] = "negative"
     if not marked:
@@ -207,7 +177,7 @@ def _read_grids(rows: Rows, starts: Sequence[int], name: str) -> list[dict[str, 
     if problems:
         raise MoascopeError(problems)
     header = ["Metadata_Plate", "Metadata_Well", "Metadata_Compound",
-              "Metadata_Concentration_uM", "nanomolar", "Metadata_Control"]
+              "Metadata_Concentration_uM", "Metadata_Concentration_nM", "Metadata_Control"]
     table = Rows([header], [0], rows.delimiter)
     columns = {column: index for index, column in enumerate(header)}
     for (plate, well), said in wells.items():
@@ -235,12 +205,12 @@ def _grid_width(cells: Sequence[str]) -> int:
 
 def _grid_title(cell: str) -> tuple[str, str | None]:
     plate, colon, title = cell.strip().rpartition(":")
-    plain = _plain(title)
-    for column in ("Metadata_Compound", "Metadata_Concentration_uM", "nanomolar",
+    word = plain(title)
+    for column in ("Metadata_Compound", "Metadata_Concentration_uM", "Metadata_Concentration_nM",
                    "Metadata_Control"):
-        if plain in MEANINGS[column]:
+        if word in spellings("wells")[column]:
             return plate.strip(), column
-    if not colon and not plain:
+    if not colon and not word:
         return "", "Metadata_Compound"
     return plate, None
 
@@ -279,7 +249,7 @@ def _well(said: Mapping[str, str]) -> str | None:
             return canonical_well(said["Metadata_Well"])
         except MoascopeError:
             return None
-    row, column = said.get("row", ""), said.get("column", "")
+    row, column = said.get("Metadata_Row", ""), said.get("Metadata_Column", "")
     return well_at(row, column) if column.isdecimal() and row else None
 
 
@@ -290,8 +260,3 @@ def _number(text: str, rows: Rows, factor: float) -> str:
     if not 0 <= number < float("inf"):
         raise ValueError
     return repr(float(f"{number * factor:.9g}"))
-
-
-def _plain(column: str) -> str:
-    column = column.lower().replace("µ", "u").replace("μ", "u")
-    return re.sub(r"^(image_)?(metadata_)?|[^a-z0-9]", "", column)

@@ -12,7 +12,6 @@ import io
 import json
 import os
 import posixpath
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +21,7 @@ import numpy as np
 import pandas as pd
 
 from moascope.errors import MoascopeError
+from moascope.screen.columns import plain
 from moascope.screen.wells import canonical_well
 from moascope.text import counted, listing
 from moascope.work.files import write_atomically
@@ -250,9 +250,9 @@ def _read_csv(path: Path, findings: _Findings, may_be_empty: bool = False) -> _T
     except OSError as error:
         findings.problems.append(f"{name} cannot be read: {error.strerror}.")
         return None
-    plain = _read_plain(name, content)
-    if plain is not None:
-        return plain
+    table = _read_plain(name, content)
+    if table is not None:
+        return table
     rows = _rows(name, content, findings)
     if rows is None:
         return None
@@ -356,9 +356,9 @@ def _require(table: _Table, columns: Sequence[str], findings: _Findings) -> bool
     found = list(table.rows.columns)
     missing = [column for column in columns if column not in found]
     for column in missing:
-        plain = {_plain(name): name for name in found}
-        near = difflib.get_close_matches(_plain(column), plain, n=1, cutoff=0.75)
-        remedy = (f"Rename '{plain[near[0]]}' if that is it." if near else
+        names = {plain(name): name for name in found}
+        near = difflib.get_close_matches(plain(column), names, n=1, cutoff=0.75)
+        remedy = (f"Rename '{names[near[0]]}' if that is it." if near else
                   f"It has {listing(found, 12)}.")
         hint = " The column may be left empty." if column in _MAY_BE_BLANK else ""
         findings.problems.append(f"{table.name} has no column '{column}'. {remedy}{hint}")
@@ -366,10 +366,6 @@ def _require(table: _Table, columns: Sequence[str], findings: _Findings) -> bool
 
 
 _MAY_BE_BLANK = ("Metadata_Concentration_uM", "Metadata_Control", "Metadata_MoA")
-
-
-def _plain(column: str) -> str:
-    return re.sub(r"^(image_)?metadata_|[^a-z0-9]", "", column.lower())
 
 
 def _report(table: _Table, wrong: pd.Series | np.ndarray, sentence: Callable[[int], str],

@@ -1,0 +1,117 @@
+"""What other people call the columns of a screen: one table of spellings for every reader."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Literal, NamedTuple
+
+from moascope.text import listing
+
+SPELLINGS: Mapping[str, tuple[str, ...]] = {
+    "Metadata_Compound": ("compoundname", "compound", "pertiname", "drugname"),
+    "Metadata_Control": ("controltype",),
+    "Metadata_MoA": ("compoundmoa", "moa", "mechanismofaction", "mechanism"),
+    "Metadata_InChIKey": ("compoundinchikey", "inchikey"),
+    "Metadata_SMILES": ("compoundsmiles", "smiles"),
+    "Metadata_Target": ("compoundtarget", "target", "targets"),
+}
+"""For each column of ours the spellings that mean it in any table, as `plain` gives them; the first
+that a table has is read. Seen in the Cell Painting Gallery, JUMP and LINCS (pert_iname,
+control_type), in annotations of the Image Data Resource (Compound Name) and in people's own."""
+
+OF_WELLS: Mapping[str, tuple[str, ...]] = {
+    "Metadata_Plate": ("plate", "barcode", "plateid", "platename", "assayplatebarcode"),
+    "Metadata_Well": ("well", "wellid", "wellname", "wellposition", "cpdwellposition",
+                      "platewell"),
+    "Metadata_Site": ("site", "field", "fieldid", "fieldofview", "fov"),
+    "Metadata_Row": ("row", "rowid", "wellrow"),
+    "Metadata_Column": ("col", "column", "colid", "wellcolumn", "wellcol"),
+    "Metadata_Compound": ("treatment", "drug", "broadsample", "substance", "reagent"),
+    "Metadata_Concentration_uM": ("concentrationum", "compoundconcentrationmicromolar",
+                                  "concentration", "conc", "concum", "dose", "doseum",
+                                  "concentrationmicromolar", "um"),
+    "Metadata_Concentration_nM": ("concentrationnm", "concnm", "dosenm", "nm"),
+    "Metadata_Concentration_mM": ("concentrationmm", "concmm", "dosemm", "mm", "mmolesperliter"),
+    "Metadata_Control": ("control", "welltype", "role", "wellrole"),
+}
+"""Further spellings in tables of wells or sites, where a treatment is a compound."""
+
+OF_COMPOUNDS: Mapping[str, tuple[str, ...]] = {
+    "Metadata_Compound": ("name",),
+    "Metadata_Target": ("genesymbol", "genesymbols", "symbol", "symbols", "gene", "genes",
+                        "targetgenes", "targetgene"),
+}
+"""Further spellings in tables of compounds, where a name is that of a compound and not of a
+plate."""
+
+
+class Recognised(NamedTuple):
+    """Which columns of a table are known.
+
+    Attributes
+    ----------
+    columns : dict of str to int
+        The position of each known column, by our name for it.
+    notes : list of str
+        A sentence for each of our columns that several of the table's could be.
+    """
+
+    columns: dict[str, int]
+    notes: list[str]
+
+
+def plain(header: str) -> str:
+    """A column name without case, punctuation and the prefixes Image_ and Metadata_."""
+    header = header.lower().replace("µ", "u").replace("μ", "u")
+    return re.sub(r"^(image_)?(metadata_)?|[^a-z0-9]", "", header)
+
+
+def spellings(rows: Literal["wells", "compounds"]) -> dict[str, tuple[str, ...]]:
+    """All spellings of our columns in a table that has rows of wells (or sites), or of compounds.
+
+    Returns
+    -------
+    dict of str to tuple of str
+        By our name, the spelling that counts first in front.
+    """
+    further = OF_WELLS if rows == "wells" else OF_COMPOUNDS
+    return {column: (*SPELLINGS.get(column, ()), *further.get(column, ()))
+            for column in {**SPELLINGS, **further}}
+
+
+def recognise(header: Sequence[str], rows: Literal["wells", "compounds"],
+              per_channel: bool = False) -> Recognised:
+    """Find the columns of a table whose meaning is known.
+
+    Parameters
+    ----------
+    header : sequence of str
+    rows : {"wells", "compounds"}
+        What the table has rows of; sites count as wells.
+    per_channel : bool
+        Whether a `Metadata_` column may end in the name of a channel, which CellProfiler adds
+        where it joins the tables of several channels: Image_Metadata_Well_DAPI.
+
+    Returns
+    -------
+    Recognised
+        A column that has our name, in whatever case, counts before every other spelling.
+    """
+    names = [plain(column) for column in header]
+    found: dict[str, int] = {}
+    notes = []
+    for ours, known in spellings(rows).items():
+        exact = [at for at, column in enumerate(header) if column.lower() == ours.lower()]
+        there = exact[:1] or [names.index(spelling) for spelling in known if spelling in names]
+        if there:
+            found[ours] = there[0]
+        if len(there) > 1:
+            several = listing(f"'{header[at]}'" for at in there)
+            notes.append(f"'{header[there[0]]}' is read as {ours}; {several} could all be meant")
+        if not there and per_channel:
+            for at, column in enumerate(header):
+                if (column.lower().startswith(("metadata_", "image_metadata_"))
+                        and plain(column.rpartition("_")[0]) in known):
+                    found.setdefault(ours, at)
+    return Recognised(found, notes)
