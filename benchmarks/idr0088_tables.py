@@ -26,8 +26,9 @@ from moascope.annotation.compounds import annotate_compounds
 from moascope.layout.page import write_screen_page
 from moascope.learning.folds import audit_leaks
 from moascope.params import Split, Validate
+from moascope.screen.columns import SITE, WELL
 from moascope.screen.manifest import read_manifest, write_manifest
-from moascope.screen.tables import SITE, WELL, Screen, read_screen
+from moascope.screen.tables import Screen, read_screen
 from moascope.screen.targets import Labels, label_screen
 from moascope.sources.idr0088 import (
     CHANNELS,

@@ -16,8 +16,9 @@ from moascope.layout.page import write_screen_page
 from moascope.layout.words import findings, verdict
 from moascope.learning.folds import assign_folds
 from moascope.params import Split
-from moascope.screen import tables
-from moascope.screen.tables import SITE, read_screen
+from moascope.screen import reading
+from moascope.screen.columns import SITE
+from moascope.screen.tables import read_screen
 from moascope.screen.targets import label_screen
 from moascope.stages.split import deal, plane_rows
 
@@ -234,7 +235,7 @@ def test_a_plain_table_reads_as_the_reader_of_odd_ones_reads_it(tmp_path, monkey
     edit_csv(folder / "annotations.csv", Metadata_MoA={0: 'a, b "quoted" receptor antagonist',
                                                        1: " µ-opioid | x "})
     quick = read_screen(folder)
-    monkeypatch.setattr(tables, "_read_plain", lambda name, content: None)
+    monkeypatch.setattr(reading, "_read_plain", lambda name, content: None)
     careful = read_screen(folder)
     for name in ("sites", "layout", "annotations"):
         pd.testing.assert_frame_equal(getattr(quick, name), getattr(careful, name))
@@ -245,11 +246,11 @@ def test_a_plain_table_reads_as_the_reader_of_odd_ones_reads_it(tmp_path, monkey
                                  'a,b\n1,"x\ny"\n', "a,b\r1,2\r", "a,\n1,2\n", "a,b\n",
                                  "\na,b\n1,2\n"])
 def test_a_table_with_anything_odd_gets_a_closer_look(odd):
-    assert tables._read_plain("x.csv", odd.encode()) is None
+    assert reading._read_plain("x.csv", odd.encode()) is None
 
 
 def test_a_plain_table_keeps_the_lines_it_came_from():
-    read = tables._read_plain("x.csv", b'\xef\xbb\xbfa;b\r\n1;"x ""y"", z"\r\n3;ab"c')
+    read = reading._read_plain("x.csv", b'\xef\xbb\xbfa;b\r\n1;"x ""y"", z"\r\n3;ab"c')
     assert read.rows.to_dict("list") == {"a": ["1", "3"], "b": ['x "y", z', 'ab"c']}
     assert read.lines.tolist() == [2, 3]
     assert read.decimal_comma

@@ -10,7 +10,8 @@ import pytest
 from helpers import edit_csv, make_screen
 
 from moascope.errors import MoascopeError
-from moascope.screen.tables import read_description, read_screen, write_description, write_screen
+from moascope.screen.description import read_description, write_description
+from moascope.screen.tables import read_screen, write_screen
 
 
 @pytest.fixture

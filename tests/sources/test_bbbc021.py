@@ -14,8 +14,9 @@ from public_server import PublicServer, archive, tiff
 
 from moascope.errors import MoascopeError
 from moascope.params import Bbbc021, parse_params
+from moascope.screen.description import read_description
 from moascope.screen.planes import read_site
-from moascope.screen.tables import read_description, read_screen
+from moascope.screen.tables import read_screen
 from moascope.screen.targets import label_screen
 from moascope.sources import bbbc, bbbc021
 from moascope.sources.bbbc021 import IMAGE_TABLE, MOA_TABLE, plan, read_tables, table_paths

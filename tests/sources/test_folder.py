@@ -13,8 +13,9 @@ from helpers import edit_csv, make_screen
 
 from moascope.errors import MoascopeError
 from moascope.params import Params, parse_params
+from moascope.screen.description import read_description, write_description
 from moascope.screen.manifest import make_manifest, read_manifest
-from moascope.screen.tables import read_description, read_screen, write_description
+from moascope.screen.tables import read_screen
 from moascope.stages.acquire import acquire
 
 

@@ -19,9 +19,10 @@ from public_server import PublicServer, archive, as_json, tiff
 from moascope.cli import app as cli
 from moascope.errors import MoascopeError
 from moascope.params import Idr0088, parse_params
+from moascope.screen.description import read_description
 from moascope.screen.manifest import read_manifest
 from moascope.screen.planes import read_site
-from moascope.screen.tables import read_description, read_screen
+from moascope.screen.tables import read_screen
 from moascope.sources.idr0088 import (
     FOLDER,
     plan,

@@ -34,8 +34,8 @@ from moascope.annotation.pictures import View, channel_colours, find_views, rend
 from moascope.annotation.review import said
 from moascope.annotation.run import Done
 from moascope.errors import MoascopeError
+from moascope.screen.columns import GPCR_ACTIONS
 from moascope.screen.limits import PlaneError
-from moascope.screen.tables import GPCR_ACTIONS
 
 HOST = "127.0.0.1"
 _MAX_BODY = 2**16

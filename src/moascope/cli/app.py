@@ -250,7 +250,8 @@ def layout(
     from moascope.layout.page import SCREEN_PAGE, write_screen_page
     from moascope.learning.folds import assign_folds
     from moascope.params import Split
-    from moascope.screen.tables import read_description, read_screen
+    from moascope.screen.description import read_description
+    from moascope.screen.tables import read_screen
     from moascope.screen.targets import label_screen
 
     read = read_screen(screen)

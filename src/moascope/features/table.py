@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from moascope.errors import MoascopeError
-from moascope.screen.tables import SITE
+from moascope.screen.columns import SITE
 
 FEATURES_FILE = "features.parquet"
 META_PREFIXES = ("Metadata_", "QC_")

@@ -10,7 +10,8 @@ import pandas as pd
 from moascope.errors import MoascopeError
 from moascope.importing.found import Found
 from moascope.importing.maps import read_plate_map
-from moascope.screen.tables import ANNOTATIONS, LAYOUT, WELL, read_rows
+from moascope.screen.columns import ANNOTATIONS, LAYOUT, WELL
+from moascope.screen.reading import read_rows
 from moascope.screen.wells import canonical_well
 from moascope.text import counted, listing
 

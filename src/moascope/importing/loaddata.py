@@ -9,7 +9,7 @@ from moascope.importing.found import IMAGE, Found, Plane, folder_names
 from moascope.importing.maps import describe_wells, join_wells, mark_vehicles, places_wells
 from moascope.importing.tree import Tree, locate
 from moascope.screen.columns import recognise
-from moascope.screen.tables import Rows, read_rows
+from moascope.screen.reading import Rows, read_rows
 from moascope.text import counted, listing
 
 _FILE = re.compile(r"(?:Image_)?FileName_(.+)", re.IGNORECASE)

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from moascope.errors import MoascopeError
 from moascope.importing.names import letters_to_row, well_at
-from moascope.screen.columns import plain, recognise, spellings
-from moascope.screen.tables import CONTROLS, Rows, read_rows
+from moascope.screen.columns import CONTROLS, plain, recognise, spellings
+from moascope.screen.reading import Rows, read_rows
 from moascope.screen.wells import canonical_well, well_name
 from moascope.text import counted, listing
 

@@ -18,7 +18,9 @@ from moascope.importing.kinds import KINDS, find_planes, recognise
 from moascope.importing.layout import describe, keep_filled_in, told_by_images, told_by_map
 from moascope.importing.sites import place_sites
 from moascope.importing.tree import Tree, scan_tree
-from moascope.screen.tables import WELL, Screen, read_screen, write_description
+from moascope.screen.columns import WELL
+from moascope.screen.description import write_description
+from moascope.screen.tables import Screen, read_screen
 from moascope.text import counted, listing
 from moascope.work.files import write_atomically
 

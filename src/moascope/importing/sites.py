@@ -12,7 +12,7 @@ import pandas as pd
 from moascope.errors import MoascopeError
 from moascope.importing.found import IMAGE, Found
 from moascope.importing.tree import Tree
-from moascope.screen.tables import SITE
+from moascope.screen.columns import SITE
 from moascope.screen.wells import canonical_well
 from moascope.text import counted, listing
 

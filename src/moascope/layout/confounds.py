@@ -13,7 +13,8 @@ import numpy as np
 import pandas as pd
 
 from moascope.metrics import average_precision
-from moascope.screen.tables import WELL, Screen
+from moascope.screen.columns import WELL
+from moascope.screen.tables import Screen
 from moascope.screen.targets import Labels
 from moascope.screen.wells import PLATE_SHAPES, well_name, well_position
 

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from moascope.screen.tables import SITE, WELL, Screen
+from moascope.screen.columns import SITE, WELL
+from moascope.screen.tables import Screen
 from moascope.screen.targets import Labels, moa_terms
 from moascope.screen.wells import plate_format
 

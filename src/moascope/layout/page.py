@@ -26,7 +26,8 @@ from moascope.layout.confounds import (
 from moascope.layout.facts import plate_summaries, screen_facts
 from moascope.layout.figures import confounds_figure, place_maps, shares_figure
 from moascope.layout.words import MISSING, STATES, findings, lead, tiles, verdict
-from moascope.screen.tables import SITE, Screen
+from moascope.screen.columns import SITE
+from moascope.screen.tables import Screen
 from moascope.screen.targets import Labels
 from moascope.text import class_name, counted, tidy
 from moascope.work.files import write_atomically

@@ -1,4 +1,8 @@
-"""What other people call the columns of a screen: one table of spellings for every reader."""
+"""The columns of a screen's tables, and what other people call them.
+
+The names follow CellProfiler's LoadData and pycytominer: what describes a site, a well or a
+compound starts with `Metadata_`.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +11,14 @@ from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple
 
 from moascope.text import listing
+
+SITE = ["Metadata_Plate", "Metadata_Well", "Metadata_Site"]
+WELL = ["Metadata_Plate", "Metadata_Well"]
+LAYOUT = [*WELL, "Metadata_Compound", "Metadata_Concentration_uM", "Metadata_Control"]
+ANNOTATIONS = ["Metadata_Compound", "Metadata_MoA"]
+CONTROLS = ("negative", "positive", "")
+GPCR = ("yes", "no", "unknown", "")
+GPCR_ACTIONS = ("agonist", "antagonist", "other", "")
 
 SPELLINGS: Mapping[str, tuple[str, ...]] = {
     "Metadata_Compound": ("compoundname", "compound", "pertiname", "drugname"),

@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from moascope.screen.tables import ANNOTATIONS, LAYOUT, WELL, Screen, read_screen, write_description
+from moascope.screen.columns import ANNOTATIONS, LAYOUT, WELL
+from moascope.screen.description import write_description
+from moascope.screen.tables import Screen, read_screen
 
 COMPOUND = [*ANNOTATIONS, "Metadata_InChIKey"]
 

@@ -6,13 +6,8 @@ import os
 from pathlib import Path
 
 from moascope.errors import MoascopeError
-from moascope.screen.tables import (
-    images_folder,
-    read_description,
-    read_screen,
-    write_description,
-    write_screen,
-)
+from moascope.screen.description import images_folder, read_description, write_description
+from moascope.screen.tables import read_screen, write_screen
 
 
 def acquire_folder(path: Path, out: Path, allow_outside: bool = False) -> None:

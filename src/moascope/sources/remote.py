@@ -19,7 +19,8 @@ import pandas as pd
 from moascope.annotation.compounds import annotate_compounds
 from moascope.errors import MoascopeError
 from moascope.params import Acquire, Params
-from moascope.screen.tables import ANNOTATIONS, images_folder, write_description
+from moascope.screen.columns import ANNOTATIONS
+from moascope.screen.description import images_folder, write_description
 from moascope.sources import bbbc, bbbc021, idr0088
 from moascope.sources.download import Manners, Visit, sole_user, visit
 from moascope.sources.plan import Collected, Origin, Plan, plan_words, refuse_too_much

@@ -10,8 +10,9 @@ from moascope.errors import MoascopeError
 from moascope.params import Params
 from moascope.pixels.prepare import prepare_plates
 from moascope.pixels.summary import draw_montage, read_prepared, write_summary
+from moascope.screen.columns import SITE
 from moascope.screen.manifest import read_manifest
-from moascope.screen.tables import SITE, Screen, read_screen
+from moascope.screen.tables import Screen, read_screen
 from moascope.work.processes import default_jobs
 
 

@@ -12,8 +12,10 @@ from moascope.features.table import load_quality
 from moascope.layout.page import SCREEN_PAGE, write_screen_page
 from moascope.learning.folds import assign_folds, audit_leaks, untestable_classes
 from moascope.params import Params, Split
+from moascope.screen.columns import WELL
+from moascope.screen.description import read_description
 from moascope.screen.manifest import checksums, read_manifest
-from moascope.screen.tables import WELL, read_description, read_screen
+from moascope.screen.tables import read_screen
 from moascope.screen.targets import Labels, label_screen
 from moascope.work.files import write_atomically
 

@@ -8,8 +8,10 @@ from typing import Any
 
 from moascope.errors import MoascopeError
 from moascope.params import Params, Validate
+from moascope.screen.columns import SITE
+from moascope.screen.description import read_description
 from moascope.screen.manifest import read_manifest
-from moascope.screen.tables import SITE, read_description, read_screen
+from moascope.screen.tables import read_screen
 from moascope.screen.targets import label_screen
 from moascope.text import counted, listing
 from moascope.validation.expectations import check_expectations

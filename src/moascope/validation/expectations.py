@@ -14,7 +14,8 @@ from typing import Any
 import pandas as pd
 
 from moascope.params import Validate
-from moascope.screen.tables import CONTROLS, GPCR, GPCR_ACTIONS, LAYOUT, SITE, WELL, Screen
+from moascope.screen.columns import CONTROLS, GPCR, GPCR_ACTIONS, LAYOUT, SITE, WELL
+from moascope.screen.tables import Screen
 from moascope.validation.data_docs import make_self_contained
 
 MOST_EXAMPLES = 10

@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from moascope.screen.columns import SITE
 from moascope.screen.limits import PlaneError
 from moascope.screen.manifest import checksums
 from moascope.screen.planes import image_sum, open_image, plane_path, read_frames
-from moascope.screen.tables import SITE, Screen
+from moascope.screen.tables import Screen
 from moascope.work.processes import run_parallel
 
 BIT_DEPTHS = (8, 10, 12, 14, 16)

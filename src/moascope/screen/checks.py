@@ -1,0 +1,127 @@
+"""Checks of one column or a few, each with a sentence for every line that is wrong."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import pandas as pd
+
+from moascope.errors import MoascopeError
+from moascope.screen.columns import plain
+from moascope.screen.reading import LINES_NAMED, CsvTable, Findings
+from moascope.screen.wells import canonical_well
+from moascope.text import counted, listing
+
+
+def require(table: CsvTable, columns: Sequence[str], findings: Findings) -> bool:
+    found = list(table.rows.columns)
+    missing = [column for column in columns if column not in found]
+    for column in missing:
+        names = {plain(name): name for name in found}
+        near = difflib.get_close_matches(plain(column), names, n=1, cutoff=0.75)
+        remedy = (f"Rename '{names[near[0]]}' if that is it." if near else
+                  f"It has {listing(found, 12)}.")
+        hint = " The column may be left empty." if column in _MAY_BE_BLANK else ""
+        findings.problems.append(f"{table.name} has no column '{column}'. {remedy}{hint}")
+    return not missing
+
+
+_MAY_BE_BLANK = ("Metadata_Concentration_uM", "Metadata_Control", "Metadata_MoA")
+
+
+def report(table: CsvTable, wrong: pd.Series | np.ndarray, sentence: Callable[[int], str],
+            findings: Findings) -> None:
+    """One sentence for each of the first rows where `wrong`, one for how many more there are."""
+    rows = np.flatnonzero(np.asarray(wrong))
+    for row in rows[:LINES_NAMED]:
+        findings.problems.append(f"{table.name}, line {table.lines[row]}: {sentence(int(row))}")
+    if len(rows) > LINES_NAMED:
+        findings.problems.append(
+            f"{table.name}: the problem of line {table.lines[rows[0]]} is in "
+            f"{counted(len(rows) - LINES_NAMED, 'more line')} too "
+            f"({listing(table.lines[rows[LINES_NAMED:]])}).")
+
+
+def check_plates(table: CsvTable, findings: Findings) -> pd.Series:
+    plates = table.rows["Metadata_Plate"].str.strip()
+    wrong = {plate for plate in plates.unique() if not _is_folder_name(plate)}
+    report(table, plates.isin(wrong),
+            lambda row: f"'{plates[row]}' cannot be the name of a plate. Use 1 to 200 characters "
+                        "without / and \\ that do not start with a dot: results lie in a folder "
+                        "of that name.", findings)
+    return plates
+
+
+def _is_folder_name(plate: str) -> bool:
+    return (0 < len(plate) <= 200 and not plate.startswith(".") and plate.isprintable()
+            and not set(plate) & set("/\\"))
+
+
+def check_wells(table: CsvTable, plates: pd.Series, findings: Findings) -> pd.Series:
+    wells = table.rows["Metadata_Well"]
+    canonical, wrong = {}, {}
+    for well in wells.unique():
+        try:
+            canonical[well] = canonical_well(well)
+        except MoascopeError as error:
+            wrong[well] = error.problems[0]
+    report(table, wells.isin(wrong),
+            lambda row: f"plate {plates[row]}: {wrong[wells[row]]}", findings)
+    return wells.map(lambda well: canonical.get(well, well)).astype("str")
+
+
+def is_canonical(wells: pd.Series) -> pd.Series:
+    # What is no well has its own sentence, and must not come up again in those of other checks.
+    return wells.str.fullmatch("A?[A-Z][0-9]{2}").astype(bool)
+
+
+def check_words(table: CsvTable, column: str, allowed: Sequence[str],
+                 findings: Findings, several: bool = False) -> pd.Series:
+    words = table.rows[column].str.strip().str.lower()
+    known = listing([f"'{word}'" for word in allowed if word])
+    if several:
+        words = words.map(lambda text: "|".join(sorted(tidy_terms(text).split("|")))).astype("str")
+    report(table, ~words.map(lambda text: set(text.split("|") if several else [text])
+                              <= set(allowed)).astype(bool),
+            lambda row: f"{column} is '{table.rows[column][row].strip()}'. "
+                        f"Write {known} or leave it empty.", findings)
+    return words
+
+
+def check_unique(table: CsvTable, keys: pd.DataFrame, what: str, remedy: str,
+                  findings: Findings) -> None:
+    again = keys.duplicated() & is_canonical(keys["Metadata_Well"])
+    if not again.any():
+        return
+    first = pd.Series(keys.index, index=pd.MultiIndex.from_frame(keys))
+    first = first[~first.index.duplicated()]
+
+    def sentence(row: int) -> str:
+        values = tuple(keys.iloc[row])
+        place = ", ".join(f"{column.removeprefix('Metadata_').lower()} {value}"
+                          for column, value in zip(keys.columns, values, strict=True))
+        return (f"{place} is already in line {table.lines[first.loc[values]]}. "
+                f"Each {what} has one row; {remedy}")
+
+    report(table, again, sentence, findings)
+
+
+def check_whole_numbers(table: CsvTable, column: str, findings: Findings,
+                         default: int | None = None) -> pd.Series:
+    text = table.rows[column].str.strip()
+    if default is not None:
+        text = text.where(text != "", str(default))
+    # A table that passed through pandas or Excel may say 1.0.
+    whole = text.str.fullmatch(r"[0-9]{1,9}(\.0*)?").astype(bool)
+    report(table, ~whole,
+            lambda row: f"{column} is '{text[row]}', which is no whole number of 0 or more.",
+            findings)
+    # A number of its own for each wrong row, so that none is also reported as a duplicate.
+    stand_in = pd.Series([str(-1 - row) for row in range(len(text))], dtype="str")
+    return text.where(whole, stand_in).str.split(".").str[0].astype("int64")
+
+
+def tidy_terms(terms: str) -> str:
+    return "|".join(dict.fromkeys(term.strip() for term in terms.split("|") if term.strip()))

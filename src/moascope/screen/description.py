@@ -1,0 +1,47 @@
+"""screen.json: where a screen comes from, where its images are, its licence and citation."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from moascope.errors import MoascopeError
+from moascope.work.files import write_atomically
+
+DESCRIPTION = "screen.json"
+
+
+def write_description(folder: Path, description: dict[str, Any]) -> None:
+    """Write screen.json: where a screen is from, where its images are, licence and citation."""
+    text = json.dumps(description, indent=2, sort_keys=True, ensure_ascii=False)
+    write_atomically(folder / "screen.json", text + "\n")
+
+
+def read_description(folder: Path) -> dict[str, Any]:
+    """Read screen.json; empty for a folder that has none."""
+    path = folder / "screen.json"
+    try:
+        description = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except ValueError as error:
+        raise MoascopeError(f"{path} is no valid JSON ({error}). Run the acquire stage again, or "
+                            "remove the file if you wrote it.") from None
+    if not isinstance(description, dict) or not isinstance(description.get("images", "."), str):
+        raise MoascopeError(f"{path} must be an object whose 'images' names a folder. Run the "
+                            "acquire stage again, or remove the file if you wrote it.")
+    return description
+
+
+def images_folder(folder: Path, description: dict[str, Any]) -> Path:
+    """The folder that file names start from, as screen.json says."""
+    images = description.get("images", ".")
+    if images == ".":
+        return folder
+    # `dvc exp run --temp` works in a copy of the repository. What DVC or git has there is the
+    # experiment's own; all else is found from the repository itself, which DVC names in DVC_ROOT.
+    if Path(images).exists():
+        return Path(images)
+    return Path(os.environ.get("DVC_ROOT", ".")) / images

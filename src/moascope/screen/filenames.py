@@ -1,0 +1,109 @@
+"""The file names in load_data.csv: one path for each plane, which may not leave the screen."""
+
+from __future__ import annotations
+
+import os
+import posixpath
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from moascope.screen.checks import report
+from moascope.screen.reading import CsvTable, Findings
+
+
+def check_files(table: CsvTable, channel: str, folder: Path, images: Path, allow_outside: bool,
+                 allow_links: bool, findings: Findings) -> pd.Series:
+    column = f"FileName_{channel}"
+    joined = _joined(table, channel)
+    # Screens name millions of files in few folders: what can be asked of a folder is asked once.
+    folders = joined.str.replace(r"[^/]*$", "", regex=True)
+    bases = joined.str.replace(r"(?s)^.*/", "", regex=True)
+    odd = (joined != "") & (bases.isin(["", ".", ".."]) | bases.str.contains("[:\0]"))
+    root = images.resolve()
+    prefixes = sorted({posixpath.abspath(images.as_posix()), root.as_posix()})
+    links: dict[str, set[str] | None] = {}
+
+    def resolve(name: str) -> tuple[str, bool]:
+        """A name from `images`, and whether it leads out of there."""
+        if not name or "://" in name:
+            return name, False
+        name = _relative_to(posixpath.normpath(name), prefixes)
+        leaves = name.startswith(("/", "../")) or name == ".." or _has_drive(name)
+        return name, leaves or (not allow_links and _link_leaves(root, name, links))
+
+    code, keys = pd.factorize(folders)
+    found = [resolve(f"{folder}x") if folder else ("x", False) for folder in keys]
+    starts = np.array([name[:-1] for name, _ in found], object)
+    names = pd.Series(starts[code], index=joined.index, dtype="str") + bases
+    leaves = np.array([out for _, out in found])[code]
+    singly = odd.to_numpy(copy=True)
+    if not allow_links:
+        with_links = [_links_of(root, name.rpartition("/")[0], links) != set()
+                      for name, _ in found]
+        singly |= np.array(with_links)[code] & (joined != "").to_numpy()
+    for row in np.flatnonzero(singly):
+        names.iloc[row], leaves[row] = resolve(joined.iloc[row])
+    wrong = (leaves & (not allow_outside)) | joined.str.contains("\0", regex=False).to_numpy()
+
+    def sentence(row: int) -> str:
+        shown = posixpath.normpath(joined.iloc[row]).replace("\0", "\\0")
+        return (f"{column} leads out of the screen's folder ({shown}). Move the image into the "
+                "folder, or set acquire.allow_outside to true in params.yaml if that is meant.")
+
+    report(table, wrong, sentence, findings)
+    return names
+
+
+def _joined(table: CsvTable, channel: str) -> pd.Series:
+    """Folder and file of a channel as one POSIX path, or as one address, of every row."""
+    files = table.rows[f"FileName_{channel}"].str.strip()
+    name = files.str.replace("\\", "/", regex=False)
+    if f"PathName_{channel}" in table.rows:
+        folders = table.rows[f"PathName_{channel}"].str.strip()
+        path = folders.str.replace("\\", "/", regex=False)
+        beside = (path + "/").where(~path.str.endswith("/"), path) + name
+        name = beside.where((files != "") & (path != "") & ~name.str.startswith("/"), name)
+        remote = (files != "") & folders.str.contains("://", regex=False)
+        name = (folders.str.rstrip("/") + "/" + files).where(remote, name)
+    remote = files.str.contains("://", regex=False)
+    return files.where(remote, name) if remote.any() else name
+
+
+def _relative_to(name: str, prefixes: Sequence[str]) -> str:
+    if name.startswith("/"):
+        for prefix in prefixes:
+            if name.startswith(prefix.rstrip("/") + "/"):
+                return name[len(prefix.rstrip("/")) + 1:]
+    return name
+
+
+def _has_drive(name: str) -> bool:
+    return len(name) > 1 and name[1] == ":" and name[0].isalpha()
+
+
+def _link_leaves(root: Path, name: str, links: dict[str, set[str] | None]) -> bool:
+    """Whether a symbolic link on the way leads out of `root`; `links` remembers what was seen."""
+    folder, _, file = name.rpartition("/")
+    of_folder = _links_of(root, folder, links)
+    return of_folder is None or (file.casefold() in of_folder
+                                 and not (root / name).resolve().is_relative_to(root))
+
+
+def _links_of(root: Path, folder: str, links: dict[str, set[str] | None]) -> set[str] | None:
+    if folder not in links:
+        links[folder] = _links_in(root / folder, root)
+    return links[folder]
+
+
+def _links_in(folder: Path, root: Path) -> set[str] | None:
+    """The symbolic links in a folder, or None for a folder outside of `root`."""
+    try:
+        if not folder.resolve().is_relative_to(root):
+            return None
+        with os.scandir(folder) as entries:
+            return {entry.name.casefold() for entry in entries if entry.is_symlink()}
+    except (OSError, ValueError):
+        return set()
