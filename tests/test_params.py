@@ -49,7 +49,7 @@ def test_all_wrong_keys_are_told_at_once():
 
 
 def test_a_missing_file_says_where_to_go(tmp_path):
-    with pytest.raises(MoascopeError, match="root of the repository"):
+    with pytest.raises(MoascopeError, match="root of a moascope project"):
         load_params(tmp_path / "params.yaml")
 
 

@@ -31,7 +31,7 @@ class Acquire(Section):
     """Where the screen comes from."""
 
     source: Literal["simulated", "folder", "idr0088", "bbbc021", "bbbc013", "bbbc016"] = "simulated"
-    path: str = "src/moascope/sources/simulated"
+    path: str = "screen"
     allow_outside: bool = False
     downloads: Annotated[str, Field(min_length=1)] = "data/downloads"
     images: Literal["reference", "copy"] = "reference"
@@ -330,7 +330,8 @@ def load_params(path: Path = Path("params.yaml"), settings: Sequence[str] = ()) 
         content = yaml.safe_load(path.read_text()) or {}
     except FileNotFoundError:
         raise MoascopeError(
-            f"There is no {path} here. Run moascope from the root of the repository."
+            f"There is no {path} here. Go to the root of a moascope project, or make one with "
+            "`moascope init FOLDER`."
         ) from None
     except yaml.YAMLError as error:
         raise MoascopeError(f"{path} is not valid YAML: {error}.") from None

@@ -14,7 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from moascope.cli.app import Kind, app
+from moascope.cli.app import app
+from moascope.cli.screens import Kind
 from moascope.errors import MoascopeError
 from moascope.importing.imagexpress import read_htd
 from moascope.importing.kinds import KINDS

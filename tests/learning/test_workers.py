@@ -14,7 +14,7 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
-from moascope.cli.app import work
+from moascope.cli.study import work
 from moascope.errors import MoascopeError, address_shown
 from moascope.learning import workers
 from moascope.learning.study import open_study, study_storage

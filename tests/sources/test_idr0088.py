@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 from public_server import PublicServer, archive, as_json, tiff
 
-from moascope.cli import app as cli
+from moascope.cli.screens import fetch
 from moascope.errors import MoascopeError
 from moascope.params import Idr0088, parse_params
 from moascope.screen.description import read_description
@@ -583,7 +583,7 @@ def test_a_setting_that_is_none_is_told(tmp_path, monkeypatch):
                            ("idr0088.limit=0", "idr0088.limit = 0 cannot be used"),
                            ("seed=1", "needs no download")):
         with pytest.raises(MoascopeError, match=words):
-            cli.fetch(settings=[setting])
+            fetch(settings=[setting])
 
 
 def test_what_is_given_beside_a_preset_takes_precedence():

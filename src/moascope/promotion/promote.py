@@ -39,7 +39,13 @@ from moascope.promotion.held_out import (
 )
 from moascope.text import counted, listing
 from moascope.tracking.registry import CANDIDATE, describe_version, fetch_model
-from moascope.tracking.runs import connect, git_state, open_experiment, store_shown
+from moascope.tracking.runs import (
+    connect,
+    git_state,
+    open_experiment,
+    require_store,
+    store_shown,
+)
 from moascope.work.digests import digest
 from moascope.work.files import write_atomically
 
@@ -104,7 +110,7 @@ def promote(
     """
     name = name or params.register_.name
     address = connect()
-    _require_database(address)
+    require_store(address)
     from mlflow import MlflowClient
 
     client = MlflowClient()
@@ -207,16 +213,6 @@ def registry_lock(address: str) -> Iterator[None]:
             f"Another promotion has held {path} for {LOCK_SECONDS} s. See whether a `moascope "
             "promote` still runs, and try again."
         ) from None
-
-
-def _require_database(address: str) -> None:
-    path = address.removeprefix("sqlite:///")
-    # Opening it would make an empty one, also in a dry run.
-    if address.startswith("sqlite:///") and not Path(path).exists():
-        raise MoascopeError(
-            f"There is no registry at {path} yet. Run `dvc repro` to train and register a model, "
-            "or set MLFLOW_TRACKING_URI to the server that has one."
-        )
 
 
 def _choose(client: MlflowClient, name: str, to: str, version: str | None) -> str:

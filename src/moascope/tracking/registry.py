@@ -12,7 +12,7 @@ from typing import Any
 
 from moascope.errors import MoascopeError
 from moascope.tracking.comparison import links, run_address
-from moascope.tracking.runs import connect, store_shown
+from moascope.tracking.runs import connect, require_store, store_shown
 
 CANDIDATE = "candidate"
 
@@ -105,7 +105,7 @@ def fetch_model(address: str, into: Path | None = None) -> Path:
     """
     import logging
 
-    connect()
+    require_store(connect())
     import mlflow
     from mlflow.exceptions import MlflowException
 

@@ -59,6 +59,19 @@ def connect() -> str:
     return address
 
 
+def require_store(address: str) -> None:
+    """Say so where the tracking store is a database file that is not there.
+
+    Opening it would make an empty one, also where nothing is to be written.
+    """
+    path = address.removeprefix("sqlite:///")
+    if address.startswith("sqlite:///") and not Path(path).exists():
+        raise MoascopeError(
+            f"There is no registry at {path} yet. Run `dvc repro register` at the root of a "
+            "project to train and register a model, or set MLFLOW_TRACKING_URI to the server that "
+            "has one.")
+
+
 def store_shown() -> str:
     """The tracking store's address, for a sentence: without user and password."""
     import mlflow

@@ -1,0 +1,125 @@
+"""Commands for results and models: the last scores, predictions, promotion."""
+
+from __future__ import annotations
+
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from moascope.errors import MoascopeError
+
+
+class Level(StrEnum):
+    """What one row of the predictions is."""
+
+    site = "site"
+    well = "well"
+    compound = "compound"
+
+
+class Alias(StrEnum):
+    """What a model is promoted to."""
+
+    staging = "staging"
+    production = "production"
+
+
+def summary(
+    report: Annotated[Path, typer.Option(help="Folder of the reports.")] = Path("reports"),
+    data: Annotated[Path, typer.Option(help="Data folder of the project.")] = Path("data"),
+) -> None:
+    """Show the last run: its scores next to their nulls, and where to look further."""
+    from moascope.report.summary import read_results, show_summary
+    from moascope.tracking.pages import results_pages
+
+    results = read_results(report, data)
+    show_summary(results, results_pages(results.registered))
+
+
+def predict(
+    model: Annotated[str, typer.Option(help="models:/NAME@candidate, models:/NAME/3, "
+                                            "runs:/ID/model, or a folder such as "
+                                            "data/train/model.")],
+    screen: Annotated[Path, typer.Option(help="Folder with load_data.csv, layout.csv and "
+                                              "annotations.csv.")],
+    out: Annotated[Path, typer.Option(help="CSV file to write.")],
+    level: Annotated[Level, typer.Option(help="One row per site, well or compound.")]
+    = Level.compound,
+    jobs: Annotated[int, typer.Option(min=1, help="Processes that prepare plates.")] = 2,
+) -> None:
+    """Predict a screen, which may be new to the model.
+
+    Writes one row per site, well or compound: its Metadata_ columns, P_<class> for every class,
+    and Predicted.
+
+    Example: moascope predict --model models:/moascope@candidate --screen my_screen
+    --level well --out predictions.csv
+    """
+    from moascope.learning.predictor import load_predictor, predict_screen
+    from moascope.screen.tables import read_screen
+    from moascope.work.files import write_atomically
+
+    predictor = load_predictor(_model_folder(model))
+    predictions, warnings = predict_screen(predictor, read_screen(screen), level.value, jobs)
+    for warning in warnings:
+        print(f"warning: {warning}", file=sys.stderr)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(out, predictions.to_csv(index=False, lineterminator="\n"))
+    print(f"{len(predictions)} predictions, one per {level.value}, are in {out}.")
+
+
+def promote(
+    to: Annotated[Alias, typer.Option(help="Only the version that holds staging can go to "
+                                           "production.")] = Alias.staging,
+    model: Annotated[str | None, typer.Option(help="Name in the registry; register.name of "
+                                                   "params.yaml by default.")] = None,
+    version: Annotated[int | None, typer.Option(help="Version to promote; by default the one that "
+                                                     "holds candidate (for production: "
+                                                     "staging).")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the decision and write "
+                                                            "nothing.")] = False,
+    unseen_only: Annotated[bool, typer.Option(
+        "--unseen-only", help="Score only the held-out compounds that neither model was trained "
+                              "on, where one of them was trained on some.")] = False,
+    data: Annotated[Path, typer.Option(help="Data folder of the project.")] = Path("data"),
+    report: Annotated[Path, typer.Option(help="Folder for promotion.json and history.csv.")]
+    = Path("reports/promote"),
+) -> None:
+    """Promote a registered model to staging or production, if it passes the gate.
+
+    The candidate and the model that holds the alias are loaded from the registry and scored on the
+    held-out compounds, which neither was trained on. The section [bold]promote[/bold] of
+    params.yaml is the gate: a least score, better than chance and than every baseline that sees no
+    biology, and not worse than the model that holds the alias.
+
+    A model that passes gets the alias, and the exit status is 0. Otherwise no alias changes, the
+    reasons are shown, and the status is 1. Every decision is recorded in MLflow (experiment
+    "NAME promotions" and tags of the version) and in reports/promote.
+
+    Example: moascope promote --dry-run && moascope promote && moascope promote --to production
+    """
+    from moascope.params import load_params
+    from moascope.promotion.promote import HOLDS, REFUSED, sentence
+    from moascope.promotion.promote import promote as decide
+    from moascope.promotion.shown import show_decision
+
+    record = decide(load_params(), data, report, to.value, model,
+                    None if version is None else str(version), unseen_only, dry_run)
+    if record["decision"] != HOLDS:
+        show_decision(record)
+    said = ("Dry run, nothing is written. Without it: " if dry_run else "") + sentence(record)
+    if record["decision"] == REFUSED:
+        raise MoascopeError([said, *record["reasons"]])
+    print(said)
+
+
+def _model_folder(model: str) -> Path:
+    """The folder of a model given as a registry address or a path."""
+    if "://" not in model and ":/" not in model:
+        return Path(model)
+    from moascope.tracking.registry import fetch_model
+
+    return fetch_model(model)

@@ -1,0 +1,162 @@
+"""Commands for screens, before anything is trained: import, look, annotate, download."""
+
+from __future__ import annotations
+
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from moascope.errors import MoascopeError
+
+
+class Kind(StrEnum):
+    """The software that wrote a folder of plates."""
+
+    auto = "auto"
+    loaddata = "loaddata"
+    imagexpress = "imagexpress"
+    harmony = "harmony"
+    cellvoyager = "cellvoyager"
+    incell = "incell"
+    ometiff = "ometiff"
+    omezarr = "omezarr"
+    regex = "regex"
+
+
+def import_(
+    folder: Annotated[Path, typer.Argument(
+        metavar="FOLDER", help="Folder with the images of one or more plates; they stay where "
+                               "they are.")],
+    out: Annotated[Path, typer.Option(help="Folder to write the three tables to.")],
+    kind: Annotated[Kind, typer.Option(help="The software that wrote the images.")] = Kind.auto,
+    pattern: Annotated[str | None, typer.Option(
+        help="For --kind regex: a regular expression with the groups plate, well (or row and "
+             "column), site, channel, z, t.")] = None,
+    layout: Annotated[Path | None, typer.Option(
+        help="Plate map: a CSV file with one row per well, or a grid of the plate.")] = None,
+    channels: Annotated[str, typer.Option(
+        help="New names for channels, such as w1=DNA,w2=GFP; an empty name leaves the channel "
+             "out.")] = "",
+    z: Annotated[int | None, typer.Option(help="Plane to use from a stack; the first by default.",
+                                          show_default=False)] = None,
+    t: Annotated[int | None, typer.Option(help="Time point to use; the first by default.",
+                                          show_default=False)] = None,
+    follow_links: Annotated[bool, typer.Option(
+        "--follow-links", help="Follow symbolic links that lead out of the folder.")] = False,
+    update: Annotated[bool, typer.Option(
+        "--update", help="Update the tables in --out and keep what you filled in.")] = False,
+) -> None:
+    """Make a screen's three tables from a microscope's image folder.
+
+    Reads CellProfiler LoadData, ImageXpress, Opera Phenix (Harmony), CellVoyager, IN Cell,
+    OME-TIFF and OME-Zarr; other file names by a regular expression. Files that cannot be placed
+    are listed in unplaced.csv with the reason.
+
+    Example: moascope import /plates/run7 --out run7 --channels w1=DNA,w2=GFP
+    """
+    from moascope.importing.plates import describe_import, import_plates, parse_channels
+
+    imported = import_plates(
+        folder, out, kind=kind.value, pattern=pattern, layout=layout,
+        channels=parse_channels(channels), z=z, t=t, follow_links=follow_links, update=update)
+    for warning in (*imported.notes, *imported.screen.warnings):
+        print(f"note: {warning}", file=sys.stderr)
+    print(describe_import(imported, out))
+
+
+def layout(
+    screen: Annotated[Path, typer.Option(help="Folder with load_data.csv, layout.csv and "
+                                              "annotations.csv; images are not read.")],
+    out: Annotated[Path, typer.Option(help="Folder to write screen.html and screen.json to.")],
+    target: Annotated[str, typer.Option(help="moa, gpcr, gpcr_agonist, gpcr_antagonist or the name "
+                                             "of one mechanism.")] = "moa",
+) -> None:
+    """Show which confounds a screen's layout has, before imaging or training.
+
+    Example: moascope layout --screen my_screen --out my_layout --target gpcr
+    """
+    from moascope.layout.page import SCREEN_PAGE, write_screen_page
+    from moascope.learning.folds import assign_folds
+    from moascope.params import Split
+    from moascope.screen.description import read_description
+    from moascope.screen.tables import read_screen
+    from moascope.screen.targets import label_screen
+
+    read = read_screen(screen)
+    labels = label_screen(read, target)
+    split = Split()
+    folds = min(split.folds, len(labels.groups))
+    groups = assign_folds(labels.groups, folds, split.repeats, holdout=0, seed=0)
+    write_screen_page(out, read, labels, groups, read_description(screen), seed=0)
+    print(f"The layout of {len(read.layout):,} wells is shown in {out / SCREEN_PAGE}.")
+
+
+def annotate(
+    compounds: Annotated[Path, typer.Argument(metavar="IN.csv", help="annotations.csv, or a table "
+                                              "of wells with the columns Compound Name and "
+                                              "Compound MoA; may be zipped.")],
+    out: Annotated[Path, typer.Option(help="annotations.csv to write. Decisions by people in an "
+                                           "existing file are kept.")],
+    genes: Annotated[Path | None, typer.Option(help="Table of GPCR genes (hgnc_symbol).")] = None,
+    targets: Annotated[Path | None, typer.Option(help="Table of compounds and their target "
+                                                      "genes.")] = None,
+    review: Annotated[Path | None, typer.Option(help="CSV file to write: the compounds that a "
+                                                     "person should decide.")] = None,
+    screen: Annotated[Path | None, typer.Option(help="Folder of the screen: sorts the review by "
+                                                     "number of images, and shows them.")] = None,
+    serve: Annotated[bool, typer.Option("--serve", help="Review the open compounds in a browser, "
+                                                        "on this machine.")] = False,
+    curator: Annotated[str, typer.Option(envvar=["USER", "USERNAME"],
+                                         help="Name of the person who decides.")] = "",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port of the review page; 0 takes any "
+                                                             "free one.")] = 0,
+) -> None:
+    """Decide from each mechanism's name whether a GPCR is involved.
+
+    Adds the columns gpcr, gpcr_action, evidence and curator by a versioned table of terms, and
+    lists the compounds that words cannot decide.
+
+    Example: moascope annotate idr0088-screenA-annotation.csv.zip --out annotations.csv
+    """
+    from moascope.annotation.run import annotate_files, print_summary
+
+    done = annotate_files(compounds, out, genes, targets, review, screen)
+    print_summary(done, out, review)
+    if serve:
+        from moascope.annotation.serve import serve_review
+
+        serve_review(done, out, curator, port)
+
+
+def fetch(
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show the size, the licence and "
+                                                            "what to cite.")] = False,
+    settings: Annotated[list[str] | None, typer.Option(
+        "--set", "-S", help="Set a parameter, as with dvc exp run: acquire.source=idr0088")] = None,
+) -> None:
+    """Download a public screen (idr0088, bbbc021, bbbc013, bbbc016).
+
+    `dvc repro` downloads it too; use this to look first or to download overnight. Files that are
+    there are not downloaded again, and interrupted downloads resume.
+
+    Example: moascope fetch --dry-run -S acquire.source=idr0088 -S idr0088.preset=honest
+    """
+    from moascope.params import load_params
+    from moascope.sources.plan import plan_words
+    from moascope.sources.remote import SOURCES, downloads_folder, fetch_remote, plan_remote
+
+    params = load_params(settings=settings or ())
+    if params.acquire.source not in SOURCES:
+        raise MoascopeError(f"acquire.source is {params.acquire.source}, which needs no download. "
+                            f"Set it to one of {', '.join(SOURCES)}, for example with "
+                            f"-S acquire.source={next(iter(SOURCES))}.")
+    if dry_run:
+        for line in plan_words(plan_remote(params), params.acquire.per_second):
+            print(line)
+        return
+    collected = fetch_remote(params)
+    print(f"{len(collected.sites):,} images are in {downloads_folder(params.acquire)}; the server "
+          f"lacks {len(collected.missing):,} files. `dvc repro` uses them.")

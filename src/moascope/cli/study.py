@@ -1,0 +1,88 @@
+"""Commands that train: workers of the study, and a backbone of one's own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from moascope.errors import MoascopeError
+
+
+def work(
+    data: Annotated[Path, typer.Option(help="Data folder of the project.")] = Path("data"),
+) -> None:
+    """Run trials of the study in progress, from another shell or machine.
+
+    Joins the study that `dvc repro` is running and stops when tune.trials trials have begun. Start
+    as many workers as you like and stop any of them at any time. A worker on another machine needs
+    the same data/ and params.yaml, and a database that both can reach: tune.storage in params.yaml
+    or the environment variable MOASCOPE_STORAGE.
+    """
+    from moascope.learning.examples import load_examples
+    from moascope.learning.study import open_study, study_name, study_storage, top_up
+    from moascope.params import load_params
+    from moascope.text import counted
+
+    params = load_params()
+    for stage in ("embed", "acquire", "split"):
+        if not (data / stage).is_dir():
+            raise MoascopeError(f"{data / stage} does not exist, and a worker needs it. Run `dvc "
+                                "repro split`, or bring it here with `dvc pull`.")
+    examples = load_examples(data / "embed", data / "acquire", data / "split")
+    name = study_name(examples, params.tune.space, params.train, params.target)
+    study = open_study(study_storage(params.tune, data / "tune" / "study.journal"), name,
+                       params.tune, make=False)
+    print(f"work: running trials of the study '{name}'; Ctrl-C stops this worker and loses only "
+          "its current trial", flush=True)
+    ran = top_up(study, examples, params.tune, params.train, params.seed,
+                 lambda study, trial: None, stay=False)
+    print(f"work: {counted(ran, 'trial')} run here; all {params.tune.trials} trials have begun")
+
+
+def distil(
+    planes: Annotated[list[Path], typer.Argument(help="Screen folders, or folders of images. "
+                                                      "Labels are not read.")],
+    out: Annotated[Path, typer.Option(help="Folder for the student. An interrupted run resumes "
+                                           "when the same command is repeated.")],
+    teacher: Annotated[str, typer.Option(help="mobilenetv2, resnet50 or a .keras file.")]
+    = "mobilenetv2",
+    weights: Annotated[Path | None, typer.Option(help="File with the teacher's ImageNet weights, "
+                                                      "where they cannot be downloaded.")] = None,
+    width: Annotated[float, typer.Option(help="Share of MobileNetV2's channels: 0.35, 0.5, ...")]
+    = 0.35,
+    size: Annotated[int, typer.Option(min=32, help="Side of a crop, in pixels.")] = 128,
+    sees: Annotated[int, typer.Option(min=32, help="Side that the student shrinks a crop to, in "
+                                                   "pixels; smaller is faster.")] = 96,
+    start: Annotated[str, typer.Option(help="Initial weights: random; teacher (a choice of its "
+                                           "channels); or the path of another student.")]
+    = "random",
+    features: Annotated[int, typer.Option(help="Number of features the student puts out.")] = 256,
+    learning_rate: Annotated[float, typer.Option(help="Highest learning rate.")] = 2e-3,
+    crops: Annotated[int, typer.Option(help="Number of crops to learn from.")] = 450_000,
+    native: Annotated[float, typer.Option(min=0, max=1, help="Share of crops at native resolution."
+                                          )] = 0.5,
+    loss: Annotated[str, typer.Option(help="mse or cosine.")] = "mse",
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the random numbers.")] = 0,
+    most: Annotated[int, typer.Option(help="Largest number of planes per folder.")] = 1300,
+) -> None:
+    """Train a small, fast backbone to imitate a large one, without labels.
+
+    Name the result in embed.backbone of params.yaml by its path. With KERAS_BACKEND=jax or torch
+    the same training runs on a GPU.
+
+    Example: moascope distil data/acquire my_screen --out students/mine --crops 200000
+    """
+    from moascope.distillation.distil import distil as run
+    from moascope.distillation.student import LOSSES, STARTS, Recipe
+    from moascope.params import KERAS_FILE
+
+    if loss not in LOSSES:
+        raise MoascopeError(f"--loss {loss} is unknown. Choose one of {', '.join(LOSSES)}.")
+    if start not in STARTS and not start.endswith(KERAS_FILE):
+        raise MoascopeError(f"--start {start} is unknown. Choose one of {', '.join(STARTS)}, or "
+                            f"give the path of another student (*{KERAS_FILE}).")
+    recipe = Recipe(width=width, size=size, sees=sees, start=start, features=features, loss=loss,
+                    native=native, crops=crops, learning_rate=learning_rate, seed=seed)
+    print(run(planes, out, teacher, weights, recipe, most))

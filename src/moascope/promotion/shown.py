@@ -1,0 +1,52 @@
+"""A decision of the gate as the terminal shows it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from moascope.text import counted
+
+
+def show_decision(record: dict[str, Any]) -> None:
+    """Print each requirement with what was measured, and what limits the decision.
+
+    Parameters
+    ----------
+    record : dict
+        As `promote` returns it.
+    """
+    from rich.console import Console
+    from rich.table import Table
+
+    def number(value: float | None) -> str:
+        return "-" if value is None else f"{value:.3f}"
+
+    console = Console()
+    held = record["held_out"]
+    console.print(
+        f"{record['name']} version {record['version']} to {record['to']}, target "
+        f"{record['target']}, {held['compounds']} held-out {record['unit']}s"
+        + (f" ({held['positives']} positive)" if "positives" in held else ""),
+        style="italic", highlight=False, soft_wrap=True)
+    table = Table()
+    table.add_column("requirement", overflow="fold")
+    table.add_column("measured", justify="right", no_wrap=True)
+    table.add_column("limit", justify="right", no_wrap=True)
+    table.add_column("ok", no_wrap=True)
+    for line in record["requirements"]:
+        table.add_row(line["name"], number(line["measured"]),
+                      f"{line['sign']} {number(line['limit'])}",
+                      "yes" if line["passed"] else "NO", style=None if line["passed"] else "bold")
+    console.print(table)
+    if held["left_out_as_seen"]:
+        console.print(f"{counted(held['left_out_as_seen'], 'held-out ' + record['unit'])} left "
+                      "out: one of the models was trained on them.", style="yellow")
+    if not record["says_what_train_wrote"]:
+        console.print(f"Version {record['version']} is not the model in data/train, so its answers "
+                      "are not compared with what its training wrote.", style="yellow")
+    if held["asked_before"]:
+        console.print(f"{counted(held['asked_before'], 'earlier decision')} used the same "
+                      "compounds. The more decisions, the more a pass may be luck.",
+                      style="yellow")
+    if record["source"] == "simulated":
+        console.print("A simulated screen proves the software, never the biology.", style="yellow")

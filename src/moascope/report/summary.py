@@ -1,0 +1,137 @@
+"""The last run as the terminal shows it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from moascope.errors import MoascopeError
+from moascope.text import counted, tidy
+
+PAGE = "report.html"
+LOCK = Path("dvc.lock")
+
+
+@dataclass(frozen=True)
+class Results:
+    """What the last run wrote.
+
+    Attributes
+    ----------
+    metrics, registered : dict
+        As metrics.json and registration.json hold them.
+    page : Path or None
+        The report for people, where it is there.
+    outdated : bool
+        Whether a later run trained or evaluated anew and did not come to its end.
+    """
+
+    metrics: dict[str, Any]
+    registered: dict[str, Any]
+    page: Path | None
+    outdated: bool
+
+
+def read_results(report: Path, data: Path) -> Results:
+    """Read the results of the last run in this folder.
+
+    Parameters
+    ----------
+    report, data : Path
+        The folders of the reports and of the stages' data.
+
+    Raises
+    ------
+    MoascopeError
+        Where no run has ended here. The reports alone prove none: they are in git, so a fresh
+        clone has those of somebody else's run.
+    """
+    if not (data / "train" / "run.json").is_file():
+        raise MoascopeError(
+            f"There are no results here yet: {data / 'train'} does not exist. Run `dvc repro "
+            "register` at the root of a project, or bring an earlier run's results with "
+            "`dvc pull`.")
+    try:
+        metrics = json.loads((report / "evaluate" / "metrics.json").read_text())
+        registered = json.loads((report / "register" / "registration.json").read_text())
+    except FileNotFoundError as missing:
+        raise MoascopeError(f"The last run has not come to its end: {missing.filename} does not "
+                            "exist. Run `dvc repro register`.") from None
+    pages = sorted(report.rglob(PAGE))
+    return Results(metrics, registered, pages[0] if pages else None, _outdated(data, report))
+
+
+def _outdated(data: Path, report: Path) -> bool:
+    """Whether dvc.lock says that the model was registered from other files than there are now."""
+    stages = (yaml.safe_load(LOCK.read_text()) or {}).get("stages", {}) if LOCK.is_file() else {}
+    made = {out["path"]: out.get("md5") for stage in stages.values()
+            for out in stage.get("outs", [])}
+    return any(dep["path"] in made and made[dep["path"]] != dep.get("md5")
+               for name in ("evaluate", "register")
+               for dep in stages.get(name, {}).get("deps", []))
+
+
+def show_summary(results: Results, pages: Sequence[tuple[str, str]]) -> None:
+    """Print the scores next to their nulls, then where to look further.
+
+    Parameters
+    ----------
+    results : Results
+    pages : sequence of (str, str)
+        What MLflow shows, and its address; empty where the run is in no tracking store here.
+    """
+    from rich.console import Console
+    from rich.table import Table
+
+    metrics, registered = results.metrics, results.registered
+    console = Console()
+    main, unit = metrics["out_of_fold"]["compound"], metrics["unit"]
+    table = Table(title=f"target {tidy(metrics['target'])}, {metrics['source']} screen, "
+                        f"{counted(main['compounds'], 'unseen ' + unit)}", title_justify="left")
+    table.add_column("average precision of", overflow="fold")
+    table.add_column("AP", justify="right", no_wrap=True)
+    table.add_column("95 % interval", justify="right", no_wrap=True)
+
+    def row(name: str, score: dict[str, Any], style: str | None = None) -> None:
+        table.add_row(name, f"{score['average_precision']:.3f}",
+                      f"{score['low']:.3f} to {score['high']:.3f}", style=style)
+
+    row("the model", main, "bold")
+    if "compound" in metrics["held_out"]:
+        held = metrics["held_out"]["compound"]
+        row(f"the model, {counted(held['compounds'], 'held-out ' + unit)}", held)
+    table.add_row("chance (prevalence)", f"{main['prevalence']:.3f}",
+                  f"{main['null_low']:.3f} to {main['null_high']:.3f}")
+    for name, score in sorted(metrics["baselines"]["scores"].items()):
+        if name != "prevalence":
+            row(name.replace("_", " "), score)
+    if "random_image_split" in metrics:
+        leak = metrics["random_image_split"]["true_labels"]["compound"]
+        row("INVALID: random split by image", leak, "dim")
+    console.print(table)
+    strong = sorted(metrics["mechanisms"].items(), key=lambda item: -item[1]["average_precision"])
+    if strong:
+        name, score = strong[0]
+        console.print(f"Best-found mechanism: {tidy(name)}, AP {score['average_precision']:.3f} "
+                      f"at a prevalence of {score['prevalence']:.3f}.", markup=False)
+    console.print(f"Permutation p = {main['p']:.3g}: "
+                  + ("above chance." if metrics["above_chance"] else "not above chance."))
+    for caveat in metrics["caveats"] + metrics["warnings"]:
+        console.print(caveat, style="yellow", markup=False)
+    if results.outdated:
+        console.print("A later run was not finished: these results are older than what is in "
+                      "data/. Run `dvc repro register`.", style="yellow")
+    console.print(f"Run {registered['run_id']}, model {registered['name']} version "
+                  f"{registered['version']} (@{registered['alias']}).")
+    if results.page:
+        console.print(f"The report is {results.page}.", highlight=False, soft_wrap=True)
+    if pages:
+        console.print("More is in MLflow: start `mlflow ui` here and open", highlight=False)
+    for words, link in pages:
+        # A link that is broken over two lines cannot be clicked.
+        console.print(f"  {words:<20} {link}", highlight=False, soft_wrap=True)
