@@ -32,7 +32,7 @@ lint: $(VENV)/ready ## style and common mistakes
 	ruff check src tests benchmarks
 
 lock: $(VENV)/ready ## resolve the dependencies anew into requirements.lock (names, versions, hashes)
-	uv pip compile pyproject.toml --group dev --python-version 3.11 --universal \
+	uv pip compile pyproject.toml --all-extras --group dev --python-version 3.11 --universal \
 	  --generate-hashes --no-emit-index-url --no-header --output-file requirements.lock
 
 clean:           ## remove what the pipeline made (not the environment)
