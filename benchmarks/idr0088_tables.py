@@ -24,7 +24,7 @@ import pandas as pd
 
 from moascope.annotation.compounds import annotate_compounds
 from moascope.layout.page import write_screen_page
-from moascope.learning.folds import audit_leaks
+from moascope.learning.folds import Dealt, audit_leaks, deal, plane_rows
 from moascope.params import Split, Validate
 from moascope.screen.columns import SITE, WELL
 from moascope.screen.manifest import read_manifest, write_manifest
@@ -37,7 +37,6 @@ from moascope.sources.idr0088 import (
     plane_name,
     read_annotation,
 )
-from moascope.stages.split import Dealt, deal, plane_rows
 from moascope.validation.expectations import check_expectations
 
 FIELDS = 2

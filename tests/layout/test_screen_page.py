@@ -14,13 +14,12 @@ from moascope.features.table import load_quality
 from moascope.layout.facts import screen_facts
 from moascope.layout.page import write_screen_page
 from moascope.layout.words import findings, verdict
-from moascope.learning.folds import assign_folds
+from moascope.learning.folds import assign_folds, deal, plane_rows
 from moascope.params import Split
 from moascope.screen import reading
 from moascope.screen.columns import SITE
 from moascope.screen.tables import read_screen
 from moascope.screen.targets import label_screen
-from moascope.stages.split import deal, plane_rows
 
 
 def write_page(folder, out, target="gpcr", folds=2, **options):

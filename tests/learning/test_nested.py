@@ -8,6 +8,7 @@ from scipy.special import expit
 from moascope.errors import MoascopeError
 from moascope.evaluation.baselines import baseline_inputs, baseline_logits, unit_scores
 from moascope.evaluation.protocol import evaluate_baselines, evaluate_leak
+from moascope.features.embed import embed_for
 from moascope.learning.calibration import SLOPE_SPREAD, calibrate
 from moascope.learning.examples import Examples, averaging, row_weights
 from moascope.learning.folds import assign_folds
@@ -22,7 +23,6 @@ from moascope.learning.nested import (
 )
 from moascope.learning.panels import fit_by_panel
 from moascope.params import Embed, Evaluate, Head, Train
-from moascope.stages.train import embed_for
 
 HEAD = Head(layers=0, learning_rate=0.02, epochs=30, dropout=0, l2=1e-2)
 TRAIN = Train(panels="pooled", batch_size=64)

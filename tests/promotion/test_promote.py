@@ -20,6 +20,7 @@ from moascope.errors import MoascopeError
 from moascope.features.embed import features_of_screen
 from moascope.learning.calibration import Calibration
 from moascope.learning.examples import LEVELS, load_examples
+from moascope.learning.final import predictions_table
 from moascope.learning.folds import assign_folds
 from moascope.learning.head import FittedHeads
 from moascope.learning.predictor import Predictor, identities, save_predictor
@@ -39,7 +40,6 @@ from moascope.promotion.held_out import (
 from moascope.promotion.promote import history, promote
 from moascope.screen.tables import read_screen
 from moascope.screen.targets import label_screen
-from moascope.stages.train import predictions_table
 from moascope.tracking.comparison import run_address
 from moascope.tracking.registry import description_of
 

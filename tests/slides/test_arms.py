@@ -25,7 +25,15 @@ from moascope.slides.arms import (
     unit_probabilities,
 )
 from moascope.slides.composites import load_composites, mosaic, shrink
-from moascope.slides.convnets import ARMS, compile_arm, predict_classes, restart, train_epochs
+from moascope.slides.convnets import (
+    ARMS,
+    arm_weights,
+    compile_arm,
+    find_arm,
+    predict_classes,
+    restart,
+    train_epochs,
+)
 from moascope.slides.results import (
     COLUMNS,
     INVALID,
@@ -36,7 +44,7 @@ from moascope.slides.results import (
     results_markdown,
     results_table,
 )
-from moascope.stages.baseline import arm_weights, baseline, find_arm
+from moascope.stages.baseline import baseline
 
 SIZE = 16
 QUICK = Baseline(size=SIZE, epochs=3, batch_size=20)

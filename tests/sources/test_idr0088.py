@@ -35,7 +35,7 @@ from moascope.sources.idr0088 import (
 from moascope.sources.idr0088_web import render_address
 from moascope.sources.plan import plan_words
 from moascope.stages.acquire import acquire
-from moascope.stages.register import version_tags
+from moascope.tracking.registry import version_tags
 
 HEADER = ("Plate,Well,Characteristics [Cell Line],Comment [Cell Line with Markers],"
           "Compound Concentration (microMolar),Compound Set,Compound MoA,Compound Name,"
@@ -518,7 +518,7 @@ def test_a_plate_that_the_service_does_not_list_is_named(web, params, tmp_path):
 
 
 def test_what_limits_every_score_is_taken_from_the_screen(web, params, tmp_path):
-    from moascope.stages.evaluate import said_beforehand
+    from moascope.evaluation.result import said_beforehand
 
     acquire(params(rendered=True, limit=1), tmp_path / "out")
     said = said_beforehand(read_description(tmp_path / "out"), "idr0088", "compound")

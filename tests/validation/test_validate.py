@@ -18,7 +18,8 @@ from moascope.params import Validate, parse_params
 from moascope.screen.manifest import checksums, make_manifest
 from moascope.screen.tables import read_screen
 from moascope.stages.acquire import acquire
-from moascope.stages.validate import stop_if_critical, validate, validate_screen
+from moascope.stages.validate import validate
+from moascope.validation.checks import stop_if_critical, validate_screen
 from moascope.validation.facts import count_reasons, plane_facts, quarantined_sites
 
 

@@ -18,7 +18,7 @@ from moascope.annotation.terms import load_terms
 from moascope.errors import MoascopeError
 from moascope.screen.columns import plain, recognise
 from moascope.text import counted, listing
-from moascope.work.files import write_atomically
+from moascope.work.files import write_csv
 
 DECIDED = ["gpcr", "gpcr_action", "evidence", "curator"]
 UNNAMED = "unnamed"
@@ -302,7 +302,7 @@ def keep_decided(compounds: pd.DataFrame,
 def write_annotations(path: Path, table: pd.DataFrame) -> None:
     """Write annotations.csv; it is there whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, table.to_csv(index=False, lineterminator="\n"))
+    write_csv(path, table)
 
 
 def _words_of_persons(table: pd.DataFrame | None) -> dict[str, tuple[str, str, str]]:

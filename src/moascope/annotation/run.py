@@ -25,7 +25,7 @@ from moascope.annotation.review import images_of, review_list
 from moascope.errors import MoascopeError
 from moascope.screen.tables import Screen, read_screen
 from moascope.text import counted, listing
-from moascope.work.files import write_atomically
+from moascope.work.files import write_csv
 
 _SHOWN = 10
 
@@ -93,7 +93,7 @@ def annotate_files(compounds: Path, out: Path, genes: Path | None = None,
     write_annotations(out, annotated.table)
     if review is not None:
         review.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(review, listed.to_csv(index=False, lineterminator="\n"))
+        write_csv(review, listed)
     for warning in warnings:
         print(f"warning: {warning}", file=sys.stderr)
     return Done(annotated, listed, of_screen,

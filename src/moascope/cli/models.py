@@ -60,14 +60,14 @@ def predict(
     """
     from moascope.learning.predictor import load_predictor, predict_screen
     from moascope.screen.tables import read_screen
-    from moascope.work.files import write_atomically
+    from moascope.work.files import write_csv
 
     predictor = load_predictor(_model_folder(model))
     predictions, warnings = predict_screen(predictor, read_screen(screen), level.value, jobs)
     for warning in warnings:
         print(f"warning: {warning}", file=sys.stderr)
     out.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(out, predictions.to_csv(index=False, lineterminator="\n"))
+    write_csv(out, predictions)
     print(f"{len(predictions)} predictions, one per {level.value}, are in {out}.")
 
 

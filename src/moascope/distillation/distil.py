@@ -28,7 +28,7 @@ from moascope.features.backbones import (
     weights_digest,
 )
 from moascope.params import KERAS_FILE, Embed
-from moascope.work.files import write_atomically
+from moascope.work.files import write_json
 
 CARD = "card.json"
 
@@ -101,7 +101,7 @@ def distil(folders: Iterable[Path], out: Path, teacher: str, weights: Path | Non
         card["crops_asked_for_at_step"] = asked
     card |= {"loss": round(float(curve[-10:, 1].mean()), 4),
              "bytes": (out / STUDENT).stat().st_size}
-    write_atomically(out / CARD, json.dumps(card, indent=1, sort_keys=True) + "\n")
+    write_json(out / CARD, card)
     for name in (STUDENT, CARD, CURVE):
         client.log_artifact(run_id, str(out / name))
     client.set_terminated(run_id)
@@ -146,5 +146,5 @@ def _run(client, out: Path, name: str, card: dict) -> str:
     for key, value in {**card["recipe"], "teacher": card["teacher"]}.items():
         client.log_param(run_id, key, value)
     out.mkdir(parents=True, exist_ok=True)
-    write_atomically(noted, json.dumps({"run_id": run_id}))
+    write_json(noted, {"run_id": run_id})
     return run_id

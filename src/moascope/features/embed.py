@@ -18,7 +18,7 @@ import pandas as pd
 from moascope.errors import MoascopeError
 from moascope.features.backbones import Backbone, find_weights, open_backbone, weights_digest
 from moascope.features.table import FEATURES_FILE, FeatureTable, label_of, load_features
-from moascope.params import KERAS_FILE, Embed, Prepare
+from moascope.params import KERAS_FILE, Embed, Head, Prepare
 from moascope.pixels.prepare import plate_facts, prepare_plates
 from moascope.work.digests import code_digest, digest
 from moascope.work.files import write_atomically
@@ -146,6 +146,35 @@ def embedded_with(folder: Path, name: str, file: Path) -> bool:
         return (folder / label_of(name) / WEIGHTS_FILE).read_text().strip() == weights_digest(file)
     except FileNotFoundError:
         return False
+
+
+def embed_for(embed: Embed, head: Head) -> Embed:
+    """The embedding that serving a head needs: its own backbone alone."""
+    if head.backbone == "all":
+        return embed
+    weights = embed.weights
+    if isinstance(weights, dict):
+        weights = {name: file for name, file in weights.items() if name == head.backbone}
+    return embed.model_copy(update={"backbone": head.backbone, "weights": weights})
+
+
+def weights_in_use(embedded: Path, embed: Embed) -> dict[str, Path]:
+    """The weights file of each backbone, which must be the one that the features were made with.
+
+    Raises
+    ------
+    MoascopeError
+        Where it is another one: the model would be served with other features than it learns from.
+    """
+    weights = {name: file for name in embed.backbones if (file := find_weights(name, embed))}
+    for name, file in weights.items():
+        if not embedded_with(embedded, name, file):
+            raise MoascopeError(
+                f"{file} is not the file that {embedded} was made with, so the model would be "
+                "served with other features than it learns from. Run `dvc repro --force embed`, "
+                "or give the new file a name of its own."
+            )
+    return weights
 
 
 def _identity(name: str) -> str:

@@ -22,7 +22,7 @@ from moascope.screen.columns import WELL
 from moascope.screen.description import write_description
 from moascope.screen.tables import Screen, read_screen
 from moascope.text import counted, listing
-from moascope.work.files import write_atomically
+from moascope.work.files import write_csv
 
 TABLES = ("load_data.csv", "layout.csv", "annotations.csv")
 UNPLACED = "unplaced.csv"
@@ -224,14 +224,14 @@ def _where_images_are(folder: Path, out: Path) -> tuple[str, str, bool]:
 def _write(folder: Path, tables: Mapping[str, pd.DataFrame],
            description: Mapping[str, Any] | None) -> None:
     for name, table in tables.items():
-        write_atomically(folder / name, table.to_csv(index=False, lineterminator="\n"))
+        write_csv(folder / name, table)
     if description is not None:
         write_description(folder, dict(description))
 
 
 def _write_unplaced(out: Path, unplaced: Sequence[tuple[str, str]]) -> pd.DataFrame:
     table = pd.DataFrame(unplaced, columns=["File", "Reason"], dtype="str")
-    write_atomically(out / UNPLACED, table.to_csv(index=False, lineterminator="\n"))
+    write_csv(out / UNPLACED, table)
     return table
 
 

@@ -5,12 +5,10 @@ It takes tables alone, so that it can be read before anything is trained, or ima
 
 from __future__ import annotations
 
-import json
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from moascope.drawing.figures import draw
@@ -30,7 +28,7 @@ from moascope.screen.columns import SITE
 from moascope.screen.tables import Screen
 from moascope.screen.targets import Labels
 from moascope.text import class_name, counted, tidy
-from moascope.work.files import write_atomically
+from moascope.work.files import rounded, write_atomically, write_json
 
 TEMPLATE = "screen.html.jinja"
 SCREEN_PAGE, SCREEN_NUMBERS = "screen.html", "screen.json"
@@ -68,7 +66,7 @@ def write_screen_page(folder: Path, screen: Screen, labels: Labels, groups: pd.D
     none = pd.DataFrame(columns=SITE)
     wells = well_table(screen, labels)
     repeats = sum(column.startswith("Fold_") for column in groups)
-    content = _rounded({
+    content = rounded({
         "source": description.get("source", "folder"),
         "licence": description.get("licence", ""),
         "citation": description.get("citation", ""),
@@ -81,9 +79,7 @@ def write_screen_page(folder: Path, screen: Screen, labels: Labels, groups: pd.D
         "warnings": list(dict.fromkeys([*screen.warnings, *labels.warnings])),
     })
     page = render_screen_page(content, labels, wells, groups, seed, permutations)
-    folder.mkdir(parents=True, exist_ok=True)
-    write_atomically(folder / SCREEN_NUMBERS, json.dumps(
-        content, indent=2, sort_keys=True, ensure_ascii=False) + "\n")
+    write_json(folder / SCREEN_NUMBERS, content)
     write_atomically(folder / SCREEN_PAGE, page)
     return content
 
@@ -148,13 +144,3 @@ def _places(wells: pd.DataFrame, asked: list[str], what: str,
                       "compounds": held.median() if len(held) else None,
                       "drawing": draw(f"places{size}", tidy(alt), partial(plate_figure, maps))})
     return found
-
-
-def _rounded(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {str(key): _rounded(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_rounded(item) for item in value]
-    if isinstance(value, float):
-        return round(value, DIGITS) if np.isfinite(value) else None
-    return value

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from moascope.errors import MoascopeError
+from moascope.params import Split
+from moascope.screen.columns import WELL
+from moascope.screen.manifest import checksums
+from moascope.screen.targets import Labels
 
 HELD_OUT = -1
 
@@ -136,6 +142,108 @@ def audit_leaks(rows: pd.DataFrame, repeats: int) -> dict[str, int]:
     if problems:
         raise LeakError(problems)
     return counted
+
+
+@dataclass(frozen=True)
+class Dealt:
+    """Units in folds.
+
+    Attributes
+    ----------
+    groups : DataFrame
+        From `assign_folds`.
+    wells : DataFrame
+        The wells of these units: `Metadata_Plate`, `Metadata_Well`, `Metadata_Group`.
+    untestable : list of str
+        Classes with a single unit in the folds.
+    warnings : list of str
+    """
+
+    groups: pd.DataFrame
+    wells: pd.DataFrame
+    untestable: list[str]
+    warnings: list[str]
+
+
+def deal(labels: Labels, usable: pd.DataFrame, params: Split, seed: int) -> Dealt:
+    """Deal the labelled units that have a usable site; see `usable_units` and `assign_folds`."""
+    groups, wells, warnings = usable_units(labels, usable)
+    table = assign_folds(groups, params.folds, params.repeats, params.holdout, seed)
+    untestable = untestable_classes(table)
+    if untestable:
+        warnings.append(
+            f"{len(untestable)} of {len(labels.classes)} classes have a single compound "
+            f"({', '.join(untestable)}): the model learns them, but no unseen compound of theirs "
+            "can be asked about, so they are left out of the scores."
+        )
+    return Dealt(table, wells, untestable, warnings)
+
+
+def usable_units(
+    labels: Labels, usable: pd.DataFrame
+) -> tuple[pd.DataFrame, pd.DataFrame, list[str]]:
+    """The labelled units that have a usable site, their wells, and sentences on the others.
+
+    Parameters
+    ----------
+    labels : Labels
+    usable : DataFrame
+        Sites that passed quality control: `Metadata_Plate`, `Metadata_Well`.
+    """
+    wells = labels.wells.merge(
+        usable[["Metadata_Plate", "Metadata_Well"]].drop_duplicates(), how="inner"
+    )
+    present = labels.groups["Metadata_Group"].isin(wells["Metadata_Group"])
+    warnings = list(labels.warnings)
+    lost = labels.groups.loc[~present, "Metadata_Compound"].tolist()
+    if lost:
+        warnings.append(
+            f"{len(lost)} annotated compounds have no usable picture and are left out: "
+            f"{', '.join(lost[:5])}{' ...' if len(lost) > 5 else ''}."
+        )
+    return labels.groups[present].reset_index(drop=True), wells, warnings
+
+
+def plane_rows(facts: pd.DataFrame, manifest: pd.DataFrame, dealt: Dealt,
+               unit: str) -> pd.DataFrame:
+    """The planes of dealt units as `audit_leaks` takes them.
+
+    Parameters
+    ----------
+    facts : DataFrame
+        `Metadata_Plate`, `Metadata_Well`, `FileName`, `Blank` of every plane.
+    manifest : DataFrame
+        `FileName`, `SHA256`.
+    dealt : Dealt
+    unit : {"compound", "well"}
+    """
+    # Blank pictures are alike by nature, and tell nothing of a compound.
+    facts = facts[~facts["Blank"].astype(bool)]
+    facts = facts[WELL].assign(SHA256=checksums(manifest, facts["FileName"]))
+    facts = facts[facts["SHA256"].notna()]
+    folds = [column for column in dealt.groups if column.startswith("Fold_")]
+    wells = dealt.wells.merge(dealt.groups[["Metadata_Group", "Metadata_Compound", "Holdout",
+                                            *folds]])
+    rows = facts.merge(wells, on=WELL)
+    if unit == "well":
+        rows["Metadata_Compound"] = ""
+    return rows
+
+
+def split_report(dealt: Dealt, checked: dict[str, int], params: Split) -> dict[str, Any]:
+    """What audit.json says: how many units of each class are where, and what was compared."""
+    held_out = int(dealt.groups["Holdout"].sum())
+    return {
+        "checked_disjoint": checked,
+        "units": {"in_folds": len(dealt.groups) - held_out, "held_out": held_out},
+        "classes": {
+            str(label): {"in_folds": int((~part["Holdout"]).sum()),
+                         "held_out": int(part["Holdout"].sum())}
+            for label, part in dealt.groups.groupby("Label")
+        },
+        "folds": params.folds, "repeats": params.repeats,
+        "untestable": dealt.untestable, "warnings": dealt.warnings,
+    }
 
 
 def _stable_rank(key: str) -> str:

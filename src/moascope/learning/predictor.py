@@ -24,6 +24,7 @@ from moascope.learning.panels import POOLED, predict_by_panel
 from moascope.params import Embed, Head, Prepare, Train, parse_params
 from moascope.screen.tables import Screen
 from moascope.screen.targets import compound_group
+from moascope.work.files import write_json
 
 DESCRIPTION = "model.json"
 SPHERING = "sphering.npz"
@@ -126,7 +127,7 @@ def save_predictor(predictor: Predictor, folder: Path) -> None:
         "train": predictor.train.model_dump(exclude={"fine_tune"}),
         "trained_on": predictor.trained_on,
     }
-    (folder / DESCRIPTION).write_text(json.dumps(description, indent=1, sort_keys=True) + "\n")
+    write_json(folder / DESCRIPTION, description)
 
 
 def load_predictor(folder: Path) -> Predictor:

@@ -22,6 +22,7 @@ from moascope.pixels import crops, illumination, quality, scaling
 from moascope.screen.limits import PlaneError
 from moascope.screen.planes import each_plane, silence
 from moascope.work.digests import code_digest, digest
+from moascope.work.files import write_json
 from moascope.work.plates import due_plates, update_plates
 from moascope.work.processes import ahead
 from moascope.work.ray import RAY
@@ -102,7 +103,7 @@ def prepare_plate(screen: Screen, out: Path, settings: Prepare, threads: int = 1
                                                                index=False)
     facts = {"channels": list(channels), "nuclei": nuclei, "left_out": problems,
              "panels": panels, "size": list(seen.shape)}
-    (out / "plate.json").write_text(json.dumps(facts, indent=1, sort_keys=True) + "\n")
+    write_json(out / "plate.json", facts)
     return problems
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from moascope.pixels.prepare import FLAGS, plate_facts
-from moascope.work.files import write_atomically
+from moascope.work.files import write_json
 
 PLATES_SHOWN = 12
 
@@ -35,9 +34,7 @@ def write_summary(sites: pd.DataFrame, facts: dict[str, dict[str, Any]], path: P
     }
     total = {"sites": len(sites), "passed": int(sites["QC_Pass"].sum()),
              **{flag.removeprefix("QC_").lower(): int(sites[flag].sum()) for flag in FLAGS}}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, json.dumps({"plates": plates, "total": total}, indent=1,
-                                      sort_keys=True) + "\n")
+    write_json(path, {"plates": plates, "total": total})
 
 
 def draw_montage(prepared: Path, path: Path, most: int = PLATES_SHOWN) -> None:

@@ -9,8 +9,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import getpass
-import json
-import math
 import os
 import tempfile
 import time
@@ -47,7 +45,7 @@ from moascope.tracking.runs import (
     store_shown,
 )
 from moascope.work.digests import digest
-from moascope.work.files import write_atomically
+from moascope.work.files import rounded, write_csv, write_json
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -302,7 +300,7 @@ def _judge(
         "who": _who(),
         **{key.replace(".", "_"): value for key, value in git_state().items()},
     }
-    return _plain(record), decision
+    return rounded(record), decision
 
 
 def _load(client: MlflowClient, name: str, version: str, work: Path) -> Contender:
@@ -379,9 +377,7 @@ def _write(client: MlflowClient, record: dict[str, Any], decision: Decision,
         client.set_tag(record["run_id"], f"promotion.{to}", f"{record['decision']}: version "
                                                             f"{version}, {record['when']}")
         client.log_dict(record["run_id"], record, f"promotion/{to}.json")
-    report.mkdir(parents=True, exist_ok=True)
-    write_atomically(report / "promotion.json",
-                     json.dumps(record, indent=2, sort_keys=True) + "\n")
+    write_json(report / "promotion.json", record)
     _append_history(report / "history.csv", history(client, name), name)
     for one in {version, record["incumbent"] or version}:
         describe_version(name, one)
@@ -425,18 +421,7 @@ def _append_history(path: Path, known: pd.DataFrame, name: str) -> None:
         elsewhere = ~before["promotion_run"].isin(known["promotion_run"])
         known = pd.concat([before[elsewhere], known], ignore_index=True)
     known = known.sort_values("when", kind="stable")[["model", *COLUMNS]]
-    write_atomically(path, known.to_csv(index=False, lineterminator="\n"))
-
-
-def _plain(value: Any) -> Any:
-    """Numbers to six digits and NaN to null, as JSON and git want them."""
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
-    if isinstance(value, float):
-        return round(value, DIGITS) if math.isfinite(value) else None
-    return value
+    write_csv(path, known)
 
 
 def _shown(value: float | None) -> str:

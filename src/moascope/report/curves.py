@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
+
+from moascope.learning.examples import Examples
+from moascope.learning.nested import asked_classes
+from moascope.work.files import write_csv
+
+DIGITS = 6
 
 
 def precision_recall_rows(predictions: pd.DataFrame, asked: list[str]) -> pd.DataFrame:
@@ -81,3 +89,15 @@ def confusion_rows(predictions: pd.DataFrame, asked: list[str], binary: bool) ->
         .rename(columns={"Label": "actual", "Predicted": "predicted"})
         .reset_index(drop=True)
     )
+
+
+def write_curves(report: Path, predictions: dict[str, pd.DataFrame], examples: Examples) -> None:
+    """Write the tables behind the curve and the confusion matrices, out of fold."""
+    out_of_fold = {level: table[table["Split"] == "out_of_fold"]
+                   for level, table in predictions.items()}
+    asked = [examples.classes[c] for c in asked_classes(examples)]
+    write_csv(report / "pr_curve.csv", precision_recall_rows(out_of_fold["compound"], asked),
+              DIGITS)
+    for level in ("site", "compound"):
+        write_csv(report / f"confusion_{level}.csv",
+                  confusion_rows(out_of_fold[level], asked, examples.binary), DIGITS)

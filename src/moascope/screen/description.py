@@ -8,15 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from moascope.errors import MoascopeError
-from moascope.work.files import write_atomically
+from moascope.work.files import write_json
 
 DESCRIPTION = "screen.json"
 
 
 def write_description(folder: Path, description: dict[str, Any]) -> None:
     """Write screen.json: where a screen is from, where its images are, licence and citation."""
-    text = json.dumps(description, indent=2, sort_keys=True, ensure_ascii=False)
-    write_atomically(folder / "screen.json", text + "\n")
+    write_json(folder / "screen.json", description)
 
 
 def read_description(folder: Path) -> dict[str, Any]:

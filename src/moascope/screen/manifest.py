@@ -15,7 +15,7 @@ from moascope.errors import MoascopeError
 from moascope.screen.limits import PlaneError
 from moascope.screen.planes import image_sum, open_image
 from moascope.screen.tables import Screen
-from moascope.work.files import write_atomically
+from moascope.work.files import write_csv
 from moascope.work.processes import default_jobs, progress
 
 MANIFEST = "manifest.csv"
@@ -54,7 +54,7 @@ def make_manifest(screen: Screen, jobs: int | None = None) -> pd.DataFrame:
 
 def write_manifest(manifest: pd.DataFrame, folder: Path) -> None:
     """Write manifest.csv into a screen folder."""
-    write_atomically(folder / MANIFEST, manifest.to_csv(index=False, lineterminator="\n"))
+    write_csv(folder / MANIFEST, manifest)
 
 
 def read_manifest(folder: Path) -> pd.DataFrame:

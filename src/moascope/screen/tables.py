@@ -17,7 +17,7 @@ from moascope.screen.contract import (
 )
 from moascope.screen.description import images_folder, read_description
 from moascope.screen.reading import Findings, read_table
-from moascope.work.files import write_atomically
+from moascope.work.files import write_csv
 
 
 @dataclass(frozen=True)
@@ -110,4 +110,4 @@ def write_screen(screen: Screen, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for name, table in [("load_data.csv", screen.sites), ("layout.csv", screen.layout),
                         ("annotations.csv", screen.annotations)]:
-        write_atomically(folder / name, table.to_csv(index=False, lineterminator="\n"))
+        write_csv(folder / name, table)

@@ -10,6 +10,8 @@ import numpy as np
 import pandas as pd
 
 from moascope.errors import MoascopeError
+from moascope.features.table import FeatureTable
+from moascope.learning.examples import Examples, join_examples
 from moascope.work.plates import KEY_FILE
 
 COLOURS = 3
@@ -114,3 +116,12 @@ def shrink(planes: np.ndarray, size: int) -> np.ndarray:
     share /= share.sum(axis=1, keepdims=True)
     small = share @ planes.astype(np.float32) @ share.T
     return np.rint(small).astype(np.uint8).transpose(0, 2, 3, 1)
+
+
+def picture_examples(prepared: Path, screen: Path, split: Path, size: int,
+                     sites: int) -> Examples:
+    """Labelled fields outside the hold-out, with a small colour picture of each as features."""
+    meta, pictures = load_composites(prepared, size, sites)
+    examples = join_examples(FeatureTable(meta, pictures, []), screen, split)
+    held_out = examples.groups["Holdout"].to_numpy(bool)
+    return examples.take((examples.group >= 0) & ~held_out[examples.group])

@@ -6,6 +6,7 @@ An arm's name in params.yaml (`baseline.arms`) makes it a row of the table.
 
 from __future__ import annotations
 
+import difflib
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -14,9 +15,10 @@ from typing import Any
 
 import numpy as np
 
-from moascope.features.backbones import APPLICATIONS, load_imagenet
+from moascope.errors import MoascopeError
+from moascope.features.backbones import APPLICATIONS, find_weights, load_imagenet
 from moascope.finetuning.augmentation import augmentation
-from moascope.params import Baseline
+from moascope.params import Baseline, Embed
 from moascope.quiet import import_keras
 
 IMAGES_AT_ONCE = 200
@@ -238,3 +240,45 @@ def frozen_features(name: str, weights: Path, pictures: np.ndarray) -> np.ndarra
     maps = keras.Model(whole.input, whole.layers[-2].output)
     network = keras.Model(colour, maps(APPLICATIONS[name].prepare(ordered)))
     return network.predict(pictures, batch_size=IMAGES_AT_ONCE, verbose=0)
+
+
+def find_arm(name: str) -> Arm:
+    """The arm of a name.
+
+    Raises
+    ------
+    MoascopeError
+        Where there is none.
+    """
+    if name in ARMS:
+        return ARMS[name]
+    near = difflib.get_close_matches(name, ARMS, n=1)
+    raise MoascopeError(
+        f"params.yaml: baseline.arms: '{name}' is no arm. "
+        + (f"Did you mean '{near[0]}'? " if near else "")
+        + f"There are {', '.join(ARMS)}; a new one is a function and an entry of ARMS in "
+        "src/moascope/slides/convnets.py."
+    )
+
+
+def arm_weights(arm: Arm, told: dict[str, str | None]) -> tuple[Path | None, str]:
+    """The file of an arm's frozen backbone, or a sentence that says why it is not there.
+
+    Raises
+    ------
+    MoascopeError
+        Where params.yaml names a file that is not there or holds no weights: that is a mistake,
+        where the want of a download is none.
+    """
+    if arm.backbone is None:
+        return None, ""
+    knob = f"baseline.weights.{arm.backbone}"
+    path = told.get(arm.backbone)
+    try:
+        return find_weights(arm.backbone, Embed(backbone=arm.backbone, weights=path), knob), ""
+    except MoascopeError:
+        if path:
+            raise
+        return None, (f"the ImageNet weights of {arm.backbone} are not on this machine and could "
+                      f"not be downloaded; set {knob} to the path of "
+                      f"{APPLICATIONS[arm.backbone].file}.")

@@ -4,13 +4,17 @@
 from __future__ import annotations
 
 import io
+import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from moascope.drawing.figures import BLUE, FAINT, INK, MUTED, VERMILION
+from moascope.errors import MoascopeError
 from moascope.evaluation.protocol import SIMULATED_CAVEAT
+from moascope.params import Params
 from moascope.slides.arms import BY_COMPOUND, BY_IMAGE
 from moascope.text import number
 
@@ -262,3 +266,34 @@ def curves_picture(curves: dict[str, pd.DataFrame], asked_after: dict[str, float
 def _relative(curves: pd.DataFrame) -> pd.Series:
     ratio = curves["loss"] / curves["guess"]
     return ratio.groupby([curves["split"], curves["side"], curves["epoch"]]).mean().dropna()
+
+
+def read_arm(folder: Path) -> dict[str, Any]:
+    """The scores.json of an arm.
+
+    Raises
+    ------
+    MoascopeError
+        Where the arm has not run.
+    """
+    try:
+        return json.loads((folder / "scores.json").read_text())
+    except FileNotFoundError:
+        raise MoascopeError(f"There is no result of the arm '{folder.name}' in {folder}. "
+                            f"Run `dvc repro baseline@{folder.name}` first.") from None
+
+
+def facts(params: Params, arms: list[dict[str, Any]]) -> str:
+    """What the pictures are and how the arms are trained, in one sentence."""
+    settings = params.baseline
+    images = max((scores.get("images", 0) for scores in arms), default=0)
+    weight = (f"class weight {settings.positive_weight:g} for a hit"
+              if next((scores["binary"] for scores in arms if "binary" in scores), True)
+              else "balanced class weights")
+    return (f"{images:,} pictures ({settings.sites} a well at most, three channels as red, green "
+            f"and blue, shrunk to {settings.size} pixels a side, {settings.frozen_size} for frozen "
+            f"backbones; the slides: 224), Adam, {settings.epochs} epochs, batches of "
+            f"{settings.batch_size}, {weight}. Rows 'by compound' are on the main model's "
+            f"{params.split.folds} folds, each compound asked of a network that never saw it; "
+            "rows INVALID are on the slides' random stratified split by image, 60/20/20, where "
+            "images of one compound are on both sides.")

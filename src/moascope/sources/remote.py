@@ -25,7 +25,7 @@ from moascope.sources import bbbc, bbbc021, idr0088
 from moascope.sources.download import Manners, Visit, sole_user, visit
 from moascope.sources.plan import Collected, Origin, Plan, plan_words, refuse_too_much
 from moascope.text import counted, listing
-from moascope.work.files import write_atomically
+from moascope.work.files import write_csv
 
 MISSING_FILE = "missing.csv"
 SOURCES: dict[str, tuple[Origin, Callable[..., Plan], Callable[..., Collected]]] = {
@@ -102,7 +102,7 @@ def acquire_remote(params: Params, out: Path) -> str:
     for name, table in (("load_data.csv", collected.sites), ("layout.csv", collected.layout),
                         ("annotations.csv", annotations),
                         (MISSING_FILE, collected.missing)):
-        write_atomically(out / name, table.to_csv(index=False, lineterminator="\n"))
+        write_csv(out / name, table)
     write_description(out, description)
     said = f"; licence {origin.licence}" + (", NOT FOR COMMERCIAL USE" if origin.non_commercial
                                             else "")

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pandas as pd
-
-from moascope.errors import MoascopeError
 from moascope.params import Params
 from moascope.pixels.prepare import prepare_plates
 from moascope.pixels.summary import draw_montage, read_prepared, write_summary
-from moascope.screen.columns import SITE
 from moascope.screen.manifest import read_manifest
-from moascope.screen.tables import Screen, read_screen
+from moascope.screen.tables import read_screen
+from moascope.validation.facts import without_quarantined
 from moascope.work.processes import default_jobs
 
 
@@ -28,22 +25,3 @@ def prepare(params: Params, screen: Path, validation: Path, out: Path, report: P
     flagged = int((~sites["QC_Pass"]).sum())
     return (f"{done} plates prepared, {kept} unchanged; {flagged:,} of {len(sites):,} sites are "
             "flagged and take no part in training and scoring")
-
-
-def without_quarantined(screen: Screen, quarantine: Path) -> Screen:
-    """The screen without the sites that validate put into quarantine.
-
-    Raises
-    ------
-    MoascopeError
-        Where nothing is left.
-    """
-    from dataclasses import replace
-
-    named = pd.read_csv(quarantine, dtype={column: str for column in SITE[:2]},
-                        keep_default_na=False)
-    bad = pd.MultiIndex.from_frame(named[SITE])
-    sites = screen.sites[~pd.MultiIndex.from_frame(screen.sites[SITE]).isin(bad)]
-    if sites.empty:
-        raise MoascopeError(f"All sites are in quarantine; {quarantine} says why.")
-    return replace(screen, sites=sites.reset_index(drop=True))

@@ -24,7 +24,7 @@ from moascope.learning.study import (
 from moascope.params import Params
 from moascope.report.study import save_pictures
 from moascope.text import counted
-from moascope.work.files import write_atomically
+from moascope.work.files import write_atomically, write_csv
 from moascope.work.processes import progress
 
 if TYPE_CHECKING:
@@ -34,6 +34,9 @@ if TYPE_CHECKING:
 
 METRIC = "inner_explained_information"
 DIGITS = 6
+NO_TRIALS = {"trials": ["trial", "state", "score", "best", "epochs"],
+             "curves": ["trial", "epoch", "score"],
+             "parameters": ["parameter", "scale", "importance"]}
 
 
 def tune(params: Params, embedded: Path, screen: Path, split: Path, out: Path,
@@ -46,10 +49,8 @@ def tune(params: Params, embedded: Path, screen: Path, split: Path, out: Path,
     journal.touch()
     if params.tune.trials == 0:
         write_atomically(out, yaml.safe_dump(choices(None, outer), sort_keys=True))
-        _write_tables(report, {name: pd.DataFrame(columns=columns) for name, columns in (
-            ("trials", ["trial", "state", "score", "best", "epochs"]),
-            ("curves", ["trial", "epoch", "score"]),
-            ("parameters", ["parameter", "scale", "importance"]))})
+        for table, columns in NO_TRIALS.items():
+            write_csv(report / f"{table}.csv", pd.DataFrame(columns=columns))
         return "no trials asked for (tune.trials = 0); the defaults are used"
 
     from moascope.tracking.comparison import NOTE, address
@@ -78,7 +79,8 @@ def tune(params: Params, embedded: Path, screen: Path, split: Path, out: Path,
                   f"[Compare the trials]({address(parent.info.experiment_id, 'trials')})",
         })
         mlflow.log_artifact(str(out))
-        _write_tables(report, tables)
+        for table, rows in tables.items():
+            write_csv(report / f"{table}.csv", rows, DIGITS)
         with tempfile.TemporaryDirectory() as folder:
             save_pictures(Path(folder), tables)
             mlflow.log_artifacts(folder, "study")
@@ -106,10 +108,3 @@ def _with_progress(params: Params, study: optuna.Study, examples: Examples, log:
                 advance()
 
         return top_up(study, examples, params.tune, params.train, params.seed, ended)
-
-
-def _write_tables(report: Path, tables: dict[str, pd.DataFrame]) -> None:
-    report.mkdir(parents=True, exist_ok=True)
-    for name, table in tables.items():
-        write_atomically(report / f"{name}.csv",
-                         table.round(DIGITS).to_csv(index=False, lineterminator="\n"))

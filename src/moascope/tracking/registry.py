@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from moascope.errors import MoascopeError
+from moascope.params import Params
 from moascope.tracking.comparison import links, run_address
 from moascope.tracking.runs import connect, require_store, store_shown
 
@@ -174,6 +175,27 @@ def description_of(tags: dict[str, str], run_id: str, experiment: str | None) ->
         if "replaced_by" in said:
             lines.append(f"**{alias}**: replaced by version {said['replaced_by']}.")
     return "\n\n".join(lines) + "\n"
+
+
+def version_tags(params: Params, backbone: str, metrics: dict[str, Any]) -> dict[str, str]:
+    """What the registry says of a model version: its question, its score, its data's licence."""
+    main = metrics["out_of_fold"]["compound"]
+    tags = {
+        "target": params.target,
+        "source": params.acquire.source,
+        "backbone": backbone,
+        "average_precision": f"{main['average_precision']:.4f}",
+        "interval": f"{main['low']:.4f}, {main['high']:.4f}",
+        "prevalence": f"{main['prevalence']:.4f}",
+        "permutation_p": f"{main['p']:.4f}",
+        "licence": metrics["licence"] or "unknown",
+        "citation": metrics.get("citation") or "unknown",
+        "non_commercial": str(bool(metrics.get("non_commercial"))).lower(),
+        "held_out_compounds": str(metrics["held_out"].get("compound", {}).get("compounds", 0)),
+    }
+    if metrics.get("caveats"):
+        tags["caveat"] = "\n".join(metrics["caveats"])
+    return tags
 
 
 def signature(channels: tuple[str, ...], classes: tuple[str, ...]) -> Any:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from moascope.errors import MoascopeError
 from moascope.screen.columns import SITE
 from moascope.screen.limits import PlaneError
 from moascope.screen.manifest import checksums
@@ -218,3 +220,20 @@ def _usual(values: pd.Series, groups: pd.Series) -> pd.Series:
         counts = members.value_counts()
         usual[group] = max(counts.index[counts == counts.max()])
     return groups.map(usual)
+
+
+def without_quarantined(screen: Screen, quarantine: Path) -> Screen:
+    """The screen without the sites that validate put into quarantine.
+
+    Raises
+    ------
+    MoascopeError
+        Where nothing is left.
+    """
+    named = pd.read_csv(quarantine, dtype={column: str for column in SITE[:2]},
+                        keep_default_na=False)
+    bad = pd.MultiIndex.from_frame(named[SITE])
+    sites = screen.sites[~pd.MultiIndex.from_frame(screen.sites[SITE]).isin(bad)]
+    if sites.empty:
+        raise MoascopeError(f"All sites are in quarantine; {quarantine} says why.")
+    return replace(screen, sites=sites.reset_index(drop=True))

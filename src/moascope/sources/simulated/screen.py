@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import shutil
 from collections.abc import Iterator
@@ -29,6 +28,7 @@ from moascope.sources.simulated.layout import FORMATS, Well, plate_maps
 from moascope.sources.simulated.markers import panel_parts
 from moascope.sources.simulated.optics import draw_fault, expose, plate_illumination
 from moascope.sources.simulated.seeds import stream
+from moascope.work.files import write_json
 
 CHANNELS = ("Nucleus", "Green", "Red")
 
@@ -99,7 +99,7 @@ def simulate(params: Simulated, seed: int, out: Path, jobs: int = 2) -> None:
     _write_csv(truth_table(compounds, params.signal), partial / "truth" / "compounds.csv")
     _write_csv(_fault_table(faults), partial / "truth" / "faults.csv")
     about = {"source": "simulated", "images": ".", "licence": LICENCE, "citation": CITATION}
-    (partial / "screen.json").write_text(json.dumps(about, indent=2, sort_keys=True) + "\n")
+    write_json(partial / "screen.json", about)
     # An empty folder may stand where the screen goes; a rename replaces it.
     partial.replace(out)
 

@@ -1,0 +1,182 @@
+"""The head that is registered, and what it and the heads of the folds predict."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import yaml
+
+from moascope.learning.calibration import Calibration, calibrate_asked
+from moascope.learning.examples import LEVELS, Examples, averaging
+from moascope.learning.head import FittedHeads, save_head
+from moascope.learning.nested import asked_classes, out_of_fold
+from moascope.learning.panels import fit_by_panel, predict_by_panel, training_rows
+from moascope.learning.predictor import Predictor, identities, prediction_table, save_predictor
+from moascope.params import TUNED, Embed, Head, Params
+from moascope.work.files import write_json
+
+CURVE_POINTS = 20
+
+
+def chosen_heads(tuned: Path, params: Params) -> tuple[Head, dict[tuple[int, int], Head]]:
+    """The head of the final model, and that of each outer fold, (repeat, fold) -> Head.
+
+    Parameters
+    ----------
+    tuned : Path
+        What the study chose: tuned.yaml.
+    params : Params
+        `train` is read; see `resolve`.
+    """
+    chosen = yaml.safe_load(tuned.read_text())
+    folds = {(int(key.split("/")[0]), int(key.split("/")[1])): resolve(params, values)
+             for key, values in chosen["folds"].items()}
+    return resolve(params, chosen["final"]), folds
+
+
+def resolve(params: Params, chosen: dict[str, Any]) -> Head:
+    """A head as train says, the study's choice where train says `tuned`."""
+    pinned = {
+        name: value
+        for name, value in params.train.model_dump().items()
+        if name in Head.model_fields and value != TUNED
+    }
+    return Head(**{**chosen, **pinned})
+
+
+def fit_final(
+    examples: Examples, head: Head, outer_logits: dict[tuple[int, int], np.ndarray], params: Params
+) -> tuple[dict[str, FittedHeads], list[dict], dict[str, Calibration]]:
+    """Train on everything outside the hold-out; calibrate by what the outer models said of it.
+
+    Returns
+    -------
+    heads : dict
+        Panel -> FittedHeads with one head.
+    curves : list of dict
+        `panel`, `epoch`, `loss`.
+    calibrations : dict
+        Level -> Calibration.
+    """
+    rows, _ = training_rows(examples, head, params.train)
+    held_out = examples.groups["Holdout"].to_numpy(bool)
+    mask = (rows.group >= 0) & ~held_out[rows.group]
+    heads = fit_by_panel(rows, mask[None], head, params.train, params.seed,
+                         watch_every=max(1, head.epochs // CURVE_POINTS))
+    curves = [
+        {"panel": panel, "epoch": int(epoch), "loss": float(loss)}
+        for panel, fitted in heads.items()
+        for epoch, loss in zip(fitted.epochs, fitted.loss, strict=True)
+    ]
+    calibrations = {}
+    for level in LEVELS:
+        matrix, units = averaging(examples, level)
+        group = units["Group"].to_numpy()
+        pooled = np.zeros((len(units), len(examples.classes)), np.float32)
+        for (repeat, fold), logits in outer_logits.items():
+            own = np.flatnonzero((group >= 0) & (examples.folds(repeat)[group] == fold))
+            pooled[own] += matrix[own] @ logits / examples.repeats
+        asked = (group >= 0) & ~held_out[group]
+        calibrations[level] = calibrate_asked(
+            examples.group_label[group[asked]], pooled[asked], group[asked], examples.binary,
+            asked_classes(examples),
+        )
+    return heads, curves, calibrations
+
+
+def predictions_table(
+    examples: Examples, level: str, outer_logits: dict, outer_calibrations: dict,
+    final: dict[str, FittedHeads], calibration: Calibration, head: Head, params: Params,
+) -> pd.DataFrame:
+    """Out-of-fold predictions of compounds in the folds, final predictions of the held-out ones.
+
+    Returns
+    -------
+    DataFrame
+        The predictions table of the contract, and `Metadata_Group`, `Split` ("out_of_fold" or
+        "held_out"), `Label`, `Threshold`.
+    """
+    oof = out_of_fold(examples, level, outer_logits, outer_calibrations)
+    tables = [_annotated(examples, oof.units, oof.probability, oof.predicted, level,
+                         "out_of_fold", oof.threshold)]
+    held_out = examples.groups["Holdout"].to_numpy(bool)
+    if held_out.any():
+        sites = examples.seen_by(head)
+        logits = predict_by_panel(final, sites, params.train)[0]
+        matrix, units = averaging(examples, level)
+        group = units["Group"].to_numpy()
+        keep = np.flatnonzero((group >= 0) & held_out[group])
+        probability = calibration.probability(matrix[keep] @ logits)
+        tables.append(_annotated(examples, units.iloc[keep], probability,
+                                 calibration.decide(probability), level, "held_out",
+                                 calibration.threshold))
+    return pd.concat(tables, ignore_index=True)
+
+
+def _annotated(examples: Examples, units: pd.DataFrame, probability: np.ndarray,
+               predicted: np.ndarray, level: str, side: str,
+               threshold: float | None) -> pd.DataFrame:
+    table = prediction_table(units, probability, predicted, examples.classes, level)
+    groups = examples.groups.iloc[units["Group"].to_numpy()].reset_index(drop=True)
+    table["Metadata_Group"] = groups["Metadata_Group"]
+    if level == "compound":
+        table["Metadata_Compound"] = groups["Metadata_Compound"]
+    table["Label"] = groups["Label"]
+    table["Split"] = side
+    table["Threshold"] = threshold
+    return table
+
+
+def final_predictor(
+    examples: Examples, heads: dict[str, FittedHeads], calibrations: dict[str, Calibration],
+    head: Head, params: Params, channels: tuple[str, ...], embed: Embed, weights: dict[str, Path],
+) -> Predictor:
+    """The model that is saved and served."""
+    sites = examples.seen_by(head)
+    in_training = examples.groups[~examples.groups["Holdout"].to_numpy(bool)]
+    return Predictor(
+        target=examples.target, classes=examples.classes, binary=examples.binary,
+        unit=examples.unit, heads=heads, panels=tuple(sorted(set(examples.panel))),
+        calibrations=calibrations, sphering=sites.sphering, names=sites.names,
+        channels=channels, controls=bool(examples.controls.any()), prepare=params.prepare,
+        embed=embed, head=head, train=params.train, weights=weights,
+        trained_on=tuple(sorted(set().union(*identities(in_training, examples.unit)))),
+    )
+
+
+def save_trained(out: Path, predictor: Predictor, predictions: dict[str, pd.DataFrame],
+                 run: dict[str, str]) -> None:
+    """Write `data/train`.
+
+    Parameters
+    ----------
+    out : Path
+        Gets `model/`, `keras/` with one Keras file per panel, `predictions_<level>.parquet` and
+        `run.json`.
+    predictor : Predictor
+    predictions : dict
+        Level -> DataFrame, from `predictions_table`.
+    run : dict
+        `run_id` and `experiment` of the training in MLflow.
+    """
+    (out / "keras").mkdir(parents=True)
+    for level, table in predictions.items():
+        table.to_parquet(out / f"predictions_{level}.parquet", index=False)
+    save_predictor(predictor, out / "model")
+    for panel, heads in predictor.heads.items():
+        save_head(heads, 0, out / "keras" / f"head_{panel or 'pooled'}.keras")
+    write_json(out / "run.json", run)
+
+
+def load_predictions(trained: Path) -> dict[str, pd.DataFrame]:
+    """The predictions that `save_trained` wrote, by level."""
+    return {level: pd.read_parquet(trained / f"predictions_{level}.parquet") for level in LEVELS}
+
+
+def run_of(trained: Path) -> str:
+    """The MLflow run of the training that wrote a folder."""
+    return json.loads((trained / "run.json").read_text())["run_id"]
