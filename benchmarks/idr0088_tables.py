@@ -115,7 +115,8 @@ def measure(annotation: Path, target: str, work: Path, page: Path) -> None:
     facts = steps("read facts of planes", lambda: pd.read_parquet(
         work / "planes.parquet", columns=[*WELL, "FileName", "Blank"]))
     manifest = steps("read the manifest", read_manifest, work)
-    rows = steps("planes of dealt compounds", plane_rows, facts, manifest, dealt, labels.unit)
+    rows = steps("planes of dealt compounds", plane_rows, facts, manifest, dealt,
+                 labels.question.unit)
     audit = steps("leak audit", audit_leaks, rows, Split().repeats)
     del facts, manifest, rows
     content = steps("the screen's page", write_screen_page, page, screen, labels, dealt.groups,
@@ -142,7 +143,7 @@ def report(screen: Screen, outcomes: list[dict[str, Any]], labels: Labels, dealt
           f"{shared.nunique()} groups of one InChIKey first block")
     print(f"{(known['gpcr'] == 'yes').sum()} of them GPCR, {(known['gpcr'] == 'unknown').sum()} "
           "unclear, by the words of their mechanisms")
-    print(f"target {labels.target}: {dealt.groups['Label'].value_counts().to_dict()}, "
+    print(f"target {labels.question.target}: {dealt.groups['Label'].value_counts().to_dict()}, "
           f"{int(dealt.groups['Holdout'].sum())} held out; leak audit {audit}")
     failed = [outcome["expectation"] for outcome in outcomes if not outcome["success"]]
     print(f"{len(outcomes)} expectations, not met: {failed}\n")

@@ -34,6 +34,7 @@ from moascope.learning.study import candidates, ended_trials, open_study, top_up
 from moascope.metrics import average_precision
 from moascope.params import Head, load_params
 from moascope.quiet import import_keras
+from moascope.screen.question import Question
 
 PLATES, CONTROLS = 20, 40
 CLASSES = ("not_t", "t")
@@ -137,8 +138,8 @@ def made_up(rows: int, features: int, compounds: int, folds: int, repeats: int) 
         "Metadata_Concentration_uM": 1.0,
         "Metadata_Control": np.where(treated, "", "negative"),
     })
-    return Examples(meta, table, tuple(f"M_{i}" for i in range(features)), group, groups, CLASSES,
-                    True, "t", "compound")
+    return Examples(meta, table, tuple(f"M_{i}" for i in range(features)), group, groups,
+                    Question("t", CLASSES, True))
 
 
 def timed(fit: Callable, examples: Examples, head: Head, batch_size: int) -> float:

@@ -32,12 +32,13 @@ from moascope.finetuning.network import (
     restart,
     train_network,
 )
+from moascope.learning.cross_fit import masks_without
 from moascope.learning.examples import Examples, row_weights, with_layout
 from moascope.learning.folds import assign_folds
-from moascope.learning.nested import masks_without
 from moascope.learning.panels import fit_by_panel, predict_by_panel, training_rows
 from moascope.params import Embed, FineTune, Head, Prepare, Train, parse_params
 from moascope.quiet import import_keras
+from moascope.screen.question import Question
 from moascope.screen.tables import read_screen
 
 SETTINGS = FineTune(blocks=1, epochs=3, learning_rate=1e-3, batch_size=8)
@@ -82,7 +83,7 @@ def examples(work):
         "Label": ["t" if i % 3 == 0 else "not_t" for i in range(COMPOUNDS)]}), 3, 1, 0.0, seed=0)
     group = meta["Metadata_Compound"].map({n: i for i, n in enumerate(names)}).fillna(-1)
     return Examples(meta.drop(columns="QC_Pass"), table.X, tuple(table.names),
-                    group.to_numpy(int), groups, ("not_t", "t"), True, "t", "compound")
+                    group.to_numpy(int), groups, Question("t", ("not_t", "t"), True))
 
 
 def one_network(work, examples, head=HEAD, settings=SETTINGS, train=TRAIN, darker=1):

@@ -66,7 +66,7 @@ def make_layout(tmp_path, *, plates=6, classes=None, scatter=False, controls="ed
 def measured(screen, target="hit", permutations=60, folds=5):
     labels = label_screen(screen, target)
     groups = assign_folds(labels.groups, folds, 2, 0.0, 0)
-    found = measure_confounds(well_table(screen, labels), groups, labels.classes, labels.binary, 2,
+    found = measure_confounds(well_table(screen, labels), groups, labels.question, 2,
                               0, permutations)
     return {one["name"]: one for one in found}
 

@@ -6,23 +6,28 @@ import pytest
 from scipy.special import expit
 
 from moascope.errors import MoascopeError
-from moascope.evaluation.baselines import baseline_inputs, baseline_logits, unit_scores
-from moascope.evaluation.protocol import evaluate_baselines, evaluate_leak
+from moascope.evaluation.baselines import (
+    baseline_inputs,
+    baseline_logits,
+    evaluate_baselines,
+    unit_logits,
+)
+from moascope.evaluation.leak import evaluate_leak
 from moascope.features.embed import embed_for
 from moascope.learning.calibration import SLOPE_SPREAD, calibrate
+from moascope.learning.cross_fit import masks_without
 from moascope.learning.examples import Examples, averaging, row_weights
 from moascope.learning.folds import assign_folds
 from moascope.learning.nested import (
     Inner,
-    asked_classes,
     fold_pairs,
-    masks_without,
     nested,
     out_of_fold,
     ranking_score,
 )
 from moascope.learning.panels import fit_by_panel
 from moascope.params import Embed, Evaluate, Head, Train
+from moascope.screen.question import Question
 
 HEAD = Head(layers=0, learning_rate=0.02, epochs=30, dropout=0, l2=1e-2)
 TRAIN = Train(panels="pooled", batch_size=64)
@@ -57,7 +62,7 @@ def make_examples(compounds=30, wells=2, sites=2, effect=3.0, panels=1, well_noi
         "Metadata_Compound", "Metadata_Concentration_uM", "Metadata_Control"])
     names = ("Count_Nuclei", "Intensity_DNA_Mean", *(f"M_{i}" for i in range(18)))
     return Examples(meta, np.asarray(features, np.float32), names, np.array(group), groups,
-                    ("not_t", "t"), True, "t", "compound")
+                    Question("t", ("not_t", "t"), True))
 
 
 def test_training_rows_never_include_what_is_left_out_or_held_out():
@@ -123,7 +128,7 @@ def test_a_real_effect_is_found_in_unseen_compounds_and_a_false_one_is_not():
         oof = out_of_fold(examples, "compound", logits, calibrations["compound"])
         label = examples.group_label[oof.units["Group"]]
         assert len(oof.units) == (~examples.groups["Holdout"]).sum()
-        found[effect] = ranking_score(label, np.log(oof.probability), [1])
+        found[effect] = ranking_score(label, np.log(oof.probability), examples.question)
         np.testing.assert_allclose(oof.probability.sum(axis=1), 1, atol=1e-6)
     assert found[3.0] > 0.9
     assert found[0.0] < 0.65
@@ -261,10 +266,10 @@ def test_a_unit_whose_class_the_inner_model_never_saw_is_not_asked_about():
 
 
 def test_classes_that_cannot_be_tested_are_not_asked_about():
-    examples = replace(make_examples(), binary=False, classes=("not_t", "t", "rare"),
-                       untestable=("rare",), _cache={})
-    assert asked_classes(examples) == [0, 1]
-    assert asked_classes(make_examples()) == [1]
+    examples = replace(make_examples(), _cache={}, question=Question(
+        "moa", ("not_t", "t", "rare"), False, untestable=("rare",)))
+    assert examples.question.scored == [0, 1]
+    assert make_examples().question.scored == [1]
 
 
 def test_a_baseline_sees_position_and_nothing_else():
@@ -276,7 +281,7 @@ def test_a_baseline_sees_position_and_nothing_else():
     np.testing.assert_array_equal(
         logits, baseline_logits(other, baseline_inputs(other)["position_only"]))
     units = examples.groups[~examples.groups["Holdout"]][["Metadata_Group"]].iloc[::-1]
-    scores = unit_scores(examples, logits, units)
+    scores = unit_logits(examples, logits, units)
     assert scores.shape == (len(units), 2)
 
 

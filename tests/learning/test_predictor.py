@@ -13,6 +13,7 @@ from moascope.learning.calibration import Calibration
 from moascope.learning.head import FittedHeads
 from moascope.learning.predictor import Predictor, load_predictor, predict_screen, save_predictor
 from moascope.params import Embed, Head, Prepare, Train
+from moascope.screen.question import Question
 from moascope.screen.rows import screen_from_rows
 from moascope.screen.tables import read_screen
 
@@ -37,7 +38,7 @@ def predictor(folder, tmp_path_factory):
                         [rng.normal(size=(1, count, 2)).astype(np.float32) * 0.01],
                         [np.zeros((1, 2), np.float32)], np.array([1]), np.zeros(1, np.float32))
     return Predictor(
-        target="gpcr", classes=("not_gpcr", "gpcr"), binary=True, unit="compound",
+        question=Question("gpcr", ("not_gpcr", "gpcr"), True),
         heads={"": heads}, panels=("",),
         calibrations={level: Calibration(1.0, 0.0, 0.5) for level in ("site", "well", "compound")},
         sphering=None, names=tuple(table.names), channels=("DNA", "Actin"), controls=True,
@@ -129,7 +130,7 @@ def test_a_pooled_model_is_asked_about_a_screen_of_one_of_its_panels(tmp_path):
                         [rng.normal(size=(1, count, 2)).astype(np.float32)],
                         [np.zeros((1, 2), np.float32)], np.array([1]), np.zeros(1, np.float32))
     model = Predictor(
-        target="gpcr", classes=("not_gpcr", "gpcr"), binary=True, unit="compound",
+        question=Question("gpcr", ("not_gpcr", "gpcr"), True),
         heads={"": heads}, panels=("A", "B"),
         calibrations={level: Calibration(1.0, 0.0, 0.5) for level in ("site", "well", "compound")},
         sphering=None, names=tuple(table.names), channels=("DNA", "Actin"), controls=True,

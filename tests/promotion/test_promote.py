@@ -38,6 +38,7 @@ from moascope.promotion.held_out import (
     unseen_hold_out,
 )
 from moascope.promotion.promote import history, promote
+from moascope.screen.question import Question
 from moascope.screen.tables import read_screen
 from moascope.screen.targets import label_screen
 from moascope.tracking.comparison import run_address
@@ -171,8 +172,7 @@ def deal(data, params, target="gpcr"):
     groups.to_parquet(data / "split/groups.parquet", index=False)
     labels.wells.to_parquet(data / "split/wells.parquet", index=False)
     (data / "split/target.json").write_text(json.dumps({
-        "target": labels.target, "classes": labels.classes, "binary": labels.binary,
-        "unit": labels.unit, "untestable": [], "warnings": []}))
+        **dataclasses.asdict(labels.question), "warnings": []}))
 
 
 def head_of(weights, names=NAMES):
@@ -187,7 +187,7 @@ def model_of(weights, data, **changes):
     groups = pd.read_parquet(data / "split/groups.parquet")
     seen = identities(groups[~groups["Holdout"]], "compound")
     made = Predictor(
-        target="gpcr", classes=("not_gpcr", "gpcr"), binary=True, unit="compound",
+        question=Question("gpcr", ("not_gpcr", "gpcr"), True),
         heads={"": head_of(weights)}, panels=("",),
         calibrations={level: Calibration(0.1, 0.0, 0.5) for level in LEVELS},
         sphering=None, names=NAMES, channels=("DNA", "Actin"), controls=True,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 from pathlib import Path
@@ -14,7 +15,9 @@ from helpers import Page
 
 from moascope.drawing.figures import draw
 from moascope.drawing.maps import plate_figure
-from moascope.evaluation.protocol import LEAK_CAVEAT, SIMULATED_CAVEAT, scores_of
+from moascope.evaluation.caveats import SIMULATED_CAVEAT
+from moascope.evaluation.leak import LEAK_CAVEAT
+from moascope.evaluation.scores import scores_of
 from moascope.learning.examples import Examples
 from moascope.params import Evaluate
 from moascope.report.compounds import ranked_compounds
@@ -24,6 +27,7 @@ from moascope.report.page import render_report, write_report
 from moascope.report.plates import chosen_plates, plate_grid, plate_maps
 from moascope.report.scores import confusion
 from moascope.report.words import verdict
+from moascope.screen.question import Question
 from moascope.screen.wells import well_name
 from moascope.text import class_name, tidy
 
@@ -89,21 +93,25 @@ def _examples(site, classes, binary, target, rng):
     group = np.r_[site["Metadata_Group"].map(place).to_numpy(), np.full(len(controls), -1)]
     names = ("Count_Nuclei", *(f"Intensity_{channel}_Mean" for channel in CHANNELS))
     return Examples(meta=meta, features=rng.uniform(50, 90, (len(meta), 3)).astype(np.float32),
-                    names=names, group=group.astype(int), groups=groups, classes=tuple(classes),
-                    binary=binary, target=target, unit="compound")
+                    names=names, group=group.astype(int), groups=groups,
+                    question=Question(target, tuple(classes), binary))
+
+
+def asked_with(examples, **changes):
+    return dataclasses.replace(examples, question=dataclasses.replace(examples.question, **changes))
 
 
 def _metrics(predictions, examples):
-    asked = [1] if examples.binary else list(range(len(examples.classes)))
     scores = {
-        side: {level: scores_of(table[table["Split"] == side], examples.classes, asked, SETTINGS, 0)
+        side: {level: scores_of(table[table["Split"] == side], examples.question, SETTINGS, 0)
                for level, table in predictions.items()}
         for side in ("out_of_fold", "held_out")
     }
     main = scores["out_of_fold"]["compound"]
     short = {key: main[key] for key in ("average_precision", "low", "high", "prevalence", "lift")}
     return {
-        "target": examples.target, "classes": list(examples.classes), "unit": examples.unit,
+        "target": examples.question.target, "classes": list(examples.question.classes),
+        "unit": examples.question.unit,
         "source": "simulated", "licence": "CC0-1.0", "citation": "Nobody (2020)",
         "backbone": "morphology", "not_testable": [], "warnings": ["The plate P9 has no controls."],
         "caveats": [SIMULATED_CAVEAT], "folds": 5, "repeats": 3, "seed": 0,
@@ -304,7 +312,7 @@ def test_a_class_that_cannot_be_tested_is_said_and_left_out(tmp_path):
     classes = ("a", "b", "c")
     world = make_world(classes, target="moa")
     world.metrics["not_testable"] = ["c"]
-    world.examples = Examples(**{**vars(world.examples), "untestable": ("c",), "_cache": {}})
+    world.examples = asked_with(world.examples, untestable=("c",))
     page = render(world, tmp_path)
     assert "No unseen compound can be asked about for c" in page.text
 
@@ -313,7 +321,7 @@ def test_a_screen_of_one_compound_reports_activity(tmp_path):
     world = make_world()
     world.metrics |= {"unit": "well", "by_mechanism": {}, "mechanisms": {}, "unseen_batch": None}
     del world.metrics["random_image_split"]
-    world.examples = Examples(**{**vars(world.examples), "unit": "well", "_cache": {}})
+    world.examples = asked_with(world.examples, unit="well")
     page = render(world, tmp_path)
     assert "Can wells treated with the compound be told from the control wells?" in page.text
     assert "INVALID" not in page.text

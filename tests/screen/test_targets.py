@@ -46,7 +46,7 @@ def labels_of(labels):
 
 def test_unknown_is_never_negative():
     labels = label_screen(screen(GPCRS), "gpcr")
-    assert labels.classes == ("not_gpcr", "gpcr")
+    assert labels.question.classes == ("not_gpcr", "gpcr")
     assert labels_of(labels) == {"a": "gpcr", "b": "gpcr", "c": "not_gpcr", "e": "gpcr",
                                  "f": "gpcr"}
 
@@ -59,16 +59,16 @@ def test_an_action_asks_for_that_action_and_leaves_out_what_has_none():
 
 def test_one_mechanism_is_found_among_several_whatever_its_case():
     labels = label_screen(screen(GPCRS), "hdac INHIBITOR")
-    assert labels.classes == ("not_HDAC inhibitor", "HDAC inhibitor")
+    assert labels.question.classes == ("not_HDAC inhibitor", "HDAC inhibitor")
     assert labels_of(labels)["e"] == "HDAC inhibitor"
     assert "d" not in labels_of(labels)
 
 
 def test_moa_has_a_class_for_every_annotation():
     labels = label_screen(screen(rows(("a", "x"), ("b", "y|x"), ("c", "x | y"), ("d", ""))), "moa")
-    assert labels.classes == ("x", "x|y")
+    assert labels.question.classes == ("x", "x|y")
     assert labels_of(labels) == {"a": "x", "b": "x|y", "c": "x|y"}
-    assert not labels.binary
+    assert not labels.question.binary
 
 
 def test_negative_controls_are_no_compounds():
@@ -109,8 +109,8 @@ def test_a_name_stands_in_where_there_is_no_key():
 
 def test_a_single_compound_is_told_from_controls_well_by_well():
     labels = label_screen(screen(rows(("wortmannin", "PI3K inhibitor")), controls=3), "moa")
-    assert labels.unit == "well"
-    assert labels.classes == ("negative control", "PI3K inhibitor")
+    assert labels.question.unit == "well"
+    assert labels.question.classes == ("negative control", "PI3K inhibitor")
     assert labels.groups["Label"].value_counts().to_dict() == {"negative control": 3,
                                                                "PI3K inhibitor": 1}
     assert "nothing can be said about unseen compounds" in labels.warnings[0]

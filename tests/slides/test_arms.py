@@ -10,6 +10,7 @@ from moascope.finetuning.augmentation import augmentation
 from moascope.learning.examples import Examples
 from moascope.learning.folds import assign_folds
 from moascope.params import Baseline, Evaluate, Params, parse_params
+from moascope.screen.question import Question
 from moascope.slides import arms as arms_module
 from moascope.slides.arms import (
     BY_COMPOUND,
@@ -74,8 +75,8 @@ def make_pictures(compounds=24, wells=3, panels=("",), effect=120, label=None, s
         "Metadata_Plate", "Metadata_Well", "Metadata_Site", "Metadata_Batch", "Metadata_Panel",
         "Metadata_Compound", "Metadata_Concentration_uM", "Metadata_Control", "Group"])
     examples = Examples(meta.drop(columns="Group"), np.asarray(pictures, np.uint8), (),
-                        meta["Group"].to_numpy(), groups, classes, len(classes) == 2, "t",
-                        "compound")
+                        meta["Group"].to_numpy(), groups,
+                        Question("t", classes, len(classes) == 2))
     return examples.take(~groups["Holdout"].to_numpy(bool)[examples.group])
 
 

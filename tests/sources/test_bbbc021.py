@@ -316,7 +316,7 @@ def test_bbbc016_becomes_a_plate_of_a_gpcr_assay(single, params, tmp_path):
     assert layout.loc["O24", "Metadata_Concentration_uM"] == pytest.approx(0.03)
     assert layout.loc["O24", "Metadata_Dose"] == "30"
     labels = label_screen(screen, "gpcr")
-    assert labels.unit == "well"
+    assert labels.question.unit == "well"
     assert len(labels.groups) == 24
 
 

@@ -518,15 +518,15 @@ def test_a_plate_that_the_service_does_not_list_is_named(web, params, tmp_path):
 
 
 def test_what_limits_every_score_is_taken_from_the_screen(web, params, tmp_path):
-    from moascope.evaluation.result import said_beforehand
+    from moascope.evaluation.caveats import caveats_of
 
     acquire(params(rendered=True, limit=1), tmp_path / "out")
-    said = said_beforehand(read_description(tmp_path / "out"), "idr0088", "compound")
+    said = caveats_of(read_description(tmp_path / "out"), "idr0088", "compound")
     assert len(said) == 2
     assert said[0].endswith("A rendered JPEG is not a measurement.")
     assert said[1].startswith("The licence of these data forbids commercial use")
     assert "CC BY-NC 4.0" in said[1]
-    assert said_beforehand({"licence": "CC0"}, "folder", "compound") == []
+    assert caveats_of({"licence": "CC0"}, "folder", "compound") == []
 
 
 def test_the_licence_is_carried_through_a_folder(params, tmp_path):

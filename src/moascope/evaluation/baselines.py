@@ -2,12 +2,72 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 
+from moascope.evaluation.nulls import shuffled_refits
+from moascope.evaluation.scores import brief_scores
+from moascope.learning.cross_fit import leave_folds_out
 from moascope.learning.examples import COUNT, INTENSITY, Examples, averaging, row_weights
-from moascope.learning.nested import masks_without
+from moascope.metrics import bootstrap_weights, macro_average_precision, paired_difference
+from moascope.params import Evaluate, Head, Train
 from moascope.screen.wells import well_position
+
+
+def evaluate_baselines(
+    compounds: pd.DataFrame, examples: Examples, head: Head, train: Train, settings: Evaluate,
+    seed: int,
+) -> dict[str, Any]:
+    """Average precision of what sees no biology, and how far the model is above the best of it.
+
+    Parameters
+    ----------
+    compounds : DataFrame
+        The model's out-of-fold predictions, one row a unit.
+    examples : Examples
+        Sites.
+    head, train : Head, Train
+        Of the final model; for the refits with shuffled labels.
+    settings : Evaluate
+    seed : int
+    """
+    question = examples.question
+    wells = examples.wells()
+    label = question.index(compounds["Label"])
+    keep = question.counts(label)
+    units, label = compounds[keep].reset_index(drop=True), label[keep]
+    cluster = np.arange(len(units))
+    present = question.present(label)
+    drawn = bootstrap_weights(cluster, settings.bootstraps, seed)
+    scores = {}
+    logits = {}
+    for name, inputs in baseline_inputs(wells).items():
+        logits[name] = unit_logits(wells, baseline_logits(wells, inputs), units)
+        scores[name] = brief_scores(label, logits[name], present, drawn)
+    prevalence = question.prevalence(label)
+    scores["prevalence"] = {"average_precision": prevalence, "low": prevalence, "high": prevalence}
+    if settings.refits:
+        values = shuffled_refits(examples, head, train, settings.refits, seed)
+        scores["shuffled_labels"] = {
+            "average_precision": float(np.mean(values)),
+            "low": float(np.min(values)), "high": float(np.max(values)),
+            "refits": len(values),
+        }
+    best = max(logits, key=lambda name: scores[name]["average_precision"])
+    own = units[question.probabilities].to_numpy(float)
+    observed, low, high = paired_difference(
+        lambda w: macro_average_precision(label, own, present, w),
+        lambda w: macro_average_precision(label, logits[best], present, w),
+        cluster, settings.bootstraps, seed,
+    )
+    return {
+        "scores": scores,
+        "best": best,
+        "model_minus_best": {"difference": observed, "low": low, "high": high},
+        "useful": low > 0,
+    }
 
 
 def baseline_inputs(examples: Examples) -> dict[str, np.ndarray]:
@@ -53,13 +113,12 @@ def baseline_logits(examples: Examples, inputs: np.ndarray) -> np.ndarray:
     logits : ndarray, float, [n, C]
         Zero for rows in no fold.
     """
-    logits = np.zeros((len(inputs), len(examples.classes)))
+    logits = np.zeros((len(inputs), len(examples.question.classes)))
     for repeat in range(examples.repeats):
-        folds = examples.folds(repeat)
-        for fold in range(folds.max() + 1):
-            training = masks_without(examples, [(repeat, fold)])[0]
-            asked = (examples.group >= 0) & (folds[examples.group] == fold)
-            logits[asked] += _asked(examples, inputs, training, asked) / examples.repeats
+        parts = leave_folds_out(examples, repeat)
+        for fold, learns in enumerate(parts.learns):
+            left_out = parts.left_out_by == fold
+            logits[left_out] += _fitted(examples, inputs, learns, left_out) / examples.repeats
     return logits
 
 
@@ -78,15 +137,15 @@ def held_out_baseline_logits(examples: Examples, inputs: np.ndarray) -> np.ndarr
         Zero for rows that are not held out.
     """
     labelled = examples.group >= 0
-    held_out = labelled & examples.groups["Holdout"].to_numpy(bool)[examples.group]
-    logits = np.zeros((len(inputs), len(examples.classes)))
-    logits[held_out] = _asked(examples, inputs, labelled & ~held_out, held_out)
+    held_out = labelled & examples.held_out[examples.group]
+    logits = np.zeros((len(inputs), len(examples.question.classes)))
+    logits[held_out] = _fitted(examples, inputs, labelled & ~held_out, held_out)
     return logits
 
 
-def _asked(examples: Examples, inputs: np.ndarray, training: np.ndarray,
-           asked: np.ndarray) -> np.ndarray:
-    """Log-odds, [asked rows, C], of a logistic regression of the training rows."""
+def _fitted(examples: Examples, inputs: np.ndarray, training: np.ndarray,
+            predicted: np.ndarray) -> np.ndarray:
+    """Log-odds, [predicted rows, C], of a logistic regression of the training rows."""
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
@@ -96,16 +155,16 @@ def _asked(examples: Examples, inputs: np.ndarray, training: np.ndarray,
     model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=300, C=0.1))
     model.fit(inputs[training], label[training],
               logisticregression__sample_weight=weights[training])
-    decision = model.decision_function(inputs[asked])
+    decision = model.decision_function(inputs[predicted])
     if decision.ndim == 1:
         decision = np.stack([-decision / 2, decision / 2], axis=1)
     # A class that the training rows lack is the least likely one.
-    full = np.full((int(asked.sum()), len(examples.classes)), decision.min() - 10)
+    full = np.full((int(predicted.sum()), len(examples.question.classes)), decision.min() - 10)
     full[:, model.classes_] = decision
     return full
 
 
-def unit_scores(examples: Examples, logits: np.ndarray, units: pd.DataFrame) -> np.ndarray:
+def unit_logits(examples: Examples, logits: np.ndarray, units: pd.DataFrame) -> np.ndarray:
     """Logits of the screen's units, in the order of `units`.
 
     Parameters

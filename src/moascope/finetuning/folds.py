@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,15 +27,9 @@ from moascope.finetuning.network import (
     restart,
     train_network,
 )
+from moascope.learning.cross_fit import cross_fit, leave_folds_out, masks_without
 from moascope.learning.examples import SITE_KEY, Examples, averaging, row_weights
-from moascope.learning.nested import asked_classes, masks_without
-from moascope.learning.panels import (
-    fit_by_panel,
-    inputs,
-    panel_rows,
-    predict_by_panel,
-    training_rows,
-)
+from moascope.learning.panels import inputs, panel_rows
 from moascope.metrics import macro_average_precision, paired_difference
 from moascope.params import FineTune, Head, Train
 from moascope.work.plates import KEY_FILE
@@ -95,15 +90,15 @@ def fine_tune_folds(examples: Examples, prepared: Path, backbone: str, weights: 
     # A head sees the network's features, however many backbones another one chose among.
     chosen = {fold: head.model_copy(update={"backbone": "all"})
               for (repeat, fold), head in heads.items() if repeat == REPEAT}
-    fold_of = np.where(own.group >= 0, own.folds(REPEAT)[own.group], -1)
+    fold_of = own.fold_of_rows(REPEAT)
     masks, starts = {}, {}
-    said = np.full((2, len(own.meta), len(own.classes)), np.nan, np.float32)
+    said = np.full((2, len(own.meta), len(own.question.classes)), np.nan, np.float32)
     for fold, head in chosen.items():
-        rows, sites = training_rows(own, head, train)
-        starts[fold] = fit_by_panel(rows, masks_without(rows, [(REPEAT, fold)]), head, train, seed)
-        masks[fold] = masks_without(sites, [(REPEAT, fold)])[0]
-        asked = fold_of == fold
-        said[1, asked] = predict_by_panel(starts[fold], sites, train)[0][asked]
+        fitted = cross_fit(own, head, train, seed,
+                           partial(leave_folds_out, repeat=REPEAT, folds=[fold]))
+        starts[fold] = fitted.heads
+        masks[fold] = masks_without(own, [(REPEAT, fold)])[0]
+        said[1, fitted.rows] = fitted.logits[0]
     curves: list[dict[str, Any]] = []
     blocks: list[str] = []
     for panel, within in panel_rows(own, train):
@@ -119,19 +114,19 @@ def fine_tune_folds(examples: Examples, prepared: Path, backbone: str, weights: 
                 network, prepare = open_network(backbone, weights, crops.crops.shape[-1],
                                                 settings.precision)
                 blocks = open_last_blocks(network, settings.blocks)
-                built = head, build_network(network, prepare, crops, head, len(own.classes),
-                                            settings)
+                built = head, build_network(network, prepare, crops, head,
+                                            len(own.question.classes), settings)
             model, part = built[1], own.take(within)
             restart(model, starts[fold][panel], settings, seed)
             losses = train_network(
                 model, part.label, row_weights(part, masks[fold][within], part.label),
-                len(own.classes), settings, seed)
+                len(own.question.classes), settings, seed)
             curves += [{"panel": panel, "fold": fold, "epoch": epoch, "loss": loss}
                        for epoch, loss in enumerate(losses, 1)]
-            asked = np.flatnonzero(fold_of[within] == fold)
-            if len(asked):
-                said[0, np.flatnonzero(within)[asked]] = predict_sites(model, asked,
-                                                                       settings.batch_size)
+            left_out = np.flatnonzero(fold_of[within] == fold)
+            if len(left_out):
+                said[0, np.flatnonzero(within)[left_out]] = predict_sites(model, left_out,
+                                                                          settings.batch_size)
     return FineTuned(said[0], said[1], pd.DataFrame(curves), blocks)
 
 
@@ -264,7 +259,7 @@ def compare(examples: Examples, tuned: FineTuned,
     are trained here, and what is compared is treated alike.
     """
     group_fold = examples.folds(REPEAT)
-    fold_of = np.where(examples.group >= 0, group_fold[examples.group], -1)
+    fold_of = examples.fold_of_rows(REPEAT)
     registered = np.full_like(tuned.logits, np.nan)
     for (repeat, fold), logits in frozen.items():
         if repeat == REPEAT:
@@ -272,11 +267,10 @@ def compare(examples: Examples, tuned: FineTuned,
     matrix, units = averaging(examples, "compound")
     group = units["Group"].to_numpy()
     label = examples.group_label[group]
-    asked = asked_classes(examples)
-    keep = np.flatnonzero((group_fold[group] >= 0)
-                          & (examples.binary | np.isin(label, asked)))
+    question = examples.question
+    keep = np.flatnonzero((group_fold[group] >= 0) & question.counts(label))
     group, label, matrix = group[keep], label[keep], matrix[keep]
-    present = [c for c in asked if (label == c).any()]
+    present = question.present(label)
     # Sites outside the folds are NaN, and no compound in a fold has one.
     logits = {name: matrix @ np.nan_to_num(values) for name, values in (
         ("fine_tuned", tuned.logits), ("start", tuned.start), ("frozen", registered))}
@@ -295,21 +289,21 @@ def compare(examples: Examples, tuned: FineTuned,
     outcome = ("beats" if over["low"] > 0 else "is worse than" if over["high"] < 0
                else "does not beat")
     scores = {
-        "unit": examples.unit,
+        "unit": question.unit,
         "compounds": len(label),
-        "prevalence": float(np.mean([(label == c).mean() for c in present])),
+        "prevalence": question.prevalence(label),
         "average_precision": {name: float(precision(name)) for name in ranking},
         "fine_tuned_minus": differences,
         "blocks": tuned.blocks,
         "verdict": (
             f"fine-tuned {outcome} the frozen head: average precision "
             f"{float(precision('fine_tuned')):.3f} against {float(precision('frozen')):.3f} over "
-            f"{len(label)} unseen {examples.unit}s (difference {over['difference']:.3f} "
+            f"{len(label)} unseen {question.unit}s (difference {over['difference']:.3f} "
             f"[{over['low']:.3f}, {over['high']:.3f}])"),
     }
     table = examples.groups.iloc[group][["Metadata_Group", "Label"]].reset_index(drop=True)
     for name, values in logits.items():
-        for index, of in enumerate(examples.classes):
+        for index, of in enumerate(question.classes):
             table[f"{name}_{of}"] = values[:, index]
     return scores, table
 

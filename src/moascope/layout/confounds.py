@@ -14,6 +14,7 @@ import pandas as pd
 
 from moascope.metrics import average_precision
 from moascope.screen.columns import WELL
+from moascope.screen.question import Question
 from moascope.screen.tables import Screen
 from moascope.screen.targets import Labels
 from moascope.screen.wells import PLATE_SHAPES, well_name, well_position
@@ -102,7 +103,7 @@ def plate_maps(wells: pd.DataFrame) -> pd.Series:
 
 
 def measure_confounds(
-    wells: pd.DataFrame, groups: pd.DataFrame, classes: tuple[str, ...], binary: bool,
+    wells: pd.DataFrame, groups: pd.DataFrame, question: Question,
     repeats: int, seed: int, permutations: int = PERMUTATIONS,
 ) -> list[dict[str, Any]]:
     """Measure every confound that this layout allows to measure.
@@ -113,8 +114,7 @@ def measure_confounds(
         As `well_table` gives it.
     groups : DataFrame
         Units with `Metadata_Group`, `Label` and `Fold_<repeat>` (-1: held out).
-    classes : tuple of str
-    binary : bool
+    question : Question
     repeats : int
         How many columns `Fold_` there are.
     seed, permutations : int
@@ -126,7 +126,7 @@ def measure_confounds(
         `low`, `high` (central 95 %); `p` (share of the null at least as far out, the observed
         included; absent where the null was drawn `DEALS` times only); and numbers of its own.
     """
-    asked = list(classes[1:]) if binary else list(classes)
+    asked = question.scored_names
     labelled = labelled_wells(wells, groups)
     treated = wells[wells["Metadata_Control"] != "negative"]
     maps = plate_maps(wells)

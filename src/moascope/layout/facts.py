@@ -59,12 +59,12 @@ def screen_facts(screen: Screen, labels: Labels, wells: pd.DataFrame, groups: pd
         "channels": list(screen.channels),
         "batches": sorted(set(sites["Metadata_Batch"]) - {""}),
         "compounds": int(plated),
-        "compounds_with_label": known if labels.unit == "compound" else min(known, 1),
+        "compounds_with_label": known if labels.question.unit == "compound" else min(known, 1),
         "units": len(groups),
-        "unit": labels.unit,
+        "unit": labels.question.unit,
         "forms_merged": int(labels.groups["Metadata_Compound"].str.contains("|", regex=False).sum())
-        if labels.unit == "compound" else 0,
-        "classes": {name: int(counts.get(name, 0)) for name in labels.classes},
+        if labels.question.unit == "compound" else 0,
+        "classes": {name: int(counts.get(name, 0)) for name in labels.question.classes},
         "panels": _panels(screen, wells, labels, units),
         "mechanisms": _mechanisms(labels, groups, wells),
         "doses": _doses(treated),
@@ -101,7 +101,8 @@ def _panels(screen: Screen, wells: pd.DataFrame, labels: Labels,
             "batches": int((own["Metadata_Batch"][own["Metadata_Batch"] != ""]).nunique()),
             "wells": len(own), "sites": int(size.get(panel, 0)),
             "compounds": int(treated["Metadata_Compound"].nunique()),
-            "classes": {name: int((labelled["Label"] == name).sum()) for name in labels.classes},
+            "classes": {name: int((labelled["Label"] == name).sum())
+                        for name in labels.question.classes},
             "controls": int(controls.sum()), "fewest_controls": int(controls.min()),
             "most_controls": int(controls.max()),
             "channels": [channel for channel in screen.channels
@@ -112,7 +113,7 @@ def _panels(screen: Screen, wells: pd.DataFrame, labels: Labels,
 
 def _mechanisms(labels: Labels, groups: pd.DataFrame, wells: pd.DataFrame) -> list[dict[str, Any]]:
     """Units by mechanism; for a binary target of the positive ones, agonists told apart."""
-    asked = groups[groups["Label"] == labels.classes[1]] if labels.binary else groups
+    asked = groups[groups["Label"].isin(labels.question.scored_names)]
     sizes = wells[wells["Sites"] > 0].groupby("Metadata_Group").agg(
         wells=("Metadata_Well", "size"), panels=("Metadata_Panel", "nunique"))
     rows = []

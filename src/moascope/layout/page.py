@@ -70,11 +70,11 @@ def write_screen_page(folder: Path, screen: Screen, labels: Labels, groups: pd.D
         "source": description.get("source", "folder"),
         "licence": description.get("licence", ""),
         "citation": description.get("citation", ""),
-        "target": labels.target, "binary": labels.binary,
+        "target": labels.question.target, "binary": labels.question.binary,
         "screen": screen_facts(screen, labels, wells, groups,
                                none if quarantine is None else quarantine,
                                none if failed is None else failed),
-        "confounds": measure_confounds(wells, groups, labels.classes, labels.binary, repeats, seed,
+        "confounds": measure_confounds(wells, groups, labels.question, repeats, seed,
                                        permutations),
         "warnings": list(dict.fromkeys([*screen.warnings, *labels.warnings])),
     })
@@ -91,22 +91,23 @@ def render_screen_page(content: dict[str, Any], labels: Labels, wells: pd.DataFr
     measured = [one for one in found if one.value is not None]
     kind, sentence = verdict(found)
     facts = content["screen"]
-    names = {name: class_name(name, labels.target) for name in labels.classes}
-    asked = list(labels.classes[1:] if labels.binary else labels.classes)
-    what = names[asked[0]] if labels.binary else "labelled wells"
+    question = labels.question
+    names = {name: class_name(name, question.target) for name in question.classes}
+    asked = question.scored_names
+    what = names[asked[0]] if question.binary else "labelled wells"
     return render_page(
         "moascope.layout", TEMPLATE, content=content, screen=facts, kind=kind, verdict=sentence,
         lead=lead(content), tiles=tiles(content), findings=found, states=STATES,
         confounds=_confounds(measured), shares=_shares(labels, wells, groups, asked, seed,
                                                        permutations, what),
-        places=_places(wells, asked if labels.binary else [], what, facts["plate_formats"]),
+        places=_places(wells, asked if question.binary else [], what, facts["plate_formats"]),
         names=names,
         simulated=content["source"] == "simulated",
         missing=[(MISSING[one["name"]], one) for one in facts["missing"] if one["count"]],
         complete=[MISSING[one["name"]][0] for one in facts["missing"] if not one["count"]],
-        most_rows=MOST_ROWS, binary=labels.binary, unit=facts["unit"],
-        positive=what if labels.binary else "", tried=sum("p" in one for one in
-                                                          content["confounds"]),
+        most_rows=MOST_ROWS, binary=question.binary, unit=facts["unit"],
+        positive=what if question.binary else "",
+        tried=sum("p" in one for one in content["confounds"]),
         permutations=permutations,
     )
 
@@ -122,7 +123,7 @@ def _confounds(measured: list[Any]) -> str | None:
 def _shares(labels: Labels, wells: pd.DataFrame, groups: pd.DataFrame, asked: list[str], seed: int,
             permutations: int, what: str) -> str | None:
     own = labelled_wells(wells, groups)
-    if not labels.binary or own["Metadata_Plate"].nunique() < 2:
+    if not labels.question.binary or own["Metadata_Plate"].nunique() < 2:
         return None
     by_column, by_plate = (class_shares(own, groups, factor, asked, permutations, seed)
                            for factor in ("Column", "Plate"))

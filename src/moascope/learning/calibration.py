@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from moascope.screen.question import Question
+
 # Of the logarithm of a calibration's slope, before any unit is seen.
 SLOPE_SPREAD = 0.5
 
@@ -48,7 +50,7 @@ class Calibration:
 
 
 def explained_information(
-    label: np.ndarray, logits: np.ndarray, group: np.ndarray, binary: bool, asked: list[int]
+    label: np.ndarray, logits: np.ndarray, group: np.ndarray, question: Question
 ) -> float:
     """Share of the labels' entropy that calibrated predictions explain.
 
@@ -59,8 +61,7 @@ def explained_information(
         Of models that had not seen the units.
     group : ndarray, int, [n]
         The compound of each unit.
-    binary : bool
-    asked : list of int
+    question : Question
 
     Returns
     -------
@@ -68,11 +69,12 @@ def explained_information(
         1 - log loss / log loss of the class frequencies (McFadden's R2): 1 is perfect, about 0 is
         chance.
     """
-    keep = np.ones(len(label), bool) if binary else np.isin(label, asked)
+    keep = question.counts(label)
     label, logits, group = label[keep], logits[keep], group[keep]
     if len(np.unique(label)) < 2:
         return 0.0
-    probability = calibrate(label, logits, group, binary).probability(logits.astype(float))
+    fitted = calibrate(label, logits, group, question.binary)
+    probability = fitted.probability(logits.astype(float))
     loss = -np.log(np.clip(probability[np.arange(len(label)), label], 1e-12, 1)).mean()
     share = np.bincount(label) / len(label)
     entropy = -(share[share > 0] * np.log(share[share > 0])).sum()
@@ -210,9 +212,9 @@ def _best_threshold(positive: np.ndarray, probability: np.ndarray) -> float:
     return float((ranked[last[best]] + following) / 2)
 
 
-def calibrate_asked(
-    label: np.ndarray, logits: np.ndarray, group: np.ndarray, binary: bool, asked: list[int]
+def calibrate_scored(
+    label: np.ndarray, logits: np.ndarray, group: np.ndarray, question: Question
 ) -> Calibration:
-    """Calibrate by the units whose class can be known: see `calibrate`."""
-    keep = np.ones(len(label), bool) if binary else np.isin(label, asked)
-    return calibrate(label[keep], logits[keep], group[keep], binary)
+    """Calibrate by the units that count for the question's scores: see `calibrate`."""
+    keep = question.counts(label)
+    return calibrate(label[keep], logits[keep], group[keep], question.binary)

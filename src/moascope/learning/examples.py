@@ -13,6 +13,7 @@ from moascope.errors import MoascopeError
 from moascope.features.normalise import Sphering, apply_sphering, fit_sphering, standardise_plates
 from moascope.features.table import FeatureTable, label_of, load_features
 from moascope.params import Head
+from moascope.screen.question import Question
 
 UNLABELLED = -1
 COUNT = "Count_"
@@ -38,12 +39,7 @@ class Examples:
         Row of `groups`, -1 where the site belongs to no labelled unit.
     groups : DataFrame, [G]
         One row a unit, with `Label`, `Holdout` and `Fold_<repeat>`; see `evaluation.folds`.
-    classes : tuple of str
-    binary : bool
-    target : str
-    unit : {"compound", "well"}
-    untestable : tuple of str
-        Classes that are learnt but cannot be asked about.
+    question : Question
     sphering : Sphering or None
         What the features went through last, where they were sphered.
     panels : tuple of str
@@ -55,11 +51,7 @@ class Examples:
     names: tuple[str, ...]
     group: np.ndarray
     groups: pd.DataFrame
-    classes: tuple[str, ...]
-    binary: bool
-    target: str
-    unit: str
-    untestable: tuple[str, ...] = ()
+    question: Question
     sphering: Sphering | None = None
     panels: tuple[str, ...] = ()
     _cache: dict = field(default_factory=dict, compare=False, repr=False)
@@ -76,12 +68,12 @@ class Examples:
 
     @property
     def group_label(self) -> np.ndarray:
-        """int, [G]: index into `classes`."""
-        return self.groups["Label"].map({c: i for i, c in enumerate(self.classes)}).to_numpy()
+        """int, [G]: index into the question's classes."""
+        return self.question.index(self.groups["Label"])
 
     @property
     def label(self) -> np.ndarray:
-        """int, [n]: index into `classes`, -1 where there is no label."""
+        """int, [n]: index into the question's classes, -1 where there is no label."""
         return np.where(self.group >= 0, self.group_label[self.group], UNLABELLED)
 
     @property
@@ -91,6 +83,19 @@ class Examples:
     def folds(self, repeat: int) -> np.ndarray:
         """int, [G]: the fold of each unit, -1 where held out."""
         return self.groups[f"Fold_{repeat}"].to_numpy()
+
+    @property
+    def fold_count(self) -> int:
+        return int(self.folds(0).max()) + 1
+
+    def fold_of_rows(self, repeat: int) -> np.ndarray:
+        """int, [n]: the fold of each row's unit, -1 where held out or of no unit."""
+        return np.where(self.group >= 0, self.folds(repeat)[self.group], -1)
+
+    @property
+    def held_out(self) -> np.ndarray:
+        """bool, [G]: the units of the gate's hold-out set."""
+        return self.groups["Holdout"].to_numpy(bool)
 
     def seen_by(self, head: Head) -> Examples:
         """The rows as a head takes them: the features of its backbone, normalised.
@@ -201,8 +206,7 @@ def join_examples(table: FeatureTable, screen: Path, split: Path) -> Examples:
     """
     from moascope.screen.tables import read_screen
 
-    with (split / "target.json").open() as file:
-        target = json.load(file)
+    question = Question.from_dict(json.loads((split / "target.json").read_text()))
     groups = pd.read_parquet(split / "groups.parquet")
     wells = pd.read_parquet(split / "wells.parquet")
     layout = read_screen(screen).layout
@@ -219,11 +223,7 @@ def join_examples(table: FeatureTable, screen: Path, split: Path) -> Examples:
         names=tuple(table.names),
         group=group,
         groups=groups,
-        classes=tuple(target["classes"]),
-        binary=target["binary"],
-        target=target["target"],
-        unit=target["unit"],
-        untestable=tuple(target["untestable"]),
+        question=question,
         panels=tuple(sorted(set(meta["Metadata_Panel"][used]))),
     )
     return examples.take(used)

@@ -10,10 +10,10 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from moascope.learning.calibration import Calibration, calibrate_asked
+from moascope.learning.calibration import Calibration, calibrate_scored
 from moascope.learning.examples import LEVELS, Examples, averaging
 from moascope.learning.head import FittedHeads, save_head
-from moascope.learning.nested import asked_classes, out_of_fold
+from moascope.learning.nested import out_of_fold
 from moascope.learning.panels import fit_by_panel, predict_by_panel, training_rows
 from moascope.learning.predictor import Predictor, identities, prediction_table, save_predictor
 from moascope.params import TUNED, Embed, Head, Params
@@ -76,14 +76,14 @@ def fit_final(
     for level in LEVELS:
         matrix, units = averaging(examples, level)
         group = units["Group"].to_numpy()
-        pooled = np.zeros((len(units), len(examples.classes)), np.float32)
+        pooled = np.zeros((len(units), len(examples.question.classes)), np.float32)
         for (repeat, fold), logits in outer_logits.items():
             own = np.flatnonzero((group >= 0) & (examples.folds(repeat)[group] == fold))
             pooled[own] += matrix[own] @ logits / examples.repeats
-        asked = (group >= 0) & ~held_out[group]
-        calibrations[level] = calibrate_asked(
-            examples.group_label[group[asked]], pooled[asked], group[asked], examples.binary,
-            asked_classes(examples),
+        in_folds = (group >= 0) & ~held_out[group]
+        calibrations[level] = calibrate_scored(
+            examples.group_label[group[in_folds]], pooled[in_folds], group[in_folds],
+            examples.question,
         )
     return heads, curves, calibrations
 
@@ -120,7 +120,7 @@ def predictions_table(
 def _annotated(examples: Examples, units: pd.DataFrame, probability: np.ndarray,
                predicted: np.ndarray, level: str, side: str,
                threshold: float | None) -> pd.DataFrame:
-    table = prediction_table(units, probability, predicted, examples.classes, level)
+    table = prediction_table(units, probability, predicted, examples.question, level)
     groups = examples.groups.iloc[units["Group"].to_numpy()].reset_index(drop=True)
     table["Metadata_Group"] = groups["Metadata_Group"]
     if level == "compound":
@@ -139,12 +139,11 @@ def final_predictor(
     sites = examples.seen_by(head)
     in_training = examples.groups[~examples.groups["Holdout"].to_numpy(bool)]
     return Predictor(
-        target=examples.target, classes=examples.classes, binary=examples.binary,
-        unit=examples.unit, heads=heads, panels=tuple(sorted(set(examples.panel))),
+        question=examples.question, heads=heads, panels=tuple(sorted(set(examples.panel))),
         calibrations=calibrations, sphering=sites.sphering, names=sites.names,
         channels=channels, controls=bool(examples.controls.any()), prepare=params.prepare,
         embed=embed, head=head, train=params.train, weights=weights,
-        trained_on=tuple(sorted(set().union(*identities(in_training, examples.unit)))),
+        trained_on=tuple(sorted(set().union(*identities(in_training, examples.question.unit)))),
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ from moascope.errors import MoascopeError
 from moascope.params import Split
 from moascope.screen.columns import WELL
 from moascope.screen.manifest import checksums
+from moascope.screen.question import Question
 from moascope.screen.targets import Labels
 
 HELD_OUT = -1
@@ -86,7 +87,7 @@ def assign_folds(
 
 
 def untestable_classes(table: pd.DataFrame) -> list[str]:
-    """Classes with a single unit in the folds: no model that could know them is ever asked."""
+    """Classes with a single unit in the folds: no model that could know them ever predicts it."""
     counts = table.loc[~table["Holdout"], "Label"].value_counts()
     return sorted(counts.index[counts < 2])
 
@@ -154,14 +155,14 @@ class Dealt:
         From `assign_folds`.
     wells : DataFrame
         The wells of these units: `Metadata_Plate`, `Metadata_Well`, `Metadata_Group`.
-    untestable : list of str
-        Classes with a single unit in the folds.
+    question : Question
+        With the classes that have a single unit in the folds as `untestable`.
     warnings : list of str
     """
 
     groups: pd.DataFrame
     wells: pd.DataFrame
-    untestable: list[str]
+    question: Question
     warnings: list[str]
 
 
@@ -169,14 +170,14 @@ def deal(labels: Labels, usable: pd.DataFrame, params: Split, seed: int) -> Deal
     """Deal the labelled units that have a usable site; see `usable_units` and `assign_folds`."""
     groups, wells, warnings = usable_units(labels, usable)
     table = assign_folds(groups, params.folds, params.repeats, params.holdout, seed)
-    untestable = untestable_classes(table)
+    untestable = tuple(untestable_classes(table))
     if untestable:
         warnings.append(
-            f"{len(untestable)} of {len(labels.classes)} classes have a single compound "
+            f"{len(untestable)} of {len(labels.question.classes)} classes have a single compound "
             f"({', '.join(untestable)}): the model learns them, but no unseen compound of theirs "
-            "can be asked about, so they are left out of the scores."
+            "can be scored, so they are left out of the scores."
         )
-    return Dealt(table, wells, untestable, warnings)
+    return Dealt(table, wells, replace(labels.question, untestable=untestable), warnings)
 
 
 def usable_units(
@@ -242,7 +243,7 @@ def split_report(dealt: Dealt, checked: dict[str, int], params: Split) -> dict[s
             for label, part in dealt.groups.groupby("Label")
         },
         "folds": params.folds, "repeats": params.repeats,
-        "untestable": dealt.untestable, "warnings": dealt.warnings,
+        "untestable": dealt.question.untestable, "warnings": dealt.warnings,
     }
 
 

@@ -14,11 +14,13 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from moascope.learning.calibration import Calibration, calibrate_asked
+from moascope.learning.calibration import Calibration, calibrate_scored
+from moascope.learning.cross_fit import masks_without
 from moascope.learning.examples import LEVELS, Examples, averaging, averagings
 from moascope.learning.panels import fit_by_panel, predict_by_panel, training_rows
 from moascope.metrics import macro_average_precision
 from moascope.params import Head, Train
+from moascope.screen.question import Question
 
 # Watched epochs; a study chooses among them.
 CHECKPOINTS = 6
@@ -31,27 +33,6 @@ def fold_pairs(examples: Examples) -> list[tuple[int, int, int]]:
         folds = examples.folds(repeat)
         pairs += [(repeat, j, k) for j, k in itertools.combinations(range(folds.max() + 1), 2)]
     return pairs
-
-
-def masks_without(examples: Examples, left_out: list[tuple[int, ...]]) -> np.ndarray:
-    """Training rows of models that leave out folds of a repeat, and always the hold-out.
-
-    Parameters
-    ----------
-    examples : Examples
-    left_out : list of tuple
-        (repeat, fold, ...), one tuple a model.
-
-    Returns
-    -------
-    ndarray, bool, [K, n]
-    """
-    held_out = examples.groups["Holdout"].to_numpy(bool)
-    masks = []
-    for repeat, *folds in left_out:
-        group_mask = ~held_out & ~np.isin(examples.folds(repeat), folds)
-        masks.append((examples.group >= 0) & group_mask[examples.group])
-    return np.stack(masks)
 
 
 class Inner:
@@ -69,12 +50,12 @@ class Inner:
         self.examples = examples
         self.pairs = pairs
         self.levels = averagings(examples)
-        held_out = examples.groups["Holdout"].to_numpy(bool)
         # Whether a model had a unit of the class in training: one that had none cannot be asked.
         self.knows = []
         for repeat, *both in pairs:
-            trained = ~held_out & ~np.isin(examples.folds(repeat), both)
-            known = np.isin(np.arange(len(examples.classes)), examples.group_label[trained])
+            trained = ~examples.held_out & ~np.isin(examples.folds(repeat), both)
+            classes = np.arange(len(examples.question.classes))
+            known = np.isin(classes, examples.group_label[trained])
             self.knows.append(known)
         self._parts: dict[tuple[int, int, str], tuple] = {}
 
@@ -134,27 +115,20 @@ class Inner:
         return label[asked], group[asked], parts
 
 
-def asked_classes(examples: Examples) -> list[int]:
-    """Indices of the classes whose average precision counts."""
-    if examples.binary:
-        return [1]
-    return [i for i, name in enumerate(examples.classes) if name not in examples.untestable]
-
-
-def ranking_score(label: np.ndarray, logits: np.ndarray, asked: list[int]) -> float:
+def ranking_score(label: np.ndarray, logits: np.ndarray, question: Question) -> float:
     """Macro average precision of units by their mean logits.
 
     Parameters
     ----------
     label : ndarray, int, [n]
     logits : ndarray, float, [n, C]
-    asked : list of int
+    question : Question
     """
     from scipy.special import log_softmax
 
-    keep = np.isin(label, asked) if len(asked) > 1 else np.ones(len(label), bool)
+    keep = question.counts(label)
     scores = log_softmax(logits[keep], axis=-1)
-    present = [c for c in asked if (label[keep] == c).any()]
+    present = question.present(label[keep])
     return float(macro_average_precision(label[keep], scores, present)) if present else 0.0
 
 
@@ -201,10 +175,10 @@ def out_of_fold(
     """
     matrix, units = averaging(examples, level)
     group = units["Group"].to_numpy()
-    keep = (group >= 0) & ~examples.groups["Holdout"].to_numpy(bool)[group]
+    keep = (group >= 0) & ~examples.held_out[group]
     matrix, units = matrix[np.flatnonzero(keep)], units[keep].reset_index(drop=True)
     group = group[keep]
-    by_repeat = np.zeros((examples.repeats, len(units), len(examples.classes)))
+    by_repeat = np.zeros((examples.repeats, len(units), len(examples.question.classes)))
     thresholds = np.zeros((examples.repeats, len(units)))
     for (repeat, fold), logits in outer_logits.items():
         rows = examples.folds(repeat)[group] == fold
@@ -246,7 +220,6 @@ def nested(
     pairs = fold_pairs(examples)
     outer_logits: dict[tuple[int, int], np.ndarray] = {}
     calibrations: dict[str, dict[tuple[int, int], Calibration]] = {level: {} for level in LEVELS}
-    asked = asked_classes(examples)
     # One outer model and its inner ones at a time: blocks of one shape share a compiled model,
     # and outer models may have chosen different heads.
     for (repeat, fold), head in heads.items():
@@ -257,8 +230,8 @@ def nested(
         outer_logits[repeat, fold] = logits[0]
         inner = Inner(examples, inner_pairs)
         for level in LEVELS:
-            calibrations[level][repeat, fold] = calibrate_asked(
-                *inner.pooled(logits[1:], repeat, fold, level), examples.binary, asked
+            calibrations[level][repeat, fold] = calibrate_scored(
+                *inner.pooled(logits[1:], repeat, fold, level), examples.question
             )
     return outer_logits, calibrations
 

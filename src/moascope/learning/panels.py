@@ -106,7 +106,7 @@ def _by_panel(training: Examples, masks: np.ndarray, head: Head, train: Train,
                 )
         usable = np.where(labels[:, rows] < 0, 0, labels[:, rows])
         yield panel, (inputs(chosen, train), usable[0] if label.ndim == 1 else usable, weights,
-                      len(training.classes), head)
+                      len(training.question.classes), head)
 
 
 def predict_by_panel(
@@ -130,7 +130,7 @@ def predict_by_panel(
         0 where a head was not asked.
     """
     count = len(next(iter(heads.values())).mean)
-    logits = np.zeros((count, len(examples.meta), len(examples.classes)), np.float32)
+    logits = np.zeros((count, len(examples.meta), len(examples.question.classes)), np.float32)
     for panel, rows in panel_rows(examples, train):
         logits[:, rows] = predict_logits(heads[panel], inputs(examples.take(rows), train),
                                          None if asked is None else asked[:, rows])

@@ -22,6 +22,7 @@ from moascope.learning.examples import LEVELS, WELL_KEY, Examples, averaging, wi
 from moascope.learning.head import FittedHeads
 from moascope.learning.panels import POOLED, predict_by_panel
 from moascope.params import Embed, Head, Prepare, Train, parse_params
+from moascope.screen.question import Question
 from moascope.screen.tables import Screen
 from moascope.screen.targets import compound_group
 from moascope.work.files import write_json
@@ -53,10 +54,7 @@ class Predictor:
         The units of training as `identities` names them; None where the model does not say.
     """
 
-    target: str
-    classes: tuple[str, ...]
-    binary: bool
-    unit: str
+    question: Question
     heads: dict[str, FittedHeads]
     panels: tuple[str, ...]
     calibrations: dict[str, Calibration]
@@ -110,10 +108,7 @@ def save_predictor(predictor: Predictor, folder: Path) -> None:
         copies[name] = WEIGHTS.format(number, file.suffix)
         (folder / copies[name]).write_bytes(file.read_bytes())
     description = {
-        "target": predictor.target,
-        "classes": predictor.classes,
-        "binary": predictor.binary,
-        "unit": predictor.unit,
+        **asdict(predictor.question),
         "heads": list(predictor.heads),
         "panels": predictor.panels,
         "calibrations": {level: asdict(c) for level, c in predictor.calibrations.items()},
@@ -165,10 +160,7 @@ def load_predictor(folder: Path) -> Predictor:
     weights = {name: folder / file for name, file in files.items()}
     sections = parse_params({key: said[key] for key in ("prepare", "embed", "train")})
     return Predictor(
-        target=said["target"],
-        classes=tuple(said["classes"]),
-        binary=said["binary"],
-        unit=said["unit"],
+        question=Question.from_dict(said),
         heads=heads,
         panels=tuple(said["panels"]),
         calibrations={level: Calibration(**c) for level, c in said["calibrations"].items()},
@@ -316,10 +308,7 @@ def sites_of(predictor: Predictor, screen: Screen, table: FeatureTable) -> Examp
         names=predictor.names,
         group=code.codes.to_numpy().astype(int),
         groups=pd.DataFrame({"Metadata_Group": code.categories}),
-        classes=predictor.classes,
-        binary=predictor.binary,
-        target=predictor.target,
-        unit=predictor.unit,
+        question=predictor.question,
         panels=predictor.panels,
     )
 
@@ -349,13 +338,13 @@ def predictions_at(
     """
     matrix, units = averaging(sites, level)
     probability = calibration.probability(matrix @ logits)
-    return prediction_table(units, probability, calibration.decide(probability), sites.classes,
-                            level)
+    return prediction_table(units, probability, calibration.decide(probability),
+                            sites.question, level)
 
 
 def prediction_table(
     units: pd.DataFrame, probability: np.ndarray, predicted: np.ndarray,
-    classes: tuple[str, ...], level: str,
+    question: Question, level: str,
 ) -> pd.DataFrame:
     """The predictions table of the contract.
 
@@ -364,11 +353,11 @@ def prediction_table(
     units : DataFrame, [units]
     probability : ndarray, float, [units, C]
     predicted : ndarray, int, [units]
-    classes : tuple of str, [C]
+    question : Question
     level : {"site", "well", "compound"}
     """
     table = units[COLUMNS[level]].reset_index(drop=True).copy()
-    for index, name in enumerate(classes):
-        table[f"P_{name}"] = probability[:, index]
-    table["Predicted"] = [classes[i] for i in predicted]
+    for index, column in enumerate(question.probabilities):
+        table[column] = probability[:, index]
+    table["Predicted"] = [question.classes[i] for i in predicted]
     return table

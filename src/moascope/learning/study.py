@@ -17,8 +17,9 @@ import pandas as pd
 
 from moascope.errors import MoascopeError, address_shown
 from moascope.learning.calibration import explained_information
+from moascope.learning.cross_fit import masks_without
 from moascope.learning.examples import Examples
-from moascope.learning.nested import CHECKPOINTS, Inner, asked_classes, fold_pairs, masks_without
+from moascope.learning.nested import CHECKPOINTS, Inner, fold_pairs
 from moascope.learning.panels import predict_by_panel, train_by_panel, training_rows
 from moascope.learning.workers import run_trials
 from moascope.params import Head, Train, Tune
@@ -174,8 +175,9 @@ def study_name(examples: Examples, space: dict, train: Train, target: str,
     """
     code = code or code_digest(
         "moascope.features.normalise", "moascope.learning.calibration",
-        "moascope.learning.examples", "moascope.learning.head", "moascope.learning.nested",
-        "moascope.learning.panels", "moascope.learning.study")
+        "moascope.learning.cross_fit", "moascope.learning.examples", "moascope.learning.head",
+        "moascope.learning.nested", "moascope.learning.panels", "moascope.learning.study",
+        "moascope.screen.question")
     digest = hashlib.sha256()
     digest.update(np.ascontiguousarray(examples.features))
     digest.update(np.ascontiguousarray(examples.group))
@@ -230,7 +232,7 @@ def make_objective(examples: Examples, tune: Tune, train: Train, seed: int
     pairs = fold_pairs(examples)
     inner = Inner(examples, pairs)
     masks: dict[str, np.ndarray] = {}
-    classes, sites_asked = asked_classes(examples), inner.asked()
+    sites_asked = inner.asked()
 
     def objective(trial: optuna.Trial) -> float:
         import optuna
@@ -244,7 +246,7 @@ def make_objective(examples: Examples, tune: Tune, train: Train, seed: int
         best = -np.inf
         for epoch, heads in train_by_panel(rows, masks[train.level], head, train, seed, every):
             logits = predict_by_panel(heads, sites, train, sites_asked)
-            scores = [selection_score(inner, logits, repeat, fold, classes)
+            scores = [selection_score(inner, logits, repeat, fold)
                       for repeat, fold in inner.outer_folds()]
             curve.append([epoch, *scores])
             trial.set_user_attr(CURVE, curve)
@@ -259,16 +261,14 @@ def make_objective(examples: Examples, tune: Tune, train: Train, seed: int
     return objective
 
 
-def selection_score(inner: Inner, logits: np.ndarray, repeat: int, fold: int,
-                    asked: list[int]) -> float:
+def selection_score(inner: Inner, logits: np.ndarray, repeat: int, fold: int) -> float:
     """What a trial is judged by for one outer fold: what its inner predictions explain.
 
     The mean over compounds and images of `explained_information`. Average precision would be the
     wrong judge: with ten compounds it takes a few values only, and half of all heads get the best.
     """
     return float(np.mean([
-        explained_information(*inner.pooled(logits, repeat, fold, level),
-                              inner.examples.binary, asked)
+        explained_information(*inner.pooled(logits, repeat, fold, level), inner.examples.question)
         for level in ("compound", "site")
     ]))
 

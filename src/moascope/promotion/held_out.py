@@ -12,13 +12,12 @@ import numpy as np
 import pandas as pd
 
 from moascope.errors import MoascopeError
-from moascope.evaluation.baselines import baseline_inputs, held_out_baseline_logits, unit_scores
-from moascope.evaluation.protocol import scores_of
+from moascope.evaluation.baselines import baseline_inputs, held_out_baseline_logits, unit_logits
+from moascope.evaluation.scores import scores_of
 from moascope.features.backbones import weights_digest
 from moascope.features.embed import embedded_with, features_of_screen
 from moascope.features.table import FeatureTable, load_features
 from moascope.learning.examples import SITE_KEY, Examples, averaging, load_examples
-from moascope.learning.nested import asked_classes
 from moascope.learning.panels import predict_by_panel
 from moascope.learning.predictor import (
     Predictor,
@@ -125,9 +124,9 @@ def check_comparable(contender: Contender, examples: Examples, alias: str) -> No
     """
     own = contender.predictor
     for word, said, asked in (
-        ("target", own.target, examples.target),
-        ("classes", ", ".join(own.classes), ", ".join(examples.classes)),
-        ("unit", own.unit, examples.unit),
+        ("target", own.question.target, examples.question.target),
+        ("classes", ", ".join(own.question.classes), ", ".join(examples.question.classes)),
+        ("unit", own.question.unit, examples.question.unit),
     ):
         if said != asked:
             raise MoascopeError(
@@ -160,7 +159,7 @@ def seen_in_training(contender: Contender, examples: Examples, alias: str) -> np
         )
     known = set(contender.predictor.trained_on)
     return np.array([not known.isdisjoint(words)
-                     for words in identities(examples.groups, examples.unit)], bool)
+                     for words in identities(examples.groups, examples.question.unit)], bool)
 
 
 def unseen_hold_out(
@@ -198,8 +197,8 @@ def unseen_hold_out(
         if seen.any():
             problems.append(
                 f"Version {contender.version} ({alias}) was trained on {seen.sum()} of the "
-                f"{held_out.sum()} held-out {examples.unit}s ({listing(names[seen])}), so their "
-                "pictures say nothing about it. "
+                f"{held_out.sum()} held-out {examples.question.unit}s ({listing(names[seen])}), so "
+                "their pictures say nothing about it. "
                 + ("Run `dvc repro` to train on the split at hand"
                    if alias == "candidate" else
                    "Put split.holdout, the target and the annotations back as they were")
@@ -289,7 +288,7 @@ def answers(
         calibration = contender.predictor.calibrations["compound"]
         probability = calibration.probability(matrix @ logits[alias][rows][own])
         table = prediction_table(units, probability, calibration.decide(probability),
-                                 asked.classes, "compound")
+                                 asked.question, "compound")
         tables[alias] = table.assign(
             Metadata_Compound=groups["Metadata_Compound"],
             Metadata_Group=groups["Metadata_Group"],
@@ -371,28 +370,27 @@ def measure(
     Both models are scored on the same resamples of compounds, so that a hard compound is hard for
     both: with some 25 compounds the interval of each is wide, the one of their difference is not.
     """
-    asked = asked_classes(examples)
+    question = examples.question
     settings = Evaluate(bootstraps=gate.resamples, permutations=gate.resamples, refits=0)
     candidate = tables["candidate"]
-    scores = scores_of(candidate, examples.classes, asked, settings, seed)
-    index = {name: i for i, name in enumerate(examples.classes)}
-    label = candidate["Label"].map(index).to_numpy()
-    keep = np.ones(len(label), bool) if examples.binary else np.isin(label, asked)
+    scores = scores_of(candidate, question, settings, seed)
+    label = question.index(candidate["Label"])
+    keep = question.counts(label)
     label = label[keep]
-    present = [c for c in asked if (label == c).any()]
+    present = question.present(label)
     if scores is None or not present:
         raise MoascopeError(
-            f"The {counted(len(candidate), f'held-out {examples.unit}')} are all of one class, so "
+            f"The {counted(len(candidate), f'held-out {question.unit}')} are all of one class, so "
             "nothing can be ranked. Raise split.holdout in params.yaml or annotate more "
             "compounds, and run `dvc repro`."
         )
-    columns = [f"P_{name}" for name in examples.classes]
+    columns = question.probabilities
     own = candidate.loc[keep, columns].to_numpy(float)
     wells = examples.wells()
     units = candidate[keep]
     baselines = {
         name: float(macro_average_precision(
-            label, unit_scores(wells, held_out_baseline_logits(wells, inputs), units), present))
+            label, unit_logits(wells, held_out_baseline_logits(wells, inputs), units), present))
         for name, inputs in baseline_inputs(wells).items() if name in gate.beat
     }
     against = None
@@ -401,7 +399,7 @@ def measure(
         against = _against(incumbent.version, label, own, other.loc[keep, columns].to_numpy(float),
                            present, gate.resamples, seed)
     counts = {"compounds": len(label)}
-    if examples.binary:
+    if question.binary:
         counts["positives"] = int((label == 1).sum())
     return Numbers(scores["average_precision"], scores["low"], scores["high"],
                    scores["prevalence"], scores["p"], baselines, against), counts

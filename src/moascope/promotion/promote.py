@@ -271,7 +271,7 @@ def _judge(
     examples, tables = answers(contenders, examples, logits)
     numbers, counts = measure(examples, tables, contenders.get(to), params.promote, params.seed)
     decision = decide(numbers, params.promote)
-    asked = asked_digest(examples.target, tables["candidate"])
+    asked = asked_digest(examples.question.target, tables["candidate"])
     earlier = history(client, name)
     record = {
         "name": name,
@@ -288,8 +288,8 @@ def _judge(
             "left_out_as_seen": left_out,
         },
         "incumbent": holder,
-        "target": examples.target,
-        "unit": examples.unit,
+        "target": examples.question.target,
+        "unit": examples.question.unit,
         "source": params.acquire.source,
         "features": origins,
         "says_what_train_wrote": checked,

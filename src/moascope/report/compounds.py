@@ -69,8 +69,9 @@ def ranked_compounds(predictions: dict[str, pd.DataFrame], examples: Examples, p
     most : int
     """
     units = predictions["compound"]
-    columns = [f"P_{name}" for name in examples.classes]
-    shown = units[columns[1]] if examples.binary else units[columns].max(axis=1)
+    question = examples.question
+    columns = question.probabilities
+    shown = units[columns[1]] if question.binary else units[columns].max(axis=1)
     order = np.lexsort((units["Metadata_Group"].to_numpy(), -shown.to_numpy(float)))[:most]
     moa = examples.groups.set_index("Metadata_Group").get("Metadata_MoA", pd.Series(dtype=str))
     of_plate = cache(lambda plate: _plate_pictures(prepared, plate))
@@ -81,7 +82,7 @@ def ranked_compounds(predictions: dict[str, pd.DataFrame], examples: Examples, p
         unit = units.iloc[at]
         group = unit["Metadata_Group"]
         # The list of a binary target is about the positive class, whatever was decided.
-        meant = examples.classes[1] if examples.binary else unit["Predicted"]
+        meant = question.classes[1] if question.binary else unit["Predicted"]
         own = wells.get_group(group) if group in wells.groups else units.iloc[:0]
         pictures = ()
         if group in sites.groups:
@@ -98,7 +99,9 @@ def ranked_compounds(predictions: dict[str, pd.DataFrame], examples: Examples, p
 
 def _name(unit: pd.Series, examples: Examples) -> str:
     name = tidy(str(unit["Metadata_Compound"]).replace("|", ", "), 80)
-    return name if examples.unit == "compound" else f"{name}, {tidy(unit['Metadata_Group'])}"
+    if examples.question.unit == "compound":
+        return name
+    return f"{name}, {tidy(unit['Metadata_Group'])}"
 
 
 def _plate_pictures(prepared: Path, plate: str) -> tuple | None:

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from moascope.learning.examples import Examples
-from moascope.learning.nested import asked_classes
+from moascope.screen.question import Question
 from moascope.work.files import write_csv
 
 DIGITS = 6
@@ -72,18 +72,17 @@ def null_precision_band(
     return found / positives, low, high
 
 
-def confusion_rows(predictions: pd.DataFrame, asked: list[str], binary: bool) -> pd.DataFrame:
-    """One row a prediction, actual against predicted, for DVC's confusion template.
+def confusion_rows(predictions: pd.DataFrame, question: Question) -> pd.DataFrame:
+    """One row per prediction, actual against predicted, for DVC's confusion template.
 
     Parameters
     ----------
     predictions : DataFrame
         With `Label` and `Predicted`.
-    asked : list of str
-    binary : bool
-        Otherwise only rows whose actual class can be asked about are kept.
+    question : Question
+        Only rows whose actual class can be scored are kept.
     """
-    keep = np.ones(len(predictions), bool) if binary else predictions["Label"].isin(asked)
+    keep = question.counts(question.index(predictions["Label"]))
     return (
         predictions.loc[keep, ["Label", "Predicted"]]
         .rename(columns={"Label": "actual", "Predicted": "predicted"})
@@ -95,9 +94,9 @@ def write_curves(report: Path, predictions: dict[str, pd.DataFrame], examples: E
     """Write the tables behind the curve and the confusion matrices, out of fold."""
     out_of_fold = {level: table[table["Split"] == "out_of_fold"]
                    for level, table in predictions.items()}
-    asked = [examples.classes[c] for c in asked_classes(examples)]
-    write_csv(report / "pr_curve.csv", precision_recall_rows(out_of_fold["compound"], asked),
-              DIGITS)
+    question = examples.question
+    write_csv(report / "pr_curve.csv",
+              precision_recall_rows(out_of_fold["compound"], question.scored_names), DIGITS)
     for level in ("site", "compound"):
         write_csv(report / f"confusion_{level}.csv",
-                  confusion_rows(out_of_fold[level], asked, examples.binary), DIGITS)
+                  confusion_rows(out_of_fold[level], question), DIGITS)

@@ -29,6 +29,7 @@ from moascope.report.words import (
     tiles,
     verdict,
 )
+from moascope.screen.question import Question
 from moascope.text import class_name, number, tidy
 from moascope.work.files import write_atomically
 
@@ -62,37 +63,36 @@ def write_report(path: Path, metrics: dict[str, Any], predictions: dict[str, pd.
 def render_report(metrics: dict[str, Any], predictions: dict[str, pd.DataFrame],
                   examples: Examples, prepared: Path, study: Path | None = None) -> str:
     """The text of the report; see `write_report`."""
-    target = examples.target
+    target = examples.question.target
 
     def said(name: str) -> str:
         return class_name(name, target)
 
     unseen = {level: table[table["Split"] == "out_of_fold"]
               for level, table in predictions.items()}
-    classes = list(examples.classes)
-    asked = [classes[1]] if examples.binary else [
-        name for name in classes if name not in examples.untestable]
+    asked = examples.question
+    classes = list(asked.classes)
     kind, sentence = verdict(metrics)
     main = main_scores(metrics)
-    unit = examples.unit
+    unit = asked.unit
     ranked = ranked_compounds(predictions, examples, prepared, said)
     return render_page(
         "moascope.report", TEMPLATE,
         metrics=metrics, main=main, target=said(target) if target != "moa" else "mechanism",
-        unit=unit, binary=examples.binary, simulated=metrics.get("source") == "simulated",
+        unit=unit, binary=asked.binary, simulated=metrics.get("source") == "simulated",
         question=question(metrics), kind=kind, verdict=sentence, answer=answer(metrics),
         tiles=tiles(metrics), caveats=caveats(metrics),
-        curve=_curve(unseen["compound"], asked, said, main, examples.binary, unit),
+        curve=_curve(unseen["compound"], asked, said, main),
         comparison=_comparison(metrics), leak=metrics.get("random_image_split"),
         confusions=[found for level, title in (("compound", f"By {unit}"), ("site", "By image"))
                     if (found := confusion(title, (metrics.get("out_of_fold") or {}).get(level),
                                            classes, said))],
-        thresholds={f"By {unit}": threshold_words(unseen["compound"], examples.binary,
+        thresholds={f"By {unit}": threshold_words(unseen["compound"], asked.binary,
                                                   said(classes[1])),
-                    "By image": threshold_words(unseen["site"], examples.binary,
+                    "By image": threshold_words(unseen["site"], asked.binary,
                                                 said(classes[1]))},
         tables=score_tables(metrics, said),
-        reliability=_reliability(unseen["compound"], asked, said, examples, unit),
+        reliability=_reliability(unseen["compound"], asked, said),
         plates=_plates(predictions, examples, said, prepared),
         plate_count=examples.meta["Metadata_Plate"].nunique(), most_plates=MOST_PLATES,
         quality=quality_counts(prepared), ranked=ranked,
@@ -104,14 +104,13 @@ def render_report(metrics: dict[str, Any], predictions: dict[str, pd.DataFrame],
     )
 
 
-def _curve(units: pd.DataFrame, asked: list[str], said: Callable[[str], str],
-           scores: dict[str, Any], binary: bool, unit: str) -> str | None:
-    if not binary:
-        units = units[units["Label"].isin(asked)]
-    present = [name for name in asked if (units["Label"] == name).any()]
+def _curve(units: pd.DataFrame, asked: Question, said: Callable[[str], str],
+           scores: dict[str, Any]) -> str | None:
+    units = units[asked.counts(asked.index(units["Label"]))]
+    present = [name for name in asked.scored_names if (units["Label"] == name).any()]
     if not present or units["Label"].nunique() < 2:
         return None
-    alt = (f"Precision-recall curve by {unit}. Average precision "
+    alt = (f"Precision-recall curve by {asked.unit}. Average precision "
            f"{number(scores.get('average_precision'))}, prevalence "
            f"{number(scores.get('prevalence'))}.")
     return draw("curve", alt, partial(figures.precision_recall_figure, units, present,
@@ -128,37 +127,36 @@ def _comparison(metrics: dict[str, Any]) -> str | None:
                         partial(figures.comparison_figure, rows, main_scores(metrics)))
 
 
-def _reliability(units: pd.DataFrame, asked: list[str], said: Callable[[str], str],
-                 examples: Examples, unit: str) -> str | None:
-    if examples.binary:
-        positive = asked[0]
+def _reliability(units: pd.DataFrame, asked: Question,
+                 said: Callable[[str], str]) -> str | None:
+    if asked.binary:
+        positive = asked.classes[1]
         stated = units[f"P_{positive}"].to_numpy(float)
         right = (units["Label"] == positive).to_numpy()
         words = f"Share that are {tidy(said(positive), 30)}", "Probability stated by the model"
     else:
-        units = units[units["Label"].isin(asked)]
-        stated = units[[f"P_{name}" for name in examples.classes]].max(axis=1).to_numpy(float)
+        units = units[asked.counts(asked.index(units["Label"]))]
+        stated = units[asked.probabilities].max(axis=1).to_numpy(float)
         right = (units["Label"] == units["Predicted"]).to_numpy()
         words = "Share called by the right class", "Probability of the class that was called"
     bins = figures.reliability_bins(stated, right)
     if len(bins) < 2:
         return None
-    alt = f"Reliability by {unit}: " + "; ".join(
+    alt = f"Reliability by {asked.unit}: " + "; ".join(
         f"stated {row.stated:.2f}, observed {row.observed:.2f}" for row in bins.itertuples()) + "."
     return draw("reliability", alt, partial(figures.reliability_figure, bins, *words))
 
 
 def _plates(predictions: dict[str, pd.DataFrame], examples: Examples,
             said: Callable[[str], str], prepared: Path) -> list[dict[str, str]]:
-    wells = predictions["well"]
-    names = tuple(said(name) for name in examples.classes)
-    if examples.binary:
-        score = wells[f"P_{examples.classes[1]}"]
+    wells, asked = predictions["well"], examples.question
+    names = tuple(said(name) for name in asked.classes)
+    if asked.binary:
+        score = wells[asked.probabilities[1]]
         title = f"Mean probability of {names[1]}"
     else:
-        of_class = wells[[f"P_{name}" for name in examples.classes]].to_numpy(float)
-        place = wells["Label"].map({name: i for i, name in enumerate(examples.classes)})
-        score = of_class[np.arange(len(wells)), place.to_numpy(int)]
+        of_class = wells[asked.probabilities].to_numpy(float)
+        score = of_class[np.arange(len(wells)), asked.index(wells["Label"])]
         title = "Probability of the actual class"
     scores = wells[WELL_KEY].assign(Score=score)
     found = []

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from moascope.errors import MoascopeError
+from moascope.screen.question import Question
 from moascope.screen.tables import Screen
 
 GPCR_TARGETS = ("gpcr", "gpcr_agonist", "gpcr_antagonist")
@@ -21,29 +22,18 @@ class Labels:
 
     Attributes
     ----------
-    target : str
-        The question, as in params.yaml.
-    classes : tuple of str
-        Class names in the order of all probability columns. A binary target t has the classes
-        `("not_t", "t")`, so that index 1 is the positive one.
-    binary : bool
-        True when the target is one mechanism (or GPCR) against the rest.
-    unit : {"compound", "well"}
-        What a unit is. Wells only where a screen has a single compound; then nothing can be said
-        about unseen compounds.
+    question : Question
+        Every class of it counts as testable: that is known once units are in folds.
     groups : DataFrame
-        One row a labelled unit: `Metadata_Group` (key), `Metadata_Compound` (names joined by "|"),
-        `Label` (one of `classes`), `Metadata_MoA`, `gpcr_action`.
+        One row per labelled unit: `Metadata_Group` (key), `Metadata_Compound` (names joined by
+        "|"), `Label` (one of the question's classes), `Metadata_MoA`, `gpcr_action`.
     wells : DataFrame
-        One row a well that belongs to a labelled unit: `Metadata_Plate`, `Metadata_Well`,
+        One row per well that belongs to a labelled unit: `Metadata_Plate`, `Metadata_Well`,
         `Metadata_Group`.
     warnings : tuple of str
     """
 
-    target: str
-    classes: tuple[str, ...]
-    binary: bool
-    unit: str
+    question: Question
     groups: pd.DataFrame
     wells: pd.DataFrame
     warnings: tuple[str, ...]
@@ -133,10 +123,7 @@ def label_screen(screen: Screen, target: str) -> Labels:
 
     _require_classes(groups, classes, target)
     return Labels(
-        target=target,
-        classes=classes,
-        binary=binary,
-        unit=unit,
+        question=Question(target, classes, binary, unit),
         groups=groups.sort_values("Metadata_Group", ignore_index=True),
         wells=wells.sort_values(["Metadata_Plate", "Metadata_Well"], ignore_index=True),
         warnings=tuple(warnings),

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from moascope.evaluation.protocol import scores_of
+from moascope.evaluation.scores import scores_of
+from moascope.learning.cross_fit import masks_without
 from moascope.learning.examples import Examples, averaging
-from moascope.learning.nested import asked_classes, masks_without
 from moascope.metrics import macro_average_precision
 from moascope.params import Baseline, Evaluate
 from moascope.slides.convnets import (
@@ -97,7 +97,7 @@ def image_part(examples: Examples, seed: int) -> Part:
     pool = (examples.group >= 0) & ~examples.groups["Holdout"].to_numpy(bool)[examples.group]
     side = np.full(len(pool), -1)
     bounds = np.cumsum(IMAGE_SHARES)[:-1]
-    for own in range(len(examples.classes)):
+    for own in range(len(examples.question.classes)):
         members = generator.permutation(np.flatnonzero(pool & (examples.label == own)))
         side[members] = np.searchsorted(bounds, (np.arange(len(members)) + 0.5) / len(members))
     return Part(side == 0, side == 1, side == 2)
@@ -124,7 +124,7 @@ def try_arm(arm: Arm, settings: Baseline, examples: Examples, parts: list[Part],
     -------
     Tried
     """
-    classes = len(examples.classes)
+    classes = len(examples.question.classes)
     probability = np.full((len(examples.meta), classes), np.nan)
     curves, epochs, seconds = [], [], []
     for number, part in enumerate(parts):
@@ -194,8 +194,8 @@ def class_weights(label: np.ndarray, binary: bool, classes: int, settings: Basel
 def _watched(settings: Baseline, examples: Examples, training: np.ndarray, held_out: np.ndarray,
              model: Any, seed: int) -> Iterator[tuple[int, float, list[dict], np.ndarray]]:
     """Train; after each epoch yield its number and seconds, two rows of curves, predictions."""
-    label, classes = examples.label, len(examples.classes)
-    each = class_weights(label[training], examples.binary, classes, settings)
+    label, classes = examples.label, len(examples.question.classes)
+    each = class_weights(label[training], examples.question.binary, classes, settings)
     learnt = np.flatnonzero(training)
     asked = np.flatnonzero(held_out)
     # Losses of both sides are measured alike: by the network as it stands after the epoch, on as
@@ -219,12 +219,11 @@ def _judge(examples: Examples, rows: np.ndarray, probability: np.ndarray, guess:
     """Loss of images, weighted as in training; that of always guessing the weighted shares of the
     classes; average precision.
     """
-    asked = asked_classes(examples)
     label = examples.label[rows]
-    keep = np.ones(len(rows), bool) if examples.binary else np.isin(label, asked)
+    keep = examples.question.counts(label)
     label, probability = label[keep], probability[keep]
     weight = each[label]
-    present = [c for c in asked if (label == c).any()]
+    present = examples.question.present(label)
     if not weight.sum() or not present:
         return {"loss": np.nan, "guess": np.nan, "average_precision": np.nan}
     own = np.log(probability[np.arange(len(label)), label])
@@ -300,7 +299,7 @@ def unit_probabilities(arm: Arm, examples: Examples,
 
 def predictions_of(examples: Examples, units: pd.DataFrame, probability: np.ndarray, level: str,
                    split: str) -> pd.DataFrame:
-    """A table of predictions, as `evaluation.protocol.scores_of` reads it.
+    """A table of predictions, as `evaluation.scores.scores_of` reads it.
 
     Predicted is the positive class from a probability of 0.5, as in the slides; of several classes
     the likeliest.
@@ -308,13 +307,13 @@ def predictions_of(examples: Examples, units: pd.DataFrame, probability: np.ndar
     groups = examples.groups.iloc[units["Group"].to_numpy()].reset_index(drop=True)
     known = [name for name in units if name.startswith("Metadata_")] if level == "site" else []
     table = units[known].reset_index(drop=True)
-    for index, name in enumerate(examples.classes):
-        table[f"P_{name}"] = probability[:, index]
-    if examples.binary:
+    for index, column in enumerate(examples.question.probabilities):
+        table[column] = probability[:, index]
+    if examples.question.binary:
         predicted = (probability[:, 1] >= 0.5).astype(int)
     else:
         predicted = probability.argmax(axis=1)
-    table["Predicted"] = [examples.classes[i] for i in predicted]
+    table["Predicted"] = [examples.question.classes[i] for i in predicted]
     table["Metadata_Group"] = groups["Metadata_Group"]
     table["Metadata_Compound"] = groups["Metadata_Compound"]
     table["Label"] = groups["Label"]
@@ -341,12 +340,12 @@ def run_arm(arm: Arm, settings: Baseline, examples: Examples, evaluate: Evaluate
     scores : dict
         `parameters`, and for each split `valid`, `epochs_to_overfit` (the epoch of the least mean
         held-out loss; None where it is the last one), `asked_after`, `seconds_an_epoch`, `site`
-        and `compound` (see `evaluation.metrics.score_table`).
+        and `compound` (see `evaluation.scores.score_table`).
     curves : DataFrame
         See `Tried`.
     predictions : DataFrame
     """
-    model = compile_arm(arm, settings, examples.features.shape[1:], len(examples.classes))
+    model = compile_arm(arm, settings, examples.features.shape[1:], len(examples.question.classes))
     scores: dict[str, Any] = {"parameters": sum(
         int(np.prod(variable.shape)) for variable in model.trainable_variables)}
     splits = {BY_COMPOUND: compound_parts(examples), BY_IMAGE: [image_part(examples, seed)]}
@@ -362,8 +361,7 @@ def run_arm(arm: Arm, settings: Baseline, examples: Examples, evaluate: Evaluate
         for level, (units, probability) in unit_probabilities(arm, examples,
                                                               tried.probability).items():
             table = predictions_of(examples, units, probability, level, split)
-            own[level] = scores_of(table, examples.classes, asked_classes(examples), evaluate,
-                                   seed)
+            own[level] = scores_of(table, examples.question, evaluate, seed)
             tables.append(table)
         scores[split] = own
         curves.append(tried.curves)

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from moascope.learning.cross_fit import cross_fit, leave_folds_out
 from moascope.learning.examples import Examples, row_weights
 from moascope.learning.head import FittedHeads, predict_logits
-from moascope.learning.nested import asked_classes, masks_without
-from moascope.learning.panels import fit_by_panel, inputs, training_rows
+from moascope.learning.panels import inputs
 from moascope.params import Head, Train
 from moascope.slides.arms import BY_COMPOUND, POOLED, softmax
 from moascope.slides.convnets import LEAST_PROBABILITY
@@ -46,11 +46,9 @@ def head_curves(examples: Examples, head: Head, train: Train, seed: int) -> Head
     head, train : Head, Train
     seed : int
     """
-    rows, sites = training_rows(examples, head, train)
-    folds = int(sites.folds(0).max()) + 1
-    left_out = [(0, fold) for fold in range(folds)]
-    learnt = masks_without(sites, left_out)
-    fold_of = np.where(sites.group >= 0, sites.folds(0)[sites.group], -1)
+    sites = examples.seen_by(head)
+    parts = leave_folds_out(sites)
+    folds = len(parts.learns)
     found: list[dict] = []
     clock = {"": time.perf_counter()}
     seconds, parameters = [], {}
@@ -66,27 +64,25 @@ def head_curves(examples: Examples, head: Head, train: Train, seed: int) -> Head
             probability = np.clip(softmax(logits[fold]), LEAST_PROBABILITY, 1)
             found.extend(
                 {"split": BY_COMPOUND, "part": fold, "panel": panel, "epoch": epoch, "side": side}
-                | _judge_head(chosen, mask[shown], learnt[fold][shown], probability)
-                for side, mask in (("training", learnt[fold]), ("held out", fold_of == fold)))
+                | _judge_head(chosen, mask[shown], parts.learns[fold][shown], probability)
+                for side, mask in (("training", parts.learns[fold]),
+                                   ("held out", parts.left_out_by == fold)))
         clock[""] = time.perf_counter()
 
-    fit_by_panel(rows, masks_without(rows, left_out), head, train, seed, watch=watch,
-                 watch_every=1)
+    cross_fit(examples, head, train, seed, watch=watch, watch_every=1)
     # The first call of each shape includes Keras's tracing.
     return HeadCurves(pd.DataFrame(found), sum(parameters.values()), float(np.median(seconds)))
 
 
 def _judge_head(chosen: Examples, mask: np.ndarray, learnt: np.ndarray,
                 probability: np.ndarray) -> dict[str, float]:
-    asked, label = asked_classes(chosen), chosen.label
-    if not chosen.binary:
-        mask = mask & np.isin(label, asked)
-    weight = row_weights(chosen, mask, label)
+    label = chosen.label
+    weight = row_weights(chosen, mask & chosen.question.counts(label), label)
     if not weight.any():
         return {"loss": np.nan, "guess": np.nan}
     trained = row_weights(chosen, learnt, label)
     known = np.where(label >= 0, label, 0)
-    share = np.bincount(known, weights=trained, minlength=len(chosen.classes))
+    share = np.bincount(known, weights=trained, minlength=len(chosen.question.classes))
     guess = np.clip(share / share.sum(), LEAST_PROBABILITY, 1)
     own = -np.log(probability[np.arange(len(known)), known])
     return {"loss": float(np.average(own, weights=weight)),

@@ -13,7 +13,7 @@ import pandas as pd
 
 from moascope.drawing.figures import BLUE, FAINT, INK, MUTED, VERMILION
 from moascope.errors import MoascopeError
-from moascope.evaluation.protocol import SIMULATED_CAVEAT
+from moascope.evaluation.caveats import SIMULATED_CAVEAT
 from moascope.params import Params
 from moascope.slides.arms import BY_COMPOUND, BY_IMAGE
 from moascope.text import number

@@ -37,7 +37,8 @@ def baseline(params: Params, prepared: Path, screen: Path, split: Path, out: Pat
         scores, curves, predictions = run_arm(arm, settings, examples, params.evaluate,
                                               params.seed)
         scores = {
-            "arm": name, "target": examples.target, "binary": examples.binary, "size": size,
+            "arm": name, "target": examples.question.target,
+            "binary": examples.question.binary, "size": size,
             "images": len(examples.meta), "panels": panels, "run_id": active.info.run_id, **scores,
         }
         write_arm(out, scores, curves, predictions)

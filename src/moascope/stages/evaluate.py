@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from moascope.evaluation.result import headline, protocol
+from moascope.evaluation.protocol import headline, protocol
 from moascope.learning.examples import load_examples
 from moascope.learning.final import load_predictions, run_of
 from moascope.params import Params

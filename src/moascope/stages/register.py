@@ -27,7 +27,7 @@ def register(params: Params, trained: Path, evaluated: Path, screen: Path, split
     name = model_name(model.embed.backbone, model.head)
     with resume_run(params, run_id, name, "register", inputs) as active:
         registered = log_candidate(
-            params.register_.name, trained / "model", model.channels, model.classes,
+            params.register_.name, trained / "model", model.channels, model.question.classes,
             is_deep(model.embed), tags,
         )
         registered["experiment_id"] = active.info.experiment_id

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 
 import pandas as pd
@@ -28,15 +29,14 @@ def split(params: Params, screen: Path, planes: Path, embedded: Path, out: Path,
     quality = load_quality(embedded)
     dealt = deal(labels, quality[quality["QC_Pass"]], params.split, params.seed)
     facts = pd.read_parquet(planes / "planes.parquet", columns=[*WELL, "FileName", "Blank"])
-    checked = audit_leaks(plane_rows(facts, read_manifest(screen), dealt, labels.unit),
+    checked = audit_leaks(plane_rows(facts, read_manifest(screen), dealt, labels.question.unit),
                           params.split.repeats)
 
     out.mkdir(parents=True, exist_ok=True)
     dealt.groups.to_parquet(out / "groups.parquet", index=False)
     dealt.wells.to_parquet(out / "wells.parquet", index=False)
     write_json(out / "target.json", {
-        "target": labels.target, "classes": labels.classes, "binary": labels.binary,
-        "unit": labels.unit, "untestable": dealt.untestable, "warnings": dealt.warnings,
+        **asdict(dealt.question), "warnings": dealt.warnings,
     })
     write_json(report / "audit.json", split_report(dealt, checked, params.split))
     content = write_screen_page(
@@ -47,6 +47,7 @@ def split(params: Params, screen: Path, planes: Path, embedded: Path, out: Path,
     for warning in dealt.warnings:
         print(f"split: {warning}")
     held_out = int(dealt.groups["Holdout"].sum())
-    return (f"{len(dealt.groups) - held_out} {labels.unit}s of {len(labels.classes)} classes in "
+    unit, classes = dealt.question.unit, dealt.question.classes
+    return (f"{len(dealt.groups) - held_out} {unit}s of {len(classes)} classes in "
             f"{params.split.folds} folds x {params.split.repeats}, {held_out} held out for the "
             f"gate; no compound, well or picture is on two sides; see {report / SCREEN_PAGE}")

@@ -66,4 +66,4 @@ def train(params: Params, prepared: Path, embedded: Path, screen: Path, split: P
             log_fine_tuning(scores, found.curves.groupby("epoch")["loss"].mean().to_dict(), out)
     learnt = int((~examples.groups["Holdout"]).sum())
     return (f"one head of {head.layers} hidden layers for {counted(len(final), 'panel')}, trained "
-            f"on {learnt} {examples.unit}s; run {active.info.run_id[:8]}{verdict}")
+            f"on {learnt} {examples.question.unit}s; run {active.info.run_id[:8]}{verdict}")

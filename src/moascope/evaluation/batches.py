@@ -1,0 +1,51 @@
+"""Unseen compounds in a batch that training did not see either."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from moascope.evaluation.scores import unit_scores
+from moascope.learning.cross_fit import Parts, cross_fit, leave_folds_out
+from moascope.learning.examples import Examples
+from moascope.params import Evaluate, Head, Train
+
+
+def leave_folds_and_batches_out(examples: Examples) -> Parts:
+    """One model per batch and fold: it predicts the fold's rows in the batch, and saw neither."""
+    folds = leave_folds_out(examples)
+    batches, batch_of = np.unique(examples.meta["Metadata_Batch"], return_inverse=True)
+    learns = np.concatenate([folds.learns & (batch_of != batch) for batch in range(len(batches))])
+    both = batch_of * len(folds.learns) + folds.left_out_by
+    return Parts(learns, np.where(folds.left_out_by >= 0, both, -1))
+
+
+def evaluate_unseen_batches(
+    examples: Examples, head: Head, train: Train, settings: Evaluate, seed: int
+) -> dict[str, Any] | None:
+    """Scores over units that were predicted by heads which saw neither the unit nor its batch.
+
+    Parameters
+    ----------
+    examples : Examples
+        Sites.
+    head, train : Head, Train
+        Of the final model.
+    settings : Evaluate
+    seed : int
+
+    Returns
+    -------
+    dict or None
+        See `scores.brief_scores`, and `batches`, their number. None where the screen has a single
+        batch, or a class would be missing from some head's training.
+    """
+    batches = examples.meta["Metadata_Batch"].nunique()
+    label = examples.label
+    if batches < 2 or any(
+            len(np.unique(label[learns])) < len(examples.question.classes)
+            for learns in leave_folds_and_batches_out(examples).learns):
+        return None
+    fitted = cross_fit(examples, head, train, seed, leave_folds_and_batches_out)
+    return unit_scores(*fitted.units(), examples.question, settings, seed) | {"batches": batches}

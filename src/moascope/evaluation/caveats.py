@@ -1,0 +1,35 @@
+"""What limits every score of a screen, whatever the scores are."""
+
+from __future__ import annotations
+
+from typing import Any
+
+NON_COMMERCIAL_CAVEAT = (
+    "The licence of these data forbids commercial use, and so that of a model trained on them: {}."
+)
+SIMULATED_CAVEAT = (
+    "These scores come from a simulated screen. They prove the software, never the biology."
+)
+ACTIVITY_CAVEAT = (
+    "The screen has a single compound: wells were told from control wells. This measures activity; "
+    "it says nothing about unseen compounds or mechanisms."
+)
+
+
+def caveats_of(description: dict[str, Any], source: str, unit: str) -> list[str]:
+    """What limits every score of a screen, whatever the scores are.
+
+    Parameters
+    ----------
+    description : dict
+        The screen's screen.json.
+    source : str
+    unit : {"compound", "well"}
+    """
+    return [text for text, holds in (
+        (SIMULATED_CAVEAT, source == "simulated"),
+        (ACTIVITY_CAVEAT, unit == "well"),
+        (description.get("caveat"), "caveat" in description),
+        (NON_COMMERCIAL_CAVEAT.format(description.get("licence")),
+         description.get("non_commercial")),
+    ) if holds]

@@ -1,0 +1,79 @@
+"""What a random split by image would have claimed: shown as invalid, because it teaches."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from moascope.evaluation.scores import brief_scores, unit_scores
+from moascope.learning.cross_fit import Parts, cross_fit
+from moascope.learning.examples import Examples
+from moascope.metrics import bootstrap_weights, permuted_labels
+from moascope.params import Evaluate, Head, Train
+
+LEAK_CAVEAT = (
+    "Invalid: a random split by image puts other images of the same compound into training. Shown "
+    "because the difference to the grouped split is what the leak is worth. Its head can memorise, "
+    "as the one that a study on such a split would choose."
+)
+# What a study on a leaky split would end with: nothing there speaks against memory.
+MEMORISING = {"layers": 1, "width": 64, "dropout": 0.0, "l2": 0.0, "label_smoothing": 0.0,
+              "learning_rate": 3e-3, "epochs": 40}
+
+
+def evaluate_leak(
+    examples: Examples, head: Head, train: Train, settings: Evaluate, seed: int
+) -> dict[str, Any]:
+    """What a random split by image would have claimed, with true and with shuffled labels.
+
+    Parameters
+    ----------
+    examples : Examples
+        Sites.
+    head, train : Head, Train
+        Of the final model; all but its normalisation and activation gives way to `MEMORISING`.
+    settings : Evaluate
+    seed : int
+
+    Returns
+    -------
+    dict
+        `valid` is False; see `LEAK_CAVEAT`. `true_labels` and `shuffled_labels`: the scores of
+        each level, `site` and `compound`, as `scores.brief_scores` gives them.
+    """
+    from scipy.special import log_softmax
+
+    question = examples.question
+    labels = np.stack([examples.group_label, examples.group_label])
+    dealt = np.flatnonzero(~examples.held_out & np.isin(np.arange(len(labels[0])), examples.group))
+    labels[1, dealt] = permuted_labels(labels[0, dealt], dealt, 1, seed)[0]
+    fitted = cross_fit(
+        # Fold models learn sites here whatever train.level says: the split is by image.
+        examples, head.model_copy(update=MEMORISING), train.model_copy(update={"level": "site"}),
+        seed, lambda sites: _random_images(sites, seed), labels)
+    group = fitted.sites.group[fitted.rows]
+    found: dict[str, Any] = {"valid": False, "caveat": LEAK_CAVEAT}
+    for number, name in enumerate(("true_labels", "shuffled_labels")):
+        truth = labels[number, group]
+        keep = question.counts(truth)
+        found[name] = {
+            "site": brief_scores(
+                truth[keep], log_softmax(fitted.logits[number][keep], axis=-1), question.scored,
+                bootstrap_weights(group[keep], settings.bootstraps, seed)),
+            "compound": unit_scores(*fitted.units(number), question, settings, seed),
+        }
+    return found
+
+
+def _random_images(sites: Examples, seed: int) -> Parts:
+    """Sites outside the hold-out in as many parts as there are folds, whatever their compound."""
+    from sklearn.model_selection import KFold
+
+    pool = np.flatnonzero((sites.group >= 0) & ~sites.held_out[sites.group])
+    part_of = np.full(len(sites.meta), -1)
+    splits = KFold(sites.fold_count, shuffle=True, random_state=seed).split(pool)
+    for part, (_, test) in enumerate(splits):
+        part_of[pool[test]] = part
+    learns = np.stack([(part_of >= 0) & (part_of != part) for part in range(sites.fold_count)])
+    return Parts(learns, part_of)
