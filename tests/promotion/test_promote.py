@@ -453,7 +453,7 @@ def test_a_compound_is_known_again_after_its_key_was_added():
 
 
 def test_models_of_another_question_are_not_compared(project):
-    project.register(GOOD, target="gpcr_agonist")
+    project.register(GOOD, question=Question("gpcr_agonist", ("not_gpcr", "gpcr"), True))
     with pytest.raises(MoascopeError, match="its target is gpcr_agonist, and data/split asks "
                                             "about gpcr"):
         project.ask()
