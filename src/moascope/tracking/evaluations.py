@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from moascope.evaluation.result import headline
+from moascope.evaluation.protocol import headline
 from moascope.params import Head, Params
 from moascope.tracking.comparison import NOTE, headline_metrics, links, model_name
 from moascope.tracking.runs import flat_numbers, log_folder, resume_run
