@@ -29,7 +29,7 @@ ORIGIN_STAGES = f"{ORIGIN}/stages.yaml"
 ORIGIN_PARAMS = f"{ORIGIN}/params.yaml"
 ORIGIN_VERSION = f"{ORIGIN}/version"
 IGNORED = {".gitignore": "gitignore", ".dvcignore": "dvcignore"}
-DVC_FILES = (".dvc/config", ".dvc/.gitignore")
+DVC_FILES = (".dvc/config", ".dvc/.gitignore", ".dvc/plots.html")
 
 
 @dataclass
@@ -173,6 +173,8 @@ def _start_dvc(folder: Path) -> list[str]:
     logging.getLogger("dvc").setLevel(logging.WARNING)   # it comments on what it makes
     Repo.init(str(folder)).close()
     (folder / ".dvc/config").write_text(template("dvc_config"))
+    # DVC's own page loads its plots' scripts from the network.
+    (folder / ".dvc/plots.html").write_text(template("plots.html"))
     add_lines(folder / ".dvc/.gitignore", "/storage\n")
     # DVC writes an example of its own; ours takes its place.
     (folder / ".dvcignore").unlink(missing_ok=True)

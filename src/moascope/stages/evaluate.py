@@ -9,6 +9,7 @@ from moascope.learning.examples import load_examples
 from moascope.learning.final import load_predictions, run_of
 from moascope.params import Params
 from moascope.report.curves import write_curves
+from moascope.report.dvc import dvc_metrics
 from moascope.report.page import write_report
 from moascope.tracking.evaluations import log_evaluation
 from moascope.work.files import write_csv, write_json
@@ -23,6 +24,7 @@ def evaluate(params: Params, embedded: Path, screen: Path, split: Path, prepared
     predictions = load_predictions(trained)
     metrics = protocol(params, examples, predictions, trained, split, screen)
     write_json(report / "metrics.json", metrics, DIGITS)
+    write_json(report / "score.json", dvc_metrics(metrics))
     for level, table in predictions.items():
         write_csv(report / f"predictions_{level}.csv", table, DIGITS)
     write_curves(report, predictions, examples)
