@@ -82,12 +82,15 @@ def merge_params(own: str, base: str, new: str) -> tuple[str, list[Change]]:
         own += "\n"
     text = own
     # Each edit is made on freshly parsed text: positions move, and a file of parameters is short.
-    for change in changes:
-        text = _EDITS[change.kind](text, change.path, new)
-    wanted = _applied(content, changes)
-    if yaml.safe_load(text) != wanted:
-        raise MoascopeError("params.yaml cannot be edited in place (it may hold anchors, tabs or "
-                            "several documents). Write its sections as the package does, and try "
+    try:
+        for change in changes:
+            text = _EDITS[change.kind](text, change.path, new)
+        edited = yaml.safe_load(text)
+    except (StopIteration, yaml.YAMLError):   # a key that stands elsewhere, or a text that broke
+        edited = None
+    if edited != _applied(content, changes):
+        raise MoascopeError("params.yaml cannot be edited in place (it may hold anchors or "
+                            "merge keys). Write its sections as the package does, and try "
                             "again.")
     return text, changes
 
