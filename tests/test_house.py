@@ -19,7 +19,7 @@ PART_OF = {"compare": "baseline"}
 # From the ground up, one room a floor: a room imports the rooms below it and never one above.
 FLOORS = [
     "errors", "quiet", "metrics", "text",
-    "params", "work", "screen",
+    "params", "work", "web", "screen",
     "importing", "annotation", "sources", "validation",
     "pixels", "features", "learning", "finetuning", "evaluation",
     "tracking", "promotion",
@@ -28,7 +28,7 @@ FLOORS = [
     "project", "stages", "cli",
 ]
 HEAVY = ("tensorflow", "keras", "mlflow", "great_expectations", "sklearn", "matplotlib", "optuna",
-         "skimage", "scipy.stats", "openvino", "zarr")
+         "skimage", "scipy.stats", "openvino", "zarr", "starlette", "uvicorn")
 OF_DATA = ("numpy", "pandas", "pyarrow", "yaml")
 
 

@@ -111,7 +111,7 @@ def test_no_mechanism_is_unknown_and_is_no_question():
 
 def test_an_unknown_receptor_is_asked_about():
     assert decide("grommet receptor antagonist").gpcr == "unknown"
-    assert "does not know this receptor" in decide("grommet receptor antagonist").question
+    assert "does not list this receptor" in decide("grommet receptor antagonist").question
 
 
 @pytest.mark.parametrize("text", ["receptor", "α", "5", "agonist", "-/-", "of the", "ß receptor",
@@ -192,7 +192,7 @@ def test_targets_may_stand_in_one_cell_or_in_several_rows(tmp_path):
 # Persons
 
 
-def test_a_persons_word_is_kept_whatever_the_terms_say_and_the_disagreement_is_listed():
+def test_a_persons_decision_is_kept_whatever_the_terms_say_and_the_disagreement_is_listed():
     earlier = pd.DataFrame([["A", "x", "no", "", "a person decided", "anna"]], columns=[
         "Metadata_Compound", "Metadata_MoA", "gpcr", "gpcr_action", "evidence", "curator"])
     annotated = annotate_compounds(table(A="opioid receptor agonist", B="HDAC inhibitor"),
@@ -201,11 +201,11 @@ def test_a_persons_word_is_kept_whatever_the_terms_say_and_the_disagreement_is_l
     assert (row["gpcr"], row["curator"]) == ("no", "anna")
     assert row["evidence"].startswith("a person decided; terms")
     listed = review_list(annotated, {"A": 7})
-    assert listed["question"].tolist() == ["anna said no, and the terms say yes (agonist)."]
+    assert listed["question"].tolist() == ["anna decided no, but the terms say yes (agonist)."]
     assert listed["images"].tolist() == [7]
 
 
-def test_a_machines_word_of_an_earlier_run_is_no_persons():
+def test_what_the_terms_decided_in_an_earlier_run_is_not_a_persons_decision():
     first = annotate_compounds(table(A="opioid receptor agonist"))
     again = annotate_compounds(table(A="HDAC inhibitor"), earlier=first.table)
     assert by_name(again).loc["A", "gpcr"] == "no"
@@ -228,7 +228,7 @@ def test_decisions_on_compounds_that_the_next_input_lacks_stay(tmp_path, capsys)
         assert written.loc[1, ["Metadata_MoA", "Metadata_InChIKey", "gpcr", "gpcr_action",
                                "curator"]].tolist() == ["glutamate antagonist", "K2", "yes",
                                                         "antagonist", "anna"]
-        assert "1 decision of persons on compounds that subset.csv does not name" in (
+        assert "subset.csv lacks 1 compound that a person has decided" in (
             capsys.readouterr().err)
     annotate_files(tmp_path / "all.csv", out)
     assert pd.read_csv(out)["curator"].fillna("").tolist() == ["", "anna", ""]
@@ -319,7 +319,7 @@ def test_an_annotated_screen_can_be_read_and_learnt_from(tmp_path):
         assert labels.to_dict() == {"C00": target, "C01": f"not_{target}"}
 
 
-def test_an_action_that_is_none_is_told(tmp_path):
+def test_an_unknown_action_is_an_error(tmp_path):
     folder = make_screen(tmp_path, images=False)
     edit_csv(folder / "annotations.csv", gpcr_action={0: "agonist|blocker"})
     with pytest.raises(MoascopeError, match=r"gpcr_action is 'agonist\|blocker'"):
@@ -340,7 +340,7 @@ def test_what_is_wrong_with_the_input_is_a_sentence(tmp_path, content, sentence)
     assert not (tmp_path / "out.csv").exists()
 
 
-def test_files_that_are_no_input_are_told(tmp_path):
+def test_files_that_are_not_input_are_errors(tmp_path):
     with pytest.raises(MoascopeError, match="is not there"):
         read_compounds(tmp_path / "in.csv")
     with zipfile.ZipFile(tmp_path / "in.zip", "w") as archive:
@@ -363,22 +363,66 @@ def test_letters_of_windows_and_semicolons_are_read(tmp_path):
     assert read_compounds(tmp_path / "in.csv").table["Metadata_Compound"].tolist() == ["Café"]
 
 
-def test_targets_without_genes_are_told(tmp_path):
+def test_targets_without_genes_are_an_error(tmp_path):
     (tmp_path / "in.csv").write_text(IDR)
     with pytest.raises(MoascopeError, match="--targets needs --genes"):
         annotate_files(tmp_path / "in.csv", tmp_path / "out.csv", targets=tmp_path / "t.csv")
 
 
+def shown_by_the_command(table, folder, capsys, monkeypatch, columns=80):
+    """What `moascope annotate` prints of a table in a terminal that is so many columns wide."""
+    monkeypatch.setenv("COLUMNS", str(columns))
+    pd.DataFrame(table, columns=["compound", "moa"]).to_csv(folder / "in.csv", index=False)
+    app(["annotate", str(folder / "in.csv"), "--out", str(folder / "out.csv"), "--review",
+         str(folder / "review.csv")], standalone_mode=False)
+    return capsys.readouterr().out
+
+
 def test_the_command_prints_families_and_what_to_review(tmp_path, capsys, monkeypatch):
-    monkeypatch.setenv("COLUMNS", "100")
-    (tmp_path / "in.csv").write_text("compound,moa\nA,opioid agonist\nB,glutamate antagonist\n")
-    app(["annotate", str(tmp_path / "in.csv"), "--out", str(tmp_path / "out.csv"), "--review",
-         str(tmp_path / "review.csv")], standalone_mode=False)
-    printed = capsys.readouterr().out
+    printed = shown_by_the_command([("A", "opioid agonist"), ("B", "glutamate antagonist")],
+                                   tmp_path, capsys, monkeypatch)
     assert "1 act through a GPCR, 0 do not, 1 unknown" in printed
-    assert "opioid" in printed and "B: glutamate antagonist: Is the receptor" in printed
+    assert re.search(r"^ opioid +1 +1 *$", printed, re.M)
+    assert re.search(r"^ +1 +B +glutamate antagonist: Is the receptor", printed, re.M)
     assert pd.read_csv(tmp_path / "review.csv").columns.tolist() == [
         "Metadata_Compound", "Metadata_MoA", "question", "images", "suggestion"]
+
+
+def test_the_numbers_of_every_family_fit_into_80_columns(tmp_path, capsys, monkeypatch):
+    """All actions there are, and the family with the longest name of the term table."""
+    terms = load_terms()
+    longest = max((name for rows in terms.patterns.values() for _, _, name in rows
+                   if name.says == "yes"), key=lambda name: len(name.family)).family
+    word = next(pattern.pattern.replace("(?= )", "").strip() for rows in terms.patterns.values()
+                for pattern, literal, name in rows
+                if name.family == longest and name.kind == "names" and literal
+                and re.fullmatch(r"[ a-z]+", pattern.pattern.replace("(?= )", "")))
+    stated = ["agonist"] * 1234 + ["antagonist"] * 321 + ["allosteric modulator"] * 43 + [""] * 7
+    moas = [f"{word} receptor {action}" for action in stated]
+    moas += [f"{word} receptor agonist|{word} receptor antagonist"] * 56
+    printed = shown_by_the_command([(f"C{row}", moa) for row, moa in enumerate(moas)],
+                                   tmp_path, capsys, monkeypatch)
+    assert all(len(line) <= 80 for line in printed.splitlines() if not line.startswith("Saved"))
+    assert "1,661 act through a GPCR" in printed
+    numbers = r" +1,234 +321 +56 +43 +7 +1,661 *$"
+    assert re.search(r"^ \S.*" + numbers, printed, re.M), printed
+    assert re.search(r"^ compounds" + numbers, printed, re.M), printed
+
+
+def test_the_numbers_of_the_review_fit_beside_very_long_names(tmp_path, capsys, monkeypatch):
+    names = ["x" * 200, "a name of many words " * 20, "[red]not a colour[/red]", "two\nlines"]
+    rows = [(name, "glutamate receptor antagonist") for name in names for _ in range(1200)]
+    # Wells of one compound are rows that differ in something else.
+    monkeypatch.setenv("COLUMNS", "80")
+    table = pd.DataFrame(rows, columns=["compound", "moa"]).assign(well=range(len(rows)))
+    table.to_csv(tmp_path / "in.csv", index=False)
+    app(["annotate", str(tmp_path / "in.csv"), "--out", str(tmp_path / "out.csv")],
+        standalone_mode=False)
+    lines = capsys.readouterr().out.splitlines()
+    assert "4 unknown" in lines[0]
+    assert len([line for line in lines if re.match(r" 1,200 +\S+.* glutamate", line)]) == 4
+    assert any("[red]not a colour[/red]" in line for line in lines)
+    assert all(len(line) <= 80 for line in lines if not line.startswith("Saved"))
 
 
 def test_many_wells_are_annotated_in_seconds(tmp_path):
@@ -410,6 +454,17 @@ def test_idr0088_has_the_known_compounds_of_each_class(real_data, tmp_path):
     assert known.loc[known["gpcr"] == "unknown", "Metadata_MoA"].value_counts().to_dict() == {
         "Unknown target Unknown_MoA": 2, "Bile acid receptor agonist": 1}
     assert done.review["Metadata_Compound"].iloc[0] == "betulinic-acid"
+
+
+@pytest.mark.real
+def test_idr0088_shows_its_numbers_at_80_columns(real_data, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    app(["annotate", str(real_data / "tables" / "idr0088-screenA-annotation.csv.zip"), "--out",
+         str(tmp_path / "out.csv")], standalone_mode=False)
+    printed = capsys.readouterr().out
+    assert re.search(r"^ adrenoceptors +25 +23 +48 *$", printed, re.M)
+    assert re.search(r"^ compounds +58 +91 +4 +1 +154 *$", printed, re.M)
+    assert re.search(r"^ +432 +betulinic-acid +Bile acid", printed, re.M)
 
 
 @pytest.mark.real

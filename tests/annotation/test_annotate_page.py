@@ -1,26 +1,29 @@
 """The local page: what it refuses, what it writes, and that a browser's keys work on it."""
 
 import contextlib
-import http.client
 import re
 import shutil
 import signal
 import subprocess
 import sys
 import threading
+from dataclasses import dataclass
 from urllib.parse import urlencode
 
+import browsing
 import numpy as np
 import pandas as pd
 import pytest
+from browsing import serving
 from helpers import edit_csv, make_screen
 
 from moascope.annotation.pictures import channel_colours, find_views, render_view
 from moascope.annotation.run import annotate_files
-from moascope.annotation.serve import make_server, serve_review
-from moascope.errors import MoascopeError
+from moascope.annotation.serve import review_application, serve_review
+from moascope.annotation.session import Session, begin_session
 from moascope.screen.limits import PlaneError
 from moascope.screen.tables import read_screen
+from moascope.web.site import Site, open_site
 
 MOA = {"C00": "acetylcholine receptor agonist", "C01": "glutamate receptor antagonist",
        "C02": "bile acid receptor agonist|HDAC inhibitor", "C03": "opioid receptor agonist"}
@@ -40,50 +43,38 @@ def out(tmp_path):
     return tmp_path / "out" / "annotations.csv"
 
 
+@dataclass
+class Running:
+    """A page that is being served."""
+
+    session: Session
+    site: Site
+
+
 @pytest.fixture
 def start(screen, out):
-    servers = []
+    with contextlib.ExitStack() as stack:
+        def begin(curator="anna"):
+            done = annotate_files(screen / "annotations.csv", out, screen=screen)
+            running = Running(begin_session(done, out, curator), open_site())
+            stack.enter_context(serving(review_application(running.session, running.site),
+                                        running.site))
+            return running
 
-    def begin(curator="anna"):
-        server = make_server(annotate_files(screen / "annotations.csv", out, screen=screen), out,
-                             curator)
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-        thread.start()
-        servers.append((server, thread))
-        return server
-
-    yield begin
-    for server, thread in servers:
-        server.shutdown()
-        thread.join()
-        server.server_close()
+        yield begin
 
 
 def rows(out):
     return pd.read_csv(out, dtype=str, keep_default_na=False).set_index("Metadata_Compound")
 
 
-class Client:
-    """A browser without a screen: keeps the cookie, follows nothing."""
-
-    def __init__(self, server):
-        self.server = server
-        self.cookie = f"moascope_{server.server_port}={server.key}"
-
-    def ask(self, path, form=None, **headers):
-        connection = http.client.HTTPConnection("127.0.0.1", self.server.server_port, timeout=20)
-        headers = {"Cookie": self.cookie, **headers}
-        body = None
-        if form is not None:
-            body = urlencode(form, doseq=True)
-            headers.setdefault("Content-Type", "application/x-www-form-urlencoded")
-        connection.request("POST" if form is not None else "GET", path, body, headers)
-        answer = connection.getresponse()
-        content = answer.read()
-        connection.close()
-        return answer, content
+class Client(browsing.Client):
+    def __init__(self, running):
+        super().__init__(running.site)
+        self.session = running.session
 
     def form(self, name, /, **changes):
+        """What the page of a compound sends when a button is pressed."""
         _, page = self.ask("/?" + urlencode({"compound": name, "tab": "one"}))
         hidden = dict(re.findall(r'type="hidden" name="(\w+)" value="([^"]*)"',
                                  page.decode().partition('action="/decide"')[2]))
@@ -94,17 +85,17 @@ class Client:
 
 
 def test_the_page_is_served_on_this_machine_only(start):
-    server = start()
-    assert server.server_address[0] == "127.0.0.1"
-    assert server.address.startswith(f"http://127.0.0.1:{server.server_port}/?key=")
+    site = start().site
+    assert site.listener.getsockname()[0] == "127.0.0.1"
+    assert site.address.startswith(f"http://127.0.0.1:{site.port}/?key=")
 
 
 def test_another_hosts_name_is_refused(start):
     client = Client(start())
     assert client.ask("/", Host="evil.example")[0].status == 421
-    assert client.ask("/", Host=f"evil.example:{client.server.server_port}")[0].status == 421
+    assert client.ask("/", Host=f"evil.example:{client.site.port}")[0].status == 421
     assert client.ask("/", {}, Host="evil.example")[0].status == 421
-    assert client.ask("/", Host=f"localhost:{client.server.server_port}")[0].status == 200
+    assert client.ask("/", Host=f"localhost:{client.site.port}")[0].status == 200
 
 
 def test_without_the_key_nothing_is_shown_and_with_it_a_cookie_is_set(start):
@@ -113,10 +104,11 @@ def test_without_the_key_nothing_is_shown_and_with_it_a_cookie_is_set(start):
     for path in ("/", "/picture?compound=C00&view=0", "/?key=wrong", "/?key=%C3%A9"):
         answer, content = client.ask(path)
         assert answer.status == 403 and b"C00" not in content
-    answer, _ = client.ask(f"/?key={client.server.key}")
+    answer, _ = client.ask(f"/?key={client.site.key}")
     assert answer.status == 303
     cookie = answer.getheader("Set-Cookie")
-    assert "HttpOnly" in cookie and "SameSite=Strict" in cookie
+    assert "HttpOnly" in cookie and "SameSite=strict" in cookie
+    assert answer.getheader("Location") == "/"
 
 
 @pytest.mark.parametrize(("changes", "headers"), [
@@ -138,7 +130,7 @@ def test_a_form_of_another_page_changes_nothing(start, out, changes, headers):
 @pytest.mark.parametrize("changes", [
     {"gpcr": "perhaps"}, {"gpcr": "yes", "action": "blocker"}, {"gpcr": "no", "compound": "C99"},
 ])
-def test_a_word_that_is_none_changes_nothing(start, out, changes):
+def test_a_decision_that_the_page_does_not_offer_changes_nothing(start, out, changes):
     client = Client(start())
     before = out.read_bytes()
     assert client.ask("/decide", client.form("C00", **changes))[0].status == 400
@@ -171,14 +163,7 @@ def test_what_is_not_there_is_not_found(start, path):
     assert Client(start()).ask(path)[0].status == 404
 
 
-def test_a_port_that_is_taken_is_a_sentence(start, screen, out):
-    server = start()
-    done = annotate_files(screen / "annotations.csv", out)
-    with pytest.raises(MoascopeError, match="cannot be used"):
-        make_server(done, out, "anna", server.server_port)
-
-
-def test_the_command_serves_until_it_is_interrupted_and_says_where_the_words_are(screen, out):
+def test_the_command_serves_until_it_is_interrupted_and_says_where_the_decisions_are(screen, out):
     # Shells have it ignored by what they start in the background, and that is handed down.
     code = ("import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
             "from moascope.cli import main; "
@@ -186,12 +171,12 @@ def test_the_command_serves_until_it_is_interrupted_and_says_where_the_words_are
             f"{str(out)!r}, '--serve', '--curator', 'dora']; main()")
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as run:
         printed = ""
-        while "Ctrl-C ends" not in printed:
+        while "Press Ctrl-C" not in printed:
             line = run.stdout.readline()
             assert line, printed
             printed += line
         address = re.search(r"http://127\.0\.0\.1:(\d+)/\?key=\S+", printed)
-        assert address and "as said by dora" in printed
+        assert address and "with the name dora" in printed
         run.send_signal(signal.SIGINT)
         rest = run.communicate(timeout=30)[0]
     assert run.returncode == 0 and f"all are in {out}" in rest
@@ -207,7 +192,7 @@ def test_no_page_is_opened_for_nothing(tmp_path, capsys):
 # What it writes
 
 
-def test_a_word_is_on_disk_before_the_answer(start, out):
+def test_a_decision_is_on_disk_before_the_answer(start, out):
     client = Client(start())
     answer, _ = client.ask("/decide", client.form("C01", gpcr="yes",
                                                   action=["antagonist", "agonist"]))
@@ -228,8 +213,8 @@ def test_a_killed_server_has_lost_nothing_and_the_next_asks_only_what_is_left(st
     client = Client(start())
     client.ask("/decide", client.form("C01", gpcr="no"))
     again = start("ben")
-    assert "C01" not in again.review.questions
-    assert sorted(again.review.questions) == ["C00", "C02"]
+    assert "C01" not in again.session.questions
+    assert sorted(again.session.questions) == ["C00", "C02"]
     assert rows(out).loc["C01", ["gpcr", "curator"]].tolist() == ["no", "anna"]
 
 
@@ -241,13 +226,13 @@ def test_two_tabs_do_not_overwrite_each_other(start, out):
     client.ask("/decide", one)
     answer, _ = client.ask("/decide", two)
     assert "refused=1" in answer.getheader("Location")
-    assert "decided+meanwhile" in answer.getheader("Location")
+    assert "in+the+meantime" in answer.getheader("Location")
     client.ask("/decide", other)
     assert rows(out)["gpcr"].to_dict() == {"C00": "yes", "C01": "no", "C02": "unknown",
                                            "C03": "yes"}
 
 
-def test_words_that_arrive_at_once_are_all_kept(start, out):
+def test_decisions_that_arrive_at_once_are_all_kept(start, out):
     client = Client(start())
     forms = [client.form(name, gpcr="no") for name in MOA]
     threads = [threading.Thread(target=client.ask, args=("/decide", form)) for form in forms]
@@ -258,14 +243,14 @@ def test_words_that_arrive_at_once_are_all_kept(start, out):
     assert (rows(out)["gpcr"] == "no").all()
 
 
-def test_two_servers_on_one_table_keep_each_others_words(start, out):
+def test_two_servers_on_one_table_keep_each_others_decisions(start, out):
     one, two = Client(start("anna")), Client(start("ben"))
     one.ask("/decide", one.form("C00", gpcr="no"))
     two.ask("/decide", two.form("C01", gpcr="no"))
     assert rows(out)["curator"].to_dict() == {"C00": "anna", "C01": "ben", "C02": "", "C03": ""}
 
 
-def test_a_word_is_taken_back_in_its_own_tab_only(start, out):
+def test_a_decision_is_undone_in_its_own_tab_only(start, out):
     client = Client(start())
     before = out.read_bytes()
     form = client.form("C00", gpcr="no", tab="one")
@@ -276,7 +261,7 @@ def test_a_word_is_taken_back_in_its_own_tab_only(start, out):
     assert out.read_bytes() == before
 
 
-def test_a_word_that_was_changed_meanwhile_is_not_taken_back(start, out):
+def test_a_decision_that_was_changed_since_is_not_undone(start, out):
     client = Client(start())
     form = client.form("C00", gpcr="no")
     client.ask("/decide", form)
@@ -285,25 +270,25 @@ def test_a_word_that_was_changed_meanwhile_is_not_taken_back(start, out):
     assert rows(out).loc["C00", ["gpcr", "curator"]].tolist() == ["yes", "carol"]
 
 
-def test_after_a_word_the_next_open_question_is_shown_and_at_the_end_none(start):
+def test_after_a_decision_the_next_open_question_is_shown_and_at_the_end_none(start):
     client = Client(start())
-    for name in list(client.server.review.questions):
+    for name in list(client.session.questions):
         answer, _ = client.ask("/decide", client.form(name, gpcr="unknown"))
     assert "compound=" not in answer.getheader("Location")
     assert b"All decided" in client.ask("/")[1]
 
 
-def test_a_persons_word_that_the_terms_contradict_is_asked_about_anew(start, screen, out):
+def test_a_persons_decision_that_the_terms_contradict_is_asked_about_again(start, screen, out):
     client = Client(start())
     client.ask("/decide", client.form("C03", gpcr="no"))
     again = Client(start("ben"))
-    assert "C03" in again.server.review.waiting(again.server.review.table())
-    assert b"anna said no, and the terms say yes (agonist)" in again.ask("/?compound=C03")[1]
+    assert "C03" in again.session.waiting(again.session.table())
+    assert b"anna decided no, but the terms say yes (agonist)" in again.ask("/?compound=C03")[1]
     again.ask("/decide", again.form("C03", gpcr="no"))
-    assert "C03" not in again.server.review.waiting(again.server.review.table())
+    assert "C03" not in again.session.waiting(again.session.table())
 
 
-def test_a_table_that_is_gone_is_told(start, out):
+def test_a_table_that_is_gone_is_an_error_in_words(start, out):
     client = Client(start())
     form = client.form("C00", gpcr="no")
     out.unlink()
@@ -342,7 +327,7 @@ def test_a_nucleus_is_blue_whatever_its_place_and_green_is_green():
     assert len(set(channel_colours(["a", "b", "c", "d", "e"]))) == 5
 
 
-def test_a_site_without_control_or_file_is_told_in_the_picture(start, screen):
+def test_a_site_without_control_or_file_says_so_in_place_of_the_picture(start, screen):
     edit_csv(screen / "layout.csv", Metadata_Control="")
     client = Client(start())
     assert b"no negative control" in client.ask("/?compound=C00")[1]
@@ -397,8 +382,8 @@ def press(page, key):
 
 
 def test_a_person_decides_all_with_the_keyboard_and_it_is_in_the_table(start, out, page):
-    server = start()
-    page.goto(server.address)
+    running = start()
+    page.goto(running.site.address)
     assert "key=" not in page.url
     first = page.locator("h1").inner_text()
     press(page, "y")
@@ -420,7 +405,7 @@ def test_a_person_decides_all_with_the_keyboard_and_it_is_in_the_table(start, ou
 
 
 def test_keys_skip_go_back_undo_and_change_the_channel(start, out, page):
-    page.goto(start().address)
+    page.goto(start().site.address)
     names = [page.locator("h1").inner_text()]
     before = out.read_bytes()
     press(page, "ArrowRight")
@@ -437,31 +422,31 @@ def test_keys_skip_go_back_undo_and_change_the_channel(start, out, page):
 
 
 def test_letters_typed_into_the_search_field_decide_nothing(start, out, page):
-    page.goto(start().address)
+    page.goto(start().site.address)
     before = out.read_bytes()
-    page.get_by_label("Go to a compound").fill("C03")
+    page.get_by_label("Find a compound").fill("C03")
     page.keyboard.type("ynu")
     assert out.read_bytes() == before
-    page.get_by_label("Go to a compound").fill("C03")
+    page.get_by_label("Find a compound").fill("C03")
     press(page, "Enter")
     assert page.locator("h1").inner_text() == "C03"
 
 
-def test_a_second_tab_is_told_what_the_first_decided(start, out, page):
-    server = start()
-    page.goto(server.address)
+def test_a_second_tab_shows_what_the_first_decided(start, out, page):
+    running = start()
+    page.goto(running.site.address)
     name = page.locator("h1").inner_text()
     other = page.context.new_page()
-    other.goto(f"http://127.0.0.1:{server.server_port}/?compound={name}")
+    other.goto(f"http://127.0.0.1:{running.site.port}/?compound={name}")
     press(page, "y")
     with other.expect_navigation():
         other.keyboard.press("n")
-    assert "was decided meanwhile: yes" in other.get_by_role("status").inner_text()
+    assert "has been changed in the meantime, to yes" in other.get_by_role("status").inner_text()
     assert rows(out).loc[name, "gpcr"] == "yes"
 
 
 def test_every_picture_is_there_and_named(start, page):
-    page.goto(start().address, wait_until="networkidle")
+    page.goto(start().site.address, wait_until="networkidle")
     pictures = page.locator("figure img")
     assert pictures.count() >= 4
     widths = pictures.evaluate_all("all => all.map(one => one.naturalWidth)")
@@ -473,9 +458,9 @@ def test_every_picture_is_there_and_named(start, page):
 def test_the_page_works_by_clicks_without_a_script(start, out, browser):
     context = browser.new_context(java_script_enabled=False)
     page = context.new_page()
-    page.goto(start().address)
+    page.goto(start().site.address)
     name = page.locator("h1").inner_text()
-    page.get_by_role("button", name="No GPCR").click()
-    page.get_by_text("Written.").wait_for()
+    page.get_by_role("button", name="Not GPCR").click()
+    page.get_by_text(f"Saved {name}: no.").wait_for()
     assert rows(out).loc[name, "gpcr"] == "no"
     context.close()

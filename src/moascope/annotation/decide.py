@@ -174,7 +174,7 @@ def read_term(term: str) -> Reading:
     if "receptor" in contexts or any(word.startswith(acts) for word in words.words):
         return Reading(term, "unclear", (), _unmatched_actions(words, table),
                        f'"{term}": no family of the table is named',
-                       "The table does not know this receptor; is it a GPCR?")
+                       "The term table does not list this receptor. Is it a GPCR?")
     return Reading(term, "no", (), (), f'no GPCR term in "{term}"')
 
 

@@ -1,4 +1,4 @@
-"""What a person should look at: ambiguous or contradicted decisions, the most images first."""
+"""What a person should look at: ambiguous or contradicted decisions, most images first."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ def review_list(annotated: Annotated, images: Mapping[str, int]) -> pd.DataFrame
     -------
     DataFrame
         `Metadata_Compound`, `Metadata_MoA`, `question`, `images` (int), `suggestion` (what the
-        machine says now); most images first, then by name. A compound without any mechanism is no
-        question: there is nothing to judge it by.
+        terms and genes decide); most images first, then by name. A compound without any mechanism
+        is not listed: there is nothing to judge it by.
     """
     table = annotated.table
     questions: dict[int, list[str]] = {}
@@ -37,14 +37,14 @@ def review_list(annotated: Annotated, images: Mapping[str, int]) -> pd.DataFrame
         if curator:
             other = disagreement(gpcr, action, decision.gpcr, decision.action)
             if other:
-                questions[row] = [f"{curator} said {said(gpcr, action)}, and {other}."]
+                questions[row] = [f"{curator} decided {in_words(gpcr, action)}, but {other}."]
         elif decision.question:
             questions[row] = [decision.question]
     for row, question in _forms_that_differ(table).items():
         questions.setdefault(row, []).append(question)
     rows = [(table["Metadata_Compound"].iloc[row], table["Metadata_MoA"].iloc[row],
              " ".join(asked), int(images.get(table["Metadata_Compound"].iloc[row], 0)),
-             said(annotated.decisions[row].gpcr, annotated.decisions[row].action))
+             in_words(annotated.decisions[row].gpcr, annotated.decisions[row].action))
             for row, asked in questions.items()]
     listed = pd.DataFrame(rows, columns=REVIEW)
     return listed.sort_values(["images", "Metadata_Compound"], ascending=[False, True],
@@ -52,17 +52,17 @@ def review_list(annotated: Annotated, images: Mapping[str, int]) -> pd.DataFrame
 
 
 def disagreement(gpcr: str, action: str, machine: str, machines_action: str) -> str:
-    """In words, how the machine contradicts a person; "" where it does not."""
+    """How the terms and genes contradict a person, in words; "" where they do not."""
     if machine == "unknown" or gpcr == "unknown":
         return ""
     if machine != gpcr or (gpcr == "yes" and action and machines_action
                            and action != machines_action):
-        return f"the terms say {said(machine, machines_action)}"
+        return f"the terms say {in_words(machine, machines_action)}"
     return ""
 
 
-def said(gpcr: str, action: str) -> str:
-    """A decision as a person says it: "yes (agonist)", "no"."""
+def in_words(gpcr: str, action: str) -> str:
+    """A decision for a sentence: "yes (agonist)", "no"."""
     return f"{gpcr} ({action.replace('|', ' and ')})" if gpcr == "yes" and action else gpcr
 
 
@@ -74,7 +74,7 @@ def images_of(screen: Screen) -> dict[str, int]:
 
 
 def _forms_that_differ(table: pd.DataFrame) -> dict[int, str]:
-    """Rows of compounds whose salt or stereoisomer is decided otherwise, with the question."""
+    """Rows of compounds whose salt or stereoisomer is annotated differently, with the question."""
     if "Metadata_InChIKey" not in table:
         return {}
     groups: dict[str, list[int]] = {}
@@ -88,6 +88,6 @@ def _forms_that_differ(table: pd.DataFrame) -> dict[int, str]:
             forms = ", ".join(f"{table['Metadata_Compound'].iloc[row]}: "
                               f"{table['gpcr'].iloc[row]}" for row in rows)
             for row in rows:
-                questions[row] = (f"Forms of one compound are decided differently ({forms}). "
+                questions[row] = (f"Forms of one compound are annotated differently ({forms}). "
                                   "Which is right?")
     return questions

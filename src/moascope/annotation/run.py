@@ -1,4 +1,4 @@
-"""`moascope annotate`: files in, files out, and what the terminal says."""
+"""`moascope annotate`: files in, files out, and what the terminal shows."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import sys
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -24,15 +25,17 @@ from moascope.annotation.compounds import (
 from moascope.annotation.review import images_of, review_list
 from moascope.errors import MoascopeError
 from moascope.screen.tables import Screen, read_screen
-from moascope.text import counted, listing
+from moascope.text import counted, listing, tidy
 from moascope.work.files import write_csv
 
 _SHOWN = 10
+_LONGEST_NAME = 32
+_ACTIONS = ("agonist", "antagonist", "several", "other", "not stated")
 
 
 @dataclass(frozen=True)
 class Done:
-    """What `annotate_files` decided and what it left to a person.
+    """What `annotate_files` decided and what it leaves to a person.
 
     Attributes
     ----------
@@ -41,7 +44,7 @@ class Done:
         As from `review_list`.
     screen : Screen or None
     images_are : str
-        What the column `images` of the review counts.
+        What the column `images` of the review list counts.
     """
 
     annotated: Annotated
@@ -53,7 +56,7 @@ class Done:
 def annotate_files(compounds: Path, out: Path, genes: Path | None = None,
                    targets: Path | None = None, review: Path | None = None,
                    screen: Path | None = None) -> Done:
-    """Annotate a file of compounds; write annotations.csv and, where asked, the review list.
+    """Annotate a file of compounds; write annotations.csv and, on request, the review list.
 
     Raises
     ------
@@ -61,9 +64,9 @@ def annotate_files(compounds: Path, out: Path, genes: Path | None = None,
         Where a file cannot be used.
     """
     if targets is not None and genes is None:
-        raise MoascopeError("--targets needs --genes, a table of the genes that are GPCRs. Write "
-                            "one symbol a line, or download the targets of the Guide to "
-                            "PHARMACOLOGY.")
+        raise MoascopeError("--targets needs --genes, a table of the genes that are GPCRs: one "
+                            "symbol per line, or the list of targets that the Guide to "
+                            "PHARMACOLOGY offers for download.")
     given = read_compounds(compounds)
     warnings = list(given.warnings)
     gpcr_genes: frozenset[str] = frozenset()
@@ -71,20 +74,21 @@ def annotate_files(compounds: Path, out: Path, genes: Path | None = None,
         gpcr_genes, left_out = read_genes(genes)
         warnings += left_out
         if targets is None and "Metadata_Target" not in given.table:
-            warnings.append(f"--genes is of no use without target genes: {compounds.name} has no "
-                            "column Metadata_Target, and --targets names no table.")
+            warnings.append(f"--genes has no effect without target genes. Add a column "
+                            f"Metadata_Target to {compounds.name}, or pass a table with "
+                            "--targets.")
     of_screen = read_screen(screen) if screen is not None else None
     found_targets = read_targets(targets) if targets is not None else {}
     if found_targets:
         known = given.table["Metadata_Compound"].str.casefold().isin(found_targets)
         if not known.any():
-            raise MoascopeError(f"No compound of {compounds} is in {targets}. Are the names "
-                                "written alike?")
+            raise MoascopeError(f"No compound of {compounds} is in {targets}. Check that both "
+                                "spell the names alike.")
     earlier = read_earlier(out)
     table, kept = keep_decided(given.table, earlier)
     if len(kept):
-        warnings.append(f"{out} holds {counted(len(kept), 'decision')} of persons on compounds "
-                        f"that {compounds.name} does not name; they stay in it: {listing(kept)}.")
+        warnings.append(f"{compounds.name} lacks {counted(len(kept), 'compound')} that a person "
+                        f"has decided in {out}; the decisions are kept: {listing(kept)}.")
     annotated = annotate_compounds(
         table, targets=found_targets, gpcr_genes=gpcr_genes,
         genes_name=genes.name if genes is not None else "", earlier=earlier)
@@ -97,58 +101,89 @@ def annotate_files(compounds: Path, out: Path, genes: Path | None = None,
     for warning in warnings:
         print(f"warning: {warning}", file=sys.stderr)
     return Done(annotated, listed, of_screen,
-                "images" if of_screen is not None else f"rows of {compounds.name}")
+                "images" if of_screen is not None else f"rows in {compounds.name}")
 
 
 def print_summary(done: Done, out: Path, review: Path | None) -> None:
     """Print counts by family and action, and the head of the review list."""
     from rich.console import Console
-    from rich.table import Table
 
-    console = Console()
+    console = Console(highlight=False, markup=False)
     table = done.annotated.table
     counts = Counter(table["gpcr"])
     without = int((table["Metadata_MoA"] == "").sum())
-    console.print(f"{counted(len(table), 'compound')} by terms {table_version()}: "
-                  f"{counts['yes']:,} act through a GPCR, {counts['no']:,} do not, "
-                  f"{counts['unknown']:,} unknown ({without:,} of all have no MoA).",
-                  highlight=False)
-    actions = Counter(table.loc[table["gpcr"] == "yes", "gpcr_action"])
+    console.print(f"{counted(len(table), 'compound')}: {counts['yes']:,} act through a GPCR, "
+                  f"{counts['no']:,} do not, {counts['unknown']:,} unknown ({without:,} without a "
+                  f"mechanism). Term table version {table_version()}.")
+    if any(decision.families and gpcr == "yes" for gpcr, decision in zip(
+            table["gpcr"], done.annotated.decisions, strict=True)):
+        console.print(_families_table(done))
+    persons = Counter(curator for curator in table["curator"] if curator)
+    if persons:
+        console.print("Decisions kept: " + ", ".join(
+            f"{count:,} by {name}" for name, count in persons.most_common())
+            + ("." if UNNAMED not in persons else f". '{UNNAMED}' are those without evidence and "
+               "curator."))
+    if len(done.review):
+        console.print(_review_table(done))
+        if len(done.review) > _SHOWN:
+            console.print(f"and {len(done.review) - _SHOWN:,} more"
+                          + (f" in {review}" if review else "; --review FILE saves the whole list"),
+                          soft_wrap=True)
+    console.print(f"Saved {out}" + (f" and {review}" if review else ""), soft_wrap=True)
+
+
+def _families_table(done: Done) -> Any:
+    """GPCRs by family and action; in a narrow terminal the families wrap and the numbers stay."""
+    from rich import box
+    from rich.table import Table
+
+    table = done.annotated.table
+    actions = Counter(_action(action) for action in table.loc[table["gpcr"] == "yes",
+                                                              "gpcr_action"])
     families: dict[str, Counter[str]] = {}
     for gpcr, decision in zip(table["gpcr"], done.annotated.decisions, strict=True):
         for family, action in decision.families if gpcr == "yes" else ():
-            families.setdefault(family, Counter())[action] += 1
-    if families:
-        words = [action for action, _ in actions.most_common()]
-        shown = Table(title="GPCRs by family and action", title_justify="left",
-                      caption="A compound may have several families, and another action at each.",
-                      caption_justify="left")
-        shown.add_column("receptors", no_wrap=True)
-        for word in words:
-            shown.add_column("both" if word == "agonist|antagonist" else word or "not said",
-                             justify="right")
-        shown.add_column("all", justify="right")
-        for family, of_family in sorted(families.items(),
-                                        key=lambda item: (-item[1].total(), item[0])):
-            shown.add_row(family.removesuffix(" receptors"),
-                          *(str(of_family[word] or "") for word in words), str(of_family.total()))
-        shown.add_section()
-        shown.add_row("compounds", *(str(actions[word]) for word in words), str(counts["yes"]))
-        console.print(shown)
-    persons = Counter(curator for curator in table["curator"] if curator)
-    if persons:
-        console.print("Kept as persons said: " + ", ".join(
-            f"{count:,} by {name}" for name, count in persons.most_common())
-            + ("." if UNNAMED not in persons else f". '{UNNAMED}' are decisions that came without "
-               "evidence or curator."), highlight=False)
-    if len(done.review):
-        console.print(f"To review, by {done.images_are} ({len(done.review):,}):", highlight=False)
-        for row in done.review.head(_SHOWN).itertuples():
-            console.print(f"  {row.images:>8,}  {row.Metadata_Compound}: {row.question}",
-                          highlight=False, markup=False, soft_wrap=True)
-        if len(done.review) > _SHOWN:
-            console.print(f"  and {len(done.review) - _SHOWN:,} more"
-                          + (f" in {review}" if review else "; --review FILE writes them all"),
-                          highlight=False)
-    console.print(f"Written: {out}" + (f" and {review}" if review else ""), highlight=False,
-                  soft_wrap=True)
+            families.setdefault(family, Counter())[_action(action)] += 1
+    words = [word for word in _ACTIONS if actions[word]
+             or any(of_family[word] for of_family in families.values())]
+    shown = Table(title="GPCRs by receptor family and action", title_justify="left",
+                  caption="A compound may act on several families, with a different action on "
+                          "each.", caption_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    shown.add_column("receptors", overflow="fold")
+    for word in [*words, "all"]:
+        shown.add_column(word, justify="right", no_wrap=True)
+    for family, of_family in sorted(families.items(),
+                                    key=lambda item: (-item[1].total(), item[0])):
+        shown.add_row(family.removesuffix(" receptors"),
+                      *(f"{of_family[word]:,}" if of_family[word] else "" for word in words),
+                      f"{of_family.total():,}")
+    shown.add_section()
+    shown.add_row("compounds", *(f"{actions[word]:,}" for word in words),
+                  f"{actions.total():,}")
+    return shown
+
+
+def _review_table(done: Done) -> Any:
+    """The head of the review list; long names are cut and questions wrap."""
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    counted_in, _, where = done.images_are.partition(" ")
+    title = f"To review: {counted(len(done.review), 'compound')}"
+    if len(done.review) > 1:
+        title += f", most {counted_in} {where}".rstrip() + " first"
+    shown = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    shown.add_column(counted_in, justify="right", no_wrap=True)
+    shown.add_column("compound", overflow="fold", max_width=_LONGEST_NAME)
+    shown.add_column("question", overflow="fold")
+    for row in done.review.head(_SHOWN).itertuples():
+        shown.add_row(f"{row.images:,}", Text(tidy(row.Metadata_Compound, _LONGEST_NAME)),
+                      Text(tidy(row.question)))
+    return shown
+
+
+def _action(action: str) -> str:
+    """The column of an action: one that is stated, several, or none."""
+    return "several" if "|" in action else action or "not stated"

@@ -1,142 +1,33 @@
-"""The local page on which a person decides what words cannot."""
+"""The local page on which a person decides what words cannot: its addresses and what they do."""
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
 import html
 import secrets
-import sys
-import tempfile
-import threading
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
-from functools import lru_cache
-from http import HTTPStatus
-from http.cookies import CookieError, SimpleCookie
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from importlib.resources import files
 from pathlib import Path
-from typing import Any
-from urllib.parse import parse_qs, urlencode, urlsplit
+from typing import TYPE_CHECKING, Any
 
-import pandas as pd
-
-from moascope.annotation.compounds import (
-    DECIDED,
-    UNNAMED,
-    persons_evidence,
-    read_earlier,
-    write_annotations,
-)
-from moascope.annotation.decide import Decision, read_term, split_terms
-from moascope.annotation.pictures import View, channel_colours, find_views, render_view
-from moascope.annotation.review import said
+from moascope.annotation.compounds import DECIDED
+from moascope.annotation.decide import read_term, split_terms
+from moascope.annotation.pictures import channel_colours
+from moascope.annotation.review import in_words
 from moascope.annotation.run import Done
-from moascope.errors import MoascopeError
+from moascope.annotation.session import Session, begin_session, fingerprint
 from moascope.screen.columns import GPCR_ACTIONS
 from moascope.screen.limits import PlaneError
+from moascope.web.application import make_application, query, render_page
+from moascope.web.defences import Application
+from moascope.web.serving import serve_until_stopped
+from moascope.web.site import Site, open_site
 
-HOST = "127.0.0.1"
-_MAX_BODY = 2**16
+if TYPE_CHECKING:
+    import pandas as pd
+    from starlette.requests import Request
+    from starlette.responses import Response
+
 _ACTIONS = tuple(sorted(action for action in GPCR_ACTIONS if action))
-_ABOUT = ("Metadata_InChIKey", "Metadata_SMILES", "Metadata_Target")
-
-
-@dataclass
-class Review:
-    """What the page shows, and what was said since it was opened.
-
-    The table on disk is the truth: every word reads it again, changes one row and writes it whole,
-    so that neither a kill nor a second tab loses a word.
-
-    Attributes
-    ----------
-    out : Path
-    curator : str
-    questions : dict of str to Series
-        Rows of the review list by compound, in their order.
-    decisions : dict of str to Decision
-        The machine's, by compound.
-    """
-
-    out: Path
-    curator: str
-    questions: dict[str, pd.Series]
-    decisions: dict[str, Decision]
-    images_are: str
-    screen: Any = None
-    said_before: frozenset[str] = frozenset()
-    touched: set[str] = field(default_factory=set)
-    history: list[tuple[str, str, tuple[str, ...], str]] = field(default_factory=list)
-    lock: threading.Lock = field(default_factory=threading.Lock)
-
-    def __post_init__(self) -> None:
-        self.views = lru_cache(maxsize=256)(self._find_views)
-        self.picture = lru_cache(maxsize=128)(self._render)
-
-    def table(self) -> pd.DataFrame:
-        """The annotations as they are on disk, by compound."""
-        table = read_earlier(self.out)
-        if table is None:
-            raise MoascopeError(f"{self.out} is gone. Run moascope annotate again.")
-        return table.set_index("Metadata_Compound", drop=False)
-
-    def waiting(self, table: pd.DataFrame) -> list[str]:
-        """Compounds of the review list that nobody has decided yet."""
-        return [name for name in self.questions if not self.is_decided(name, table)]
-
-    def is_decided(self, name: str, table: pd.DataFrame) -> bool:
-        """Whether a person has decided; a person's word of an earlier run is asked about anew."""
-        return name in self.touched or (
-            name in table.index and bool(table.loc[name, "curator"])
-            and name not in self.said_before)
-
-    def decide(self, name: str, gpcr: str, actions: list[str], seen: str, tab: str) -> str:
-        """Write a person's word; returns a sentence of refusal, or ""."""
-        with self.lock, _between_processes(self.out):
-            table = self.table()
-            if name not in table.index:
-                return f"{name} is not in {self.out.name} any more."
-            before = tuple(table.loc[name, DECIDED])
-            if state(before) != seen:
-                return (f"{name} was decided meanwhile: {said(before[0], before[1])}"
-                        + (f", by {before[3]}" if before[3] else "")
-                        + ". Nothing was written; look again.")
-            after = (gpcr, "|".join(sorted(actions)) if gpcr == "yes" else "",
-                     persons_evidence(self.decisions[name].evidence), self.curator)
-            self._write(table, name, after)
-            self.history.append((tab, name, before, state(after)))
-            self.touched.add(name)
-        return ""
-
-    def undo(self, tab: str) -> tuple[str, str]:
-        """Take a tab's last word back; returns the compound, and a sentence of refusal or ""."""
-        with self.lock, _between_processes(self.out):
-            index = next((index for index in range(len(self.history) - 1, -1, -1)
-                          if self.history[index][0] == tab), None)
-            if index is None:
-                return "", "There is nothing to take back in this tab."
-            _, name, before, expected = self.history[index]
-            table = self.table()
-            if name not in table.index or state(tuple(table.loc[name, DECIDED])) != expected:
-                del self.history[index]
-                return name, f"{name} was decided again meanwhile; that word was kept."
-            self._write(table, name, before)
-            del self.history[index]
-            if not any(entry[1] == name for entry in self.history):
-                self.touched.discard(name)
-        return name, ""
-
-    def _write(self, table: pd.DataFrame, name: str, values: tuple[str, ...]) -> None:
-        table.loc[name, DECIDED] = list(values)
-        write_annotations(self.out, table)
-
-    def _find_views(self, name: str) -> tuple[View, ...]:
-        return tuple(find_views(self.screen, name)) if self.screen is not None else ()
-
-    def _render(self, view: View, treated: bool, channel: str) -> bytes:
-        return render_view(self.screen, view, treated, channel)
+_IDENTIFIERS = ("Metadata_InChIKey", "Metadata_SMILES", "Metadata_Target")
+_PICTURE_S = 600
 
 
 def serve_review(done: Done, out: Path, curator: str, port: int = 0) -> None:
@@ -147,327 +38,144 @@ def serve_review(done: Done, out: Path, curator: str, port: int = 0) -> None:
     done : Done
         As from `annotate_files`.
     out : Path
-        The annotations that it wrote; every word goes there at once.
+        The annotations that it wrote; every decision goes there at once.
     curator : str
         Who decides.
     port : int
         On 127.0.0.1; 0 takes any free one.
-    """
-    if done.review.empty:
-        print("Nothing to review: no page is opened.")
-        return
-    server = make_server(done, out, curator, port)
-    try:
-        print(f"Decide at {server.address}\nEvery word is written to {out} at once, as said by "
-              f"{server.review.curator}. Ctrl-C ends.", flush=True)
-        server.serve_forever()
-    except KeyboardInterrupt:
-        print(f"\nStopped. {len(server.review.touched):,} decided here; all are in {out}.")
-    finally:
-        server.server_close()
-
-
-class Server(ThreadingHTTPServer):
-    """A server for one review, on this machine only.
-
-    Attributes
-    ----------
-    address : str
-        Where the page is, with the key without which nothing is shown: other people with an
-        account on this machine reach the port too.
-    """
-
-    daemon_threads = True
-
-    def __init__(self, review: Review, port: int):
-        super().__init__((HOST, port), _Handler)
-        self.review = review
-        self.key = secrets.token_urlsafe(24)
-        self.token = secrets.token_urlsafe(24)
-        self.origins = {f"http://{name}:{self.server_port}" for name in (HOST, "localhost")}
-        self.address = f"http://{HOST}:{self.server_port}/?key={self.key}"
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        # A browser that hangs up before a picture is there is no error.
-        if not isinstance(sys.exc_info()[1], (ConnectionError, TimeoutError)):
-            super().handle_error(request, client_address)
-
-
-def make_server(done: Done, out: Path, curator: str, port: int = 0) -> Server:
-    """A server that is bound but not yet serving.
 
     Raises
     ------
     MoascopeError
-        Where the port is taken.
+        Where the port cannot be used.
     """
-    table = done.annotated.table
-    questions = {row["Metadata_Compound"]: row for _, row in done.review.iterrows()}
-    review = Review(
-        out, curator.strip() or UNNAMED, questions,
-        dict(zip(table["Metadata_Compound"], done.annotated.decisions, strict=True)),
-        done.images_are, done.screen,
-        frozenset(table.loc[table["curator"] != "", "Metadata_Compound"]))
-    try:
-        return Server(review, port)
-    except OSError as error:
-        raise MoascopeError(f"Port {port} of {HOST} cannot be used ({error.strerror}). Name "
-                            "another with --port, or leave it out.") from None
-
-
-def state(values: tuple[str, ...]) -> str:
-    """A fingerprint of what a row says, to see whether it was changed meanwhile."""
-    return hashlib.sha256("\0".join(values).encode()).hexdigest()[:16]
-
-
-@contextlib.contextmanager
-def _between_processes(out: Path) -> Iterator[None]:
-    """One process at a time reads and writes a table; where the system has no flock, one server."""
-    try:
-        import fcntl
-    except ImportError:
-        yield
+    if done.review.empty:
+        print("Nothing to review, so no page is opened.")
         return
-    name = hashlib.sha256(str(out.resolve()).encode()).hexdigest()[:16]
-    with (Path(tempfile.gettempdir()) / f"moascope-annotate-{name}.lock").open("a") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+    session, site = begin_session(done, out, curator), open_site(port)
+    serve_until_stopped(
+        review_application(session, site), site,
+        f"Review page: {site.address}\nEvery decision is saved to {out} at once, with the name "
+        f"{session.curator}. Press Ctrl-C to stop.")
+    print(f"\nStopped. {len(session.touched):,} decided in this session; all are in {out}.")
 
 
-class _Handler(BaseHTTPRequestHandler):
-    """Pages, pictures and words of one review."""
+def review_application(session: Session, site: Site) -> Application:
+    """The page of a session as an ASGI application behind the site's defences."""
+    from starlette.exceptions import HTTPException
+    from starlette.responses import RedirectResponse, Response
+    from starlette.routing import Route
 
-    protocol_version = "HTTP/1.1"
-    server_version = "moascope"
-    sys_version = ""
-    timeout = 60
-    server: Server
+    def go(**fields: str) -> Response:
+        return RedirectResponse("/" + query(fields), 303)
 
-    def do_GET(self) -> None:
-        url = urlsplit(self.path)
-        query = _fields(url.query)
-        if not self._is_ours():
-            return
-        if url.path == "/" and _same(query.get("key", ""), self.server.key):
-            self._send(HTTPStatus.SEE_OTHER, b"", headers={
-                "Location": "/",
-                "Set-Cookie": f"{self._cookie_name()}={self.server.key}; HttpOnly; "
-                              "SameSite=Strict; Path=/"})
-        elif url.path == "/favicon.ico":
-            self._send(HTTPStatus.NO_CONTENT, b"")
-        elif not self._has_key():
-            self._refuse(HTTPStatus.FORBIDDEN, "Open the address that moascope printed in the "
-                                               "terminal, with its key.")
-        elif url.path == "/":
-            self._page(query)
-        elif url.path == "/picture":
-            self._picture(query)
-        else:
-            self._refuse(HTTPStatus.NOT_FOUND, "There is nothing here.")
+    def page(request: Request) -> Response:
+        return render_page(request, site, "moascope.annotation", "page.html.jinja",
+                           **page_content(session, dict(request.query_params)))
 
-    def do_POST(self) -> None:
-        # What is left unread would be taken for the next request on this connection.
-        self.close_connection = True
-        if not self._is_ours():
-            return
-        if not self._has_key():
-            self._refuse(HTTPStatus.FORBIDDEN, "Open the address that moascope printed in the "
-                                               "terminal, with its key.")
-            return
-        length = self.headers.get("Content-Length", "")
-        if not length.isdecimal() or int(length) > _MAX_BODY:
-            self._refuse(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "That is no form of this page.")
-            return
-        text = self.rfile.read(int(length)).decode(errors="replace")
-        form = _fields(text)
-        origin = self.headers.get("Origin")
-        if (not _same(form.get("token", ""), self.server.token)
-                or (origin is not None and origin not in self.server.origins)
-                or self.headers.get("Sec-Fetch-Site", "same-origin") != "same-origin"):
-            self._refuse(HTTPStatus.FORBIDDEN, "This form came from another page. Reload the page "
-                                               "and decide again.")
-            return
-        path = urlsplit(self.path).path
-        try:
-            if path == "/decide":
-                self._decide(form, parse_qs(text).get("action", []))
-            elif path == "/undo":
-                name, refusal = self.server.review.undo(form.get("tab", ""))
-                self._go({"compound": name, "tab": form.get("tab", ""), "note": refusal
-                          or f"Took back what was said of {name}."})
-            else:
-                self._refuse(HTTPStatus.NOT_FOUND, "There is nothing here.")
-        except MoascopeError as error:
-            self._refuse(HTTPStatus.CONFLICT, error.problems[0])
-        except OSError as error:
-            self._refuse(HTTPStatus.INTERNAL_SERVER_ERROR,
-                         f"{self.server.review.out} cannot be written: {error.strerror}.")
-
-    def log_message(self, format: str, *args: Any) -> None:
-        """The terminal shows the address only."""
-
-    def _is_ours(self) -> bool:
-        """Refuse names that another site made lead here (DNS rebinding)."""
-        if f"http://{self.headers.get('Host', '')}" in self.server.origins:
-            return True
-        self.close_connection = True
-        self._refuse(HTTPStatus.MISDIRECTED_REQUEST, "This server answers to 127.0.0.1 only.")
-        return False
-
-    def _cookie_name(self) -> str:
-        return f"moascope_{self.server.server_port}"
-
-    def _has_key(self) -> bool:
-        try:
-            cookie = SimpleCookie(self.headers.get("Cookie", "")).get(self._cookie_name())
-        except CookieError:
-            return False
-        return cookie is not None and _same(cookie.value, self.server.key)
-
-    def _decide(self, form: Mapping[str, str], actions: list[str]) -> None:
-        review = self.server.review
-        name, gpcr, tab = form.get("compound", ""), form.get("gpcr", ""), form.get("tab", "")
-        if (gpcr not in ("yes", "no", "unknown") or not set(actions) <= set(_ACTIONS)
-                or name not in review.decisions):
-            self._refuse(HTTPStatus.BAD_REQUEST, "That is no decision of this page.")
-            return
-        refusal = review.decide(name, gpcr, actions, form.get("seen", ""), tab)
-        if refusal:
-            self._go({"compound": name, "tab": tab, "note": refusal, "refused": "1"})
-            return
-        waiting = review.waiting(review.table())
-        order = list(review.questions)
-        later = order[order.index(name) + 1:] if name in order else order
-        following = next((other for other in later if other in set(waiting)),
-                         waiting[0] if waiting else "")
-        action = "|".join(sorted(actions)) if gpcr == "yes" else ""
-        self._go({"compound": following, "tab": tab, "channel": form.get("channel", ""),
-                  "note": f"{name}: {said(gpcr, action)}. Written."})
-
-    def _page(self, query: Mapping[str, str]) -> None:
-        review = self.server.review
-        try:
-            page = render_page(review, query, self.server.token, nonce := secrets.token_urlsafe(16))
-        except MoascopeError as error:
-            self._refuse(HTTPStatus.CONFLICT, error.problems[0])
-            return
-        self._send(HTTPStatus.OK, page.encode(), "text/html; charset=utf-8", nonce=nonce)
-
-    def _picture(self, query: Mapping[str, str]) -> None:
-        review = self.server.review
-        views = review.views(query.get("compound", ""))
-        number = query.get("view", "")
+    def picture(request: Request) -> Response:
+        asked = request.query_params
+        views = session.views(asked.get("compound", ""))
+        number = asked.get("view", "")
         if not number.isdecimal() or int(number) >= len(views):
-            self._refuse(HTTPStatus.NOT_FOUND, "There is no such picture.")
-            return
-        view = views[int(number)]
-        treated = query.get("side") != "control"
+            raise HTTPException(404, "There is no such picture.")
+        view, treated = views[int(number)], asked.get("side") != "control"
         if not treated and view.untreated < 0:
-            self._refuse(HTTPStatus.NOT_FOUND, "This plate has no negative control.")
-            return
+            raise HTTPException(404, "This plate has no negative control.")
         try:
-            picture = review.picture(view, treated, query.get("channel", ""))
+            content = session.picture(view, treated, asked.get("channel", ""))
         except PlaneError as error:
-            self._send(HTTPStatus.OK, _sentence_as_picture(error.problems[0]), "image/svg+xml")
-            return
-        self._send(HTTPStatus.OK, picture, "image/png", cache=True)
+            return Response(_sentence_as_picture(error.problems[0]), media_type="image/svg+xml")
+        return Response(content, media_type="image/png",
+                        headers={"Cache-Control": f"private, max-age={_PICTURE_S}"})
 
-    def _go(self, query: Mapping[str, str]) -> None:
-        kept = {name: value for name, value in query.items() if value}
-        self._send(HTTPStatus.SEE_OTHER, b"", headers={"Location": "/?" + urlencode(kept)})
+    def decide(request: Request) -> Response:
+        form = request.state.form
+        name, gpcr, tab = (form.get(field, "") for field in ("compound", "gpcr", "tab"))
+        actions = sorted(set(form.getlist("action")))
+        if (gpcr not in ("yes", "no", "unknown") or not set(actions) <= set(_ACTIONS)
+                or name not in session.decisions):
+            raise HTTPException(400, "This page offers no such decision.")
+        refusal = _saving(session, lambda: session.decide(name, gpcr, actions,
+                                                          form.get("seen", ""), tab))
+        if refusal:
+            return go(compound=name, tab=tab, note=refusal, refused="1")
+        action = "|".join(actions) if gpcr == "yes" else ""
+        return go(compound=session.following(name), tab=tab, channel=form.get("channel", ""),
+                  note=f"Saved {name}: {in_words(gpcr, action)}.")
 
-    def _refuse(self, status: HTTPStatus, sentence: str) -> None:
-        self._send(status, (sentence + "\n").encode(), "text/plain; charset=utf-8")
+    def undo(request: Request) -> Response:
+        tab = request.state.form.get("tab", "")
+        name, refusal = _saving(session, lambda: session.undo(tab))
+        return go(compound=name, tab=tab, note=refusal or f"Undid the decision on {name}.")
 
-    def _send(self, status: HTTPStatus, body: bytes, kind: str = "text/plain", nonce: str = "",
-              cache: bool = False, headers: Mapping[str, str] | None = None) -> None:
-        self.send_response(status)
-        inline = f"'nonce-{nonce}'" if nonce else "'none'"
-        for name, value in {
-            "Content-Type": kind,
-            "Content-Length": str(len(body)),
-            "Content-Security-Policy": f"default-src 'none'; img-src 'self'; style-src {inline}; "
-                                       f"script-src {inline}; form-action 'self'; "
-                                       "base-uri 'none'; frame-ancestors 'none'",
-            "X-Content-Type-Options": "nosniff",
-            "Referrer-Policy": "same-origin",
-            "Cross-Origin-Opener-Policy": "same-origin",
-            "Cross-Origin-Resource-Policy": "same-origin",
-            "Cache-Control": "private, max-age=600" if cache else "no-store",
-            **({"Connection": "close"} if self.close_connection else {}),
-            **(headers or {}),
-        }.items():
-            self.send_header(name, value)
-        self.end_headers()
-        self.wfile.write(body)
+    return make_application([
+        Route("/", page), Route("/picture", picture),
+        Route("/decide", decide, methods=["POST"]), Route("/undo", undo, methods=["POST"])], site)
 
 
-def render_page(review: Review, query: Mapping[str, str], token: str, nonce: str) -> str:
-    """The page of one compound.
+def page_content(session: Session, asked: dict[str, str]) -> dict[str, Any]:
+    """What the page of one compound shows.
 
     Parameters
     ----------
-    review : Review
-    query : mapping
-        `compound` (the first that waits, where absent), `tab`, `note`, `refused`, `channel`.
-    token : str
-        Goes into the forms, and must come back with them.
-    nonce : str
-        Of the page's own style and script.
+    session : Session
+    asked : dict of str to str
+        `compound` (by default the first that waits for a decision), `tab`, `note`, `refused`,
+        `channel`.
     """
-    from jinja2 import Environment
-
-    table = review.table()
-    waiting = review.waiting(table)
-    name = query.get("compound") or (waiting[0] if waiting else "")
-    note, refused = query.get("note", ""), bool(query.get("refused"))
-    if name and (name not in table.index or name not in review.decisions):
-        note, refused, name = f"There is no compound {name} in {review.out.name}.", True, ""
-    order = list(review.questions)
-    place = order.index(name) if name in review.questions else None
-    shown: dict[str, Any] = {}
-    if name:
-        row = table.loc[name]
-        readings = [read_term(term) for term in split_terms(row["Metadata_MoA"])]
-        actions = set(row["gpcr_action"].split("|")) - {""} or {
-            action for reading in readings if reading.says in ("yes", "unclear")
-            for action in reading.actions}
-        views = review.views(name)
-        channels = list(dict.fromkeys(channel for view in views for channel in view.channels))
-        shown = {
-            "row": row, "readings": readings, "actions": actions, "views": views,
-            "channels": channels, "seen": state(tuple(row[DECIDED])),
-            "colours": dict(zip(channels, channel_colours(channels), strict=True)),
-            "about": {column.removeprefix("Metadata_"): row[column] for column in _ABOUT
-                      if row.get(column)},
-            "genes": row["evidence"].partition(". genes: ")[2],
-            "question": review.questions[name]["question"] if place is not None else "",
-            "images": int(review.questions[name]["images"]) if place is not None else None,
-            "said": said(row["gpcr"], row["gpcr_action"]),
-        }
-    channel = query.get("channel", "")
-    text = files("moascope.annotation").joinpath("page.html.jinja").read_text(encoding="utf-8")
-    environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    environment.filters["query"] = lambda fields: "?" + urlencode(
-        {key: value for key, value in fields.items() if value not in ("", None)})
-    return environment.from_string(text).render(
-        **shown, name=name, note=note, refused=refused, token=token, nonce=nonce,
-        tab=query.get("tab") or secrets.token_hex(4), curator=review.curator,
-        out=review.out, order=order, place=place, waiting=set(waiting),
-        decided=len(order) - len(waiting), images_are=review.images_are,
-        previous=order[place - 1] if place else "",
-        following=order[place + 1] if place is not None and place + 1 < len(order) else "",
-        channel=channel if channel in shown.get("channels", ()) else "",
-        verdicts=table["gpcr"].to_dict(), has_screen=review.screen is not None,
-        compounds=list(table.index))
+    table = session.table()
+    waiting = session.waiting(table)
+    name = asked.get("compound") or (waiting[0] if waiting else "")
+    note, refused = asked.get("note", ""), bool(asked.get("refused"))
+    if name and (name not in table.index or name not in session.decisions):
+        note, refused, name = f"{session.out.name} has no compound {name}.", True, ""
+    order = list(session.questions)
+    place = order.index(name) if name in session.questions else None
+    shown = _compound_content(session, table, name) if name else {"channels": []}
+    channel = asked.get("channel", "")
+    return {
+        **shown, "name": name, "note": note, "refused": refused,
+        "tab": asked.get("tab") or secrets.token_hex(4), "curator": session.curator,
+        "out": session.out, "order": order, "place": place, "waiting": set(waiting),
+        "decided": len(order) - len(waiting), "images_are": session.images_are,
+        "previous": order[place - 1] if place else "",
+        "following": order[place + 1] if place is not None and place + 1 < len(order) else "",
+        "channel": channel if channel in shown["channels"] else "",
+        "verdicts": table["gpcr"].to_dict(), "has_screen": session.screen is not None,
+        "compounds": list(table.index)}
 
 
-def _same(given: str, secret: str) -> bool:
-    return secrets.compare_digest(given.encode(errors="replace"), secret.encode())
+def _compound_content(session: Session, table: pd.DataFrame, name: str) -> dict[str, Any]:
+    row = table.loc[name]
+    readings = [read_term(term) for term in split_terms(row["Metadata_MoA"])]
+    actions = set(row["gpcr_action"].split("|")) - {""} or {
+        action for reading in readings if reading.says in ("yes", "unclear")
+        for action in reading.actions}
+    views = session.views(name)
+    channels = list(dict.fromkeys(channel for view in views for channel in view.channels))
+    listed = session.questions.get(name)
+    return {
+        "row": row, "readings": readings, "actions": actions, "views": views,
+        "channels": channels, "seen": fingerprint(tuple(row[DECIDED])),
+        "colours": dict(zip(channels, channel_colours(channels), strict=True)),
+        "about": {column.removeprefix("Metadata_"): row[column] for column in _IDENTIFIERS
+                  if row.get(column)},
+        "genes": row["evidence"].partition(". genes: ")[2],
+        "question": listed["question"] if listed is not None else "",
+        "images": int(listed["images"]) if listed is not None else 0,
+        "now": in_words(row["gpcr"], row["gpcr_action"])}
 
 
-def _fields(text: str) -> dict[str, str]:
-    return {name: values[-1] for name, values in parse_qs(text).items()}
+def _saving(session: Session, change: Any) -> Any:
+    """Call `change`; a table that cannot be written is told, not a crash."""
+    from starlette.exceptions import HTTPException
+
+    try:
+        return change()
+    except OSError as error:
+        raise HTTPException(500, f"{session.out} cannot be written ({error.strerror}). Your "
+                                 "decision was not saved.") from None
 
 
 def _sentence_as_picture(sentence: str) -> bytes:
