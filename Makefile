@@ -8,7 +8,7 @@ export PYTHONNOUSERSITE := 1
 export TF_CPP_MIN_LOG_LEVEL := 3
 export TF_ENABLE_ONEDNN_OPTS ?= 1
 
-.PHONY: help run baseline bench test test-slow lint lock clean
+.PHONY: help run baseline bench test test-slow lint docs architecture licences wheel lock clean
 help:            ## this list
 	@grep -hE '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
 
@@ -16,20 +16,35 @@ run: $(VENV)/ready  ## the whole pipeline on the embedded screen, and a summary
 	dvc repro register
 	moascope summary
 
-baseline: $(VENV)/ready  ## every system of the slides beside the main model, about ten minutes more
+baseline: $(VENV)/ready  ## also train the systems of the slides, about ten minutes more
 	dvc repro
 
-bench: $(VENV)/ready ## every speed beside its reference into benchmarks/README.md, some 20 minutes
+bench: $(VENV)/ready ## measure every speed next to its reference into benchmarks/README.md, 20 minutes
 	python benchmarks/bench.py
 
-test: $(VENV)/ready ## the tests, on two cores under ten minutes
+test: $(VENV)/ready ## the tests, under ten minutes on two cores
 	python -m pytest -m "not slow" -n 2 --dist loadfile --no-loadscope-reorder
 
 test-slow: $(VENV)/ready ## the tests that take minutes each: acceptance over three seeds
 	python -m pytest -m slow
 
-lint: $(VENV)/ready ## style and common mistakes
-	ruff check src tests benchmarks
+lint: $(VENV)/ready ## style, common mistakes and types
+	ruff check src tests benchmarks docs
+	pyright
+
+docs: $(VENV)/ready ## the Python API as pages in docs/api/ (not in git)
+	pdoc --docformat numpy --output-directory docs/api moascope
+
+architecture: $(VENV)/ready ## the picture of the rooms and their imports, from the code
+	python docs/draw_architecture.py docs/architecture.svg
+
+# A package whose metadata holds the whole text of its licence keeps the first line alone.
+licences: $(VENV)/ready ## the licence of every locked dependency into docs/licences.md
+	pip-licenses --python $(BIN)/python --ignore-packages moascope uv --order name --with-system \
+	  --format markdown | grep -v '^|  *|' > docs/licences.md
+
+wheel: $(VENV)/ready ## dist/moascope-*.whl
+	python -m build --wheel --no-isolation
 
 lock: $(VENV)/ready ## resolve the dependencies anew into requirements.lock (names, versions, hashes)
 	uv pip compile pyproject.toml --all-extras --group dev --python-version 3.11 --universal \
