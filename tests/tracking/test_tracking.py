@@ -14,16 +14,15 @@ import pytest
 from moascope.errors import MoascopeError
 from moascope.params import Head, parse_params
 from moascope.tracking.comparison import (
-    HEADLINE,
     address,
-    headline_metrics,
     model_name,
     pipeline_name,
     run_address,
     saved_views,
 )
+from moascope.tracking.numbers import HEADLINE, evaluation_metrics, flat_numbers, headline_metrics
 from moascope.tracking.registry import pinned_requirements
-from moascope.tracking.runs import dvc_digests, experiment_name, flat, flat_numbers
+from moascope.tracking.runs import dvc_digests, experiment_name, flat
 
 PARAMS = parse_params({"target": "moa", "acquire": {"source": "folder", "path": "a/plates"}})
 
@@ -182,7 +181,7 @@ def test_the_parent_shows_the_trial_that_the_inner_score_chose(store, client):
 
 
 def test_validation_comes_below_the_parent_on_its_data(store, client):
-    from moascope.tracking.runs import log_validation
+    from moascope.tracking.screens import log_validation
 
     lock()
     log_validation(PARAMS, {
@@ -274,10 +273,74 @@ def test_the_saved_view_of_results_holds_every_score_and_no_parent(store, client
     assert set(client.get_run(next(iter(scored))).data.metrics) == set(HEADLINE)
 
 
+def evaluated(score=0.4):
+    """A small metrics.json."""
+    own = {"average_precision": score, "low": 0.2, "high": 0.7, "prevalence": 0.1, "lift": 4.0,
+           "p": 0.01, "roc_auc": 0.8, "confusion": [[1, 2], [3, 4]]}
+    return {
+        "out_of_fold": {level: own for level in ("compound", "well", "site")},
+        "held_out": {"compound": own},
+        "mechanisms": {f"mechanism {i}": own for i in range(40)},
+        "baselines": {"best": "position_only", "scores": {
+            "position_only": {"average_precision": 0.2, "low": 0.1, "high": 0.3},
+            "prevalence": {"average_precision": 0.1, "low": 0.1, "high": 0.1}}},
+        "random_image_split": {"true_labels": {"compound": {"average_precision": 0.9}}},
+    }
+
+
+def test_a_models_run_has_tens_of_numbers_and_the_rest_is_in_its_artifacts():
+    numbers = evaluation_metrics(evaluated())
+    assert len(numbers) < 40
+    assert not [name for name in numbers if "mechanism" in name]
+    assert numbers["average_precision"] == numbers["held_out.average_precision"] == 0.4
+    assert numbers["best_baseline"] == numbers["baseline.position_only"] == 0.2
+    assert numbers["site.average_precision"] == 0.4
+    assert numbers["compound.roc_auc"] == 0.8
+    assert numbers["invalid.random_image_split"] == 0.9
+
+
+def test_a_screen_on_which_nothing_is_held_out_or_leaks_has_fewer_numbers():
+    wells = evaluated() | {"held_out": {}, "unseen_batch": {}}
+    del wells["random_image_split"]
+    numbers = evaluation_metrics(wells)
+    assert not [name for name in numbers if name.startswith(("held_out", "invalid", "unseen"))]
+
+
+def test_the_comparison_of_all_results_shows_each_baseline_once(store, client):
+    """Evaluated twice: the second time brings the same runs up to date."""
+    from moascope.tracking.evaluations import log_baselines
+
+    lock()
+    run_id = logged("a model", score=0.4)
+    model = client.get_run(run_id)
+    log_baselines(model, evaluated())
+    again = evaluated()
+    again["baselines"]["scores"]["position_only"]["average_precision"] = 0.25
+    log_baselines(model, again)
+    view = json.loads(saved_views()["results"])
+    shown = client.search_runs([model.info.experiment_id], view["searchFilter"],
+                               order_by=[f"{view['orderByKey']} DESC"])
+    assert [(run.info.run_name, run.data.metrics["average_precision"]) for run in shown] == [
+        ("a model", 0.4), ("baseline position only", 0.25), ("baseline prevalence", 0.1)]
+    parent = parent_of(client, run_id).info.run_id
+    assert {run.data.tags["mlflow.parentRunId"] for run in shown} == {parent}
+    assert {run.data.metrics["prevalence"] for run in shown} == {0.1}
+
+
+def test_a_data_set_is_called_by_its_screens_name(store, client):
+    from moascope.tracking.runs import log_data, start_run
+
+    with start_run(PARAMS, "one", "train", {}) as run:
+        log_data(PARAMS, "a" * 40, "training")
+    dataset, = client.get_run(run.info.run_id).inputs.dataset_inputs
+    assert dataset.dataset.name == "plates"
+
+
 def test_the_saved_view_of_trials_holds_trials_by_what_chooses(store, client):
     import optuna
 
-    from moascope.tracking.runs import TrialLog, start_run
+    from moascope.tracking.runs import start_run
+    from moascope.tracking.trials import TrialLog
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     lock()

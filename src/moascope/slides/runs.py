@@ -37,14 +37,16 @@ def log_arm(scores: dict[str, Any], curves: pd.DataFrame, out: Path) -> None:
     """
     import mlflow
 
-    from moascope.tracking.comparison import headline_metrics
-    from moascope.tracking.runs import flat_numbers, log_curve
+    from moascope.tracking.numbers import headline_metrics
+    from moascope.tracking.runs import log_curve
 
     honest, leaky = scores[BY_COMPOUND], scores[BY_IMAGE]
     mlflow.set_tags({"arm": scores["arm"], "valid": "true", "mlflow.note.content": note(scores)})
-    mlflow.log_metrics(flat_numbers(honest) | flat_numbers({"leaky": leaky}))
     if honest["compound"]:
         mlflow.log_metrics(headline_metrics(honest["compound"]))
+    if leaky["compound"]:
+        mlflow.log_metric("leaky.compound.average_precision",
+                          leaky["compound"]["average_precision"])
     mean = curves.groupby(["split", "side", "epoch"])[["loss", "average_precision"]].mean()
     for (kind, side), rows in mean.groupby(level=["split", "side"]):
         prefix = "" if kind == BY_COMPOUND else "leaky."

@@ -22,7 +22,7 @@ from moascope.work.files import write_json
 def split(params: Params, screen: Path, planes: Path, embedded: Path, out: Path,
           report: Path) -> str:
     """Deal annotated compounds into folds and a hold-out set, and show the screen they are from."""
-    from moascope.tracking.runs import log_screen_page
+    from moascope.tracking.screens import log_screen_page
 
     read = read_screen(screen)
     labels = label_screen(read, params.target)

@@ -54,7 +54,7 @@ def train(params: Params, prepared: Path, embedded: Path, screen: Path, split: P
             "run_id": active.info.run_id, "experiment": active.info.experiment_id})
         write_csv(report / "curves.csv", pd.DataFrame(curves), DIGITS)
         log_training(head, curves, out, report / "curves.csv")
-        log_data(params.acquire.source, dvc_digests(inputs).get("screen", ""), "training")
+        log_data(params, dvc_digests(inputs).get("screen", ""), "training")
         if network:
             found = fine_tune_folds(examples, prepared, network, weights[network], fold_heads,
                                     params.train, params.seed)

@@ -30,7 +30,7 @@ from moascope.work.processes import progress
 if TYPE_CHECKING:
     import optuna
 
-    from moascope.tracking.runs import TrialLog
+    from moascope.tracking.trials import TrialLog
 
 METRIC = "inner_explained_information"
 DIGITS = 6
@@ -54,7 +54,8 @@ def tune(params: Params, embedded: Path, screen: Path, split: Path, out: Path,
         return "no trials asked for (tune.trials = 0); the defaults are used"
 
     from moascope.tracking.comparison import NOTE, address
-    from moascope.tracking.runs import TrialLog, dvc_digests, log_data, start_run
+    from moascope.tracking.runs import dvc_digests, log_data, start_run
+    from moascope.tracking.trials import TrialLog
 
     name = study_name(examples, params.tune.space, params.train, params.target)
     inputs = {"features": embedded, "screen": screen, "split": split}
@@ -84,7 +85,7 @@ def tune(params: Params, embedded: Path, screen: Path, split: Path, out: Path,
         with tempfile.TemporaryDirectory() as folder:
             save_pictures(Path(folder), tables)
             mlflow.log_artifacts(folder, "study")
-        log_data(params.acquire.source, dvc_digests(inputs).get("screen", ""), "tuning")
+        log_data(params, dvc_digests(inputs).get("screen", ""), "tuning")
     elsewhere = len(tables["trials"]) - ran
     others = f", {elsewhere} by earlier runs or other workers" if elsewhere > 0 else ""
     share = round(best.scores.mean(), 3) + 0.0   # no minus before a zero

@@ -18,7 +18,7 @@ def validate(params: Params, screen: Path, out: Path, report: Path) -> str:
     (quarantine.csv), and what was expected and found (validation.json, data_docs/index.html).
     Stops where something critical is wrong; all else is reported.
     """
-    from moascope.tracking.runs import log_validation
+    from moascope.tracking.screens import log_validation
 
     # A question that the annotations cannot answer should not wait until everything is embedded.
     label_screen(read_screen(screen), params.target)

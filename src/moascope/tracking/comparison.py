@@ -12,10 +12,11 @@ import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from moascope.params import Head, Params
+from moascope.tracking.numbers import HEADLINE
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -26,10 +27,6 @@ PARENT = "mlflow.parentRunId"
 VIEW = "mlflow.sharedViewState."
 STAGE = "pipeline"
 INNER = "inner_explained_information"
-
-# What stands beside every score, under the same names on every run that has one.
-HEADLINE = ("average_precision", "interval_low", "interval_high", "prevalence", "best_baseline",
-            "permutation_p", "lift")
 
 SIMULATED = "> Simulated screen: these scores prove the software, never the biology."
 
@@ -195,30 +192,6 @@ def model_name(backbone: str, head: Head) -> str:
         return f"{backbone}, linear, dropout {head.dropout:.2g}"
     layers = "1 layer" if head.layers == 1 else f"{head.layers} layers"
     return f"{backbone}, {layers} of {head.width}, dropout {head.dropout:.2g}"
-
-
-def headline_metrics(score: Mapping[str, Any], best_baseline: float | None = None,
-                     ) -> dict[str, float]:
-    """The numbers of a score under the names by which runs are compared.
-
-    Parameters
-    ----------
-    score : mapping
-        `average_precision`, and where they are known `low`, `high`, `prevalence`, `lift`, `p`.
-    best_baseline : float or None
-        Average precision of the best baseline.
-    """
-    named = {
-        "average_precision": score["average_precision"],
-        "interval_low": score.get("low"),
-        "interval_high": score.get("high"),
-        "prevalence": score.get("prevalence"),
-        "lift": score.get("lift"),
-        "permutation_p": score.get("p"),
-        "best_baseline": best_baseline,
-    }
-    # Six digits, as in metrics.json: more would only widen MLflow's columns.
-    return {key: round(float(value), 6) for key, value in named.items() if value is not None}
 
 
 def bring_up_to_date(client: MlflowClient, parent: str) -> None:

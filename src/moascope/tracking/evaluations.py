@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import yaml
 
 from moascope.evaluation.protocol import headline
 from moascope.params import Head, Params
-from moascope.tracking.comparison import NOTE, headline_metrics, links, model_name
-from moascope.tracking.runs import flat_numbers, log_folder, resume_run
-from moascope.work.files import rounded
+from moascope.tracking.comparison import NOTE, PARENT, links, model_name
+from moascope.tracking.numbers import evaluation_metrics, headline_metrics
+from moascope.tracking.runs import log_folder, resume_run
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run
 
 
 def log_evaluation(params: Params, run_id: str, report: Path, metrics: dict[str, Any],
@@ -30,24 +36,51 @@ def log_evaluation(params: Params, run_id: str, report: Path, metrics: dict[str,
     """
     import mlflow
 
-    numbers = flat_numbers({
-        key: metrics[key] for key in ("out_of_fold", "held_out", "baselines", "mechanisms")
-    } | {"invalid_random_image_split": metrics.get("random_image_split", {})})
-    import yaml
-
-    tuned = yaml.safe_dump(metrics["head"])
-    baselines = metrics["baselines"]
-    headlines = headline_metrics(metrics["out_of_fold"]["compound"],
-                                 baselines["scores"][baselines["best"]]["average_precision"])
     name = model_name(metrics["backbone"], Head(**metrics["head"]))
     with resume_run(params, run_id, name, "evaluate", inputs) as active:
-        mlflow.log_metrics(rounded(numbers) | headlines)
+        mlflow.log_metrics(evaluation_metrics(metrics))
         mlflow.set_tags({
-            NOTE: note(metrics, tuned, links(active.info.experiment_id, active.info.run_id)),
+            NOTE: note(metrics, yaml.safe_dump(metrics["head"]),
+                       links(active.info.experiment_id, active.info.run_id)),
             "above_chance": str(metrics["above_chance"]).lower(),
             "useful": str(metrics["useful"]).lower(),
         })
         log_folder(report, "evaluation")
+        log_baselines(active, metrics)
+
+
+def log_baselines(model: Run, metrics: dict[str, Any]) -> None:
+    """Give every baseline a run next to the model's, so that a comparison of runs shows them.
+
+    Parameters
+    ----------
+    model : mlflow.entities.Run
+        The model's run. Baselines come below the same parent; where one is there already, from an
+        earlier evaluation on the same data and folds, its numbers are brought up to date.
+    metrics : dict
+        As in metrics.json.
+    """
+    from mlflow import MlflowClient
+    from mlflow.entities import Metric
+
+    client = MlflowClient()
+    experiment = model.info.experiment_id
+    parent = model.data.tags.get(PARENT, model.info.run_id)
+    known = {run.data.tags["baseline"]: run.info.run_id for run in client.search_runs(
+        [experiment], f"tags.`{PARENT}` = '{parent}' and tags.baseline LIKE '%'")}
+    prevalence = metrics["out_of_fold"]["compound"]["prevalence"]
+    now = int(time.time() * 1000)
+    for name, score in sorted(metrics["baselines"]["scores"].items()):
+        run_id = known.get(name) or client.create_run(
+            experiment, run_name=f"baseline {name.replace('_', ' ')}", tags={
+                PARENT: parent, "stage": "evaluate", "baseline": name,
+                NOTE: "A baseline, which sees no biology: a model is useful only where it is "
+                      "better than every one of them.",
+            }).info.run_id
+        client.log_batch(run_id, metrics=[
+            Metric(key, value, now, 0)
+            for key, value in headline_metrics({"prevalence": prevalence} | score).items()])
+        client.set_terminated(run_id)
 
 
 def note(metrics: dict[str, Any], head: str, links: str) -> str:

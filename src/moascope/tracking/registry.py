@@ -12,7 +12,7 @@ from typing import Any
 
 from moascope.errors import MoascopeError
 from moascope.params import Params
-from moascope.tracking.comparison import links, run_address
+from moascope.tracking.comparison import links, run_address, screen_name
 from moascope.tracking.runs import connect, require_store, store_shown
 
 CANDIDATE = "candidate"
@@ -154,7 +154,7 @@ def description_of(tags: dict[str, str], run_id: str, experiment: str | None) ->
     """
     lines = [
         f"**{tags.get('target', 'model')}** on {tags.get('backbone', 'unknown')} features, "
-        f"{tags.get('source', 'unknown')} screen: average precision "
+        f"{tags.get('screen') or tags.get('source', 'unknown')} screen: average precision "
         f"{tags.get('average_precision', '?')} [{tags.get('interval', '?')}] over unseen compounds "
         f"at a prevalence of {tags.get('prevalence', '?')}, permutation p = "
         f"{tags.get('permutation_p', '?')}.",
@@ -182,6 +182,7 @@ def version_tags(params: Params, backbone: str, metrics: dict[str, Any]) -> dict
     main = metrics["out_of_fold"]["compound"]
     tags = {
         "target": params.target,
+        "screen": screen_name(params),
         "source": params.acquire.source,
         "backbone": backbone,
         "average_precision": f"{main['average_precision']:.4f}",

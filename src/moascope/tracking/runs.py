@@ -15,12 +15,10 @@ import yaml
 from moascope.errors import MoascopeError, address_shown
 from moascope.params import Params
 from moascope.tracking.comparison import (
-    NOTE,
     PARENT,
     bring_up_to_date,
     pipeline_run,
     prepare_experiment,
-    run_address,
     screen_name,
 )
 
@@ -185,139 +183,16 @@ def _substitute(client: MlflowClient, params: Params, run_id: str) -> Run | None
     return found[0] if found else None
 
 
-def log_data(name: str, digest: str, context: str) -> None:
-    """Name the data set of the active run by DVC's digest of it."""
+def log_data(params: Params, digest: str, context: str) -> None:
+    """Name the active run's data set after its screen, with DVC's digest of it."""
     import mlflow
     from mlflow.data.meta_dataset import MetaDataset
     from mlflow.data.sources import LocalArtifactDatasetSource
 
     source = LocalArtifactDatasetSource(str(project_root() / "data/acquire"))
     # MLflow takes digests of at most 36 characters.
-    dataset = MetaDataset(source, name=name, digest=(digest or "unknown")[:32])
+    dataset = MetaDataset(source, name=screen_name(params), digest=(digest or "unknown")[:32])
     mlflow.log_input(dataset, context=context)
-
-
-def log_validation(params: Params, validation: dict, data_docs: Path) -> None:
-    """Keep the outcome of validation, and its Data Docs, in a run of its own.
-
-    Parameters
-    ----------
-    params : Params
-    validation : dict
-        As in validation.json; numbers in it become metrics.
-    data_docs : Path
-        Folder of HTML pages.
-    """
-    import mlflow
-
-    inputs = {"screen": Path("data/acquire")}
-    name = f"validation, {validation['sites']:,} sites"
-    with start_run(params, name, "validate", inputs) as run:
-        mlflow.log_metrics({key: value for key, value in flat_numbers(validation).items()
-                            if key.count(".") <= 1})
-        mlflow.log_dict(validation, "validation.json")
-        mlflow.set_tag(NOTE, validation_note(validation, run, data_docs.exists()))
-        if data_docs.exists():
-            mlflow.log_artifacts(str(data_docs), "data_docs")
-
-
-def validation_note(validation: Mapping[str, Any], run: Run, documented: bool) -> str:
-    """The description of a validation's run, in Markdown."""
-    failed = [outcome["expectation"] for outcome in validation.get("expectations", [])
-              if not outcome["success"]]
-    sites, lost = validation["sites"], validation["quarantine"]["sites"]
-    lines = [f"**{sites - lost:,} of {sites:,} sites usable**, {lost:,} in quarantine; "
-             f"{validation['plates']} plates, {validation['compounds']} compounds."]
-    lines += [f"- not as expected: {sentence}" for sentence in failed]
-    lines += [f"- {sentence}" for sentence in validation.get("warnings", [])]
-    if documented:
-        page = run_address(run.info.experiment_id, run.info.run_id, "data_docs/index.html")
-        lines.append(f"\n[Great Expectations' Data Docs]({page})")
-    return "\n".join(lines)
-
-
-def log_screen_page(params: Params, content: dict, page: Path) -> None:
-    """Keep a screen's own page, and the confounds it measures, in a run of its own.
-
-    Parameters
-    ----------
-    params : Params
-    content : dict
-        As in screen.json.
-    page : Path
-    """
-    import mlflow
-
-    inputs = {"screen": Path("data/acquire")}
-    with start_run(params, f"screen {experiment_name(params)}", "split", inputs):
-        mlflow.log_metrics({f"confound.{one['name']}": one["value"]
-                            for one in content["confounds"] if one["value"] is not None})
-        mlflow.log_dict(content, "screen.json")
-        mlflow.log_artifact(str(page))
-
-
-class TrialLog:
-    """Child runs of a study's run, one a trial.
-
-    Parameters
-    ----------
-    parent : mlflow.entities.Run
-        The study's run.
-    metric : str
-        Name of what a trial is judged by.
-    """
-
-    def __init__(self, parent: Run, metric: str):
-        from mlflow import MlflowClient
-
-        self.client = MlflowClient()
-        self.parent = parent
-        self.metric = metric
-
-    def known(self, study: str) -> set[int]:
-        """Numbers of the study's trials that have a run, below whichever parent."""
-        found: set[int] = set()
-        token = None
-        while True:
-            page = self.client.search_runs(
-                [self.parent.info.experiment_id], f"tags.`optuna.study` = '{study}'",
-                max_results=1000, page_token=token)
-            found |= {int(run.data.tags["optuna.trial"]) for run in page
-                      if "optuna.trial" in run.data.tags}
-            token = page.token
-            if not token:
-                return found
-
-    def __call__(self, study: Any, trial: Any) -> None:
-        """Log an ended Optuna trial. A pruned or failed one ends as KILLED."""
-        from mlflow.entities import Metric, Param, RunTag
-        from optuna.trial import TrialState
-
-        stamp = int(trial.datetime_start.timestamp() * 1000)
-        run = self.client.create_run(
-            self.parent.info.experiment_id,
-            start_time=stamp,
-            run_name=f"trial {trial.number:03d}",
-            tags={"mlflow.parentRunId": self.parent.info.run_id},
-        )
-        metrics = [
-            Metric(self.metric, sum(scores) / len(scores), stamp, int(epoch))
-            for epoch, *scores in trial.user_attrs.get("inner_scores", [])
-        ]
-        if trial.value is not None:
-            metrics.append(Metric(f"best_{self.metric}", round(trial.value, 6), stamp, 0))
-        self.client.log_batch(
-            run.info.run_id,
-            metrics=metrics,
-            params=[Param(key, str(value)) for key, value in trial.params.items()],
-            tags=[RunTag("stage", "tune"), RunTag("optuna.study", study.study_name),
-                  RunTag("optuna.trial", str(trial.number)),
-                  RunTag("optuna.state", trial.state.name)],
-        )
-        ended = "FINISHED" if trial.state == TrialState.COMPLETE else "KILLED"
-        self.client.set_terminated(
-            run.info.run_id, ended, end_time=int(trial.datetime_complete.timestamp() * 1000)
-        )
 
 
 def log_curve(name: str, values: Mapping[int, float]) -> None:
@@ -377,21 +252,6 @@ def flat(params: Params) -> dict[str, Any]:
             found.update({f"{section}.{key}": value for key, value in values.items()})
         else:
             found[section] = values
-    return found
-
-
-def flat_numbers(nested: Mapping[str, Any], prefix: str = "") -> dict[str, float]:
-    """The numbers of a nested dictionary as MLflow metrics, their keys joined by dots.
-
-    MLflow allows letters, digits, blanks and `_ - . / :` in names; others become `_`.
-    """
-    found: dict[str, float] = {}
-    for key, value in nested.items():
-        name = prefix + "".join(c if c.isalnum() or c in "_-/: " else "_" for c in str(key))
-        if isinstance(value, Mapping):
-            found.update(flat_numbers(value, name + "."))
-        elif isinstance(value, (int, float)) and not isinstance(value, bool):
-            found[name] = float(value)
     return found
 
 

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from moascope.params import Head
-from moascope.tracking.runs import flat_numbers, log_curve
+from moascope.tracking.numbers import flat_numbers
+from moascope.tracking.runs import log_curve
 
 
 def log_training(head: Head, curves: list[dict[str, Any]], out: Path, table: Path) -> None:
