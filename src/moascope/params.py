@@ -1,4 +1,4 @@
-"""The parameters of params.yaml, one frozen typed object a section."""
+"""The parameters of params.yaml, one frozen typed object per section."""
 
 from __future__ import annotations
 
@@ -9,7 +9,14 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    create_model,
+    field_validator,
+)
 from pydantic_core import PydanticCustomError
 
 from moascope.errors import MoascopeError
@@ -142,7 +149,7 @@ class Embed(Section):
         parts = [part.strip() for part in value.split("+")]
         for part in parts:
             if part not in BACKBONES and not part.endswith(KERAS_FILE):
-                raise ValueError(f"'{part}' is no backbone; there are {', '.join(BACKBONES)}, a "
+                raise ValueError(f"'{part}' is not a backbone; choose among {', '.join(BACKBONES)}, a "
                                  f"Keras model file (*{KERAS_FILE}), or several joined by +")
         if len(set(parts)) < len(parts):
             raise ValueError("a backbone is named twice")
@@ -155,7 +162,7 @@ class Embed(Section):
 
 
 class Split(Section):
-    """Which compounds are asked about by a model that never saw them."""
+    """Which compounds are predicted by a model that never saw them."""
 
     folds: Annotated[int, Field(ge=2)] = 5
     repeats: Annotated[int, Field(ge=1)] = 2
@@ -208,22 +215,21 @@ class FineTune(Section):
     precision: Literal["f32", "bf16"] = "f32"
 
 
-Tuned = Literal["tuned"]
+def _or_tuned(section: type[Section]) -> type[Section]:
+    """The fields of a section, each of them a value or the word `tuned`, which is the default."""
+    fields: dict[str, Any] = {}
+    for name, field in section.model_fields.items():
+        value: Any = field.annotation
+        if field.metadata:
+            value = Annotated[value, *field.metadata]
+        # Where any word is a value, `tuned` is one already.
+        fields[name] = (value if field.annotation is str else Literal["tuned"] | value, TUNED)
+    return create_model("Tunable", __base__=Section, **fields)
 
 
-class Train(Section):
+class Train(_or_tuned(Head)):
     """The head that is trained: each hyperparameter is a value, or `tuned`: the study's choice."""
 
-    layers: Tuned | Annotated[int, Field(ge=0, le=4)] = TUNED
-    width: Tuned | Annotated[int, Field(ge=1)] = TUNED
-    dropout: Tuned | Annotated[float, Field(ge=0, lt=1)] = TUNED
-    activation: Tuned | Literal["relu", "leaky_relu", "gelu", "silu", "tanh"] = TUNED
-    learning_rate: Tuned | Annotated[float, Field(gt=0)] = TUNED
-    l2: Tuned | Annotated[float, Field(ge=0)] = TUNED
-    label_smoothing: Tuned | Annotated[float, Field(ge=0, lt=1)] = TUNED
-    normalisation: Tuned | Literal["none", "plate", "plate+sphere"] = TUNED
-    backbone: Annotated[str, Field(min_length=1)] = TUNED
-    epochs: Tuned | Annotated[int, Field(ge=1)] = TUNED
     batch_size: Annotated[int, Field(ge=1)] = 128
     level: Literal["site", "well"] = "site"
     panels: Literal["pooled", "separate"] = "separate"
@@ -345,6 +351,7 @@ def load_params(path: Path = Path("params.yaml"), settings: Sequence[str] = ()) 
 def _apply(setting: str, content: dict[str, Any]) -> None:
     key, equals, text = setting.partition("=")
     *sections, name = key.split(".")
+    value = None
     try:
         value = yaml.safe_load(text)
     except yaml.YAMLError:
@@ -354,7 +361,7 @@ def _apply(setting: str, content: dict[str, Any]) -> None:
     for section in sections:
         content = content.setdefault(section, {})
         if not isinstance(content, dict):
-            raise MoascopeError(f"'{setting}': {section} is no section of the parameters.")
+            raise MoascopeError(f"'{setting}': {section} is not a section of the parameters.")
     content[name] = value
 
 

@@ -138,8 +138,8 @@ def test_imagenet_weights_give_features_of_their_own():
 
 
 @pytest.mark.parametrize("backbone,problem", [
-    ("efficientnet", "'efficientnet' is no backbone"),
-    ("morphology+efficientnet", "'efficientnet' is no backbone"),
+    ("efficientnet", "'efficientnet' is not a backbone"),
+    ("morphology+efficientnet", "'efficientnet' is not a backbone"),
     ("morphology+morphology", "named twice"),
 ])
 def test_an_unknown_backbone_is_told_with_those_there_are(backbone, problem):

@@ -579,7 +579,7 @@ def test_a_setting_that_is_none_is_told(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for setting, words in (("idr0088.preset", "sets no parameter"),
                            ("idr0088.presett=slides", r"Did you mean 'idr0088\.preset'"),
-                           ("seed.x=1", "seed is no section of the parameters"),
+                           ("seed.x=1", "seed is not a section of the parameters"),
                            ("idr0088.limit=0", "idr0088.limit = 0 cannot be used"),
                            ("seed=1", "needs no download")):
         with pytest.raises(MoascopeError, match=words):
