@@ -38,6 +38,7 @@ from moascope.features.backbones import (
 )
 from moascope.features.embed import embed_plate
 from moascope.features.inference import compile_for_cpu
+from moascope.pixels.prepared import PreparedPlate
 from moascope.quiet import import_keras
 
 CHANNELS = ("DNA", "Actin", "Tubulin")
@@ -128,7 +129,7 @@ def whole_plate(network: Network, arms: dict, rounds: int, limit: float) -> str:
 
         def embed(planes: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
             names = tuple(f"{index:04d}" for index in range(width))
-            embed_plate(plate, Path(folder), Backbone("Net", names, planes))
+            embed_plate(PreparedPlate(plate), Path(folder), Backbone("Net", names, planes))
             table = pd.read_parquet(Path(folder) / "features.parquet")
             return table.filter(like="Net_").to_numpy()
 

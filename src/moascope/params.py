@@ -149,8 +149,9 @@ class Embed(Section):
         parts = [part.strip() for part in value.split("+")]
         for part in parts:
             if part not in BACKBONES and not part.endswith(KERAS_FILE):
-                raise ValueError(f"'{part}' is not a backbone; choose among {', '.join(BACKBONES)}, a "
-                                 f"Keras model file (*{KERAS_FILE}), or several joined by +")
+                raise ValueError(f"'{part}' is not a backbone; choose among "
+                                 f"{', '.join(BACKBONES)}, a Keras model file (*{KERAS_FILE}), "
+                                 "or several joined by +")
         if len(set(parts)) < len(parts):
             raise ValueError("a backbone is named twice")
         return "+".join(parts)

@@ -13,6 +13,7 @@ from moascope.features.embed import embed_plate, embed_plates, embedded_with, fe
 from moascope.features.table import load_features
 from moascope.params import Embed, Prepare
 from moascope.pixels.prepare import prepare_plates
+from moascope.pixels.prepared import PreparedPlate
 
 SETTINGS = Prepare(crop=48, crops=4)
 MORPHOLOGY = Embed(backbone="morphology")
@@ -36,7 +37,7 @@ def test_features_are_means_over_crops_in_the_order_of_their_names(tmp_path):
     screen = write_plate(tmp_path / "images", two_channels(70))
     prepare_plates(screen, tmp_path / "prepared", SETTINGS, 1)
     (tmp_path / "out").mkdir()
-    embed_plate(tmp_path / "prepared" / "P1", tmp_path / "out", mean_and_place())
+    embed_plate(PreparedPlate(tmp_path / "prepared" / "P1"), tmp_path / "out", mean_and_place())
     table = pd.read_parquet(tmp_path / "out" / "features.parquet")
     crops = np.load(tmp_path / "prepared" / "P1" / "crops.npy").astype(float)
     names = [name for name in table if name.startswith("Toy_")]

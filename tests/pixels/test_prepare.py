@@ -16,7 +16,8 @@ from helpers import cells, many_fields, write_plate
 from moascope.params import Prepare, Simulated
 from moascope.pixels import illumination, prepare, quality, scaling
 from moascope.pixels.crops import cut, tile_positions
-from moascope.pixels.prepare import plate_facts, prepare_plate, prepare_plates
+from moascope.pixels.prepare import prepare_plate, prepare_plates
+from moascope.pixels.prepared import prepared_plates
 from moascope.pixels.summary import draw_montage, read_prepared, write_summary
 
 SIZE = 96
@@ -379,7 +380,7 @@ def test_the_summary_counts_what_was_flagged_and_has_a_picture(tmp_path):
     assert summary["total"]["passed"] == 39
     draw_montage(tmp_path / "out", tmp_path / "report" / "montage.png")
     assert (tmp_path / "report" / "montage.png").stat().st_size > 1000
-    assert list(plate_facts(tmp_path / "out")) == ["P1"]
+    assert [plate.name for plate in prepared_plates(tmp_path / "out")] == ["P1"]
 
 
 @pytest.mark.slow

@@ -6,7 +6,6 @@ import contextlib
 import dataclasses
 import functools
 import itertools
-import json
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,10 +18,11 @@ from moascope.errors import MoascopeError
 from moascope.features.backbones import Backbone, find_weights, open_backbone, weights_digest
 from moascope.features.table import FEATURES_FILE, FeatureTable, label_of, load_features
 from moascope.params import KERAS_FILE, Embed, Head, Prepare
-from moascope.pixels.prepare import plate_facts, prepare_plates
+from moascope.pixels.prepare import prepare_plates
+from moascope.pixels.prepared import PreparedPlate, prepared_plates
 from moascope.work.digests import code_digest, digest
 from moascope.work.files import write_atomically
-from moascope.work.plates import KEY_FILE, update_plates
+from moascope.work.plates import update_plates
 from moascope.work.processes import ahead
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ WEIGHTS_FILE = "weights.sha256"
 SITES_AT_ONCE = 64  # bounds memory, and is enough to keep every core busy
 
 
-def embed_plate(prepared: Path, out: Path, backbone: Backbone) -> None:
+def embed_plate(plate: PreparedPlate, out: Path, backbone: Backbone) -> None:
     """Compute the features of one prepared plate.
 
     Every channel of every crop goes through the backbone by itself; a site's vector is the mean
@@ -40,17 +40,14 @@ def embed_plate(prepared: Path, out: Path, backbone: Backbone) -> None:
 
     Parameters
     ----------
-    prepared : Path
-        A plate's folder from `moascope.pixels.prepare.prepare_plate`.
+    plate : PreparedPlate
     out : Path
-        Existing folder that gets `features.parquet`: one row a site with `Metadata_` columns,
+        Existing folder that gets `features.parquet`: one row per site with `Metadata_` columns,
         `QC_Pass`, `Count_` and `Intensity_` columns from prepare, and the backbone's features as
         float32 `<Backbone>_<Channel>_<name>` and `<Backbone>_<A>_<B>_<name>`.
     backbone : Backbone
     """
-    sites = pd.read_parquet(prepared / "sites.parquet")
-    channels = json.loads((prepared / "plate.json").read_text())["channels"]
-    stored = np.load(prepared / "crops.npy", mmap_mode="r")
+    sites, channels, stored = plate.sites(), plate.channels, plate.crops()
     pairs = list(itertools.combinations(range(len(channels)), 2)) if backbone.pairs else []
     features = np.empty(
         (len(sites), len(channels) * len(backbone.names) + len(pairs) * len(backbone.pair_names)),
@@ -99,7 +96,7 @@ def embed_plates(prepared: Path, out: Path, settings: Embed,
     prepared : Path
         From `moascope.pixels.prepare.prepare_plates`.
     out : Path
-        Gets a folder a backbone, in it one a plate; a plate whose crops, weights, precision and
+        Gets a folder per backbone, in it one per plate; a plate whose crops, weights, precision and
         code are those of its folder is left alone. Folders of backbones not named are removed.
     settings : Embed
     jobs : int
@@ -113,13 +110,13 @@ def embed_plates(prepared: Path, out: Path, settings: Embed,
     Raises
     ------
     MoascopeError
-        Where weights are needed and cannot be had.
+        Where weights are needed and not available.
     """
     labels = {name: label_of(name) for name in settings.backbones}
     if len(set(labels.values())) < len(labels):
         raise MoascopeError("embed.backbone: two model files of one name cannot be told apart in "
                             "the table of features. Rename one.")
-    plates = sorted(file.parent for file in prepared.glob(f"*/{KEY_FILE}"))
+    plates = prepared_plates(prepared)
     code = code_digest("moascope.features.embed", "moascope.features.backbones",
                        "moascope.features.inference", "moascope.features.morphology")
     # All are looked for before the first is worked with: a missing file is told at once.
@@ -127,7 +124,7 @@ def embed_plates(prepared: Path, out: Path, settings: Embed,
     outcome = {}
     for name, file in weights.items():
         seen = weights_digest(file)
-        keys = {plate.name: digest((plate / KEY_FILE).read_text(), _identity(name),
+        keys = {plate.name: digest(plate.key, _identity(name),
                                    settings.precision, seen, code) for plate in plates}
         work = functools.partial(_embed_one, prepared, name, file, settings.precision, seen)
         # A network brings threads of its own.
@@ -184,8 +181,9 @@ def _identity(name: str) -> str:
 
 def _embed_one(prepared: Path, name: str, weights: Path | None, precision: str, seen: str,
                plate: str, folder: Path) -> None:
-    crop = np.load(prepared / plate / "crops.npy", mmap_mode="r").shape[-1]
-    embed_plate(prepared / plate, folder, _open_once(name, weights, precision, crop, seen))
+    own = PreparedPlate(prepared / plate)
+    crop = own.crops().shape[-1]
+    embed_plate(own, folder, _open_once(name, weights, precision, crop, seen))
 
 
 @functools.lru_cache(maxsize=1)
@@ -196,7 +194,7 @@ def _open_once(name: str, weights: Path | None, precision: str, crop: int, seen:
 
 def features_of_screen(screen: Screen, prepare: Prepare, embed: Embed, work: Path,
                        weights: Mapping[str, Path] | None = None, jobs: int = 1) -> FeatureTable:
-    """Prepare and embed a screen that no stage has seen, as a model does that is asked about it.
+    """Prepare and embed a screen that no stage has seen, as a model does that predicts it.
 
     Parameters
     ----------
@@ -225,8 +223,8 @@ def features_of_screen(screen: Screen, prepare: Prepare, embed: Embed, work: Pat
         embed = embed.model_copy(update={"weights": {k: str(v) for k, v in weights.items()}})
     prepare_plates(screen, work / "prepare", prepare, jobs)
     embed_plates(work / "prepare", work / "embed", embed, jobs)
-    left_out = [sentence for facts in plate_facts(work / "prepare").values()
-                for sentence in facts["left_out"]]
+    left_out = [sentence for plate in prepared_plates(work / "prepare")
+                for sentence in plate.facts["left_out"]]
     table = load_features(work / "embed")
     if not len(table.meta):
         raise MoascopeError(["No site of the screen could be read.", *left_out])

@@ -6,7 +6,6 @@ through the data, and how fast it learns, is told beforehand: nothing is chosen 
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -32,7 +31,7 @@ from moascope.learning.examples import SITE_KEY, Examples, averaging, row_weight
 from moascope.learning.panels import inputs, panel_rows
 from moascope.metrics import macro_average_precision, paired_difference
 from moascope.params import FineTune, Head, Train
-from moascope.work.plates import KEY_FILE
+from moascope.pixels.prepared import prepared_plates
 
 REPEAT = 0
 RESAMPLES = 2000
@@ -189,7 +188,7 @@ def load_crops(prepared: Path, meta: pd.DataFrame, channels: list[str]) -> np.nd
     Parameters
     ----------
     prepared : Path
-        `data/prepare`: one folder a plate, from `moascope.pixels.prepare.prepare_plate`.
+        `data/prepare`; see `moascope.pixels.prepared`.
     meta : DataFrame, [n]
         `Metadata_Plate, Metadata_Well, Metadata_Site`.
     channels : list of str
@@ -207,21 +206,21 @@ def load_crops(prepared: Path, meta: pd.DataFrame, channels: list[str]) -> np.nd
     wanted = meta[SITE_KEY].reset_index(drop=True).assign(row=np.arange(len(meta)))
     found = np.zeros(len(meta), bool)
     crops: np.ndarray | None = None
-    for folder in sorted(file.parent for file in prepared.glob(f"*/{KEY_FILE}")):
-        sites = pd.read_parquet(folder / "sites.parquet", columns=SITE_KEY)
+    for plate in prepared_plates(prepared):
+        sites = plate.sites(columns=SITE_KEY)
         both = sites.assign(stored=np.arange(len(sites))).merge(wanted, on=SITE_KEY)
         if both.empty:
             continue
-        stored = np.load(folder / "crops.npy", mmap_mode="r")
+        stored = plate.crops()
         number, _, side, _ = stored.shape[1:]
         if crops is None:
             crops = np.zeros((len(meta), number, len(channels), side, side), np.uint8)
         if crops.shape[1::2] != (number, side):
             raise MoascopeError(
-                f"{folder} holds {number} crops a field, other plates {crops.shape[1]}. "
+                f"{plate.folder} holds {number} crops a field, other plates {crops.shape[1]}. "
                 "train.fine_tune needs as many everywhere: lower prepare.crops in params.yaml to "
                 "the least of them.")
-        names = json.loads((folder / "plate.json").read_text())["channels"]
+        names = plate.channels
         rows, places = both["row"].to_numpy(), both["stored"].to_numpy()
         for index, channel in enumerate(channels):
             if channel in names:

@@ -6,7 +6,6 @@ import collections
 import contextlib
 import dataclasses
 import functools
-import json
 import os
 import tempfile
 from collections.abc import Mapping
@@ -19,6 +18,7 @@ import pandas as pd
 
 from moascope.params import Prepare
 from moascope.pixels import crops, illumination, quality, scaling
+from moascope.pixels.prepared import CROPS_FILE, FACTS_FILE, SITES_FILE
 from moascope.screen.limits import PlaneError
 from moascope.screen.planes import each_plane, silence
 from moascope.work.digests import code_digest, digest
@@ -64,9 +64,7 @@ def prepare_plate(screen: Screen, out: Path, settings: Prepare, threads: int = 1
     screen : Screen
         Sites and layout of one plate; channels that none of its sites has are left out.
     out : Path
-        Existing folder that gets `crops.npy` (uint8 [sites, crops, channels, crop, crop]),
-        `sites.parquet` (one row a site, in the same order) and `plate.json` (the channels in
-        order, what was estimated, and a sentence for each site left out).
+        Existing folder that gets the files of a `prepared.PreparedPlate`.
     settings : Prepare
         The `prepare` section of the parameters.
     threads : int
@@ -96,14 +94,13 @@ def prepare_plate(screen: Screen, out: Path, settings: Prepare, threads: int = 1
         panels[panel], scales[panel] = _finish_panel(
             seen, rows, columns, flags, channels, settings, table["Metadata_Well"].to_numpy(),
             controls)
-    _write_crops(out / "crops.npy", seen.raw, table["Metadata_Panel"].map(scales).tolist())
+    _write_crops(out / CROPS_FILE, seen.raw, table["Metadata_Panel"].map(scales).tolist())
     scratch.unlink(missing_ok=True)
     passed = ~np.any(list(flags.values()), axis=0)
-    table.assign(**columns, **flags, QC_Pass=passed).to_parquet(out / "sites.parquet",
-                                                               index=False)
+    table.assign(**columns, **flags, QC_Pass=passed).to_parquet(out / SITES_FILE, index=False)
     facts = {"channels": list(channels), "nuclei": nuclei, "left_out": problems,
              "panels": panels, "size": list(seen.shape)}
-    write_json(out / "plate.json", facts)
+    write_json(out / FACTS_FILE, facts)
     return problems
 
 
@@ -432,9 +429,3 @@ def _prepare_one(tables: Path, channels: tuple[str, ...], images: Path, settings
     sites = pd.read_parquet(tables / f"{plate}.sites")
     prepare_plate(Screen(sites, layout, layout.iloc[:0], channels, images), folder, settings,
                   threads)
-
-
-def plate_facts(prepared: Path) -> dict[str, dict[str, Any]]:
-    """What `prepare_plate` noted of each plate, by plate."""
-    return {file.parent.name: json.loads(file.read_text())
-            for file in sorted(prepared.glob("*/plate.json"))}

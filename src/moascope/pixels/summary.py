@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from moascope.pixels.prepare import FLAGS, plate_facts
+from moascope.pixels.prepare import FLAGS
+from moascope.pixels.prepared import prepared_plates
 from moascope.work.files import write_json
 
 PLATES_SHOWN = 12
@@ -16,9 +17,9 @@ PLATES_SHOWN = 12
 
 def read_prepared(prepared: Path) -> tuple[pd.DataFrame, dict[str, dict[str, Any]]]:
     """The site tables of all prepared plates under one another, and the facts of each plate."""
-    facts = plate_facts(prepared)
-    tables = [pd.read_parquet(prepared / plate / "sites.parquet") for plate in facts]
-    return pd.concat(tables, ignore_index=True), facts
+    plates = prepared_plates(prepared)
+    return (pd.concat([plate.sites() for plate in plates], ignore_index=True),
+            {plate.name: plate.facts for plate in plates})
 
 
 def write_summary(sites: pd.DataFrame, facts: dict[str, dict[str, Any]], path: Path) -> None:
@@ -38,20 +39,19 @@ def write_summary(sites: pd.DataFrame, facts: dict[str, dict[str, Any]], path: P
 
 
 def draw_montage(prepared: Path, path: Path, most: int = PLATES_SHOWN) -> None:
-    """Draw the first sound site of some plates, one row a plate and one column a channel."""
+    """Draw the first sound site of some plates, one row per plate and one column per channel."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    facts = plate_facts(prepared)
-    step = max(-(-len(facts) // most), 1)
+    plates = prepared_plates(prepared)
+    step = max(-(-len(plates) // most), 1)
     shown = {}
-    for plate in list(facts)[::step]:
-        sites = pd.read_parquet(prepared / plate / "sites.parquet")
+    for plate in plates[::step]:
+        sites = plate.sites()
         sound = np.flatnonzero(sites["QC_Pass"])
         if len(sound):
-            crop = np.load(prepared / plate / "crops.npy", mmap_mode="r")[sound[0], 0]
-            shown[f"{plate} {sites['Metadata_Well'].iloc[sound[0]]}"] = (
-                crop, facts[plate]["channels"])
+            place = f"{plate.name} {sites['Metadata_Well'].iloc[sound[0]]}"
+            shown[place] = plate.crops()[sound[0], 0], plate.channels
     if not shown:
         return
     widest = max(len(channels) for _, channels in shown.values())

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from moascope.learning.examples import Examples
-from moascope.report.plates import read_plate
+from moascope.pixels.prepared import PreparedPlate
 from moascope.screen.wells import well_position
 from moascope.text import tidy
 
@@ -105,13 +105,13 @@ def _name(unit: pd.Series, examples: Examples) -> str:
 
 
 def _plate_pictures(prepared: Path, plate: str) -> tuple | None:
-    read = read_plate(prepared, plate)
-    if read is None or not (prepared / plate / "crops.npy").is_file():
+    own = PreparedPlate(prepared / plate)
+    if not own.exists:
         return None
-    sites, channels = read
+    sites = own.sites()
     row_of = {key: row for row, key in enumerate(
         zip(sites["Metadata_Well"], sites["Metadata_Site"], strict=True))}
-    return row_of, sites, channels, np.load(prepared / plate / "crops.npy", mmap_mode="r")
+    return row_of, sites, own.channels, own.crops()
 
 
 def _pictures(sites: pd.DataFrame, column: str, examples: Examples,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ import pandas as pd
 
 from moascope.drawing.maps import PlateMap, plate_grid
 from moascope.learning.examples import WELL_KEY, Examples
+from moascope.pixels.prepared import PreparedPlate, prepared_plates
 from moascope.screen.wells import PLATE_SHAPES, plate_format
 
 MOST_PLATES = 4
@@ -34,20 +34,10 @@ def chosen_plates(meta: pd.DataFrame, most: int = MOST_PLATES) -> list[str]:
     return sorted(first["Metadata_Plate"].head(most))
 
 
-def read_plate(prepared: Path, plate: str) -> tuple[pd.DataFrame, list[str]] | None:
-    """The prepared sites of a plate and its channels in the order of the crops; None if absent."""
-    folder = prepared / plate
-    if not (folder / "sites.parquet").is_file() or not (folder / "plate.json").is_file():
-        return None
-    facts = json.loads((folder / "plate.json").read_text())
-    return pd.read_parquet(folder / "sites.parquet"), list(facts["channels"])
-
-
 def quality_counts(prepared: Path) -> dict[str, int] | None:
     """How many images were flagged for what, over all plates; None without prepared plates."""
     columns = [*FLAGS, "QC_Pass"]
-    tables = [pd.read_parquet(file, columns=columns)
-              for file in sorted(prepared.glob("*/sites.parquet"))]
+    tables = [plate.sites(columns) for plate in prepared_plates(prepared)]
     if not tables:
         return None
     sites = pd.concat(tables, ignore_index=True)
@@ -73,8 +63,8 @@ def plate_maps(plate: str, examples: Examples, scores: pd.DataFrame, score_title
         Folder `data/prepare`.
     """
     own = examples.meta["Metadata_Plate"].to_numpy() == plate
-    read = read_plate(prepared, plate)
-    sites = _measured(examples, own) if read is None else read[0]
+    measured = PreparedPlate(prepared / plate)
+    sites = measured.sites() if measured.exists else _measured(examples, own)
     wells = sorted(set(examples.meta.loc[own, "Metadata_Well"]) | set(sites["Metadata_Well"]))
     shape = PLATE_SHAPES[plate_format(wells)]
 
@@ -92,7 +82,7 @@ def plate_maps(plate: str, examples: Examples, scores: pd.DataFrame, score_title
         channel = column.removeprefix("Intensity_").removesuffix("_Mean")
         maps.append(PlateMap(f"Mean intensity, {channel}",
                              grid(sites[column], sites["Metadata_Well"]), "measure"))
-    if read is not None:
+    if measured.exists:
         maps.append(_flags(sites, shape))
     return maps
 

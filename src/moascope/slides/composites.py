@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import math
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from moascope.errors import MoascopeError
 from moascope.features.table import FeatureTable
 from moascope.learning.examples import Examples, join_examples
-from moascope.work.plates import KEY_FILE
+from moascope.pixels.prepared import some_prepared_plates
 
 COLOURS = 3
 SITES_AT_ONCE = 64  # bounds memory: crops are read from disk as they are needed
@@ -28,7 +26,7 @@ def load_composites(prepared: Path, size: int, sites: int) -> tuple[pd.DataFrame
     Parameters
     ----------
     prepared : Path
-        `data/prepare`: one folder a plate, from `moascope.pixels.prepare.prepare_plate`.
+        `data/prepare`; see `moascope.pixels.prepared`.
     size : int
         Side of a picture, pixels.
     sites : int
@@ -50,17 +48,13 @@ def load_composites(prepared: Path, size: int, sites: int) -> tuple[pd.DataFrame
     Crops that make no square are left out: of four, nine, ... all are used, of three only the
     first.
     """
-    plates = sorted(file.parent for file in prepared.glob(f"*/{KEY_FILE}"))
-    if not plates:
-        raise MoascopeError(f"{prepared} holds no prepared plate. Run `dvc repro prepare` first.")
     metas, pictures = [], []
-    for plate in plates:
-        meta = pd.read_parquet(plate / "sites.parquet")
+    for plate in some_prepared_plates(prepared):
+        meta = plate.sites()
         meta = meta[[name for name in meta if name.startswith("Metadata_")] + ["QC_Pass"]]
         meta = meta[meta["QC_Pass"].astype(bool)]
         meta = meta[meta.groupby("Metadata_Well", sort=False).cumcount() < sites]
-        facts = json.loads((plate / "plate.json").read_text())
-        stored = np.load(plate / "crops.npy", mmap_mode="r")
+        facts, stored = plate.facts, plate.crops()
         made = np.zeros((len(meta), size, size, COLOURS), np.uint8)
         for panel, rows in meta.reset_index(drop=True).groupby("Metadata_Panel").indices.items():
             present = [index for index, name in enumerate(facts["channels"])
@@ -123,5 +117,4 @@ def picture_examples(prepared: Path, screen: Path, split: Path, size: int,
     """Labelled fields outside the hold-out, with a small colour picture of each as features."""
     meta, pictures = load_composites(prepared, size, sites)
     examples = join_examples(FeatureTable(meta, pictures, []), screen, split)
-    held_out = examples.groups["Holdout"].to_numpy(bool)
-    return examples.take((examples.group >= 0) & ~held_out[examples.group])
+    return examples.take((examples.group >= 0) & ~examples.held_out[examples.group])
