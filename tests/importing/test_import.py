@@ -704,6 +704,21 @@ def test_the_command_tells_what_it_found_and_what_comes_next(tmp_path):
                          f"{tmp_path / 'out'} -S acquire.allow_outside=true -S target=moa")
 
 
+def test_the_next_command_runs_where_the_person_stands(tmp_path, monkeypatch):
+    folder = imagexpress(tmp_path / "in")
+    monkeypatch.chdir(tmp_path)
+    *_, where, command = run(folder, "--out", "a").stdout.splitlines()
+    assert where == "next        in a project (`moascope init FOLDER` makes one):"
+    assert f" -S acquire.path={tmp_path / 'a'} " in command
+    (tmp_path / "project").mkdir()
+    (tmp_path / "project/dvc.yaml").touch()
+    monkeypatch.chdir(tmp_path / "project")
+    for out, path in (("b", "b"), ("../c", tmp_path / "c")):
+        command = run(folder, "--out", out).stdout.splitlines()[-1]
+        assert command.startswith("next        dvc exp run ")
+        assert f" -S acquire.path={path} " in command
+
+
 def test_tables_beside_the_images_need_no_leave(tmp_path):
     folder = imagexpress(tmp_path / "in")
     done = run(folder, "--out", folder)

@@ -288,10 +288,23 @@ def describe_import(imported: Imported, out: Path) -> str:
         todo.append("Metadata_MoA in annotations.csv")
     if todo:
         lines.append(f"fill in     {' and '.join(todo)}")
-    outside = " -S acquire.allow_outside=true" if imported.outside else ""
-    return "\n".join([*lines, "next        dvc exp run -S acquire.source=folder "
-                      f"-S acquire.path={shlex.quote(os.fspath(out))}{outside} "
-                      "-S target=moa"])
+    return "\n".join([*lines, *_next_steps(out, imported.outside)])
+
+
+def _next_steps(out: Path, outside: bool) -> list[str]:
+    """What to run next, from where the person stands: a project, or anywhere else."""
+    here = Path.cwd()
+    in_project = (here / "dvc.yaml").is_file()
+    # Stages start from the root of the project, and experiments from a temporary folder in it.
+    inside = in_project and out.resolve().is_relative_to(here)
+    path = out if inside else out.resolve()
+    leave = " -S acquire.allow_outside=true" if outside else ""
+    command = ("dvc exp run -S acquire.source=folder "
+               f"-S acquire.path={shlex.quote(os.fspath(path))}{leave} -S target=moa")
+    if in_project:
+        return [f"next        {command}"]
+    return ["next        in a project (`moascope init FOLDER` makes one):",
+            f"            {command}"]
 
 
 def _kind_of_reason(reason: str) -> str:

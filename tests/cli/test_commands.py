@@ -1,0 +1,198 @@
+"""The command line as a newcomer meets it: help, version, and folders in which nothing has run."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from moascope import cli
+from moascope.cli.app import COMMANDS, app
+from moascope.project.shipped import package_version
+from moascope.promotion.shown import show_decision
+from moascope.report.summary import read_results
+
+ROOT = Path(__file__).parents[2]
+NAMES = [name for commands in COMMANDS.values() for name in commands]
+
+
+@pytest.fixture
+def say(monkeypatch, capsys):
+    """`moascope ...` in this process: exit status, standard output and error, at 80 columns."""
+    monkeypatch.setenv("COLUMNS", "80")
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["moascope", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        said = capsys.readouterr()
+        return ended.value.code or 0, said.out, said.err
+
+    return run
+
+
+def test_the_version_is_that_of_the_package(say):
+    assert say("--version") == (0, f"moascope {package_version()}\n", "")
+
+
+def test_every_command_is_in_one_group_and_its_help_fits_80_columns():
+    assert len(NAMES) == len(set(NAMES)) == len(app.registered_commands)
+    for words in ([], *([name] for name in NAMES)):
+        done = CliRunner().invoke(app, [*words, "--help"], env={"COLUMNS": "80"})
+        assert done.exit_code == 0 and "Usage: moascope" in done.output
+        assert max(map(len, done.output.splitlines())) <= 80
+        # A word that is cut off ends in an ellipsis.
+        assert "…" not in done.output, done.output
+
+
+def test_help_speaks_english():
+    """Words for which the field has better ones."""
+    said = " ".join(CliRunner().invoke(app, [*words, "--help"], env={"COLUMNS": "200"}).output
+                    for words in ([], *([name] for name in NAMES)))
+    for stilted in (r"row an? \w", r"\bone an? (site|well|compound)", "beside", "gone on with",
+                    r"\bis no\b", "asked about", "at most"):
+        assert not re.search(stilted, said), stilted
+
+
+@pytest.fixture
+def clone(tmp_path, monkeypatch):
+    """A folder like a fresh clone: reports of another machine's run, and no data."""
+    for name in ("evaluate/metrics.json", "register/registration.json"):
+        (tmp_path / "reports" / name).parent.mkdir(parents=True)
+        shutil.copy(ROOT / "reports" / name, tmp_path / "reports" / name)
+    shutil.copy(ROOT / "params.yaml", tmp_path)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.delenv("DVC_ROOT", raising=False)
+    return tmp_path
+
+
+def test_a_fresh_clone_has_no_results_of_its_own(clone, say):
+    status, out, error = say("summary")
+    assert (status, out) == (1, "")
+    assert error.startswith("error: There are no results here yet: data/train does not exist. Run "
+                            "`dvc repro register`")
+
+
+def test_where_results_were_pulled_the_summary_shows_them_without_pages_of_a_store_elsewhere(
+        clone, say):
+    (clone / "data/train").mkdir(parents=True)
+    (clone / "data/train/run.json").write_text("{}")
+    status, out, error = say("summary")
+    assert (status, error) == (0, "")
+    assert "the model" in out and "chance (prevalence)" in out
+    assert "mlflow ui" not in out
+    (clone / "mlflow.db").touch()
+    assert "http://127.0.0.1:5000/#/" in say("summary")[1]
+
+
+def test_a_run_that_did_not_come_to_its_end_is_said(clone, say):
+    (clone / "data/train").mkdir(parents=True)
+    (clone / "data/train/run.json").write_text("{}")
+    lock = ("stages:\n  train:\n    outs: [{{path: data/train, md5: {}}}]\n"
+            "  evaluate:\n    deps: [{{path: data/train, md5: a}}]\n")
+    (clone / "dvc.lock").write_text(lock.format("a"))
+    assert not read_results(Path("reports"), Path("data")).outdated
+    (clone / "dvc.lock").write_text(lock.format("b"))
+    assert "A later run was not finished" in say("summary")[1]
+    (clone / "reports/register/registration.json").unlink()
+    status, _, error = say("summary")
+    assert status == 1 and "registration.json does not exist. Run `dvc repro register`." in error
+
+
+@pytest.mark.parametrize("command", [
+    ("predict", "--model", "models:/moascope@candidate", "--screen", ".", "--out", "x.csv"),
+    ("predict", "--model", "runs:/0/model", "--screen", ".", "--out", "x.csv"),
+    ("promote",), ("promote", "--dry-run")])
+def test_a_command_that_finds_no_registry_leaves_none_behind(clone, say, command):
+    before = sorted(clone.rglob("*"))
+    status, out, error = say(*command)
+    assert (status, out) == (1, "")
+    assert error.startswith(f"error: There is no registry at {clone / 'mlflow.db'} yet.")
+    assert sorted(clone.rglob("*")) == before
+
+
+@pytest.mark.parametrize(("command", "words"), [
+    (("work",), "data/embed does not exist"),
+    (("fetch",), "acquire.source is simulated, which needs no download"),
+    (("stage", "explode"), "'explode' is not a stage. The stages are acquire, "),
+    (("init", "--upgrade"), "is not a moascope project: it has no dvc.yaml"),
+])
+def test_bad_input_ends_in_one_sentence(clone, say, command, words):
+    status, out, error = say(*command)
+    assert (status, out) == (1, "")
+    assert words in error and error.count("\n") == 1
+
+
+@pytest.mark.parametrize("command", [("work",), ("fetch",), ("promote",)])
+def test_outside_a_project_the_way_to_one_is_told(tmp_path, monkeypatch, say, command):
+    monkeypatch.chdir(tmp_path)
+    status, _, error = say(*command)
+    assert status == 1 and "`moascope init FOLDER`" in error
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_decision_shows_its_numbers_at_80_columns(monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "80")
+    long = "average precision above the baseline " + "position_only " * 8
+    record = {"name": "m", "version": "1", "to": "staging", "target": "gpcr", "unit": "compound",
+              "held_out": {"compounds": 25, "positives": 4, "left_out_as_seen": 1,
+                           "asked_before": 1},
+              "requirements": [{"name": long, "measured": 0.123, "limit": 0.456, "sign": ">",
+                                "passed": False}],
+              "says_what_train_wrote": True, "source": "simulated"}
+    show_decision(record)
+    out = capsys.readouterr().out
+    assert "0.123" in out and "> 0.456" in out and " NO " in out
+    assert "1 held-out compound left out" in out and "1 earlier decision used" in out
+
+
+WHERE = '''\
+from pathlib import Path
+
+
+def where(params, out: Path) -> str:
+    from concurrent.futures import ProcessPoolExecutor
+    from multiprocessing import get_context
+
+    import moascope
+
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        out.write_text(f"{moascope.__file__} {pool.submit(file_of_worker).result()}")
+    return "done"
+
+
+def file_of_worker():
+    import moascope
+
+    return moascope.__file__
+'''
+
+
+def test_a_stage_runs_the_source_that_the_working_folder_holds(tmp_path):
+    shutil.copytree(ROOT / "src", tmp_path / "src",
+                    ignore=shutil.ignore_patterns("__pycache__", "*.keras"))
+    (tmp_path / "src/moascope/stages/where.py").write_text(WHERE)
+    (tmp_path / "params.yaml").write_text("seed: 0\n")
+    kept = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    # Another copy comes first, as an installed one would.
+    done = subprocess.run([sys.executable, "-m", "moascope.cli", "stage", "where", "--out", "w"],
+                          cwd=tmp_path, env=kept | {"PYTHONPATH": str(ROOT / "src")},
+                          capture_output=True, text=True, check=False)
+    assert done.stdout == "where: done (0 s)\n", done.stderr
+    assert (tmp_path / "w").read_text().split() == [str(tmp_path / "src/moascope/__init__.py")] * 2
+
+
+def test_registration_of_a_run_names_every_page(clone):
+    from moascope.tracking.pages import results_pages
+
+    registered = json.loads((clone / "reports/register/registration.json").read_text())
+    (clone / "mlflow.db").touch()
+    assert len(results_pages(registered)) == 4
+    del registered["experiment_id"]   # as earlier releases wrote it
+    assert [words for words, _ in results_pages(registered)] == ["the model"]
