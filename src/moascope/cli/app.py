@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Annotated
 
 import typer
@@ -17,11 +18,10 @@ app = typer.Typer(
     add_completion=False,
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
-    help="""Tells from pictures of cells alone how a drug acts.
-
-    [bold]dvc repro register[/bold] runs the pipeline at the root of a project,
-    [bold]dvc exp run -S train.dropout=0.5[/bold] runs an experiment, and
-    [bold]mlflow ui[/bold] shows the runs.""",
+    help="Tells from pictures of cells alone how a drug acts.\n\n"
+         "[bold]moascope init my_screen[/bold] makes a project. In it, [bold]dvc repro "
+         "register[/bold] runs the pipeline, [bold]dvc exp run -S train.dropout=0.5[/bold] runs "
+         "an experiment, and [bold]mlflow ui[/bold] shows the runs.",
 )
 
 
@@ -63,7 +63,15 @@ COMMANDS = {
 # `stage` hands the options that follow its name to the stage.
 PASSED_ON = {"stage": {"allow_extra_args": True, "ignore_unknown_options": True}}
 
+
+
+def _paragraphs(text: str) -> str:
+    """Help without the line breaks of the source, which the terminal would show."""
+    return "\n\n".join(" ".join(paragraph.split())
+                       for paragraph in inspect.cleandoc(text).split("\n\n"))
+
+
 for _panel, _commands in COMMANDS.items():
     for _name, _function in _commands.items():
-        app.command(_name, rich_help_panel=_panel,
+        app.command(_name, help=_paragraphs(_function.__doc__ or ""), rich_help_panel=_panel,
                     context_settings=PASSED_ON.get(_name))(_function)

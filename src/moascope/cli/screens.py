@@ -31,7 +31,8 @@ def import_(
         metavar="FOLDER", help="Folder with the images of one or more plates; they stay where "
                                "they are.")],
     out: Annotated[Path, typer.Option(help="Folder to write the three tables to.")],
-    kind: Annotated[Kind, typer.Option(help="The software that wrote the images.")] = Kind.auto,
+    kind: Annotated[Kind, typer.Option(
+        metavar="KIND", help=f"What wrote the images: {', '.join(Kind)}.")] = Kind.auto,
     pattern: Annotated[str | None, typer.Option(
         help="For --kind regex: a regular expression with the groups plate, well (or row and "
              "column), site, channel, z, t.")] = None,
