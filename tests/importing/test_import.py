@@ -116,13 +116,13 @@ def test_time_points_and_z_steps_in_folders_are_one_plate(tmp_path):
             image(tmp_path / f"in/P1/TimePoint_{t}/ZStep_{z}/P1_A01_s1_w1.TIF", 10 * t + z)
     imported = import_plates(tmp_path / "in", tmp_path / "first")
     assert first_pixels(tmp_path / "first") == {("P1", "A01", 1, "w1"): 11}
-    assert any("Of 3 z planes (1 to 3) the first of each site is taken; 2 planes left out" in note
+    assert any("up to 3 z planes (1 to 3); the first is used and 2 planes left out" in note
                for note in imported.notes)
-    assert any("Of 2 time points (1 to 2)" in note for note in imported.notes)
+    assert any("up to 2 time points (1 to 2)" in note for note in imported.notes)
     assert len(reasons(tmp_path / "first")) == 5
     import_plates(tmp_path / "in", tmp_path / "chosen", z=3, t=2)
     assert first_pixels(tmp_path / "chosen") == {("P1", "A01", 1, "w1"): 23}
-    with pytest.raises(MoascopeError, match=r"--z is 9, and no image has it.*1, 2, 3"):
+    with pytest.raises(MoascopeError, match=r"--z is 9, which no image has.*1, 2, 3"):
         import_plates(tmp_path / "in", tmp_path / "none", z=9)
 
 
@@ -218,7 +218,7 @@ def test_a_broken_index_is_named_and_so_is_the_way_round_it(tmp_path):
     folder = harmony(tmp_path / "in")
     text = (folder / "Index.idx.xml").read_text()
     (folder / "Index.idx.xml").write_text(text[:len(text) // 2])
-    with pytest.raises(MoascopeError, match=r"Index.idx.xml is damaged: .*remove it to go by"):
+    with pytest.raises(MoascopeError, match=r"Index.idx.xml is damaged: .*remove it to import by"):
         import_plates(tmp_path / "in", tmp_path / "out")
     assert not (tmp_path / "out/load_data.csv").exists()
 
@@ -391,7 +391,7 @@ def test_what_a_loaddata_table_says_of_wells_comes_into_the_layout(tmp_path):
     assert layout.loc["B02", "Metadata_Concentration_uM"] == 0.3
     assert layout.loc["B03", "Metadata_Control"] == "negative"
     assert list(imported.screen.annotations["Metadata_Compound"]) == ["taxol"]
-    assert any("1 well of DMSO are taken for negative controls" in note for note in imported.notes)
+    assert any("1 well of DMSO used as negative controls" in note for note in imported.notes)
 
 
 def test_a_loaddata_table_with_two_compounds_for_a_well_is_refused(tmp_path):
@@ -399,8 +399,8 @@ def test_a_loaddata_table_with_two_compounds_for_a_well_is_refused(tmp_path):
                             "a.tif,B02,taxol", "b.tif,B02,aspirin")
     for name in "ab":
         image(folder / f"{name}.tif")
-    with pytest.raises(MoascopeError, match=r"load_data\.csv says two things of well B02: taxol, "
-                                            r"and aspirin\. Keep one"):
+    with pytest.raises(MoascopeError, match=r"load_data\.csv has two different entries for well "
+                                            r"B02: taxol, and aspirin\. Keep one"):
         import_plates(folder, tmp_path / "out")
 
 
@@ -410,7 +410,7 @@ def test_illumination_functions_of_a_loaddata_table_are_no_channels(tmp_path):
     image(folder / "a.tif")
     (folder / "illum.npy").write_bytes(b"x")
     assert list(import_plates(folder, tmp_path / "out").channels) == ["DNA"]
-    assert "no image" in reasons(tmp_path / "out")["illum.npy"]
+    assert "not an image" in reasons(tmp_path / "out")["illum.npy"]
 
 
 def test_sites_and_frames_of_a_loaddata_table_are_taken_as_written(tmp_path):
@@ -423,8 +423,8 @@ def test_sites_and_frames_of_a_loaddata_table_are_taken_as_written(tmp_path):
     found = first_pixels(tmp_path / "out")
     assert found["in", "B02", 3, "B"] == 48
     lost = reasons(tmp_path / "out")
-    assert lost["load_data.csv, line 3"] == "its site is no number"
-    assert lost["load_data.csv, line 4: x.tif"] == "its frame is '-1'"
+    assert lost["load_data.csv, line 3"] == "its site is not a number"
+    assert lost["load_data.csv, line 4: x.tif"] == "its frame is '-1', not a whole number"
     assert "'Q77' is not a well name" in lost["load_data.csv, line 5"]
 
 
@@ -452,13 +452,13 @@ def test_without_a_channel_in_the_pattern_the_planes_of_a_file_are_its_channels(
     imported = import_plates(tmp_path / "in", tmp_path / "out", pattern=r"(?P<well>[A-H]\d)\.tif")
     pixels = first_pixels(tmp_path / "out")
     assert (pixels["in", "C02", 1, "w1"], pixels["in", "C02", 1, "w2"]) == (4, 6)
-    assert any("the 2 planes of each file are its channels" in note for note in imported.notes)
+    assert any("the 2 planes of each file count as its channels" in note for note in imported.notes)
 
 
 @pytest.mark.parametrize(("pattern", "sentence"), [
-    ("(?P<well", "is no regular expression"),
-    (r"(?P<site>\d)", "must find the well"),
-    (r"(?P<well>\w)(?P<wave>\d)", "has a group 'wave'"),
+    ("(?P<well", "is not a regular expression"),
+    (r"(?P<site>\d)", "has no group for the well"),
+    (r"(?P<well>\w)(?P<wave>\d)", "has an unknown group 'wave'"),
 ])
 def test_a_pattern_that_cannot_work_is_told(tmp_path, pattern, sentence):
     image(tmp_path / "in/a.tif")
@@ -476,7 +476,7 @@ def test_two_images_for_one_place_are_both_named(tmp_path):
         import_plates(tmp_path / "in", tmp_path / "out")
     assert caught.value.problems == [
         "Plate in, well A01, site 1, channel w1 has two images: x_A01_s1_w1.tif and "
-        "x_A1_s1_w1.tif. Move one away, or tell the two apart with --pattern."]
+        "x_A1_s1_w1.tif. Move one away, or distinguish them with --pattern."]
 
 
 def test_a_missing_channel_is_listed_and_the_site_is_kept(tmp_path):
@@ -502,7 +502,7 @@ def test_no_file_is_passed_over_in_silence(tmp_path):
     everything = {path.relative_to(folder).as_posix() for path in folder.rglob("*")}
     assert placed | set(lost) | {"Run7.HTD"} == everything
     assert not placed & set(lost)
-    assert lost["x_Z99_s1_w1.tif"] == "'Z99' is no well"
+    assert lost["x_Z99_s1_w1.tif"] == "'Z99' is not a well name"
     assert lost[".DS_Store"] == "hidden"
 
 
@@ -529,13 +529,13 @@ def test_what_is_of_no_kind_shows_names_and_a_way_on(tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(MoascopeError, match="holds no image"):
         import_plates(tmp_path / "empty", tmp_path / "out")
-    with pytest.raises(MoascopeError, match="is no folder"):
+    with pytest.raises(MoascopeError, match="is not a folder"):
         import_plates(tmp_path / "nowhere", tmp_path / "out")
 
 
 def test_the_wrong_kind_says_why_each_file_does_not_fit(tmp_path):
     imagexpress(tmp_path / "in")
-    with pytest.raises(MoascopeError, match=r"No image in .* could be placed as Opera Phenix"):
+    with pytest.raises(MoascopeError, match=r"No image in .* could be read as Opera Phenix"):
         import_plates(tmp_path / "in", tmp_path / "out", kind="harmony")
     assert len(reasons(tmp_path / "out")) == 10
 
@@ -555,7 +555,7 @@ def test_an_entity_bomb_is_refused_in_a_sentence(tmp_path, make, index, start):
     folder = make(tmp_path / "in")
     text = re.sub(r"<\?xml.*?\?>", "", (folder / index).read_text())
     (folder / index).write_text(start + text.replace("</", "&i;</", 1))
-    with pytest.raises(MoascopeError, match=r"declares entities .* remove it to go by the file"):
+    with pytest.raises(MoascopeError, match=r"declares XML entities .* to import by file"):
         import_plates(folder, tmp_path / "out")
 
 
@@ -582,9 +582,9 @@ def test_links_out_of_the_folder_are_followed_only_if_asked(tmp_path):
     import_plates(folder, tmp_path / "out")
     lost = reasons(tmp_path / "out")
     assert lost["more"] == lost["Run7_E05_s1_w1.tif"] == (
-        "a link out of the folder (--follow-links takes it)")
-    assert lost["loop"] == "a link to what is in the folder anyway"
-    assert lost["broken.tif"] == "a link to nothing"
+        "a link to outside the folder (--follow-links follows it)")
+    assert lost["loop"] == "a link to something else in the folder"
+    assert lost["broken.tif"] == "a broken link"
     import_plates(folder, tmp_path / "followed", follow_links=True)
     assert {key[1] for key in first_pixels(tmp_path / "followed")} == {"B02", "B03", "D04", "E05"}
 
@@ -627,12 +627,12 @@ def test_channels_get_the_names_that_a_person_gives_them(tmp_path):
                              channels=parse_channels("w1=DNA, fitc="))
     assert dict(imported.channels) == {"DNA": "w1 DAPI"}
     assert list(reasons(tmp_path / "out").values()).count(
-        "of a channel that --channels leaves out") == 4
-    with pytest.raises(MoascopeError, match=r"names 'w7', and no plate has it\. Channels are w1"):
+        "in a channel that --channels leaves out") == 4
+    with pytest.raises(MoascopeError, match=r"names 'w7', which no plate has\. The channels are"):
         import_plates(tmp_path / "in", tmp_path / "b", channels={"w7": "X"})
-    with pytest.raises(MoascopeError, match="all 'X'"):
+    with pytest.raises(MoascopeError, match="the same name, 'X'"):
         import_plates(tmp_path / "in", tmp_path / "b", channels={"w1": "X", "w2": "X"})
-    with pytest.raises(MoascopeError, match="Write the channel, = and its new name"):
+    with pytest.raises(MoascopeError, match="Write old=new, such as w1=DNA"):
         parse_channels("w1:DNA")
 
 
@@ -685,7 +685,7 @@ def test_a_picture_that_two_wells_claim_is_in_neither(tmp_path):
     import_plates(folder, tmp_path / "out")
     assert first_pixels(tmp_path / "out") == {("in", "B04", 1, "DNA"): ord("b")}
     assert reasons(tmp_path / "out")["a.tif"] == (
-        "two places claim it ('well B02, site 1' and 'well B03, site 1')")
+        "is assigned to two sites ('well B02, site 1' and 'well B03, site 1')")
 
 
 # The command
@@ -734,7 +734,7 @@ def test_tables_beside_the_images_need_no_leave(tmp_path):
 def test_an_import_does_not_overwrite_what_a_person_filled_in(tmp_path):
     folder = imagexpress(tmp_path / "in")
     import_plates(folder, tmp_path / "out")
-    with pytest.raises(MoascopeError, match=r"has a load_data\.csv already"):
+    with pytest.raises(MoascopeError, match=r"already has a load_data\.csv"):
         import_plates(folder, tmp_path / "out")
     layout = (tmp_path / "out/layout.csv").read_text()
     (tmp_path / "out/layout.csv").write_text(layout.replace("B02,,,", "b2,taxol,1,"))
@@ -767,7 +767,7 @@ def test_an_error_of_the_command_is_a_sentence(tmp_path):
     (tmp_path / "file").touch()
     folder = imagexpress(tmp_path / "in")
     for out in (tmp_path / "file", tmp_path / "file/out"):
-        with pytest.raises(MoascopeError, match=r"is a file|cannot be made"):
+        with pytest.raises(MoascopeError, match=r"is a file|cannot be created"):
             import_plates(folder, out)
 
 
@@ -775,7 +775,7 @@ def test_an_emptied_table_is_not_taken_for_one_that_was_filled_in(tmp_path):
     folder = imagexpress(tmp_path / "in")
     import_plates(folder, tmp_path / "out")
     (tmp_path / "out/layout.csv").write_text("")
-    with pytest.raises(MoascopeError, match=r"layout\.csv has not the columns"):
+    with pytest.raises(MoascopeError, match=r"layout\.csv lacks the columns"):
         import_plates(folder, tmp_path / "out", update=True)
 
 

@@ -71,7 +71,7 @@ def test_words_for_controls_are_understood_and_dmso_is_one_where_there_are_none(
     path = write(tmp_path / "n.csv", "Well,Compound\nA1,DMSO\nA2,x\n")
     wells, notes = read_plate_map(path)
     assert [well.get("Metadata_Control", "") for well in wells] == ["negative", ""]
-    assert notes == ["n.csv marks no controls; 1 well of DMSO are taken for negative controls."]
+    assert notes == ["n.csv marks no controls; 1 well of DMSO used as negative controls."]
 
 
 def test_a_grid_in_the_shape_of_the_plate_is_read(tmp_path):
@@ -82,7 +82,7 @@ def test_a_grid_in_the_shape_of_the_plate_is_read(tmp_path):
 def test_a_grid_of_384_wells_has_16_rows_and_a_96_one_8(tmp_path):
     head = "," + ",".join(f"{column:02d}" for column in range(1, 25))
     assert compounds(write(tmp_path / "m.csv", f"{head}\nP,x\n")) == {"P01": "x"}
-    with pytest.raises(MoascopeError, match="'I' is no row of a plate of 12 columns"):
+    with pytest.raises(MoascopeError, match="'I' is not a row of a plate with 12 columns"):
         read_plate_map(write(tmp_path / "n.csv", grid(I="x")))
 
 
@@ -95,16 +95,16 @@ def test_grids_of_compounds_doses_and_plates_lie_in_one_file(tmp_path):
     assert of[None, "A02"]["Metadata_Concentration_uM"] == "3.0"
     assert of[None, "A01"]["Metadata_Control"] == "negative"
     assert of["P2", "B01"]["Metadata_Compound"] == "x"
-    with pytest.raises(MoascopeError, match="'volume' says not what the grid holds"):
+    with pytest.raises(MoascopeError, match="'volume' does not say what the grid holds"):
         read_plate_map(write(tmp_path / "n.csv", grid("volume", A="x")))
 
 
 @pytest.mark.parametrize(("text", "sentence"), [
     ("Well,Compound\nZ99,x\n", "line 2: 'Z99' is not a well name"),
-    ("Well,Compound,Dose_uM\nA1,x,much\n", "line 2: 'much' is no concentration"),
-    ("Well,Compound,Dose_uM\nA1,x,-1\n", "line 2: '-1' is no concentration"),
-    ("Well,Compound,Control\nA1,x,perhaps\n", "line 2: 'perhaps' is no control"),
-    ("Well,Compound\nA1,x\nA01,y\n", "says two things of well A01: x, and y"),
+    ("Well,Compound,Dose_uM\nA1,x,much\n", "line 2: 'much' is not a concentration"),
+    ("Well,Compound,Dose_uM\nA1,x,-1\n", "line 2: '-1' is not a concentration"),
+    ("Well,Compound,Control\nA1,x,perhaps\n", "line 2: 'perhaps' is not a kind of control"),
+    ("Well,Compound\nA1,x\nA01,y\n", "has two different entries for well A01: x, and y"),
     ("Well,Volume\nA1,x\n", "has no column 'Compound'"),
     ("Compound,Volume\nA1,x\n", "has no column 'Well'"),
     ("", "is empty"),
@@ -148,7 +148,7 @@ def test_a_map_without_plates_is_that_of_every_plate(tmp_path):
     assert list(layout["Metadata_Control"]) == ["negative", "", ""] * 2
     assert imported.screen.annotations.to_numpy().tolist() == [["taxol", "tubulin", "K"]]
     assert any("has 2 wells without images" in note for note in imported.notes)
-    assert any("2 wells with images are not in m.csv" in note for note in imported.notes)
+    assert any("m.csv lacks 2 wells with images" in note for note in imported.notes)
 
 
 def test_a_map_with_plates_is_matched_by_their_names(tmp_path):
@@ -156,7 +156,7 @@ def test_a_map_with_plates_is_matched_by_their_names(tmp_path):
     imported = import_plates(plates(tmp_path / "in", "P1", "P2"), tmp_path / "out", layout=path)
     layout = imported.screen.layout[imported.screen.layout["Metadata_Well"] == "A01"]
     assert list(layout["Metadata_Compound"]) == ["x", "y"]
-    assert any("1 plate without images: P9. Images are of P1, P2" in note
+    assert any("1 plate without images: P9. The images are of plates P1, P2" in note
                for note in imported.notes)
 
 
@@ -168,7 +168,7 @@ def test_what_a_map_says_of_one_plate_counts_more_than_what_it_says_of_all(tmp_p
 
 def test_a_map_of_other_plates_is_an_error(tmp_path):
     path = write(tmp_path / "m.csv", "Plate,Well,Compound\nX,A1,x\n")
-    with pytest.raises(MoascopeError, match="says nothing of the plates that were found, P1"):
+    with pytest.raises(MoascopeError, match=r"has none of the plates that were found \(P1\)"):
         import_plates(plates(tmp_path / "in", "P1"), tmp_path / "out", layout=path)
     assert not (tmp_path / "out/layout.csv").exists()
 
@@ -177,7 +177,7 @@ def test_a_map_is_not_taken_in_place_of_a_filled_in_layout(tmp_path):
     path = write(tmp_path / "m.csv", "Well,Compound\nA1,x\n")
     folder = plates(tmp_path / "in", "P1")
     import_plates(folder, tmp_path / "out")
-    with pytest.raises(MoascopeError, match=r"layout\.csv is there already"):
+    with pytest.raises(MoascopeError, match=r"layout\.csv already exists"):
         import_plates(folder, tmp_path / "out", layout=path, update=True)
 
 

@@ -120,7 +120,7 @@ def test_a_decimal_comma_is_read_between_semicolons_and_said(folder):
     path.write_text(path.read_text().replace("1.0", "0.3").replace(",", ";").replace("0.3", "0,3"))
     screen = read_screen(folder)
     assert 0.3 in set(screen.layout["Metadata_Concentration_uM"])
-    assert "decimal mark" in screen.warnings[0]
+    assert "decimal comma" in screen.warnings[0]
 
 
 def test_latin_1_is_read_with_a_warning(folder):
@@ -169,7 +169,7 @@ def test_screen_json_says_where_the_images_are(folder, tmp_path, monkeypatch):
     monkeypatch.setenv("DVC_ROOT", str(tmp_path))
     assert read_screen(folder).images == tmp_path / "plates"
     (folder / "screen.json").write_text("[1")
-    with pytest.raises(MoascopeError, match=r"screen\.json is no valid JSON"):
+    with pytest.raises(MoascopeError, match=r"screen\.json is not valid JSON"):
         read_description(folder)
 
 
@@ -186,13 +186,13 @@ def test_all_problems_of_all_tables_are_said_at_once(folder):
 
 
 def test_a_folder_that_is_none(tmp_path):
-    assert "is no folder" in only_problem(tmp_path / "nowhere")
+    assert "is not a folder" in only_problem(tmp_path / "nowhere")
 
 
 @pytest.mark.parametrize("name", ["load_data.csv", "layout.csv", "annotations.csv"])
 def test_a_missing_table(folder, name):
     (folder / name).unlink()
-    assert only_problem(folder).startswith(f"{name} is missing in ")
+    assert only_problem(folder).startswith(f"{name} is missing from ")
 
 
 @pytest.mark.parametrize("name", ["load_data.csv", "layout.csv"])
@@ -211,8 +211,8 @@ def test_a_screen_without_any_annotation_is_workable(folder):
     (folder / "annotations.csv").write_text("Metadata_Compound,Metadata_MoA\n")
     screen = read_screen(folder)
     assert len(screen.annotations) == 0
-    assert screen.warnings == ("Compounds of layout.csv without a row in annotations.csv count as "
-                               "unknown (4): C00, C01, C02, C03.",)
+    assert screen.warnings == ("layout.csv has 4 compounds without a row in annotations.csv, "
+                               "treated as of unknown mechanism: C00, C01, C02, C03.",)
 
 
 def test_an_excel_workbook_under_the_name_of_a_table(folder):
@@ -234,7 +234,7 @@ def test_a_missing_column_with_a_near_name_is_suggested(folder, column, renamed)
 def test_a_missing_column_without_a_near_name_lists_those_found(folder):
     drop_column(folder / "layout.csv", "Metadata_Control")
     sentence = only_problem(folder)
-    assert "It has Metadata_Plate, Metadata_Well, Metadata_Compound" in sentence
+    assert "Its columns are Metadata_Plate, Metadata_Well, Metadata_Compound" in sentence
 
 
 def test_no_image_column(folder):
@@ -249,7 +249,7 @@ def test_a_column_twice(folder):
 
 def test_a_line_of_another_length_names_its_line(folder):
     replace(folder / "annotations.csv", "C01,tubulin inhibitor", "C01,tubulin inhibitor, strong")
-    assert only_problem(folder).startswith("annotations.csv, line 3: 4 values under 3 columns.")
+    assert only_problem(folder).startswith("annotations.csv, line 3: 4 values for 3 columns.")
 
 
 def test_line_numbers_are_those_of_the_file_even_after_line_breaks_in_values(folder):
@@ -262,14 +262,14 @@ def test_line_numbers_are_those_of_the_file_even_after_line_breaks_in_values(fol
 def test_a_well_name_that_is_none(folder, name):
     edit_csv(folder / name, Metadata_Well={1: "R99"})
     assert only_problem(folder) == (
-        f"{name}, line 3: plate Plate1: 'R99' is no well. Write a row from A to AF and a column "
-        "from 1 to 48, like B02.")
+        f"{name}, line 3: plate Plate1: 'R99' is not a well name. Write a row A to AF and a "
+        "column 1 to 48, like B02.")
 
 
 @pytest.mark.parametrize("plate", ["", "a/b", "a\\b", ".hidden", "..", "a\tb", "x" * 201])
 def test_a_plate_name_that_cannot_name_a_folder(folder, plate):
     edit_csv(folder / "load_data.csv", Metadata_Plate={1: plate})
-    assert "cannot be the name of a plate" in only_problem(folder)
+    assert "cannot be a plate name" in only_problem(folder)
 
 
 def test_a_site_listed_twice(folder):
@@ -289,26 +289,26 @@ def test_many_rows_with_one_problem_make_few_sentences(folder):
     edit_csv(folder / "load_data.csv", Metadata_Well="none")
     found = problems(folder)
     assert len(found) == 11
-    assert found[-1].startswith("load_data.csv: the problem of line 2 is in 22 more lines too")
+    assert found[-1].startswith("load_data.csv: 22 more lines with the same problem as line 2: ")
 
 
 @pytest.mark.parametrize("site", ["", "one", "-1", "1.5", "f01"])
 def test_a_site_that_is_no_number(folder, site):
     edit_csv(folder / "load_data.csv", Metadata_Site={3: site})
     assert only_problem(folder).startswith(
-        f"load_data.csv, line 5: Metadata_Site is '{site}', which is no whole number")
+        f"load_data.csv, line 5: Metadata_Site is '{site}', which is not a whole number")
 
 
 def test_a_site_without_any_image(folder):
     edit_csv(folder / "load_data.csv", FileName_DNA={0: ""}, FileName_Actin={0: ""})
-    assert "line 2: plate Plate1, well B02 names no image" in only_problem(folder)
+    assert "line 2: plate Plate1, well B02 has no file name in any channel" in only_problem(folder)
 
 
 @pytest.mark.parametrize("concentration", ["ten", "-3", "1 uM", "inf", "1,5"])
 def test_a_concentration_that_is_none(folder, concentration):
     edit_csv(folder / "layout.csv", Metadata_Concentration_uM={4: concentration})
     assert only_problem(folder).startswith(
-        f"layout.csv, line 6: Metadata_Concentration_uM is '{concentration}', which is no "
+        f"layout.csv, line 6: Metadata_Concentration_uM is '{concentration}', which is not a "
         "concentration in micromolar.")
 
 
@@ -316,7 +316,7 @@ def test_a_control_by_another_word(folder):
     edit_csv(folder / "layout.csv", Metadata_Control={0: "Negative Control"})
     assert only_problem(folder) == (
         "layout.csv, line 2: Metadata_Control is 'Negative Control'. "
-        "Write 'negative', 'positive' or leave it empty.")
+        "Write 'negative', 'positive', or leave it empty.")
 
 
 def test_a_control_without_a_compound(folder):
@@ -327,8 +327,8 @@ def test_a_control_without_a_compound(folder):
 def test_an_annotation_without_a_compound(folder):
     edit_csv(folder / "annotations.csv", Metadata_Compound={2: " "})
     assert only_problem(folder) == (
-        "annotations.csv, line 4: an annotation without a Metadata_Compound. "
-        "Name the compound or remove the line.")
+        "annotations.csv, line 4: Metadata_Compound is empty. "
+        "Name the compound, or remove the line.")
 
 
 def test_a_compound_annotated_twice_alike_is_fine(folder):
@@ -341,7 +341,7 @@ def test_a_compound_annotated_twice_otherwise(folder):
     path = folder / "annotations.csv"
     path.write_text(path.read_text() + "C00,tubulin inhibitor,no\n")
     assert only_problem(folder).startswith(
-        "annotations.csv, line 6: C00 was annotated otherwise in line 2.")
+        "annotations.csv, line 6: C00 is annotated differently in line 2.")
 
 
 def test_a_gpcr_value_that_is_none(folder):
@@ -362,7 +362,7 @@ def test_a_path_that_leaves_the_screen_folder(folder, name):
     (folder / "images/link.tif").symlink_to(outside / "a.tif")
     edit_csv(folder / "load_data.csv", FileName_DNA={0: name})
     sentence = only_problem(folder)
-    assert sentence.startswith("load_data.csv, line 2: FileName_DNA leads out of the screen's "
+    assert sentence.startswith("load_data.csv, line 2: FileName_DNA points outside the screen's "
                                "folder (")
     assert "acquire.allow_outside" in sentence
     read_screen(folder, allow_outside=True)
@@ -378,7 +378,7 @@ def test_links_within_the_folder_are_fine(folder):
 def test_no_site_in_the_layout(folder):
     edit_csv(folder / "layout.csv", Metadata_Plate="Other")
     found = problems(folder)
-    assert found[-1].startswith("No site of load_data.csv has its well in layout.csv")
+    assert found[-1].startswith("None of the wells of load_data.csv is in layout.csv")
 
 
 # What is odd but workable
@@ -387,8 +387,8 @@ def test_no_site_in_the_layout(folder):
 def test_some_sites_outside_the_layout_are_a_warning(folder):
     edit_csv(folder / "load_data.csv", Metadata_Well={0: "H12"})
     assert read_screen(folder).warnings == (
-        "Sites in wells that layout.csv does not have (1 of 32): plate Plate1, well H12. "
-        "Nothing is known of them, so nothing is learnt from them.",)
+        "1 of 32 sites of load_data.csv lie in wells that layout.csv does not have: plate Plate1, "
+        "well H12. Their compound is not known, so they are not used for training.",)
 
 
 def test_names_that_differ_in_case_only_are_pointed_out(folder):
@@ -400,7 +400,7 @@ def test_names_that_differ_in_case_only_are_pointed_out(folder):
 def test_one_picture_for_two_channels_is_pointed_out(folder):
     table = pd.read_csv(folder / "load_data.csv", dtype=str)
     edit_csv(folder / "load_data.csv", FileName_Actin=table["FileName_DNA"])
-    assert "names planes more than once (32)" in read_screen(folder).warnings[0]
+    assert "lists 32 planes more than once" in read_screen(folder).warnings[0]
 
 
 @pytest.mark.real

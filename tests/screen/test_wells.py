@@ -29,7 +29,7 @@ def test_every_usual_spelling_names_the_same_well(written, meant):
     "B٢",
 ])
 def test_what_is_no_well_is_named_in_the_sentence(written):
-    with pytest.raises(MoascopeError, match="is no well") as caught:
+    with pytest.raises(MoascopeError, match="is not a well name") as caught:
         canonical_well(written)
     assert f"'{written}'" in str(caught.value)
 

@@ -74,7 +74,7 @@ def test_a_failed_acquire_leaves_what_was_there(screen_folder, tmp_path):
     acquire(folder_params(screen_folder), tmp_path / "acquire")
     before = (tmp_path / "acquire/manifest.csv").read_bytes()
     edit_csv(screen_folder / "layout.csv", Metadata_Well={0: "none"})
-    with pytest.raises(MoascopeError, match="is no well"):
+    with pytest.raises(MoascopeError, match="is not a well name"):
         acquire(folder_params(screen_folder), tmp_path / "acquire")
     assert (tmp_path / "acquire/manifest.csv").read_bytes() == before
 
@@ -91,7 +91,7 @@ def test_outside_images_need_leave_and_keep_it(screen_folder, tmp_path):
     for column in ("FileName_DNA", "FileName_Actin"):
         table[column] = table[column].str.replace("images/", f"{images}/")
     table.to_csv(screen_folder / "load_data.csv", index=False)
-    with pytest.raises(MoascopeError, match="leads out of the screen's folder"):
+    with pytest.raises(MoascopeError, match="points outside the screen's folder"):
         acquire(folder_params(screen_folder), tmp_path / "acquire")
     acquire(folder_params(screen_folder, allow_outside=True), tmp_path / "acquire")
     assert make_manifest(read_screen(tmp_path / "acquire"))["Bytes"].min() > 0
@@ -128,8 +128,8 @@ def test_the_stage_ends_with_one_sentence_and_status_1_on_bad_input(screen_folde
                           cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert done.stdout == ""
-    assert done.stderr == ("error: load_data.csv, line 3: plate Plate1: 'R99' is no well. Write a "
-                           "row from A to AF and a column from 1 to 48, like B02.\n")
+    assert done.stderr == ("error: load_data.csv, line 3: plate Plate1: 'R99' is not a well name. "
+                           "Write a row A to AF and a column 1 to 48, like B02.\n")
 
 
 def test_an_unknown_parameter_ends_with_one_sentence_and_status_1(tmp_path):

@@ -201,7 +201,7 @@ def test_a_limit_takes_the_first_in_order_of_plate_well_and_field(params, server
     ({"compounds": ["Histamine"]}, "Did you mean 'histamine'"),
     ({"plates": ["77"]}, r"plates names '77'.*It has '1001', '1002', '1003'"),
     ({"wells": ["H12"]}, "wells names 'H12'"),
-    ({"wells": ["Z99"]}, "'Z99' is no well"),
+    ({"wells": ["Z99"]}, "'Z99' is not a well name"),
     ({"plates": ["1001"], "panels": ["HepG2 TUBA1B-RELA"]}, "The selection of idr0088 is empty"),
     ({"fields": [9]}, "none of its wells was imaged in these fields"),
 ])

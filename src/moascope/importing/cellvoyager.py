@@ -14,7 +14,7 @@ DATA, DETAIL = "measurementdata.mlf", "measurementdetail.mrf"
 def find_cellvoyager(tree: Tree) -> Found:
     """Place CellVoyager files by MeasurementData.mlf, or by their names where there is none.
 
-    MeasurementDetail.mrf beside it names the plate and the measurement setting (.mes), whose
+    MeasurementDetail.mrf next to it names the plate and the measurement setting (.mes), whose
     channels have a target such as DAPI.
 
     Notes
@@ -72,7 +72,7 @@ def _read_measurement(tree: Tree, folder: str, index: str, found: Found) -> None
         except (KeyError, ValueError):
             well = None
         if well is None:
-            found.unplaced.append((file, f"{index} gives it no well, field or channel"))
+            found.unplaced.append((file, f"{index} gives no well, field or channel for it"))
             continue
         if said.get("ZImageProcessing"):
             # A projection has channel numbers of its own.
@@ -113,6 +113,6 @@ def _read_detail(tree: Tree, folder: str, found: Found) -> tuple[str, dict[str, 
                 if said.get("Ch", "").isdecimal() and name:
                     channels[str(int(said["Ch"]))] = name
     except MoascopeError as error:
-        # Names are missing without it, and no image.
+        # Without it names are missing, but no image is.
         found.notes.append(error.problems[0])
     return plate, channels

@@ -1,4 +1,4 @@
-"""What every kind of plate comes down to: planes, each with its place."""
+"""The common result of all kinds of plates: planes, each with its place."""
 
 from __future__ import annotations
 
@@ -12,12 +12,14 @@ from moascope.importing.tree import Tree
 IMAGE = re.compile(r"\.(tiff?|png|jpe?g|bmp)$", re.IGNORECASE)
 """Names of files that moascope reads as images."""
 
+NOT_AN_IMAGE = "not an image that moascope reads, judged by its name"
+
 
 class Plane(NamedTuple):
     """One image plane and where on which plate it was taken.
 
-    `plate` and `channel` are keys: what the kind tells plates and channels apart by. `well` is as
-    written there, `z` and `t` are numbers that order planes and times, `frame` is as in
+    `plate` and `channel` are keys that distinguish plates and channels, `well` is as written in the
+    source, `z` and `t` order planes and time points, and `frame` is as in
     `moascope.screen.planes.read_plane`.
     """
 
@@ -33,25 +35,26 @@ class Plane(NamedTuple):
 
 @dataclass
 class Found:
-    """What a kind made of a tree.
+    """The planes of a tree, as the reader of one kind of plates found them.
 
     Attributes
     ----------
     planes : list of Plane
     plates : dict of str to tuple of str
-        For each plate's key what it may be called, the best name first; the last is unique.
+        Possible names of each plate, by its key, the best first; the last is unique.
     channels : dict of (str, str) to str
-        What the instrument calls a plate's channel, where it says so.
+        The instrument's name of a plate's channel, where there is one.
     short : str
-        What comes before the number of a channel that has no name: w of w1.
+        Prefix for the number of a channel without a name: w of w1.
     unplaced : list of (str, str)
-        Files, or names in an index, without a place, and why.
+        Files, or names in an index, that could not be placed, and why.
     read : set of str
-        Files that were read for what they say of the others.
+        Indexes and tables that were read.
     wells : list of mapping
-        What was said of wells: columns as in layout.csv and annotations.csv, the plate as its key.
+        What is known about wells: columns as in layout.csv and annotations.csv, the plate by its
+        key.
     notes : list of str
-        Sentences about what was guessed.
+        A sentence about each guess.
     """
 
     planes: list[Plane] = field(default_factory=list)
@@ -65,6 +68,6 @@ class Found:
 
 
 def folder_names(tree: Tree, folder: str) -> tuple[str, str]:
-    """What a plate that is a folder may be called: the folder's own name, and its whole path."""
+    """Names for a plate that is a folder: the name of the folder, and its whole path."""
     root = tree.root.resolve().name or "plate"
     return (folder.rpartition("/")[2] or root, folder.replace("/", "_") or root)

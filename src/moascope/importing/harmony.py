@@ -16,11 +16,11 @@ _MEASUREMENT = re.compile(r"__\d{4}-\d\d-\d\dT.*", re.DOTALL)
 
 
 def find_harmony(tree: Tree) -> Found:
-    """Place Harmony files by the index beside them, or by their names where there is none.
+    """Place Harmony files by the index next to them, or by their names where there is none.
 
     Notes
     -----
-    The index has one <Image> a plane with <URL>, <Row>, <Col>, <FieldID>, <PlaneID>,
+    The index has one <Image> per plane with <URL>, <Row>, <Col>, <FieldID>, <PlaneID>,
     <TimepointID>, <ChannelID> and, up to HarmonyV6, <ChannelName>; HarmonyV7 keeps the names in
     <Maps><Map><Entry ChannelID="1"><ChannelName>. Seen in the indexes that trissim/ezstitcher and
     ome/bioformats read, and in the file names of the JUMP pilot.
@@ -84,7 +84,7 @@ def _place(tree: Tree, folder: str, index: str, said: dict[str, str], buffer: st
     except (KeyError, ValueError):
         well = None
     if well is None:
-        found.unplaced.append((file, f"{index} gives it no well or no field"))
+        found.unplaced.append((file, f"{index} gives no well or field for it"))
         return
     channel = said.get("ChannelID") or "1"
     if said.get("ChannelName"):

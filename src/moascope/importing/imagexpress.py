@@ -16,7 +16,7 @@ from moascope.text import counted, listing
 def find_imagexpress(tree: Tree) -> Found:
     """Place ImageXpress files by their names, with .HTD plate descriptions where there are any.
 
-    A plate is a folder without its TimePoint_<t> and ZStep_<z> folders. The .HTD beside it names
+    A plate is a folder without its TimePoint_<t> and ZStep_<z> folders. The .HTD next to it names
     the wavelengths and the wells that were to be imaged.
 
     Notes
@@ -78,7 +78,7 @@ def _plate_folder(folder: str) -> str:
 
 
 def _htd_of(folder: str, prefix: str, htds: list[str]) -> str | None:
-    """The .HTD of a plate: beside its files or in its first time point, best by the same name."""
+    """The .HTD of a plate: next to its files or in its first time point, best of the same name."""
     near = [file for file in htds if _plate_folder(file.rpartition("/")[0]) == folder]
     named = [file for file in near if prefix
              and file.rpartition("/")[2][:-4].lower() == prefix.lower()]

@@ -9,7 +9,7 @@ from moascope.importing.xml import attributes, local, read_elements
 
 
 def find_incell(tree: Tree) -> Found:
-    """Place IN Cell files by the .xdce beside them, or by their names where there is none.
+    """Place IN Cell files by the .xdce next to them, or by their names where there is none.
 
     Notes
     -----
@@ -61,7 +61,7 @@ def _read_xdce(tree: Tree, folder: str, index: str, found: Found) -> None:
         except (KeyError, ValueError):
             well = None
         if well is None:
-            found.unplaced.append((file, f"{index} gives it no well, field or wavelength"))
+            found.unplaced.append((file, f"{index} gives no well, field or wavelength for it"))
             continue
         filters = _filters(said.get("ExcitationFilter", {}).get("name", ""),
                            said.get("EmissionFilter", {}).get("name", ""))

@@ -1,4 +1,4 @@
-"""The kinds of plates that are known, and how one is recognised."""
+"""The kinds of plates that moascope reads, and how one is recognised."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ KINDS: Mapping[str, tuple[str, Callable[[Tree], Found]]] = {
     "imagexpress": ("ImageXpress / MetaXpress", find_imagexpress),
     "ometiff": ("OME-TIFF", find_ometiff),
 }
-"""In the order in which they are looked for; what they are called, and what reads them."""
+"""Name and reader of each kind, in the order in which `recognise` looks for them."""
 
 _PATTERNS = {"imagexpress": IMAGEXPRESS, "harmony": HARMONY, "cellvoyager": CELLVOYAGER,
              "incell": INCELL}
@@ -33,20 +33,20 @@ _EXAMPLES = 20_000
 
 
 def recognise(tree: Tree) -> tuple[str, str]:
-    """Tell what kind of plates a tree holds.
+    """Recognise the kind of plates in a tree.
 
-    A table, an index or a plate description that an instrument left decides; else the pattern that
-    most file names have.
+    A table, an index or a plate description written by an instrument decides; without one, the
+    pattern that most file names match.
 
     Returns
     -------
     tuple of str
-        A key of `KINDS`, and what it was told by.
+        A key of `KINDS`, and what it was recognised from.
 
     Raises
     ------
     MoascopeError
-        Where nothing is known.
+        When no kind is recognised.
     """
     if tables := loaddata_tables(tree):
         return "loaddata", listing(tables, 3)
@@ -63,7 +63,7 @@ def recognise(tree: Tree) -> tuple[str, str]:
     if has_plate(tree):
         return "ometiff", "OME-XML"
     images = [file.rpartition("/")[2] for file in tree.files if IMAGE.search(file)]
-    # A tree with very many files is judged by every nth.
+    # A very large tree is judged by every nth file.
     some = images[::max(1, len(images) // _EXAMPLES)]
     matches = {kind: sum(_is_plain_match(kind, name) for name in some) for kind in _PATTERNS}
     best = max(matches, key=matches.__getitem__)
@@ -73,7 +73,7 @@ def recognise(tree: Tree) -> tuple[str, str]:
         raise MoascopeError(f"{tree.root} holds no image that moascope reads (TIFF, PNG, JPEG, "
                             f"BMP or OME-Zarr) among {counted(len(tree.files), 'file')}.")
     raise MoascopeError(
-        f"The plates in {tree.root} are of no kind that is recognised: "
+        f"moascope does not recognise the kind of plates in {tree.root}: "
         f"{counted(len(images), 'image')}, such as {listing(images, 3)}. Say how to read the "
         "names: --kind regex --pattern '(?P<plate>[^/]+)/(?P<well>[A-P][0-9]{2})_s(?P<site>[0-9]+)_"
         "(?P<channel>[^_]+)\\.tif'.")
@@ -91,5 +91,5 @@ def find_planes(tree: Tree, kind: str, pattern: str | None) -> Found:
 
 def _is_plain_match(kind: str, name: str) -> bool:
     match = _PATTERNS[kind].fullmatch(name)
-    # Any name that ends in a letter and a number looks like a well of a plate with one wavelength.
+    # Any name that ends in a letter and a number looks like a well imaged at one wavelength.
     return bool(match) and (kind != "imagexpress" or bool(match["site"] or match["channel"]))

@@ -1,4 +1,4 @@
-"""layout.csv and annotations.csv of imported plates: skeletons, or what is told of the wells."""
+"""layout.csv and annotations.csv of imported plates: filled in as far as the wells are known."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _COMPOUND = ("Metadata_MoA", "Metadata_InChIKey", "Metadata_SMILES")
 
 
 def told_by_images(found: Found, plates: Mapping[str, str]) -> Told:
-    """What the images' own table says of wells; `plates` are the names of plates by their keys."""
+    """What the table of the images says about wells; `plates` maps keys of plates to names."""
     told: Told = {}
     for well in found.wells:
         if well["Metadata_Plate"] in plates:
@@ -31,12 +31,12 @@ def told_by_images(found: Found, plates: Mapping[str, str]) -> Told:
 
 
 def told_by_map(layout: Path, imaged: pd.DataFrame, notes: list[str]) -> Told:
-    """What a plate map says of wells that have images; `imaged` has a row for each of those.
+    """What a plate map says about the wells that have images, one row each in `imaged`.
 
     Raises
     ------
     MoascopeError
-        Where it cannot be read, or knows none of the plates.
+        When it cannot be read, or has none of the plates.
     """
     entries, said = read_plate_map(layout)
     notes += said
@@ -44,7 +44,7 @@ def told_by_map(layout: Path, imaged: pd.DataFrame, notes: list[str]) -> Told:
     told: Told = {}
     plates = {plate.casefold(): plate for plate, _ in sorted(wells)}
     unknown: set[str] = set()
-    # What is said of one plate counts more than what is said of all.
+    # An entry for one plate overrides an entry for all plates.
     for entry in sorted(entries, key=lambda entry: "Metadata_Plate" in entry):
         written = entry.get("Metadata_Plate", "")
         if written and written.casefold() not in plates:
@@ -56,16 +56,17 @@ def told_by_map(layout: Path, imaged: pd.DataFrame, notes: list[str]) -> Told:
     without_map = len(wells - told.keys())
     if unknown:
         notes.append(f"{layout.name} has {counted(len(unknown), 'plate')} without images: "
-                     f"{listing(sorted(unknown))}. Images are of {listing(plates.values())}.")
+                     f"{listing(sorted(unknown))}. The images are of plates "
+                     f"{listing(plates.values())}.")
     if without_image:
-        notes.append(f"{layout.name} has {counted(without_image, 'well')} without images; they "
-                     "are left out of layout.csv.")
+        notes.append(f"{layout.name} has {counted(without_image, 'well')} without images, "
+                     "which are left out of layout.csv.")
     if without_map:
-        notes.append(f"{counted(without_map, 'well')} with images are not in {layout.name}; their "
+        notes.append(f"{layout.name} lacks {counted(without_map, 'well')} with images; their "
                      "compound is left empty.")
     if not told:
-        raise MoascopeError(f"{layout} says nothing of the plates that were found, "
-                            f"{listing(plates.values())}. It has "
+        raise MoascopeError(f"{layout} has none of the plates that were found "
+                            f"({listing(plates.values())}). It has "
                             f"{listing(sorted(unknown)) or 'no well'}.")
     return told
 
@@ -74,8 +75,7 @@ def describe(wells: pd.DataFrame, told: Told,
              notes: list[str]) -> tuple[pd.DataFrame, pd.DataFrame]:
     """layout.csv with every imaged well, and annotations.csv with every compound in them.
 
-    What nothing is known of is left empty for a person to fill in; negative controls need no
-    annotation.
+    Unknown cells are left empty for a person to fill in; negative controls need no annotation.
     """
     rows = [{column: told.get((plate, well), {}).get(column, "") for column in LAYOUT[2:]}
             for plate, well in wells.itertuples(index=False)]
@@ -93,8 +93,9 @@ def describe(wells: pd.DataFrame, told: Told,
         if known != about:
             unlike.add(compound)
     if unlike:
-        notes.append(f"Compounds are described differently in different wells ({len(unlike):,}): "
-                     f"{listing(sorted(unlike))}. annotations.csv has what the first well says.")
+        notes.append(f"{counted(len(unlike), 'compound')} described differently in different "
+                     f"wells: {listing(sorted(unlike))}. annotations.csv has the description of "
+                     "the first well.")
     columns = [column for column in _COMPOUND
                if column == "Metadata_MoA" or any(column in about for about in compounds.values())]
     table = [{"Metadata_Compound": compound, **{column: about.get(column, "")
@@ -104,24 +105,24 @@ def describe(wells: pd.DataFrame, told: Told,
 
 
 def keep_filled_in(path: Path, new: pd.DataFrame, key: Sequence[str]) -> pd.DataFrame:
-    """The rows of a table that a person may have filled in, and those of `new` that it lacks.
+    """The rows of an existing table, which a person may have filled in, and new rows of `new`.
 
     Raises
     ------
     MoascopeError
-        Where the table cannot be read.
+        When the table cannot be read.
     """
     if not path.exists():
         return new
     rows, _ = read_rows(path)
     header = [cell.strip() for cell in rows.cells[0]] if rows.cells else []
     if not set(key) <= set(header) or any(len(cells) != len(header) for cells in rows.cells):
-        raise MoascopeError(f"{path} has not the columns {' and '.join(key)}, or a line with "
-                            "another number of values. Mend it, or move it away.")
+        raise MoascopeError(f"{path} lacks the columns {' and '.join(key)}, or has a line without "
+                            "as many values as the header. Correct it, or move it away.")
     old = pd.DataFrame(rows.cells[1:], columns=header, dtype="str")
     dose = "Metadata_Concentration_uM"
     if rows.delimiter != "," and dose in old:
-        # What is written has commas between values, where a decimal comma is no number.
+        # The table is written with commas between values, where a decimal comma is ambiguous.
         old[dose] = old[dose].str.replace(",", ".", regex=False)
     there = old[list(key)].apply(lambda column: column.str.strip())
     if "Metadata_Well" in key:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from moascope.errors import MoascopeError
-from moascope.importing.found import IMAGE, Found, Plane, folder_names
+from moascope.importing.found import IMAGE, NOT_AN_IMAGE, Found, Plane, folder_names
 from moascope.importing.maps import describe_wells, join_wells, mark_vehicles, places_wells
 from moascope.importing.tree import Tree, locate
 from moascope.screen.columns import recognise
@@ -18,7 +18,7 @@ _FRAME = re.compile(r"[0-9]+(\.0)?")
 
 
 def loaddata_tables(tree: Tree) -> list[str]:
-    """The tables of a tree that name images: load_data.csv, or else any CSV file with FileName_."""
+    """The tables in a tree that name images: load_data.csv, else any CSV file with FileName_."""
     tables = [file for file in tree.files if file.lower().endswith(".csv") and _names_images(
         tree, file)]
     named = [file for file in tables if file.rpartition("/")[2].lower() == "load_data.csv"]
@@ -28,10 +28,10 @@ def loaddata_tables(tree: Tree) -> list[str]:
 def find_loaddata(tree: Tree) -> Found:
     """Place images by CellProfiler's LoadData tables.
 
-    A row is a site. FileName_<Channel> or Image_FileName_<Channel> with PathName_<Channel> name
-    its images, Metadata_ columns its place; a leading Orig of channels is dropped. Paths are those
-    of another machine as a rule: a file is found by as much of the end of its path as fits. Where
-    there is no site, the rows of a well are its sites in order.
+    A row is a site. FileName_<Channel> or Image_FileName_<Channel>, with PathName_<Channel>, name
+    its images, and Metadata_ columns its place; a leading "Orig" of channels is dropped. Paths are
+    usually those of another machine, so a file is found by the longest matching end of its path.
+    Without a column for the site, the rows of a well are its sites in order.
 
     Notes
     -----
@@ -41,7 +41,7 @@ def find_loaddata(tree: Tree) -> Found:
     Raises
     ------
     MoascopeError
-        Where a table has no well, or says two things of one.
+        When a table has no column for the well, or contradicts itself about one.
     """
     found = Found()
     for file in loaddata_tables(tree):
@@ -69,8 +69,8 @@ def _read_table(tree: Tree, file: str, rows: Rows, found: Found) -> None:
     ragged = [line for line, cells in zip(rows.lines, rows.cells, strict=True)
               if len(cells) != len(header)]
     if ragged:
-        raise MoascopeError(f"{file}, line {ragged[0]}: {counted(len(ragged), 'line')} with "
-                            "another number of values than the header. Save it as plain CSV.")
+        raise MoascopeError(f"{file}, line {ragged[0]}: {counted(len(ragged), 'line')} without "
+                            "as many values as the header. Save the table as plain CSV.")
     images = [(channel, index, _column(header, "PathName", channel),
                _column(header, "Frame", channel)) for channel, index in channels.items()]
     counts: dict[tuple[str, str], int] = {}
@@ -92,7 +92,7 @@ def _read_table(tree: Tree, file: str, rows: Rows, found: Found) -> None:
         if "Metadata_Site" in columns:
             digits = _SITE.fullmatch(cells[columns["Metadata_Site"]].strip())
             if not digits:
-                found.unplaced.append((here, "its site is no number"))
+                found.unplaced.append((here, "its site is not a number"))
                 continue
             site = int(digits[1])
         if len(entry) > 1:
@@ -108,9 +108,10 @@ def _read_table(tree: Tree, file: str, rows: Rows, found: Found) -> None:
             if image is None:
                 found.unplaced.append((f"{here}: {name}", "named there, but not in the folder"))
             elif not IMAGE.search(image):
-                found.unplaced.append((image, "no image that moascope reads, by its name"))
+                found.unplaced.append((image, NOT_AN_IMAGE))
             elif not _FRAME.fullmatch(plane or "0"):
-                found.unplaced.append((f"{here}: {name}", f"its frame is '{plane}'"))
+                found.unplaced.append((f"{here}: {name}",
+                                       f"its frame is '{plane}', not a whole number"))
             else:
                 found.channels[plate, channel] = names[channel]
                 found.planes.append(Plane(plate, well, site, channel, 1, 1, image,
@@ -119,8 +120,8 @@ def _read_table(tree: Tree, file: str, rows: Rows, found: Found) -> None:
     found.notes += mark_vehicles(told, file)
     found.wells += told
     if "Metadata_Site" not in columns:
-        found.notes.append(f"{file} has no site; the rows of each well are its sites 1, 2, ... in "
-                           "order.")
+        found.notes.append(f"{file} has no column for the site; the rows of each well are numbered "
+                           "as its sites 1, 2, ... in order.")
 
 
 def _column(header: list[str], kind: str, channel: str) -> int | None:

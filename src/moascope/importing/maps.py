@@ -32,16 +32,16 @@ def places_wells(columns: Mapping[str, int]) -> bool:
 
 def describe_wells(rows: Rows, columns: Mapping[str, int],
                    name: str) -> tuple[list[dict[str, str] | None], dict[int, str]]:
-    """What a long table says of wells.
+    """Read the wells of a long table.
 
     Returns
     -------
     list of dict or None
-        One a row, with the columns of layout.csv and annotations.csv that the table has; the well
+        One per row, with the columns of layout.csv and annotations.csv that the table has; the well
         in its canonical spelling, the concentration in micromolar as text. None where the well
         cannot be read.
     dict of int to str
-        By line, a sentence on a well, concentration or control word that cannot be read.
+        By line, a sentence about a well, concentration or control that cannot be read.
     """
     problems: dict[int, str] = {}
     wells: list[dict[str, str] | None] = []
@@ -67,46 +67,47 @@ def describe_wells(rows: Rows, columns: Mapping[str, int],
                 try:
                     entry["Metadata_Concentration_uM"] = _number(said[unit], rows, factor)
                 except ValueError:
-                    problems[line] = (f"{name}, line {line}: '{said[unit]}' is no concentration. "
-                                      "Write a number of 0 or more.")
+                    problems[line] = (f"{name}, line {line}: '{said[unit]}' is not a "
+                                      "concentration. Write a number of 0 or more.")
         if "Metadata_Control" in said:
             word = _CONTROL_WORDS.get(plain(said["Metadata_Control"]))
             if word is None:
-                problems[line] = (f"{name}, line {line}: '{said['Metadata_Control']}' is no "
-                                  f"control. Write {' or '.join(filter(None, CONTROLS))}, or leave "
-                                  "it empty.")
+                problems[line] = (f"{name}, line {line}: '{said['Metadata_Control']}' is not "
+                                  "a kind of control. Write "
+                                  f"{' or '.join(filter(None, CONTROLS))}, or leave it empty.")
             entry["Metadata_Control"] = word or ""
         wells.append(entry)
     return wells, problems
 
 
 def read_plate_map(path: Path) -> tuple[list[dict[str, str]], list[str]]:
-    """Read a user's plate map: one row a well, or a grid in the shape of the plate.
+    """Read a plate map: one row per well, or a grid in the shape of the plate.
 
     Parameters
     ----------
     path : Path
-        A CSV file. Long: columns for well (or row and column), and as far as known for plate,
-        compound, concentration, control, MoA. Grid: a line with the numbers of the columns, below
-        it a line for each row that begins with its letter; the cell before the numbers says what
-        the grid holds (`compound`, which is meant where it is empty, `concentration_uM`,
-        `control`), for one plate as `Plate1:compound`. A file may hold several grids.
+        A CSV file. Long: a column for the well (or for row and column) and one for the compound,
+        optionally for plate, concentration, control and MoA. Grid: a line with the numbers of the
+        columns, and below it one line per row that begins with the row's letter. The cell before
+        the numbers says what the grid holds: `compound` (also where it is empty),
+        `concentration_uM` or `control`; `Plate1:compound` is for one plate. A file may hold
+        several grids.
 
     Returns
     -------
     tuple
-        Wells as `describe_wells` gives them; without `Metadata_Plate` they are those of every
-        plate. And sentences about what was guessed.
+        Wells as from `describe_wells`, where an entry without `Metadata_Plate` holds for every
+        plate; and a sentence about each guess.
 
     Raises
     ------
     MoascopeError
-        For all that cannot be read.
+        With a sentence for everything that cannot be read.
     """
     rows, notes = read_rows(path)
     if not rows.cells:
-        raise MoascopeError(f"{path} is empty. Give a plate map with a row for each well, or a "
-                            "grid of the plate.")
+        raise MoascopeError(f"{path} is empty. Give a plate map with one row per well, or a grid "
+                            "in the shape of the plate.")
     starts = [index for index, cells in enumerate(rows.cells) if _grid_width(cells)]
     if starts:
         wells = _read_grids(rows, starts, path.name)
@@ -124,13 +125,13 @@ def read_plate_map(path: Path) -> tuple[list[dict[str, str]], list[str]]:
         if "Metadata_Concentration_uM" in columns:
             column = rows.cells[0][columns["Metadata_Concentration_uM"]]
             if not re.search(r"u_?m|µ_?m|micromolar", column, re.IGNORECASE):
-                notes.append(f"{path.name}: the column '{column}' is taken for micromolar.")
+                notes.append(f"{path.name}: the column '{column}' is read as micromolar.")
     notes += mark_vehicles(wells, path.name)
     return join_wells(wells, path.name), notes
 
 
 def mark_vehicles(wells: Sequence[dict[str, str]], name: str) -> list[str]:
-    """Where a table has no controls, make wells of DMSO or vehicle negative ones; and say so."""
+    """Mark wells of DMSO or vehicle as negative controls where a table marks none, and say so."""
     if any("Metadata_Control" in well for well in wells):
         return []
     marked = [well for well in wells if plain(well.get("Metadata_Compound", "")) in _VEHICLES]
@@ -139,8 +140,8 @@ def mark_vehicles(wells: Sequence[dict[str, str]], name: str) -> list[str]:
     if not marked:
         return []
     names = listing(sorted({well["Metadata_Compound"] for well in marked}))
-    return [f"{name} marks no controls; {counted(len(marked), 'well')} of {names} are taken for "
-            "negative controls."]
+    return [f"{name} marks no controls; {counted(len(marked), 'well')} of {names} used as negative "
+            "controls."]
 
 
 def _strictly(rows: Rows, columns: Mapping[str, int], name: str) -> list[dict[str, str]]:
@@ -157,9 +158,9 @@ def _read_grids(rows: Rows, starts: Sequence[int], name: str) -> list[dict[str, 
         width = _grid_width(rows.cells[start])
         plate, column = _grid_title(rows.cells[start][0])
         if column is None:
-            problems.append(f"{name}, line {rows.lines[start]}: '{rows.cells[start][0]}' says not "
-                            "what the grid holds. Write compound, concentration_uM or control, or "
-                            "leave it empty.")
+            problems.append(f"{name}, line {rows.lines[start]}: '{rows.cells[start][0]}' does not "
+                            "say what the grid holds. Write compound, concentration_uM or control, "
+                            "or leave it empty.")
             continue
         for line, cells in zip(rows.lines[start + 1:end], rows.cells[start + 1:end], strict=True):
             try:
@@ -167,8 +168,8 @@ def _read_grids(rows: Rows, starts: Sequence[int], name: str) -> list[dict[str, 
                 if row >= _SIDES[width]:
                     raise ValueError
             except ValueError:
-                problems.append(f"{name}, line {line}: '{cells[0]}' is no row of a plate of "
-                                f"{width} columns. Begin the line with a letter from A on.")
+                problems.append(f"{name}, line {line}: '{cells[0]}' is not a row of a plate with "
+                                f"{width} columns. Begin each line with its letter, from A on.")
                 continue
             for index, cell in enumerate(cells[1:width + 1]):
                 if cell.strip():
@@ -216,12 +217,12 @@ def _grid_title(cell: str) -> tuple[str, str | None]:
 
 
 def join_wells(wells: Sequence[dict[str, str]], name: str) -> list[dict[str, str]]:
-    """One entry a well; a table with a row a site says of its wells the same many times.
+    """One entry per well; a table with one row per site repeats what it says about wells.
 
     Raises
     ------
     MoascopeError
-        Where two entries of a well differ.
+        When two entries of a well differ.
     """
     first: dict[tuple[str | None, str], dict[str, str]] = {}
     problems = []
@@ -229,9 +230,9 @@ def join_wells(wells: Sequence[dict[str, str]], name: str) -> list[dict[str, str
         key = (well.get("Metadata_Plate"), well["Metadata_Well"])
         known = first.setdefault(key, well)
         if known != well:
-            # A plate without a name of its own is known by its folder.
+            # The key of a plate without a name is its folder.
             plate = f"plate {key[0].lstrip('/')}, " if (key[0] or "").strip("/") else ""
-            problems.append(f"{name} says two things of {plate}well {key[1]}: "
+            problems.append(f"{name} has two different entries for {plate}well {key[1]}: "
                             f"{_words(known)}, and {_words(well)}. Keep one.")
     if problems:
         raise MoascopeError(dict.fromkeys(problems))

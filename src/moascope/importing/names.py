@@ -1,4 +1,4 @@
-"""Plates from file names alone: the instruments' own patterns, or one of the user's."""
+"""Plates from file names alone: the instruments' patterns, or one given by the user."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def by_names(tree: Tree, pattern: re.Pattern[str], plate_of: Callable[[str], str
     Returns
     -------
     Found
-        Its plates are folders, and not named yet.
+        Its plates are folders, not named yet.
     dict
         For each folder that is a plate, how many files begin with which prefix.
     """
@@ -77,7 +77,7 @@ def by_names(tree: Tree, pattern: re.Pattern[str], plate_of: Callable[[str], str
         parts = match(name)
         if not parts:
             if IMAGE.search(name):
-                unplaced.append((file, "its name is none that this kind writes"))
+                unplaced.append((file, "its name does not match this kind of plates"))
             continue
         if has_thumbnail and parts["thumbnail"]:
             unplaced.append((file, "a thumbnail"))
@@ -106,7 +106,7 @@ def by_names(tree: Tree, pattern: re.Pattern[str], plate_of: Callable[[str], str
 
 
 def well_at(row: str, column: str) -> str | None:
-    """The well of a row, as letters or as a number from 1, and a column from 1; None if none is."""
+    """The well at a row (letters, or a number from 1) and a column from 1, if there is one."""
     try:
         if row.isdecimal():
             return well_name(int(row) - 1, int(column) - 1)
@@ -132,7 +132,7 @@ def letters_to_row(letters: str) -> int:
 
 
 def separate_prefixes(found: Found, tree: Tree, prefixes: dict[str, dict[str, int]]) -> None:
-    """Name plates; where names in one folder begin differently, each beginning is a plate."""
+    """Name plates; where names in one folder have several prefixes, each prefix is a plate."""
     several = {plate for plate, of_plate in prefixes.items() if len(of_plate) > 1}
     if several:
         for index, plane in enumerate(found.planes):
@@ -164,19 +164,19 @@ def find_regex(tree: Tree, pattern: str) -> Found:
     Raises
     ------
     MoascopeError
-        When it is no regular expression or lacks the well.
+        When it is not a regular expression, or has no group for the well.
     """
     try:
         compiled = re.compile(pattern)
     except re.error as error:
-        raise MoascopeError(f"--pattern is no regular expression: {error}.") from None
+        raise MoascopeError(f"--pattern is not a regular expression: {error}.") from None
     groups = set(compiled.groupindex)
     if unknown := sorted(groups - set(_GROUPS)):
-        raise MoascopeError(f"--pattern has a group '{unknown[0]}'. Groups are "
+        raise MoascopeError(f"--pattern has an unknown group '{unknown[0]}'. Groups are "
                             f"{', '.join(_GROUPS)}.")
     if "well" not in groups and not {"row", "column"} <= groups:
-        raise MoascopeError("--pattern must find the well: give it a group (?P<well>...), or "
-                            "(?P<row>...) and (?P<column>...).")
+        raise MoascopeError("--pattern has no group for the well. Give it a group "
+                            "(?P<well>...), or (?P<row>...) and (?P<column>...).")
     found = Found()
     frames = 0
     for file in tree.files:
@@ -193,8 +193,8 @@ def find_regex(tree: Tree, pattern: str) -> Found:
         except ValueError:
             well = None
         if well is None:
-            found.unplaced.append((file, "what --pattern finds is no well, or no number of a site, "
-                                         "z or time"))
+            found.unplaced.append((file, "--pattern does not find a well, or its site, z or time "
+                                         "is not a number"))
             continue
         folder = file.rpartition("/")[0]
         plate = place.get("plate", f"/{folder}")
@@ -209,12 +209,12 @@ def find_regex(tree: Tree, pattern: str) -> Found:
                          for frame in range(frames)]
     if frames > 1:
         found.notes.append(f"--pattern has no group 'channel', so the {frames} planes of each file "
-                           "are its channels, as in the first file.")
+                           "count as its channels, judged by the first file.")
     return found
 
 
 def frame_count(tree: Tree, file: str) -> int:
-    """How many planes an image file has; 1 where that cannot be told."""
+    """How many planes an image file has; 1 where that cannot be read."""
     import tifffile
 
     try:

@@ -34,7 +34,7 @@ def find_ometiff(tree: Tree) -> Found:
     WellSample).
 
     Each file of a set carries the XML of the whole set, or names a companion file that does; it is
-    read once a set.
+    read once per set.
 
     Notes
     -----
@@ -91,7 +91,7 @@ def find_omezarr(tree: Tree) -> Found:
             found.unplaced.append((folder or ".", error.problems[0]))
             continue
         if not isinstance(attributes.get("plate"), dict):
-            found.unplaced.append((folder or ".", "a Zarr array or group, but no OME-Zarr plate"))
+            found.unplaced.append((folder or ".", "a Zarr array or group, not an OME-Zarr plate"))
             continue
         _read_zarr_plate(tree, folder, attributes["plate"], found)
     return found
@@ -158,8 +158,8 @@ def _read_wells(tree: Tree, file: str, plate: Element,
         try:
             position = well_name(int(well.get("Row", "")), int(well.get("Column", "")))
         except ValueError:
-            found.unplaced.append((file, f"its well of row {well.get('Row')} and column "
-                                         f"{well.get('Column')} is on no plate"))
+            found.unplaced.append((file, f"its OME-XML has a well at row {well.get('Row')} and "
+                                         f"column {well.get('Column')}, which no plate has"))
             continue
         samples = [part for part in well if local(part.tag) == "WellSample"]
         # The index of a sample counts over the whole plate; in its well, the order is what is left.
@@ -200,7 +200,8 @@ def _place_image(tree: Tree, file: str, image: Element, plate: str, well: str, s
             _place_block(tree, folder, file, block, sizes, order, samples, (plate, well, site),
                          found, done)
     except (ValueError, ZeroDivisionError):
-        found.unplaced.append((file, f"its OME-XML says of {image.get('ID')} what is no number"))
+        found.unplaced.append((file, f"its OME-XML has a value for {image.get('ID')} that is not "
+                                     "a number"))
         return
     for index, name in enumerate(names):
         if name and samples == 1:
@@ -228,7 +229,7 @@ def _place_block(tree: Tree, folder: str, file: str, block: Element, sizes: Mapp
     if min(count, page, start) < 0 or start + count > total:
         raise ValueError
     if len(found.planes) + count * samples > _MAX_PLANES:
-        raise MoascopeError(f"{file} brings the planes to more than {_MAX_PLANES:,}. Import fewer "
+        raise MoascopeError(f"With {file} there are more than {_MAX_PLANES:,} planes. Import fewer "
                             "plates at a time.")
     for step in range(count):
         rest, at = start + step, {}
@@ -260,7 +261,7 @@ def _read_zarr_plate(tree: Tree, folder: str, plate: Mapping[str, Any], found: F
         at = well.get("path") if isinstance(well, dict) else None
         position = _position(at)
         if position is None:
-            found.unplaced.append((f"{key}/{at}", "no path of a well, such as A/1"))
+            found.unplaced.append((f"{key}/{at}", "not the path of a well, such as A/1"))
             continue
         try:
             fields = list(_fields(tree, folder, at))
@@ -273,7 +274,7 @@ def _read_zarr_plate(tree: Tree, folder: str, plate: Mapping[str, Any], found: F
             found.unplaced.append((f"{key}/{at}", error.problems[0]))
     if len(acquisitions) > 1:
         found.notes.append(f"{key} has {counted(len(acquisitions), 'acquisition')}; the fields of "
-                           "each are sites of their own.")
+                           "each count as separate sites.")
 
 
 def _fields(tree: Tree, folder: str, well: str) -> Iterator[tuple[str, Any]]:
@@ -351,10 +352,10 @@ def _is_path(path: Any) -> bool:
 
 
 def _inside(tree: Tree, folder: str, path: str) -> Path:
-    """A path below a plate, checked for links that lead out of it."""
+    """A path below a plate, checked for links that point outside it."""
     target = tree.root / folder / path
     home = (tree.root / folder).resolve()
     for part in parents(path):
         if (tree.root / folder / part).is_symlink() and not target.resolve().is_relative_to(home):
-            raise PlaneError("a link leads out of the plate")
+            raise PlaneError("a link points outside the plate")
     return target

@@ -1,4 +1,4 @@
-"""`moascope import`: from a folder of other people's images to the three tables of a screen."""
+"""`moascope import`: the three tables of a screen from a folder of a microscope's images."""
 
 from __future__ import annotations
 
@@ -30,25 +30,25 @@ UNPLACED = "unplaced.csv"
 
 @dataclass(frozen=True)
 class Imported:
-    """What an import made of a folder.
+    """The result of an import.
 
     Attributes
     ----------
     screen : Screen
-        As it was read back from the tables that were written.
+        As read back from the written tables.
     kind, told_by : str
-        What the plates were recognised as, and by what.
+        What kind of plates was recognised, and from what.
     channels : dict of str to str
-        For each channel of the screen what the files call it.
+        For each channel of the screen, its name in the files.
     unplaced : DataFrame
-        `File` and `Reason`: what unplaced.csv lists.
+        `File` and `Reason`, as in unplaced.csv.
     incomplete : DataFrame
-        `Metadata_Plate`, `Metadata_Well`, `Metadata_Site` and `Channel`: images that a plate's
-        other sites have.
+        `Metadata_Plate`, `Metadata_Well`, `Metadata_Site` and `Channel`: images that a site lacks
+        and other sites of its plate have.
     notes : tuple of str
-        What was guessed or chosen.
+        A sentence about each guess and choice.
     images : str
-        Where screen.json says that the images are.
+        The folder of images, as in screen.json.
     outside : bool
         Whether the images lie outside the folder of the tables.
     """
@@ -68,7 +68,7 @@ def import_plates(folder: Path, out: Path, *, kind: str = "auto", pattern: str |
                   layout: Path | None = None, channels: Mapping[str, str] | None = None,
                   z: int | None = None, t: int | None = None, follow_links: bool = False,
                   update: bool = False) -> Imported:
-    """Make the three tables of a screen from a folder of images; the images stay where they are.
+    """Write the three tables of a screen for a folder of images; the images stay where they are.
 
     Parameters
     ----------
@@ -84,16 +84,16 @@ def import_plates(folder: Path, out: Path, *, kind: str = "auto", pattern: str |
     layout : Path, optional
         A plate map (`moascope.importing.maps.read_plate_map`).
     channels : mapping of str to str, optional
-        New names of channels by what the files or the instrument call them; an empty name leaves
-        the channel out.
+        New name of each channel, by its name in the files or at the instrument; an empty name
+        leaves the channel out.
     z, t : int, optional
-        Which plane of a stack and which time point, in the numbers of the instrument; by default
-        the first of each.
+        Which plane of a stack and which time point, as the instrument numbers them; by default
+        the first.
     follow_links : bool
-        Whether symbolic links may lead out of `folder`.
+        Whether symbolic links may point outside `folder`.
     update : bool
-        Whether tables that are there are renewed. Rows of layout.csv and annotations.csv are kept
-        as they are; new wells and compounds are added.
+        Whether existing tables are renewed. Rows of layout.csv and annotations.csv are kept, and
+        new wells and compounds added.
 
     Returns
     -------
@@ -102,15 +102,16 @@ def import_plates(folder: Path, out: Path, *, kind: str = "auto", pattern: str |
     Raises
     ------
     MoascopeError
-        Where nothing is recognised, two images claim one place, or a table would be lost.
+        When no kind of plate is recognised, two images have the same plate, well, site and channel,
+        or a table would be overwritten.
     """
     if not folder.is_dir():
-        raise MoascopeError(f"{folder} is no folder. Name the folder that holds the images.")
+        raise MoascopeError(f"{folder} is not a folder. Name the folder that holds the images.")
     _refuse_to_overwrite(out, layout, update)
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise MoascopeError(f"{out} cannot be made: {error.strerror}. Choose another "
+        raise MoascopeError(f"{out} cannot be created: {error.strerror}. Choose another "
                             "--out.") from None
     tree = _without_own(scan_tree(folder, follow_links), out)
     told_by = "--kind"
@@ -121,9 +122,9 @@ def import_plates(folder: Path, out: Path, *, kind: str = "auto", pattern: str |
     if not found.planes:
         _write_unplaced(out, found.unplaced)
         raise MoascopeError(
-            f"No image in {folder} could be placed as {_called(kind)}: "
+            f"No image in {folder} could be read as {_called(kind)}: "
             + listing((f"{file} ({reason})" for file, reason in found.unplaced), 3)
-            + f". All reasons are in {out / UNPLACED}. Try another --kind.")
+            + f". {out / UNPLACED} lists every file with the reason. Try another --kind.")
     placed = place_sites(tree, found, channels, z, t)
     notes += placed.notes
     prefix, images, outside = _where_images_are(folder, out)
@@ -143,7 +144,7 @@ def import_plates(folder: Path, out: Path, *, kind: str = "auto", pattern: str |
     if follow_links:
         description["allow_outside"] = True
     with tempfile.TemporaryDirectory(prefix="moascope-") as trial:
-        # Nothing that is no screen is left behind.
+        # Nothing is written that cannot be read back as a screen.
         _write(Path(trial), tables, {**description, "images": str((folder if outside else out)
                                                                   .resolve())})
         read_screen(Path(trial), follow_links)
@@ -168,8 +169,8 @@ def parse_channels(text: str) -> dict[str, str]:
     for part in filter(None, (part.strip() for part in text.split(","))):
         old, equals, new = part.partition("=")
         if not equals or not old.strip():
-            raise MoascopeError(f"--channels has '{part}'. Write the channel, = and its new name, "
-                                "such as w1=DNA,w2=GFP; an empty name leaves the channel out.")
+            raise MoascopeError(f"--channels has '{part}'. Write old=new, such as w1=DNA,w2=GFP; "
+                                "an empty new name leaves the channel out.")
         named[old.strip()] = new.strip()
     return named
 
@@ -183,18 +184,17 @@ def _refuse_to_overwrite(out: Path, layout: Path | None, update: bool) -> None:
     there = [name for name in TABLES if (out / name).exists()]
     if there and not update:
         raise MoascopeError(
-            f"{out} has a {there[0]} already. Take another --out; or add --update, which renews "
-            "load_data.csv and keeps what is filled in in layout.csv and annotations.csv.")
+            f"{out} already has a {there[0]}. Choose another --out, or add --update, which renews "
+            "load_data.csv and keeps the rows of layout.csv and annotations.csv.")
     if layout is not None and (out / "layout.csv").exists():
         same = layout.exists() and layout.samefile(out / "layout.csv")
         raise MoascopeError(
-            f"{out / 'layout.csv'} is there already" + (", and --update keeps it; leave out "
-            "--layout." if same else f": remove it so that {layout} is taken, or leave out "
-            "--layout to keep it."))
+            f"{out / 'layout.csv'} already exists" + (", and --update keeps it. Leave out --layout."
+            if same else f". Remove it to use {layout}, or leave out --layout to keep it."))
 
 
 def _without_own(tree: Tree, out: Path) -> Tree:
-    """The tree without the tables of an earlier import, where they lie in it."""
+    """The tree without the tables of an earlier import."""
     root, home = tree.root.resolve(), out.resolve()
     if not home.is_relative_to(root):
         return tree
@@ -205,17 +205,17 @@ def _without_own(tree: Tree, out: Path) -> Tree:
                 tree.left_out)
 
 
-# What is left behind
+# What is written
 
 
 def _where_images_are(folder: Path, out: Path) -> tuple[str, str, bool]:
-    """What goes before file names, what screen.json says, and whether images lie outside `out`."""
+    """Prefix of file names, folder of images for screen.json, whether that is outside `out`."""
     images, home = folder.resolve(), out.resolve()
     if images.is_relative_to(home):
         inside = images.relative_to(home).as_posix()
         return ("" if inside == "." else f"{inside}/"), ".", False
     here = Path.cwd().resolve()
-    # A path inside the repository stays true in another copy of it.
+    # A path relative to the repository also holds in another copy of it.
     if images.is_relative_to(here) and (here / "dvc.yaml").is_file():
         return "", images.relative_to(here).as_posix(), True
     return "", str(images), True
@@ -245,7 +245,7 @@ def _called(kind: str) -> str:
 
 
 def describe_import(imported: Imported, out: Path) -> str:
-    """What an import found, as lines for the terminal; the last is the next command to run."""
+    """The result of an import as lines for the terminal; the last is the next command to run."""
     screen = imported.screen
     sites = screen.sites
     wells = sites[WELL].drop_duplicates()
@@ -280,7 +280,7 @@ def describe_import(imported: Imported, out: Path) -> str:
         f"{known:,} with a mechanism",
     ]
     if len(imported.unplaced) or len(imported.incomplete):
-        lines.append(f"            {out / UNPLACED}: every file that has no place, and why")
+        lines.append(f"            {out / UNPLACED}: every file not in load_data.csv, and why")
     todo = []
     if not compounds:
         todo.append("Metadata_Compound and Metadata_Control in layout.csv")
@@ -308,6 +308,6 @@ def _next_steps(out: Path, outside: bool) -> list[str]:
 
 
 def _kind_of_reason(reason: str) -> str:
-    """A reason without what differs from file to file, for counting."""
+    """A reason without the parts that differ from file to file, for counting."""
     reason = re.sub(r"'[^']*'|\([0-9]+\)", "...", reason)
     return re.sub(r"named by \S.*, but", "named by an index, but", reason)

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from moascope.errors import MoascopeError
-from moascope.importing.found import IMAGE, Found
+from moascope.importing.found import IMAGE, NOT_AN_IMAGE, Found
 from moascope.importing.tree import Tree
 from moascope.screen.columns import SITE
 from moascope.screen.wells import canonical_well
@@ -22,23 +22,23 @@ _STEPS = {"z": "z plane", "t": "time point"}
 
 @dataclass(frozen=True)
 class Sites:
-    """Sites that have images, and all that was seen on the way.
+    """Sites that have images, and what was left out on the way.
 
     Attributes
     ----------
     table : DataFrame
         The columns of load_data.csv, sorted; file names relative to the tree.
     channels : dict of str to str
-        For each channel, in order, what the files and the instrument call it.
+        For each channel, in order, its name in the files and at the instrument.
     plates : dict of str to str
-        What each plate's key became.
+        The name of each plate, by its key.
     incomplete : DataFrame
         `Metadata_Plate`, `Metadata_Well`, `Metadata_Site` and `Channel`: images that are missing
         although the plate has the channel.
     unplaced : tuple of (str, str)
-        Every file that is in no row, and why.
+        Every file that is not in `table`, and why.
     notes : tuple of str
-        What was chosen.
+        A sentence about each choice.
     """
 
     table: pd.DataFrame
@@ -51,7 +51,7 @@ class Sites:
 
 def place_sites(tree: Tree, found: Found, channels: Mapping[str, str] | None = None,
                 z: int | None = None, t: int | None = None) -> Sites:
-    """Name plates and channels, choose z and time, and make a row of each site.
+    """Name plates and channels, choose z and time, and make one row per site.
 
     Parameters
     ----------
@@ -64,7 +64,7 @@ def place_sites(tree: Tree, found: Found, channels: Mapping[str, str] | None = N
     Raises
     ------
     MoascopeError
-        Where two images claim one place, or `channels`, `z` or `t` name what is not there.
+        When two images have the same place, or `channels`, `z` or `t` name something absent.
     """
     notes: list[str] = []
     unplaced = list(found.unplaced)
@@ -94,20 +94,20 @@ def _frame_of_planes(found: Found, unplaced: list[tuple[str, str]]) -> pd.DataFr
                  zip(planes["File"][lost], planes["Well"][lost], strict=True)]
     numbers = planes[["Site", "z", "t", "Frame"]]
     absurd = ~((numbers >= 0) & (numbers <= _LARGEST)).all(axis=1) & ~lost
-    unplaced += [(file, "its site, z, time point or frame is no number of 0 to 999,999,999")
+    unplaced += [(file, "its site, z, time point or frame is not a number from 0 to 999,999,999")
                  for file in planes["File"][absurd].unique()]
     planes = planes[~lost & ~absurd].reset_index(drop=True)
     if planes.empty:
-        raise MoascopeError("No image has a well that a plate has, and a site: "
+        raise MoascopeError("No image has a valid well and site: "
                             f"{listing((why for _, why in unplaced), 3)}.")
     planes["Well"] = planes["Well"].map(canonical).astype("str")
     planes = planes.astype(dict.fromkeys(numbers, "int64"))
-    # A table may name one picture twice, a link the same file; that is one plane.
+    # A table may list a picture twice, and links may point to one file; that is one plane.
     return planes.drop_duplicates(ignore_index=True)
 
 
 def _claimed_once(planes: pd.DataFrame, unplaced: list[tuple[str, str]]) -> pd.DataFrame:
-    """The planes without those that are said to be of two sites: of which one, nobody knows."""
+    """The planes without those assigned to two sites: nobody knows to which they belong."""
     picture = ["File", "Frame"]
     claims = planes[[*picture, "Key", "Well", "Site"]].drop_duplicates()
     several = pd.MultiIndex.from_frame(claims.loc[claims.duplicated(picture), picture])
@@ -117,10 +117,10 @@ def _claimed_once(planes: pd.DataFrame, unplaced: list[tuple[str, str]]) -> pd.D
     for (file, frame), of_picture in planes[lost].groupby(picture, sort=True):
         wells = [f"well {well}, site {site}" for well, site in
                  zip(of_picture["Well"], of_picture["Site"], strict=True)]
-        what = "it" if not frame else f"its frame '{frame}'"
-        unplaced.append((file, f"two places claim {what} ('{wells[0]}' and '{wells[-1]}')"))
+        what = "is" if not frame else f"its frame '{frame}' is"
+        unplaced.append((file, f"{what} assigned to two sites ('{wells[0]}' and '{wells[-1]}')"))
     if lost.all():
-        raise MoascopeError("Every image is claimed for two places: "
+        raise MoascopeError("Every image is assigned to two sites: "
                             f"{listing((f'{file}: {why}' for file, why in unplaced), 3)}.")
     return planes[~lost].reset_index(drop=True)
 
@@ -142,14 +142,14 @@ def _name_plates(planes: pd.DataFrame, found: Found) -> pd.DataFrame:
 
 
 def _plate_name(name: str) -> str:
-    """A name that can be a folder's."""
+    """A name that a folder can have."""
     name = re.sub(r"[/\\\x00-\x1f\x7f]+", "_", name).strip().lstrip(".")[:200]
     return "".join(letter for letter in name if letter.isprintable()) or "plate"
 
 
 def _name_channels(planes: pd.DataFrame, found: Found, wanted: Mapping[str, str],
                    unplaced: list[tuple[str, str]]) -> tuple[pd.DataFrame, dict[str, str]]:
-    """Give channels their names: the user's, else the instrument's, else w1 or as the file says."""
+    """Name channels: as the user says, else the instrument, else the file (or w1)."""
     pairs = planes[["Key", "Id"]].drop_duplicates()
     names: dict[tuple[str, str], str] = {}
     said: dict[str, str] = {}
@@ -172,26 +172,27 @@ def _name_channels(planes: pd.DataFrame, found: Found, wanted: Mapping[str, str]
                 used.add(chosen)
             names[key, id_] = name
             if name:
-                # What the instrument calls it is worth showing where its name is another.
+                # Show the instrument's name too where it differs.
                 other = told[id_] if told[id_] != short and _word(told[id_]) != name else ""
                 said.setdefault(name, f"{short} {other}".strip())
     if unknown := [old for old in wanted if old not in used]:
         known = sorted({call for call in said.values()}, key=_natural)
-        raise MoascopeError(f"--channels names '{unknown[0]}', and no plate has it. Channels are "
-                            f"{listing(known, 12)}.")
+        raise MoascopeError(f"--channels names '{unknown[0]}', which no plate has. The channels "
+                            f"are {listing(known, 12)}.")
     pair = pd.Series(list(zip(planes["Key"], planes["Id"], strict=True)), index=planes.index)
     planes = planes.assign(Channel=pair.map(names).astype("str"))
     for key, plate in planes.groupby("Plate", sort=False):
         ids = plate[plate["Channel"] != ""].groupby("Channel")["Id"].unique()
         for channel, several in ids[ids.map(len) > 1].items():
-            raise MoascopeError(f"--channels calls {listing(sorted(several))} of plate {key} all "
-                                f"'{channel}'. Give each a name of its own.")
+            raise MoascopeError(f"--channels gives several channels of plate {key} "
+                                f"({listing(sorted(several))}) the same name, '{channel}'. Give "
+                                "each a different name.")
     gone = planes["Channel"] == ""
-    unplaced += [(file, "of a channel that --channels leaves out")
+    unplaced += [(file, "in a channel that --channels leaves out")
                  for file in planes["File"][gone].unique()]
     planes = planes[~gone]
     if planes.empty:
-        raise MoascopeError("--channels leaves no channel.")
+        raise MoascopeError("--channels leaves out every channel. Keep at least one.")
     order = planes[["Channel", "Id"]].drop_duplicates("Channel")
     order = sorted(zip(order["Id"], order["Channel"], strict=True),
                    key=lambda pair: (_natural(pair[0]), pair[1]))
@@ -216,14 +217,14 @@ def _choose_step(planes: pd.DataFrame, axis: str, wanted: int | None, unit: Sequ
     else:
         kept = planes[axis] == wanted
         if not kept.any():
-            raise MoascopeError(f"--{axis} is {wanted}, and no image has it. There are "
-                                f"{_STEPS[axis]}s {listing(steps, 12)}.")
+            raise MoascopeError(f"--{axis} is {wanted}, which no image has. The {_STEPS[axis]}s "
+                                f"are {listing(steps, 12)}.")
     if kept.all():
         return planes
     lost = planes[~kept]
     which = ("the first" if wanted is None else f"number {wanted}")
-    notes.append(f"Of {len(steps)} {_STEPS[axis]}s ({_range(steps)}) {which} of each site is "
-                 f"taken; {counted(len(lost), 'plane')} left out (--{axis} chooses another).")
+    notes.append(f"Each site has up to {len(steps)} {_STEPS[axis]}s ({_range(steps)}); {which} is "
+                 f"used and {counted(len(lost), 'plane')} left out (--{axis} chooses another).")
     taken = set(planes["File"][kept])
     unplaced += [(file, f"another {_STEPS[axis]} ({step})") for file, step in
                  zip(lost["File"], lost[axis], strict=True) if file not in taken]
@@ -245,16 +246,16 @@ def _refuse_duplicates(planes: pd.DataFrame) -> None:
                          zip(several["File"][:2], several["Frame"][:2], strict=True)]
         problems.append(
             f"Plate {plate}, well {well}, site {site}, channel {channel} has two images: {first} "
-            f"and {second}. Move one away, or tell the two apart with --pattern.")
+            f"and {second}. Move one away, or distinguish them with --pattern.")
     raise MoascopeError(problems)
 
 
 def _the_rest(tree: Tree, found: Found, planes: pd.DataFrame,
               unplaced: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
-    """Every file that nothing has been said of yet."""
+    """Every remaining file, with the reason why it is not used."""
     known = {file for file, _ in unplaced} | set(planes["File"]) | found.read
     rest = [(file, "no index or table names it" if IMAGE.search(file)
-             else "no image that moascope reads, by its name")
+             else NOT_AN_IMAGE)
             for file in tree.files if file not in known]
     if not any(tree.root.joinpath(plane).is_dir() for plane in planes["File"].iloc[:1]):
         rest += [(folder or ".", "a Zarr group; --kind omezarr reads it")
@@ -263,7 +264,7 @@ def _the_rest(tree: Tree, found: Found, planes: pd.DataFrame,
 
 
 def _incomplete(planes: pd.DataFrame) -> pd.DataFrame:
-    """Sites without an image for a channel that their plate has."""
+    """Sites without an image in a channel that their plate has."""
     lost = []
     for plate, of_plate in planes.groupby("Plate", sort=True):
         there = of_plate.pivot_table(index=["Well", "Site"], columns="Channel", values="Frame",

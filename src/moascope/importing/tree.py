@@ -11,8 +11,8 @@ from pathlib import Path
 from moascope.errors import MoascopeError
 
 ARRAY_MARKS = {"zarr.json", ".zgroup", ".zattrs", ".zarray"}
-"""A folder that holds one of these is a Zarr group or array; the chunks below are no files of
-their own."""
+"""A folder that holds one of these is a Zarr group or array; its chunks are not listed as
+files."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Tree:
     arrays : tuple of str
         Folders that are Zarr groups; what is in them is not among `files`. "" is `root` itself.
     left_out : tuple of (str, str)
-        What was not looked at, each with the reason: hidden files, links out of the folder.
+        What was not listed, with the reason: hidden files, links to outside the folder.
     """
 
     root: Path
@@ -38,7 +38,7 @@ class Tree:
 
     @cached_property
     def known(self) -> frozenset[str]:
-        """`files`, for asking whether one is there."""
+        """`files` as a set."""
         return frozenset(self.files)
 
     @cached_property
@@ -61,7 +61,7 @@ class Tree:
 
     @cached_property
     def ranks(self) -> dict[tuple[str, tuple[str, ...]], dict[str, tuple[bool, int]]]:
-        """How well folders suit the paths that were asked for; filled by `locate`."""
+        """How well folders match paths that were looked up; filled by `locate`."""
         return {}
 
 
@@ -72,8 +72,8 @@ def scan_tree(root: Path, follow_links: bool = False) -> Tree:
     ----------
     root : Path
     follow_links : bool
-        Whether symbolic links that lead out of `root` count as what they point to. Links that stay
-        inside never do: what they point to is listed anyway.
+        Whether symbolic links to outside `root` are followed. Links to inside never are: their
+        targets are listed anyway.
 
     Raises
     ------
@@ -114,7 +114,7 @@ def scan_tree(root: Path, follow_links: bool = False) -> Tree:
             elif entry.is_file(follow_symlinks=False):
                 files.append(name)
             else:
-                # Opening a pipe would wait for ever.
+                # Opening a pipe would block for ever.
                 left_out.append((name, "neither a file nor a folder"))
     return Tree(root, tuple(sorted(files)), tuple(sorted(arrays)), tuple(sorted(left_out)))
 
@@ -122,21 +122,20 @@ def scan_tree(root: Path, follow_links: bool = False) -> Tree:
 def locate(tree: Tree, folder: str, name: str, beyond: bool = False) -> str | None:
     """The listed file that an index in `folder` means by `name`, or None.
 
-    Instruments write paths of their own disks. So the longest ending of the path that a listed
-    file shares is what counts; where two files share it equally, neither is taken, and no folder
-    is skipped over that could be another plate's. As only listed files are ever found, no name
-    leads out of the tree.
+    Instruments write paths of their own disks, so the listed file that shares the longest end of
+    the path is meant. Where two files share it equally, or the folder could be another plate's,
+    the answer is None. Only listed files are found, so no name points outside the tree.
 
     Parameters
     ----------
     tree : Tree
     folder : str
-        Where the index is; only files in it and below it are meant.
+        The folder of the index; only files in and below it can be meant.
     name : str
-        A name or a path, of any system.
+        A name or a path, of any operating system.
     beyond : bool
         Whether files elsewhere may be meant, if the path names all of their folders that are not
-        above `folder` too: tables often lie beside the folder of the images.
+        also above `folder`: tables often lie next to the folder of the images.
     """
     name = name.replace("\\", "/").strip()
     exact = f"{folder}/{name}" if folder else name
@@ -145,7 +144,7 @@ def locate(tree: Tree, folder: str, name: str, beyond: bool = False) -> str | No
     parts = [part.lower() for part in name.split("/") if part not in ("", ".", "..")]
     if not parts:
         return None
-    # An index of half a million images asks for few folders, again and again.
+    # An index of half a million images names few folders, again and again.
     ranks = tree.ranks.setdefault((folder, tuple(parts[:-1])), {})
     best: tuple[bool, int] = (False, -1)
     matches: list[str] = []
@@ -175,9 +174,9 @@ def parents(folder: str) -> Iterator[str]:
 
 
 def _unfit_for_a_table(name: str) -> str:
-    """Why a path cannot be written into a table and read back as the same one."""
+    """Why a path cannot be written to a table and read back unchanged; empty where it can."""
     if "\\" in name or name != name.strip() or not name.isprintable():
-        return "its name has a backslash, a blank at an end or what cannot be printed; rename it"
+        return "its name has a backslash, a blank at one end or an unprintable character; rename it"
     return ""
 
 
@@ -186,7 +185,7 @@ def _is_below(home: str, folder: str) -> bool:
 
 
 def _is_told(tree: Tree, folder: str, file: str, shared: int, has_folders: bool) -> bool:
-    """Whether a path says enough of where `file` is: no other folder could be meant as well."""
+    """Whether a path determines where `file` is, so that no other folder could be meant."""
     home = file.rpartition("/")[0]
     common = next(part for part in parents(folder) if _is_below(home, part))
     own = home[len(common):].strip("/")
@@ -216,13 +215,13 @@ def _reason_against_link(path: Path, root: Path, follow_links: bool, seen: set[s
     try:
         target = path.resolve(strict=True)
     except (OSError, RuntimeError):
-        return "a link to nothing"
+        return "a broken link"
     if target.is_relative_to(root):
-        return "a link to what is in the folder anyway"
+        return "a link to something else in the folder"
     if not follow_links:
-        return "a link out of the folder (--follow-links takes it)"
+        return "a link to outside the folder (--follow-links follows it)"
     if target.is_dir():
         if str(target) in seen or root.is_relative_to(target):
-            return "a link to a folder that was seen already"
+            return "a link to a folder that was already listed"
         seen.add(str(target))
     return ""

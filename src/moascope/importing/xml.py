@@ -1,4 +1,4 @@
-"""Elements of an XML file, one after the other, from files that nobody vouches for."""
+"""Elements of an XML file, one after the other, from files that are not trusted."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ if TYPE_CHECKING:
 
 def read_elements(source: Path | IO[bytes], names: Collection[str],
                   called: str) -> Iterator[Element]:
-    """Yield the elements of some names as they end, and forget each one after it was used.
+    """Yield the elements with some names as they end, and release each after use.
 
-    An index of half a million images so takes no more memory than one of a few. Names are compared
-    without their namespace, whose version differs from instrument to instrument.
+    Memory therefore does not grow with the size of an index. Names are compared without their
+    namespace, whose version differs from instrument to instrument.
 
     Parameters
     ----------
     source : Path or binary file
     names : collection of str
-        Which elements; of nested ones the outer ones.
+        Which elements; of nested ones the outermost.
     called : str
-        What the file is called in sentences.
+        The name of the file in messages.
 
     Raises
     ------
     MoascopeError
-        When it is no well-formed XML, cannot be read, or declares entities or a document type: no
-        instrument does, and a few lines of them can fill any memory ("billion laughs"), or read
+        When it is not well-formed XML, cannot be read, or declares entities or a document type:
+        instruments do not, and a few lines of them can exhaust memory ("billion laughs") or expose
         other files (https://owasp.org/www-community/vulnerabilities/XML_External_Entity_(XXE)_Processing).
     """
     from xml.etree.ElementTree import ParseError
@@ -58,14 +58,15 @@ def read_elements(source: Path | IO[bytes], names: Collection[str],
                 open_elements[-1].remove(element)
     except DefusedXmlException:
         raise MoascopeError(
-            f"{called} declares entities or a document type, which no instrument does and which "
-            "can make a reader fill the memory or read other files. It is not read; remove it to "
-            "go by the file names alone.") from None
+            f"{called} declares XML entities or a document type, which no instrument writes and "
+            "which can exhaust memory or expose other files. It is not read; remove it to import "
+            "by file names alone.") from None
     except ParseError as error:
-        raise MoascopeError(f"{called} is damaged: {error}. Copy it again, or remove it to go by "
-                            "the file names alone.") from None
+        raise MoascopeError(f"{called} is damaged: {error}. Copy it again, or remove it to "
+                            "import by file names alone.") from None
     except (LookupError, ValueError) as error:
-        raise MoascopeError(f"{called} is no XML that can be read: {error}.") from None
+        raise MoascopeError(f"{called} cannot be read as XML: {error}. Copy it again, or remove "
+                            "it to import by file names alone.") from None
     except OSError as error:
         raise MoascopeError(f"{called} cannot be read: {error.strerror}.") from None
 

@@ -15,10 +15,10 @@ import numpy as np
 from moascope.screen.limits import PlaneError, check_frame, check_size
 
 MAX_METADATA = 2**24
-"""Bytes of JSON read for one array."""
+"""Most bytes of JSON read for one array."""
 
 MAX_CHUNKS = 2**16
-"""Chunks that one plane may be spread over."""
+"""Most chunks that one plane may be spread over."""
 
 _METADATA = {"zarr.json", ".zarray", ".zattrs", ".zgroup", ".zmetadata"}
 _MAX_DEPTH = 64
@@ -26,9 +26,9 @@ _MAX_DEPTH = 64
 _SLACK = 2**16
 _DECLARING = ("blosc", "zstd", "lz4")
 
-# Codecs that turn bytes into bytes or numbers into numbers and nothing else: none of them can
-# make an object, or run what a file says. Those that do not declare what they unpack to (gzip,
-# zlib, bz2, lzma) are not among them: ten megabytes of them can be ten gigabytes.
+# Codecs that turn bytes into bytes or numbers into numbers: none of them can create an object or
+# run code from a file. Codecs that do not declare their unpacked size (gzip, zlib, bz2, lzma) are
+# excluded, because ten megabytes of them can unpack to ten gigabytes.
 _V2_COMPRESSORS = {"blosc", "zstd", "lz4"}
 _V2_FILTERS = {"delta", "shuffle"}
 _V3_CODECS = {"bytes", "transpose", "blosc", "zstd", "crc32c", "sharding_indexed"}
@@ -36,7 +36,7 @@ _DTYPES = {"|u1": "uint8", "<u2": "uint16", ">u2": "uint16", "uint8": "uint8", "
 
 
 class Header(NamedTuple):
-    """What an array says of itself: Zarr format 2 or 3, shape, shape of what is decoded, codecs."""
+    """An array's Zarr format (2 or 3), shape, shape of a decoded chunk, and codecs."""
 
     zarr_format: int
     shape: tuple[int, ...]
@@ -45,7 +45,7 @@ class Header(NamedTuple):
 
 
 def is_array(path: Path) -> bool:
-    """Whether a folder is a Zarr array or group of either format."""
+    """Whether a folder is a Zarr array or group, of format 2 or 3."""
     return any((path / name).is_file() for name in ("zarr.json", ".zarray", ".zgroup"))
 
 
@@ -58,7 +58,7 @@ def read_array_planes(path: Path, name: str, frames: Sequence[int],
     path : Path
         The folder of the array, such as plate.zarr/B/03/0/0.
     name : str
-        What it is called in sentences.
+        Its name in messages.
     frames : sequence of int
         Planes, numbered over all axes before y and x with the last of them running fastest: the
         channel, for the usual t, c, z, y, x with one time point and one z.
@@ -72,12 +72,12 @@ def read_array_planes(path: Path, name: str, frames: Sequence[int],
     Raises
     ------
     PlaneError
-        When it is no such array, is too large, or needs a codec that is not on the list.
+        When it is not such an array, is too large, or needs a codec that moascope does not read.
 
     Notes
     -----
-    Zarr stores no chunk whose pixels all have the fill value, so that one that is lost reads as
-    zeros: only the checksum of the folder can tell the two apart.
+    Zarr does not store chunks in which every pixel has the fill value, so a lost chunk reads as
+    zeros: only the checksum of the folder tells the two apart.
     Zarr v2: https://zarr-specs.readthedocs.io/en/latest/v2/v2.0.html, v3:
     https://zarr-specs.readthedocs.io/en/latest/v3/core/v3.0.html
     """
@@ -87,8 +87,9 @@ def read_array_planes(path: Path, name: str, frames: Sequence[int],
     pieces = math.prod(math.ceil(side / part) for side, part
                        in zip((height, width), header.chunk[-2:], strict=True))
     if math.prod(header.chunk) > max_pixels or pieces > MAX_CHUNKS:
-        raise PlaneError(f"{name} is cut into chunks of {'x'.join(map(str, header.chunk))}, which "
-                         "moascope does not read: write it again with one chunk a plane.", "large")
+        chunk = "x".join(map(str, header.chunk))
+        raise PlaneError(f"{name} is cut into chunks of {chunk}, which moascope does not read. "
+                         "Write it again with one chunk per plane.", "large")
     sharded = "sharding_indexed" in header.codecs
     for file in _files(path):
         if file.name in _METADATA:
@@ -107,7 +108,7 @@ def read_array_planes(path: Path, name: str, frames: Sequence[int],
 
 
 def array_header(path: Path, name: str) -> Header:
-    """Read and check what an array says of itself, before anything of it is decoded.
+    """Read and check the metadata of an array, before any of it is decoded.
 
     Raises
     ------
@@ -122,7 +123,7 @@ def array_header(path: Path, name: str) -> Header:
         header, dtype, codecs = (_header_v3 if metadata["zarr_format"] == 3 else _header_v2)(
             metadata)
     except (KeyError, TypeError, ValueError, AttributeError, IndexError):
-        raise PlaneError(f"{name} has metadata that are no Zarr array's.") from None
+        raise PlaneError(f"{name} does not have the metadata of a Zarr array.") from None
     if dtype not in _DTYPES:
         raise PlaneError(f"{name} holds {dtype} values, and moascope reads 8-bit and 16-bit "
                          "unsigned integers only. Export it as 16-bit.", "depth")
@@ -131,20 +132,21 @@ def array_header(path: Path, name: str) -> Header:
         raise PlaneError(f"{name} is written with '{unknown[0]}', a codec that moascope does not "
                          f"read. It reads {', '.join(sorted(allowed))}.")
     if sum(codec in _DECLARING for codec in codecs) > 1:
-        raise PlaneError(f"{name} is compressed twice, which moascope does not read.")
+        raise PlaneError(f"{name} is compressed twice, which moascope does not read. Write it "
+                         "again with one compressor.")
     if len(header.shape) < 2 or len(header.chunk) != len(header.shape) or min(header.chunk) < 1:
-        raise PlaneError(f"{name} has the shape {header.shape} in chunks of {header.chunk}: no "
-                         "image.")
+        raise PlaneError(f"{name} has the shape {header.shape} in chunks of {header.chunk}, "
+                         "which is not an image.")
     return header
 
 
 def zarr_metadata(path: Path, name: str) -> dict[str, Any]:
-    """The metadata of a Zarr array or group, with those of its attributes under `attributes`.
+    """The metadata of a Zarr array or group, with its attributes under `attributes`.
 
     Raises
     ------
     PlaneError
-        When they are missing, too long or no JSON object.
+        When they are missing, too long or not a JSON object.
     """
     if (path / "zarr.json").is_file():
         return _read_json(path / "zarr.json", name)
@@ -157,7 +159,7 @@ def zarr_metadata(path: Path, name: str) -> dict[str, Any]:
 
 
 def array_sum(path: Path) -> tuple[int, str]:
-    """Bytes and SHA-256 of all files below a folder: their names, lengths and contents in order.
+    """Bytes and SHA-256 over all files below a folder: names, lengths and contents, in order.
 
     Returns
     -------
@@ -174,9 +176,9 @@ def array_sum(path: Path) -> tuple[int, str]:
 
 
 def _files(path: Path, depth: int = 0) -> Iterator[Path]:
-    """The files below a folder, in order; what is neither a file nor a folder is refused."""
+    """The files below a folder, in order; anything but files and folders is refused."""
     if depth > _MAX_DEPTH:
-        raise PlaneError(f"{path} lies deeper than the chunks of an array do.")
+        raise PlaneError(f"{path} is nested deeper than the chunks of an array.")
     with os.scandir(path) as found:
         entries = sorted(found, key=lambda entry: entry.name)
     for entry in entries:
@@ -185,14 +187,15 @@ def _files(path: Path, depth: int = 0) -> Iterator[Path]:
         elif entry.is_file(follow_symlinks=False):
             yield path / entry.name
         else:
-            # A link may lead anywhere, and a pipe is waited on for ever.
-            raise PlaneError(f"{path / entry.name} is neither a file nor a folder: a Zarr array "
-                             "may hold nothing else. Copy what it points to, or remove it.")
+            # A link may point anywhere, and opening a pipe would block for ever.
+            raise PlaneError(f"{path / entry.name} is neither a file nor a folder, and a Zarr "
+                             "array holds nothing else. Replace it by what it points to, or remove "
+                             "it.")
 
 
 def _check_chunk(file: Path, name: str, codecs: Sequence[str], size: int,
                  starts: Sequence[int]) -> None:
-    """Refuse a chunk that says of itself that it unpacks to more than its array has."""
+    """Refuse a chunk whose header claims more bytes than a chunk of its array has."""
     codec = next((codec for codec in codecs if codec in _DECLARING), None)
     declared = 0
     with file.open("rb") as chunk:
@@ -207,7 +210,7 @@ def _check_chunk(file: Path, name: str, codecs: Sequence[str], size: int,
                 declared = max(declared, _zstd_size(start))
     most = max(len(starts), 1) * (2 * size + _SLACK)
     if declared > size + _SLACK or file.stat().st_size > most:
-        raise PlaneError(f"{name} has a chunk {file.name} that is larger than the array says.",
+        raise PlaneError(f"{name} has a chunk, {file.name}, that is larger than the metadata say.",
                          "large")
 
 
@@ -220,15 +223,15 @@ def _shard_starts(path: Path, file: Path, name: str, header: Header) -> list[int
     index = [codec["name"] for codec in sharding["index_codecs"]]
     if (len(metadata["codecs"]) > 1 or header.codecs.count("sharding_indexed") > 1
             or index not in (["bytes"], ["bytes", "crc32c"]) or count > MAX_CHUNKS):
-        raise PlaneError(f"{name} has shards of a kind that moascope does not read: write it "
-                         "again without.")
+        raise PlaneError(f"{name} has shards of a kind that moascope does not read. Write it "
+                         "again without shards.")
     length = 16 * count
     with file.open("rb") as shard:
         if sharding.get("index_location", "end") == "end":
             whole = length + 4 * (len(index) - 1)
             shard.seek(max(file.stat().st_size - whole, 0))
         table = np.frombuffer(shard.read(length), dtype="<u8")
-    # A chunk that is not there has 2^64 - 1 for its place.
+    # The offset of an absent chunk is 2^64 - 1.
     return [int(at) for at in table[::2] if at < 2**63]
 
 
@@ -239,14 +242,15 @@ def _zstd_size(start: bytes) -> int:
     at = 5 + (not single) + (0, 1, 2, 4)[start[4] & 3]
     width = (int(single), 2, 4, 8)[flag]
     if not width:
-        raise PlaneError("A chunk of the array does not say how large it is unpacked, and is not "
+        raise PlaneError("A chunk of the array does not state its unpacked size, so it is not "
                          "read. Write the array again with blosc.")
     return int.from_bytes(start[at:at + width], "little") + (256 if width == 2 else 0)
 
 
 def _read_json(path: Path, name: str) -> dict[str, Any]:
     if path.is_symlink():
-        raise PlaneError(f"{name} has a {path.name} that is a link, which is not followed.")
+        raise PlaneError(f"{name} has a {path.name} that is a link, and links are not "
+                         "followed. Copy the file there.")
     try:
         with path.open("rb") as file:
             content = file.read(MAX_METADATA + 1)
@@ -256,7 +260,7 @@ def _read_json(path: Path, name: str) -> dict[str, Any]:
     except (OSError, ValueError, RecursionError) as error:
         raise PlaneError(f"{name} has a {path.name} that cannot be read: {error}.") from None
     if not isinstance(metadata, dict):
-        raise PlaneError(f"{name} has a {path.name} that is no JSON object.")
+        raise PlaneError(f"{name} has a {path.name} that is not a JSON object.")
     return metadata
 
 

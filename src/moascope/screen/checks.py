@@ -16,13 +16,15 @@ from moascope.text import counted, listing
 
 
 def require(table: CsvTable, columns: Sequence[str], findings: Findings) -> bool:
+    """Whether a table has all columns; each that is missing is a problem, with the likeliest name.
+    """
     found = list(table.rows.columns)
     missing = [column for column in columns if column not in found]
     for column in missing:
         names = {plain(name): name for name in found}
         near = difflib.get_close_matches(plain(column), names, n=1, cutoff=0.75)
-        remedy = (f"Rename '{names[near[0]]}' if that is it." if near else
-                  f"It has {listing(found, 12)}.")
+        remedy = (f"Rename '{names[near[0]]}' if it is that column." if near else
+                  f"Its columns are {listing(found, 12)}.")
         hint = " The column may be left empty." if column in _MAY_BE_BLANK else ""
         findings.problems.append(f"{table.name} has no column '{column}'. {remedy}{hint}")
     return not missing
@@ -33,24 +35,24 @@ _MAY_BE_BLANK = ("Metadata_Concentration_uM", "Metadata_Control", "Metadata_MoA"
 
 def report(table: CsvTable, wrong: pd.Series | np.ndarray, sentence: Callable[[int], str],
             findings: Findings) -> None:
-    """One sentence for each of the first rows where `wrong`, one for how many more there are."""
+    """Add a sentence for each of the first wrong rows, and one that counts the others."""
     rows = np.flatnonzero(np.asarray(wrong))
     for row in rows[:LINES_NAMED]:
         findings.problems.append(f"{table.name}, line {table.lines[row]}: {sentence(int(row))}")
     if len(rows) > LINES_NAMED:
         findings.problems.append(
-            f"{table.name}: the problem of line {table.lines[rows[0]]} is in "
-            f"{counted(len(rows) - LINES_NAMED, 'more line')} too "
-            f"({listing(table.lines[rows[LINES_NAMED:]])}).")
+            f"{table.name}: {counted(len(rows) - LINES_NAMED, 'more line')} with the same problem "
+            f"as line {table.lines[rows[0]]}: {listing(table.lines[rows[LINES_NAMED:]])}.")
 
 
 def check_plates(table: CsvTable, findings: Findings) -> pd.Series:
+    """The plate of each row; it must be a name that a folder can have."""
     plates = table.rows["Metadata_Plate"].str.strip()
     wrong = {plate for plate in plates.unique() if not _is_folder_name(plate)}
     report(table, plates.isin(wrong),
-            lambda row: f"'{plates[row]}' cannot be the name of a plate. Use 1 to 200 characters "
-                        "without / and \\ that do not start with a dot: results lie in a folder "
-                        "of that name.", findings)
+           lambda row: f"'{plates[row]}' cannot be a plate name. Use 1 to 200 characters, without "
+                       "/ or \\ and not starting with a dot: a folder of results gets this "
+                       "name.", findings)
     return plates
 
 
@@ -60,6 +62,7 @@ def _is_folder_name(plate: str) -> bool:
 
 
 def check_wells(table: CsvTable, plates: pd.Series, findings: Findings) -> pd.Series:
+    """The well of each row in its canonical spelling; a wrong one is reported and kept as it is."""
     wells = table.rows["Metadata_Well"]
     canonical, wrong = {}, {}
     for well in wells.unique():
@@ -68,30 +71,33 @@ def check_wells(table: CsvTable, plates: pd.Series, findings: Findings) -> pd.Se
         except MoascopeError as error:
             wrong[well] = error.problems[0]
     report(table, wells.isin(wrong),
-            lambda row: f"plate {plates[row]}: {wrong[wells[row]]}", findings)
+           lambda row: f"plate {plates[row]}: {wrong[wells[row]]}", findings)
     return wells.map(lambda well: canonical.get(well, well)).astype("str")
 
 
 def is_canonical(wells: pd.Series) -> pd.Series:
-    # What is no well has its own sentence, and must not come up again in those of other checks.
+    """Which wells have a canonical name."""
+    # A wrong well name has a sentence already; other checks must not report it again.
     return wells.str.fullmatch("A?[A-Z][0-9]{2}").astype(bool)
 
 
 def check_words(table: CsvTable, column: str, allowed: Sequence[str],
-                 findings: Findings, several: bool = False) -> pd.Series:
+                findings: Findings, several: bool = False) -> pd.Series:
+    """A column of a few allowed words, in lower case; with `several`, joined by "|" and sorted."""
     words = table.rows[column].str.strip().str.lower()
     known = listing([f"'{word}'" for word in allowed if word])
     if several:
         words = words.map(lambda text: "|".join(sorted(tidy_terms(text).split("|")))).astype("str")
     report(table, ~words.map(lambda text: set(text.split("|") if several else [text])
-                              <= set(allowed)).astype(bool),
-            lambda row: f"{column} is '{table.rows[column][row].strip()}'. "
-                        f"Write {known} or leave it empty.", findings)
+                             <= set(allowed)).astype(bool),
+           lambda row: f"{column} is '{table.rows[column][row].strip()}'. "
+                       f"Write {known}, or leave it empty.", findings)
     return words
 
 
 def check_unique(table: CsvTable, keys: pd.DataFrame, what: str, remedy: str,
-                  findings: Findings) -> None:
+                 findings: Findings) -> None:
+    """Report each row whose `keys` an earlier line has already."""
     again = keys.duplicated() & is_canonical(keys["Metadata_Well"])
     if not again.any():
         return
@@ -109,19 +115,21 @@ def check_unique(table: CsvTable, keys: pd.DataFrame, what: str, remedy: str,
 
 
 def check_whole_numbers(table: CsvTable, column: str, findings: Findings,
-                         default: int | None = None) -> pd.Series:
+                        default: int | None = None) -> pd.Series:
+    """A column of whole numbers of 0 or more, as int64; an empty cell is `default`, if given."""
     text = table.rows[column].str.strip()
     if default is not None:
         text = text.where(text != "", str(default))
     # A table that passed through pandas or Excel may say 1.0.
     whole = text.str.fullmatch(r"[0-9]{1,9}(\.0*)?").astype(bool)
     report(table, ~whole,
-            lambda row: f"{column} is '{text[row]}', which is no whole number of 0 or more.",
-            findings)
+           lambda row: f"{column} is '{text[row]}', which is not a whole number of 0 or more. "
+                       "Write one, such as 1.", findings)
     # A number of its own for each wrong row, so that none is also reported as a duplicate.
     stand_in = pd.Series([str(-1 - row) for row in range(len(text))], dtype="str")
     return text.where(whole, stand_in).str.split(".").str[0].astype("int64")
 
 
 def tidy_terms(terms: str) -> str:
+    """Terms joined by "|", each once and without blanks around it."""
     return "|".join(dict.fromkeys(term.strip() for term in terms.split("|") if term.strip()))

@@ -1,4 +1,4 @@
-"""What each of the three tables must say, and what they must say of one another."""
+"""What load_data.csv, layout.csv and annotations.csv must hold, and how they must agree."""
 
 from __future__ import annotations
 
@@ -30,13 +30,22 @@ from moascope.screen.columns import (
 )
 from moascope.screen.filenames import check_files
 from moascope.screen.reading import CsvTable, Findings
-from moascope.text import listing
+from moascope.text import counted, listing
 
 
 def check_sites(
-    table: CsvTable | None, folder: Path, images: Path, allow_outside: bool, allow_links: bool,
+    table: CsvTable | None, images: Path, allow_outside: bool, allow_links: bool,
     findings: Findings,
 ) -> tuple[pd.DataFrame | None, tuple[str, ...]]:
+    """Check load_data.csv.
+
+    Returns
+    -------
+    sites : DataFrame or None
+        As in `Screen`; None where columns are missing.
+    channels : tuple of str
+        In the order of the table.
+    """
     if table is None:
         return None, ()
     channels = tuple(column.removeprefix("FileName_") for column in table.rows.columns
@@ -45,7 +54,7 @@ def check_sites(
     if not channels:
         findings.problems.append(
             "load_data.csv has no column 'FileName_<Channel>', such as FileName_DNA. "
-            f"It has {listing(table.rows.columns, 12)}. Add one for each channel.")
+            f"Its columns are {listing(table.rows.columns, 12)}. Add one per channel.")
     if not complete or not channels:
         return None, ()
 
@@ -57,16 +66,18 @@ def check_sites(
         sites[column] = (table.rows[column].str.strip() if column in table.rows
                          else pd.Series("", index=sites.index, dtype="str"))
     for channel in channels:
-        sites[f"FileName_{channel}"] = check_files(table, channel, folder, images, allow_outside,
-                                                    allow_links, findings)
+        sites[f"FileName_{channel}"] = check_files(table, channel, images, allow_outside,
+                                                   allow_links, findings)
         frame = f"Frame_{channel}"
         sites[frame] = (check_whole_numbers(table, frame, findings, default=0)
                         if frame in table.rows else 0)
     files = sites[[f"FileName_{channel}" for channel in channels]]
     report(table, (files == "").all(axis=1),
-            lambda row: f"plate {plates[row]}, well {sites['Metadata_Well'][row]} names no image. "
-                        "Name one for at least one channel or remove the line.", findings)
-    check_unique(table, sites[SITE], "site", "remove one or number the sites.", findings)
+           lambda row: f"plate {plates[row]}, well {sites['Metadata_Well'][row]} has no file name "
+                       "in any channel. Name the image of at least one channel, or remove the "
+                       "line.", findings)
+    check_unique(table, sites[SITE], "site", "remove one, or number the sites of the well.",
+                 findings)
     _warn_of_planes_named_twice(sites, channels, findings)
 
     known = {*sites.columns, *(f"PathName_{channel}" for channel in channels)}
@@ -85,12 +96,13 @@ def _warn_of_planes_named_twice(sites: pd.DataFrame, channels: Sequence[str],
     if len(again):
         examples = listing(again["file"].unique(), 3)
         findings.warnings.append(
-            f"load_data.csv names planes more than once ({len(again):,}): {examples}. Two channels "
-            "or sites then show the same picture; several channels in one file need a Frame_ "
-            "column each.")
+            f"load_data.csv lists {counted(len(again), 'plane')} more than once: {examples}. Two "
+            "channels or sites then show the same picture; if a file holds several channels, give "
+            "each channel a Frame_ column.")
 
 
 def check_layout(table: CsvTable | None, findings: Findings) -> pd.DataFrame | None:
+    """Check layout.csv; None where columns are missing."""
     if table is None or not require(table, LAYOUT, findings):
         return None
     plates = check_plates(table, findings)
@@ -103,8 +115,8 @@ def check_layout(table: CsvTable | None, findings: Findings) -> pd.DataFrame | N
     })
     check_unique(table, layout[WELL], "well", "remove one.", findings)
     report(table, (layout["Metadata_Control"] != "") & (layout["Metadata_Compound"] == ""),
-            lambda row: f"plate {plates[row]}, well {layout['Metadata_Well'][row]} is a control "
-                        "without a Metadata_Compound. Name what is in it, such as DMSO.", findings)
+           lambda row: f"plate {plates[row]}, well {layout['Metadata_Well'][row]} is a control "
+                       "without a Metadata_Compound. Name what is in it, such as DMSO.", findings)
     extra = [column for column in table.rows.columns if column not in LAYOUT]
     layout = pd.concat([layout, table.rows[extra]], axis=1)
     return layout.sort_values(WELL, ignore_index=True, kind="stable")
@@ -115,20 +127,21 @@ def _check_concentrations(table: CsvTable, findings: Findings) -> pd.Series:
     text = table.rows[column].str.strip()
     if table.decimal_comma and text.str.contains(",", regex=False).any():
         text = text.str.replace(",", ".", regex=False)
-        findings.warnings.append(f"{table.name} is separated by semicolons or tabs; the comma in "
-                                 f"{column} was read as the decimal mark.")
+        findings.warnings.append(f"{table.name} is separated by semicolons or tabs, so the comma "
+                                 f"in {column} was read as a decimal comma.")
     blank = text.str.lower().isin(["", "na", "nan"])
     numbers = pd.to_numeric(text.where(~blank, "0"), errors="coerce")
     wrong = ~(numbers >= 0) | np.isinf(numbers)
     report(table, wrong,
-            lambda row: f"{column} is '{table.rows[column][row].strip()}', which is no "
-                        "concentration in micromolar. Write a number of 0 or more without a unit, "
-                        "or leave it empty.", findings)
+           lambda row: f"{column} is '{table.rows[column][row].strip()}', which is not a "
+                       "concentration in micromolar. Write a number of 0 or more without a unit, "
+                       "or leave it empty.", findings)
     return numbers.astype("float64").where(~blank, np.nan)
 
 
 def check_sites_have_wells(sites: pd.DataFrame, layout: pd.DataFrame,
-                            findings: Findings) -> None:
+                           findings: Findings) -> None:
+    """Find sites whose well layout.csv does not have: one is a warning, all are a problem."""
     known = pd.MultiIndex.from_frame(layout[WELL])
     sites = sites[is_canonical(sites["Metadata_Well"])]
     lost = ~pd.MultiIndex.from_frame(sites[WELL]).isin(known)
@@ -138,15 +151,18 @@ def check_sites_have_wells(sites: pd.DataFrame, layout: pd.DataFrame,
     examples = listing((f"plate {plate}, well {well}" for plate, well in wells.to_numpy()), 3)
     if lost.all():
         findings.problems.append(
-            f"No site of load_data.csv has its well in layout.csv ({examples}). Metadata_Plate "
-            f"must be written alike in both: layout.csv has {listing(layout[WELL[0]].unique())}.")
+            f"None of the wells of load_data.csv is in layout.csv ({examples}). Write "
+            "Metadata_Plate the same way in both tables: layout.csv has "
+            f"{listing(layout[WELL[0]].unique())}.")
     else:
         findings.warnings.append(
-            f"Sites in wells that layout.csv does not have ({lost.sum():,} of {len(sites):,}): "
-            f"{examples}. Nothing is known of them, so nothing is learnt from them.")
+            f"{lost.sum():,} of {counted(len(sites), 'site')} of load_data.csv lie in wells that "
+            f"layout.csv does not have: {examples}. Their compound is not known, so they are not "
+            "used for training.")
 
 
 def check_annotations(table: CsvTable | None, findings: Findings) -> pd.DataFrame | None:
+    """Check annotations.csv; None where columns are missing."""
     if table is None or not require(table, ANNOTATIONS, findings):
         return None
     annotations = table.rows.copy()
@@ -158,44 +174,46 @@ def check_annotations(table: CsvTable | None, findings: Findings) -> pd.DataFram
     for column, words in [("gpcr", GPCR), ("gpcr_action", GPCR_ACTIONS)]:
         if column in annotations:
             annotations[column] = check_words(table, column, words, findings,
-                                               several=column == "gpcr_action")
+                                              several=column == "gpcr_action")
     annotations["Metadata_MoA"] = annotations["Metadata_MoA"].map(tidy_terms).astype("str")
     compounds = annotations["Metadata_Compound"]
     report(table, compounds == "",
-            lambda row: "an annotation without a Metadata_Compound. Name the compound or remove "
-                        "the line.", findings)
+           lambda row: "Metadata_Compound is empty. Name the compound, or remove the line.",
+           findings)
     distinct = annotations[(compounds != "") & ~annotations.duplicated()]
     first = distinct.index.to_series().groupby(distinct["Metadata_Compound"]).transform("first")
     conflicting = pd.Series(False, index=annotations.index)
     conflicting[distinct.index] = (first != distinct.index)
     report(table, conflicting,
-            lambda row: f"{compounds[row]} was annotated otherwise in line "
-                        f"{table.lines[first[row]]}. Each compound has one row; keep one, or join "
-                        "two mechanisms with '|'.", findings)
+           lambda row: f"{compounds[row]} is annotated differently in line "
+                       f"{table.lines[first[row]]}. Each compound has one row; keep one, or join "
+                       "two mechanisms with '|'.", findings)
     annotations = annotations[~annotations.duplicated()]
     leading = [*ANNOTATIONS, *(column for column in annotations if column not in ANNOTATIONS)]
     return annotations[leading].sort_values("Metadata_Compound", ignore_index=True, kind="stable")
 
 
 def check_compounds_are_annotated(layout: pd.DataFrame, annotations: pd.DataFrame,
-                                   findings: Findings) -> None:
+                                  findings: Findings) -> None:
+    """Warn of compounds that only one of layout.csv and annotations.csv names."""
     plated = layout.loc[layout["Metadata_Control"] != "negative", "Metadata_Compound"].unique()
     annotated = set(annotations["Metadata_Compound"])
     by_lower = {compound.lower(): compound for compound in annotated}
     missing = sorted(compound for compound in plated if compound and compound not in annotated)
     if missing:
         findings.warnings.append(
-            "Compounds of layout.csv without a row in annotations.csv count as unknown "
-            f"({len(missing):,}): {listing(missing)}.")
+            f"layout.csv has {counted(len(missing), 'compound')} without a row in "
+            f"annotations.csv, treated as of unknown mechanism: {listing(missing)}.")
     spelt = [(compound, by_lower[compound.lower()]) for compound in missing
              if compound.lower() in by_lower]
     if spelt:
         pairs = listing((f"'{ours}' and '{theirs}'" for ours, theirs in spelt), 3)
         findings.warnings.append(
-            "Compounds differ between layout.csv and annotations.csv in upper and lower case only "
-            f"({len(spelt):,}): {pairs}. Write them alike if they are the same.")
+            f"{counted(len(spelt), 'compound name')} of layout.csv and annotations.csv differ only "
+            f"in upper and lower case: {pairs}. Write them the same way if they are the same "
+            "compound.")
     unplated = sorted(annotated - set(layout["Metadata_Compound"]))
     if unplated:
         findings.warnings.append(
-            f"Compounds of annotations.csv in no well of layout.csv are not used "
-            f"({len(unplated):,}): {listing(unplated)}.")
+            f"annotations.csv has {counted(len(unplated), 'compound')} that are in no well of "
+            f"layout.csv and are not used: {listing(unplated)}.")

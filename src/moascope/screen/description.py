@@ -14,33 +14,39 @@ DESCRIPTION = "screen.json"
 
 
 def write_description(folder: Path, description: dict[str, Any]) -> None:
-    """Write screen.json: where a screen is from, where its images are, licence and citation."""
-    write_json(folder / "screen.json", description)
+    """Write screen.json into a folder."""
+    write_json(folder / DESCRIPTION, description)
 
 
 def read_description(folder: Path) -> dict[str, Any]:
-    """Read screen.json; empty for a folder that has none."""
-    path = folder / "screen.json"
+    """Read screen.json; empty where a folder has none.
+
+    Raises
+    ------
+    MoascopeError
+        When it is not valid JSON, or its `images` is not the name of a folder.
+    """
+    path = folder / DESCRIPTION
     try:
         description = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return {}
     except ValueError as error:
-        raise MoascopeError(f"{path} is no valid JSON ({error}). Run the acquire stage again, or "
+        raise MoascopeError(f"{path} is not valid JSON ({error}). Run the acquire stage again, or "
                             "remove the file if you wrote it.") from None
     if not isinstance(description, dict) or not isinstance(description.get("images", "."), str):
-        raise MoascopeError(f"{path} must be an object whose 'images' names a folder. Run the "
+        raise MoascopeError(f"{path} must be a JSON object whose 'images' names a folder. Run the "
                             "acquire stage again, or remove the file if you wrote it.")
     return description
 
 
 def images_folder(folder: Path, description: dict[str, Any]) -> Path:
-    """The folder that file names start from, as screen.json says."""
+    """The folder that file names start from, given screen.json."""
     images = description.get("images", ".")
     if images == ".":
         return folder
-    # `dvc exp run --temp` works in a copy of the repository. What DVC or git has there is the
-    # experiment's own; all else is found from the repository itself, which DVC names in DVC_ROOT.
+    # `dvc exp run --temp` runs in a copy of the repository. What DVC or git put there belongs to
+    # the experiment; everything else is in the repository itself, which DVC names in DVC_ROOT.
     if Path(images).exists():
         return Path(images)
     return Path(os.environ.get("DVC_ROOT", ".")) / images

@@ -1,4 +1,4 @@
-"""The file names in load_data.csv: one path for each plane, which may not leave the screen."""
+"""The file names in load_data.csv: one path per plane, which may not point outside the screen."""
 
 from __future__ import annotations
 
@@ -14,11 +14,31 @@ from moascope.screen.checks import report
 from moascope.screen.reading import CsvTable, Findings
 
 
-def check_files(table: CsvTable, channel: str, folder: Path, images: Path, allow_outside: bool,
-                 allow_links: bool, findings: Findings) -> pd.Series:
+def check_files(table: CsvTable, channel: str, images: Path, allow_outside: bool,
+                allow_links: bool, findings: Findings) -> pd.Series:
+    """The path of each row's image in one channel, relative to `images` where it lies there.
+
+    Parameters
+    ----------
+    table : CsvTable
+    channel : str
+    images : Path
+        The folder that file names start from.
+    allow_outside : bool
+        Whether a path may point outside `images`.
+    allow_links : bool
+        Whether a symbolic link in `images` may.
+    findings : Findings
+        Gets a problem for each line whose path is not allowed.
+
+    Returns
+    -------
+    Series of str
+        POSIX, or an address; empty where the row has no image in the channel.
+    """
     column = f"FileName_{channel}"
     joined = _joined(table, channel)
-    # Screens name millions of files in few folders: what can be asked of a folder is asked once.
+    # Screens name millions of files in few folders, so folders are resolved, and not files.
     folders = joined.str.replace(r"[^/]*$", "", regex=True)
     bases = joined.str.replace(r"(?s)^.*/", "", regex=True)
     odd = (joined != "") & (bases.isin(["", ".", ".."]) | bases.str.contains("[:\0]"))
@@ -27,7 +47,7 @@ def check_files(table: CsvTable, channel: str, folder: Path, images: Path, allow
     links: dict[str, set[str] | None] = {}
 
     def resolve(name: str) -> tuple[str, bool]:
-        """A name from `images`, and whether it leads out of there."""
+        """A name relative to `images`, and whether it points outside."""
         if not name or "://" in name:
             return name, False
         name = _relative_to(posixpath.normpath(name), prefixes)
@@ -50,8 +70,8 @@ def check_files(table: CsvTable, channel: str, folder: Path, images: Path, allow
 
     def sentence(row: int) -> str:
         shown = posixpath.normpath(joined.iloc[row]).replace("\0", "\\0")
-        return (f"{column} leads out of the screen's folder ({shown}). Move the image into the "
-                "folder, or set acquire.allow_outside to true in params.yaml if that is meant.")
+        return (f"{column} points outside the screen's folder ({shown}). Move the image into the "
+                "folder, or set acquire.allow_outside to true in params.yaml if this is intended.")
 
     report(table, wrong, sentence, findings)
     return names
@@ -85,7 +105,7 @@ def _has_drive(name: str) -> bool:
 
 
 def _link_leaves(root: Path, name: str, links: dict[str, set[str] | None]) -> bool:
-    """Whether a symbolic link on the way leads out of `root`; `links` remembers what was seen."""
+    """Whether a symbolic link in a path points outside `root`; `links` is a cache by folder."""
     folder, _, file = name.rpartition("/")
     of_folder = _links_of(root, folder, links)
     return of_folder is None or (file.casefold() in of_folder
@@ -99,7 +119,7 @@ def _links_of(root: Path, folder: str, links: dict[str, set[str] | None]) -> set
 
 
 def _links_in(folder: Path, root: Path) -> set[str] | None:
-    """The symbolic links in a folder, or None for a folder outside of `root`."""
+    """The symbolic links in a folder, or None for a folder outside `root`."""
     try:
         if not folder.resolve().is_relative_to(root):
             return None

@@ -1,4 +1,4 @@
-"""What a plane may be: the error that names a bad one, and checks made before it is decoded."""
+"""Limits of an image plane, checked before it is decoded, and the error for a plane beyond them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ MAX_PIXELS = 2**28
 
 
 class PlaneError(MoascopeError):
-    """An image plane that cannot be used; `kind` is one word for counting in reports.
+    """An image plane that cannot be used; `kind` is a word that reports count by.
 
     The kinds are missing, empty, truncated, unreadable, frame, large, depth, size and remote.
     """
@@ -35,7 +35,7 @@ def check_frame(name: str, frame: int, count: int) -> None:
 def check_size(name: str, width: int, height: int, max_pixels: int) -> None:
     """Raise a PlaneError where a plane is larger than `max_pixels`, or has no pixels."""
     if width * height > max_pixels:
-        raise PlaneError(f"{name} says it is {width:,} x {height:,} pixels, more than the "
-                         f"{max_pixels:,} pixels that moascope reads at once.", "large")
+        raise PlaneError(f"{name} has {width:,} x {height:,} pixels according to its header, more "
+                         f"than the {max_pixels:,} pixels that moascope reads at once.", "large")
     if width * height == 0:
         raise PlaneError(f"{name} has no pixels.")

@@ -1,6 +1,6 @@
 """The manifest of a screen: size and SHA-256 of every image file that its tables name.
 
-Where a name is the folder of a Zarr array, they are those of all files in it.
+For the folder of a Zarr array they cover all files in it.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ MANIFEST = "manifest.csv"
 
 
 def image_files(screen: Screen) -> list[str]:
-    """Every image file that the site table names, once, sorted."""
+    """The distinct image files that the site table names, sorted."""
     names: set[str] = set()
     for channel in screen.channels:
         names.update(screen.sites[f"FileName_{channel}"].unique())
@@ -35,9 +35,9 @@ def make_manifest(screen: Screen, jobs: int | None = None) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        One row a file, sorted: `FileName` as in the site table, `Bytes` (int) and `SHA256`
-        (hexadecimal). A file that cannot be read has 0 bytes and an empty sum: it is for validate
-        to say so and to quarantine its site.
+        One row per file, sorted: `FileName` as in the site table, `Bytes` (int) and `SHA256`
+        (hexadecimal). A file that cannot be read has 0 bytes and an empty sum; validate
+        reports it and quarantines its site.
     """
     names = image_files(screen)
     # hashlib and reading both release the interpreter, so threads are enough.
@@ -63,7 +63,7 @@ def read_manifest(folder: Path) -> pd.DataFrame:
     Raises
     ------
     MoascopeError
-        When it is absent or no manifest.
+        When it is missing or not a manifest.
     """
     path = folder / MANIFEST
     try:
@@ -71,13 +71,13 @@ def read_manifest(folder: Path) -> pd.DataFrame:
     except (OSError, ValueError):
         manifest = pd.DataFrame()
     if list(manifest.columns) != _COLUMNS:
-        raise MoascopeError(f"{path} is absent or no manifest. Run the acquire stage "
+        raise MoascopeError(f"{path} is missing or not a manifest. Run the acquire stage "
                             "(dvc repro acquire), which writes it.")
     return manifest.astype({"Bytes": "int64"})
 
 
 def checksums(manifest: pd.DataFrame, names: pd.Series) -> pd.Series:
-    """The SHA-256 of each of some files, by their names.
+    """Look up the SHA-256 of files by their names.
 
     Parameters
     ----------
@@ -93,7 +93,7 @@ def checksums(manifest: pd.DataFrame, names: pd.Series) -> pd.Series:
     import pyarrow as pa
     import pyarrow.compute
 
-    # Arrow looks names up where they are; a dictionary or a merge would copy millions of them.
+    # Arrow looks names up in place; a dictionary or a merge would copy millions of them.
     at = pa.compute.index_in(pa.array(names, pa.large_string()),
                              value_set=pa.array(manifest["FileName"], pa.large_string()))
     sums = manifest["SHA256"].array.take(at.fill_null(-1).to_numpy(), allow_fill=True)

@@ -30,7 +30,7 @@ def read_plane(path: Path, frame: int = 0, max_pixels: int = MAX_PIXELS) -> np.n
     ----------
     path : Path
         A TIFF (multi-page, palette, RGB, any compression that imagecodecs knows), PNG, JPEG or
-        BMP file. What it is, is told from its first bytes, never from its name. Or the folder of
+        BMP file. Its first bytes decide what it is, never its name. Or the folder of
         a Zarr array (`moascope.screen.arrays`).
     frame : int
         Which plane of a file that has several, from 0: the page of a multi-page file, the sample
@@ -46,7 +46,7 @@ def read_plane(path: Path, frame: int = 0, max_pixels: int = MAX_PIXELS) -> np.n
     Raises
     ------
     PlaneError
-        With the name of the file and the cause in words.
+        With the name of the file and the cause.
     """
     with open_image(Path(path)) as file:
         return read_frames(file, str(path), [frame], max_pixels)[frame]
@@ -79,7 +79,7 @@ def read_site_planes(screen: Screen, row: Mapping[str, Any],
     Returns
     -------
     list of ndarray of uint8 or uint16, shape [height, width]
-        One a channel.
+        One per channel.
 
     Raises
     ------
@@ -95,8 +95,8 @@ def each_plane(screen: Screen, row: Mapping[str, Any],
                channels: Sequence[str]) -> Iterator[tuple[str, np.ndarray]]:
     """Read the planes of one site one after the other, each file opened and decoded once.
 
-    A plane that the caller has done with leaves its memory, still in the processor's cache, to
-    the next one.
+    The memory of a plane that the caller has released, still in the processor's cache, is used
+    for the next one.
 
     Yields
     ------
@@ -106,7 +106,7 @@ def each_plane(screen: Screen, row: Mapping[str, Any],
     Raises
     ------
     PlaneError
-        As `read_site_planes`; that planes differ in size is said after the last of them.
+        As `read_site_planes`; planes that differ in size are reported after the last one.
     """
     if not channels:
         raise PlaneError(f"{_place(row)} names no image.", "missing")
@@ -198,7 +198,7 @@ def read_frames(file: BinaryIO | Path, name: str, frames: Sequence[int],
     file : binary file or Path
         As `open_image` yields it; a file may be positioned anywhere.
     name : str
-        What the file is called in sentences.
+        Its name in messages.
     frames : sequence of int
         The planes wanted.
 
@@ -253,7 +253,7 @@ def _tiff_frames(file: BinaryIO, name: str, frames: Sequence[int],
     planes: dict[int, np.ndarray] = {}
     with tifffile.TiffFile(file) as tiff:
         if not len(tiff.pages):
-            raise PlaneError(f"{name} is a TIFF file without an image; it may be truncated.",
+            raise PlaneError(f"{name} is a TIFF file without an image and may be truncated.",
                              "truncated")
         samples = tiff.pages[0].samplesperpixel
         count = len(tiff.pages) * samples
@@ -263,7 +263,7 @@ def _tiff_frames(file: BinaryIO, name: str, frames: Sequence[int],
             check_frame(name, frame, count)
             page = tiff.pages[frame // samples]
             check_size(name, page.imagewidth, page.imagelength, max_pixels)
-            # tifffile fills what is missing with zeros, so look for the end of the data first.
+            # tifffile fills missing data with zeros, so check first where the data end.
             ends = [offset + length for offset, length in
                     zip(page.dataoffsets, page.databytecounts, strict=False)]
             if not ends or max(ends) > size:
@@ -293,7 +293,7 @@ def _pillow_frames(file: BinaryIO, name: str, frames: Sequence[int], max_pixels:
         check_size(name, *image.size, max_pixels)
         deep_colour = kind == "PNG" and start[24] == 16 and start[25] in (2, 4, 6)
         if deep_colour:
-            # Pillow would keep the upper 8 of the 16 bits without a word.
+            # Pillow would silently keep only the upper 8 of the 16 bits.
             import imagecodecs
 
             file.seek(0)
@@ -311,8 +311,8 @@ def _pillow_frames(file: BinaryIO, name: str, frames: Sequence[int], max_pixels:
 @contextlib.contextmanager
 def silence() -> Iterator[None]:
     """Keep decoders from logging and warning."""
-    # tifffile logs and Pillow warns about files that are odd but readable; what matters to the
-    # person at the terminal is said by PlaneError.
+    # tifffile logs and Pillow warns about files that are unusual but readable; PlaneError says
+    # what matters to the person at the terminal.
     logger = logging.getLogger("tifffile")
     level = logger.level
     logger.setLevel(logging.CRITICAL + 1)

@@ -19,7 +19,7 @@ LINES_NAMED = 10
 
 @dataclass
 class Findings:
-    """What is wrong, and what is odd; filled while the tables are read."""
+    """Problems, which stop a run, and warnings, which do not; filled while tables are read."""
 
     problems: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
@@ -27,7 +27,7 @@ class Findings:
 
 @dataclass(frozen=True)
 class CsvTable:
-    """A CSV file as text, with the line of the file that each row starts on."""
+    """A CSV file with its header, as text, and the line of the file that each row starts on."""
 
     name: str
     rows: pd.DataFrame
@@ -36,7 +36,7 @@ class CsvTable:
 
 
 class Rows(NamedTuple):
-    """A CSV file as it is written: cells, the line that each row starts on, and what parts them."""
+    """A CSV file without a header: cells, the line that each row starts on, and the separator."""
 
     cells: list[list[str]]
     lines: list[int]
@@ -49,12 +49,12 @@ def read_rows(path: Path) -> tuple[Rows, list[str]]:
     Returns
     -------
     tuple
-        The rows that are not blank, and sentences about what was guessed.
+        The rows that are not blank, and a sentence about each guess that was made.
 
     Raises
     ------
     MoascopeError
-        When it cannot be read, or is a workbook.
+        When it cannot be read, or is an Excel workbook.
     """
     findings = Findings()
     try:
@@ -80,12 +80,21 @@ def _rows(name: str, content: bytes, findings: Findings) -> Rows | None:
                 rows.cells.append(record)
             start = reader.line_num + 1
     except csv.Error as error:
-        findings.problems.append(f"{name}, line {start}: {error}. Save it as plain CSV.")
+        findings.problems.append(f"{name}, line {start}: {error}. Save the table as plain CSV.")
         return None
     return rows
 
 
 def read_table(path: Path, findings: Findings, may_be_empty: bool = False) -> CsvTable | None:
+    """Read a CSV file with a header; None, and a problem for each reason, where it cannot be.
+
+    Parameters
+    ----------
+    path : Path
+    findings : Findings
+    may_be_empty : bool
+        Whether a header without rows is a table.
+    """
     name = path.name
     try:
         content = path.read_bytes()
@@ -93,7 +102,7 @@ def read_table(path: Path, findings: Findings, may_be_empty: bool = False) -> Cs
         remedy = ("Write one with the columns Metadata_Compound and Metadata_MoA; it may have no "
                   "rows." if may_be_empty else "A screen is a folder with load_data.csv, "
                   "layout.csv and annotations.csv.")
-        findings.problems.append(f"{name} is missing in {path.parent}. {remedy}")
+        findings.problems.append(f"{name} is missing from {path.parent}. {remedy}")
         return None
     except OSError as error:
         findings.problems.append(f"{name} cannot be read: {error.strerror}.")
@@ -107,7 +116,7 @@ def read_table(path: Path, findings: Findings, may_be_empty: bool = False) -> Cs
     records, lines, delimiter = rows
     if not records or (len(records) == 1 and not may_be_empty):
         what = "is empty" if not records else "has a header but no rows"
-        findings.problems.append(f"{name} {what}. Fill it in, one row a "
+        findings.problems.append(f"{name} {what}. Fill it in with one row per "
                                  f"{_UNIT.get(name, 'compound')}.")
         return None
 
@@ -116,19 +125,19 @@ def read_table(path: Path, findings: Findings, may_be_empty: bool = False) -> Cs
               if len(record) != len(header)]
     for line, length in ragged[:LINES_NAMED]:
         findings.problems.append(
-            f"{name}, line {line}: {length} values under {len(header)} columns. Look for a comma "
-            "inside a value (put the value in double quotes) or a missing value.")
+            f"{name}, line {line}: {length} values for {len(header)} columns. Look for a missing "
+            "value, or for a comma inside a value (put that value in double quotes).")
     twice = sorted({column for column in header if column and header.count(column) > 1})
     for column in twice:
         findings.problems.append(f"{name} has the column '{column}' twice. Remove one.")
     if ragged or twice:
         if len(ragged) > LINES_NAMED:
-            findings.problems.append(f"{name}: {len(ragged) - LINES_NAMED:,} more lines have "
-                                     "another number of values than the header.")
+            findings.problems.append(f"{name}: {len(ragged) - LINES_NAMED:,} more lines do "
+                                     "not have as many values as the header.")
         return None
     columns = list(zip(*records[1:], strict=True)) or [()] * len(header)
     if "" in header:
-        findings.warnings.append(f"{name} has a column without a name, which is left out.")
+        findings.warnings.append(f"{name} has a column without a name, which is ignored.")
     rows = pd.DataFrame({column: pd.Series(values, dtype="str")
                          for column, values in zip(header, columns, strict=True) if column})
     return CsvTable(name, rows, np.array(lines[1:], dtype=int), delimiter != ",")
@@ -138,10 +147,10 @@ _UNIT = {"load_data.csv": "site", "layout.csv": "well"}
 
 
 def _read_plain(name: str, content: bytes) -> CsvTable | None:
-    """A table in UTF-8 whose every line is one sound row; None where it takes a closer look.
+    """A table in UTF-8 with exactly one complete row per line, else None.
 
-    Reads the tables of a screen of 300,000 wells in a fraction of the time and memory, and says
-    nothing of what is wrong with others.
+    A fast path: it reads the tables of a screen of 300,000 wells in a fraction of the time and
+    memory, and leaves every other table to the reader that says what is wrong.
     """
     import pyarrow as pa
     import pyarrow.csv
@@ -187,8 +196,8 @@ def _decode(name: str, content: bytes, findings: Findings) -> str | None:
             return content.decode("utf-16")
         return content.decode("utf-8-sig")
     except UnicodeDecodeError:
-        findings.warnings.append(f"{name} is not UTF-8 and was read as Windows-1252; look whether "
-                                 "names with accents or Greek letters are right.")
+        findings.warnings.append(f"{name} is not UTF-8 and was read as Windows-1252; check names "
+                                 "with accents or Greek letters.")
         return content.decode("cp1252", errors="replace")
 
 

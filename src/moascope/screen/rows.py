@@ -1,4 +1,4 @@
-"""A screen from rows in memory, as a model server gets them."""
+"""A screen from rows in memory, as a model server receives them."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ COMPOUND = [*ANNOTATIONS, "Metadata_InChIKey"]
 
 
 def screen_from_rows(rows: pd.DataFrame, images: Path, work: Path) -> Screen:
-    """Take sites joined with their wells and compounds apart, and check them like any screen.
+    """Split rows of sites, joined with their wells and compounds, into three tables and check them.
 
     Parameters
     ----------
     rows : DataFrame
-        One row a site: the columns of load_data.csv, and of layout.csv and annotations.csv as far
+        One row per site: the columns of load_data.csv, and of layout.csv and annotations.csv as far
         as they are known.
     images : Path
         Folder that file names start from; they may not leave it.

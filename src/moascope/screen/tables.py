@@ -1,4 +1,4 @@
-"""A screen: its three tables, read with all that is wrong with them, and written."""
+"""A screen: its three tables, read and checked, and written."""
 
 from __future__ import annotations
 
@@ -27,23 +27,23 @@ class Screen:
     Attributes
     ----------
     sites : DataFrame
-        One row a site, sorted by plate, well and site: `Metadata_Plate` (str), `Metadata_Well`
+        One row per site, sorted by plate, well and site: `Metadata_Plate` (str), `Metadata_Well`
         (str, like B02), `Metadata_Site` (int), `Metadata_Batch` and `Metadata_Panel` (str, empty
         where the table has none), then for each channel `FileName_<Channel>` (str, POSIX, relative
         to `images`; empty where the panel lacks the channel) and `Frame_<Channel>` (int, from 0).
     layout : DataFrame
-        One row a well: `Metadata_Plate`, `Metadata_Well`, `Metadata_Compound` (empty for an empty
+        One row per well: `Metadata_Plate`, `Metadata_Well`, `Metadata_Compound` (empty for an empty
         well), `Metadata_Concentration_uM` (float, micromolar, may be NaN) and `Metadata_Control`
         ("negative", "positive" or empty).
     annotations : DataFrame
-        One row a compound: `Metadata_Compound`, `Metadata_MoA` (terms separated by "|", empty for
-        unknown) and whatever else the table says of the compound.
+        One row per compound: `Metadata_Compound`, `Metadata_MoA` (terms separated by "|", empty for
+        unknown) and any other columns of the table.
     channels : tuple of str
         In the order of the `FileName_` columns.
     images : Path
-        The folder that the file names start from.
+        The folder that file names start from.
     warnings : tuple of str
-        Sentences about what is odd but workable.
+        What looks wrong but does not stop a run, one sentence each.
     """
 
     sites: pd.DataFrame
@@ -60,8 +60,8 @@ def read_screen(folder: Path, allow_outside: bool = False) -> Screen:
     Parameters
     ----------
     folder : Path
-        Holds load_data.csv, layout.csv and annotations.csv, and where acquire made it also
-        screen.json, which says where the images are.
+        Holds load_data.csv, layout.csv and annotations.csv; a folder made by acquire or an import
+        also screen.json, which says where the images are.
     allow_outside : bool
         Whether the tables may name images outside the screen's folder.
 
@@ -72,12 +72,12 @@ def read_screen(folder: Path, allow_outside: bool = False) -> Screen:
     Raises
     ------
     MoascopeError
-        With one sentence for each problem of any of the tables: what is wrong, in which file and
+        With a sentence for every problem in any of the tables: what is wrong, in which file and
         line, and what to do about it.
     """
     folder = Path(folder)
     if not folder.is_dir():
-        raise MoascopeError(f"{folder} is no folder. A screen is a folder with load_data.csv, "
+        raise MoascopeError(f"{folder} is not a folder. A screen is a folder with load_data.csv, "
                             "layout.csv and annotations.csv.")
     description = read_description(folder)
     images = images_folder(folder, description)
@@ -87,9 +87,9 @@ def read_screen(folder: Path, allow_outside: bool = False) -> Screen:
     annotations_csv = read_table(folder / "annotations.csv", findings, may_be_empty=True)
 
     outside = allow_outside or bool(description.get("allow_outside"))
-    # The images of an acquired screen are known by checksum; DVC may have made links of them.
+    # Images of an acquired screen are known by checksum, and DVC may keep them as links.
     links = outside or bool(description)
-    sites, channels = check_sites(load_data, folder, images, outside, links, findings)
+    sites, channels = check_sites(load_data, images, outside, links, findings)
     layout = check_layout(layout_csv, findings)
     annotations = check_annotations(annotations_csv, findings)
     if sites is not None and layout is not None:
@@ -105,7 +105,7 @@ def write_screen(screen: Screen, folder: Path) -> None:
     """Write the three tables into a folder.
 
     Each file appears under its name only when it is complete, and equal screens give equal bytes.
-    Where `screen.images` is not `folder`, write screen.json beside them (`write_description`).
+    Where `screen.images` is not `folder`, write screen.json next to them (`write_description`).
     """
     folder.mkdir(parents=True, exist_ok=True)
     for name, table in [("load_data.csv", screen.sites), ("layout.csv", screen.layout),

@@ -30,7 +30,7 @@ def well_position(name: str) -> tuple[int, int]:
     Parameters
     ----------
     name : str
-        As people write it: B02, B2, b2, AA1.
+        In any spelling: B02, B2, b2, AA1.
 
     Raises
     ------
@@ -44,12 +44,12 @@ def well_position(name: str) -> tuple[int, int]:
         if letters[:-1] in ("", "A") and row < _ROWS and column < _COLUMNS:
             return row, column
     raise MoascopeError(
-        f"'{name}' is no well. Write a row from A to AF and a column from 1 to 48, like B02."
+        f"'{name}' is not a well name. Write a row A to AF and a column 1 to 48, like B02."
     )
 
 
 def canonical_well(name: str) -> str:
-    """The one spelling used inside moascope: B02 for B2, b02 or B002.
+    """The spelling that moascope uses: B02 for B2, b02 or B002.
 
     Raises
     ------
@@ -62,8 +62,8 @@ def canonical_well(name: str) -> str:
 def plate_format(wells: Iterable[str]) -> int:
     """The smallest plate (96, 384 or 1536) that has all these wells.
 
-    A 384-well plate of which only the top left corner was imaged is taken for a 96-well plate:
-    nothing in the names of the wells tells them apart.
+    A 384-well plate of which only the top left corner was imaged counts as a 96-well plate: well
+    names alone cannot tell the two apart.
     """
     positions = [well_position(well) for well in set(wells)]
     row = max((row for row, _ in positions), default=0)
