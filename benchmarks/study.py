@@ -30,7 +30,9 @@ import pandas as pd
 
 from moascope.learning.examples import Examples
 from moascope.learning.folds import assign_folds
-from moascope.learning.study import candidates, ended_trials, open_study, top_up
+from moascope.learning.storage import open_study
+from moascope.learning.study import top_up
+from moascope.learning.trials import candidates, ended_trials
 from moascope.metrics import average_precision
 from moascope.params import Head, load_params
 from moascope.quiet import import_keras

@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from moascope.learning.head import _sum_of_squares, predict_logits, save_head, train_heads
+from moascope.learning.head import predict_logits, save_head
+from moascope.learning.training import _sum_of_squares, train_heads
 from moascope.params import Head
 
 LOGISTIC = Head(layers=0, learning_rate=0.03, l2=1e-3, epochs=40, dropout=0)

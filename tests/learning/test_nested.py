@@ -93,13 +93,13 @@ def test_inner_scores_know_nothing_of_the_outer_fold():
 def test_a_study_asks_models_about_every_site_that_their_scores_rest_on():
     examples = make_examples()
     inner = Inner(examples, fold_pairs(examples))
-    logits = np.random.default_rng(0).normal(size=(*inner.asked().shape, 2)).astype(np.float32)
+    logits = np.random.default_rng(0).normal(size=(*inner.wanted().shape, 2)).astype(np.float32)
     for repeat, fold in inner.outer_folds():
         for level in ("compound", "site"):
             whole = inner.pooled(logits, repeat, fold, level)[1]
-            asked = inner.pooled(logits * inner.asked()[..., None], repeat, fold, level)[1]
+            asked = inner.pooled(logits * inner.wanted()[..., None], repeat, fold, level)[1]
             np.testing.assert_array_equal(whole, asked)
-    assert not (inner.asked() & masks_without(examples, inner.pairs)).any()
+    assert not (inner.wanted() & masks_without(examples, inner.pairs)).any()
 
 
 def test_labels_of_the_outer_fold_change_nothing_in_its_model_or_calibration():

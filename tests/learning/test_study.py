@@ -9,16 +9,10 @@ from test_nested import TRAIN, make_examples
 
 from moascope.errors import MoascopeError
 from moascope.learning.nested import Inner, fold_pairs
-from moascope.learning.study import (
-    CURVE,
-    candidates,
-    choices,
-    open_study,
-    study_name,
-    study_tables,
-    suggest,
-    top_up,
-)
+from moascope.learning.space import suggest
+from moascope.learning.storage import open_study
+from moascope.learning.study import study_name, top_up
+from moascope.learning.trials import CURVE, candidates, choices, study_tables
 from moascope.params import Head, Tune
 from moascope.report.study import save_pictures, study_section
 
@@ -94,7 +88,7 @@ def test_a_study_of_other_data_has_another_name(examples):
 @pytest.mark.parametrize(
     ("space", "sentence"),
     [
-        ({"dropuot": [0.1]}, "'dropuot', which is no hyperparameter"),
+        ({"dropuot": [0.1]}, "'dropuot', which is not a hyperparameter"),
         ({"dropout": 0.3}, "tune.space.dropout must be a list of choices or a range"),
         ({"dropout": {"low": 0.1}}, "tune.space.dropout must be"),
         ({"dropout": {"low": 0.1, "hi": 0.6}}, "tune.space.dropout must be"),

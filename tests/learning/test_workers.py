@@ -17,13 +17,13 @@ from optuna.trial import TrialState
 from moascope.cli.study import work
 from moascope.errors import MoascopeError, address_shown
 from moascope.learning import workers
-from moascope.learning.study import open_study, study_storage
+from moascope.learning.storage import open_study, study_storage
 from moascope.learning.workers import run_trials
 from moascope.params import Tune, parse_params
 
 WORKER = """
 import sys, time
-from moascope.learning.study import open_study
+from moascope.learning.storage import open_study
 from moascope.learning.workers import run_trials
 
 storage, (target, seconds, lease) = sys.argv[1], map(float, sys.argv[2:])
@@ -236,7 +236,7 @@ def test_a_helper_without_a_study_is_told_to_start_the_pipeline(tmp_path):
 def test_a_helper_without_data_is_told_where_to_get_it(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "params.yaml").write_text("target: gpcr\n")
-    with pytest.raises(MoascopeError, match=r"data/embed is not there\. Run `dvc repro split`"):
+    with pytest.raises(MoascopeError, match=r"data/embed does not exist.* Run `dvc repro split`"):
         work(Path("data"))
 
 

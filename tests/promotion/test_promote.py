@@ -518,7 +518,7 @@ TOGETHER = """
 import sys, time
 from pathlib import Path
 from moascope.params import load_params
-from moascope.tracking import promotion
+from moascope.promotion import promote as promotion
 
 version, other = sys.argv[1:]
 judge = promotion._judge

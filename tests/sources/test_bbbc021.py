@@ -94,7 +94,8 @@ def test_annotated_doses_and_dmso_become_a_screen(params, tmp_path, capsys):
     assert set(screen.sites["Metadata_Batch"]) == {"Week1", "Week4"}
     assert "Caie" in capsys.readouterr().out
     assert read_description(tmp_path / "out")["non_commercial"] is False
-    assert label_screen(screen, "moa").classes == ("Microtubule stabilizers", "Protein synthesis")
+    assert label_screen(screen, "moa").question.classes == (
+        "Microtubule stabilizers", "Protein synthesis")
 
 
 def test_every_picture_is_that_of_its_well_whatever_its_prefix(params, tmp_path):

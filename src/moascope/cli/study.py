@@ -21,7 +21,8 @@ def work(
     or the environment variable MOASCOPE_STORAGE.
     """
     from moascope.learning.examples import load_examples
-    from moascope.learning.study import open_study, study_name, study_storage, top_up
+    from moascope.learning.storage import open_study, study_storage
+    from moascope.learning.study import study_name, top_up
     from moascope.params import load_params
     from moascope.text import counted
 

@@ -9,10 +9,10 @@ import numpy as np
 
 from moascope.screen.question import Question
 
-# Of the logarithm of a calibration's slope, before any unit is seen.
+# Standard deviation of the prior of the logarithm of a calibration's slope.
 SLOPE_SPREAD = 0.5
 
-# Of a calibration; a handful do.
+# Newton steps of a calibration; a handful are enough.
 MOST_STEPS = 50
 
 

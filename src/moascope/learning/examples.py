@@ -1,4 +1,4 @@
-"""What a head learns from and is asked about: features, labels and folds, row by row."""
+"""What a head learns from and predicts: features, labels and folds, row by row."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Examples:
     group : ndarray, int, [n]
         Row of `groups`, -1 where the site belongs to no labelled unit.
     groups : DataFrame, [G]
-        One row a unit, with `Label`, `Holdout` and `Fold_<repeat>`; see `evaluation.folds`.
+        One row per unit, with `Label`, `Holdout` and `Fold_<repeat>`; see `learning.folds`.
     question : Question
     sphering : Sphering or None
         What the features went through last, where they were sphered.
@@ -117,7 +117,7 @@ class Examples:
             if not any(feature.startswith(prefix) for feature in self.names):
                 raise MoascopeError(
                     f"A head is to see the backbone '{name}' (train.backbone or "
-                    "tune.space.backbone in params.yaml), which embed.backbone does not name.")
+                    "tune.space.backbone in params.yaml), but embed.backbone does not name it.")
             own = [i for i, feature in enumerate(self.names)
                    if feature.startswith((prefix, COUNT, INTENSITY))]
             self._cache[key] = replace(self, features=self.features[:, own], _cache={},
@@ -165,7 +165,7 @@ class Examples:
         )
 
     def wells(self) -> Examples:
-        """One row a well: the mean of its sites."""
+        """One row per well: the mean of its sites."""
         code, first = _codes(self.meta[WELL_KEY])
         count = np.bincount(code)
         sums = np.zeros((len(count), self.features.shape[1]))
@@ -237,7 +237,7 @@ def with_layout(meta: pd.DataFrame, layout: pd.DataFrame) -> pd.DataFrame:
     meta : DataFrame
         With `Metadata_Plate` and `Metadata_Well`.
     layout : DataFrame
-        One row a well. A site whose well it does not name has no compound and is no control.
+        One row per well. A site whose well it does not name has no compound and is not a control.
     """
     columns = [*WELL_KEY, "Metadata_Compound", "Metadata_Concentration_uM", "Metadata_Control"]
     joined = meta.merge(layout[columns], on=WELL_KEY, how="left", validate="many_to_one")
@@ -247,7 +247,7 @@ def with_layout(meta: pd.DataFrame, layout: pd.DataFrame) -> pd.DataFrame:
 
 
 def row_weights(examples: Examples, training: np.ndarray, label: np.ndarray) -> np.ndarray:
-    """Weights by which every class counts alike, and within a class every unit alike.
+    """Weights that make every class count alike, and within a class every unit.
 
     Parameters
     ----------

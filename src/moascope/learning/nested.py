@@ -3,7 +3,7 @@
 For the unit held out in fold k, the model that scores it was trained on the other folds, and
 whatever was chosen for that model (hyperparameters, epoch, calibration, threshold) was chosen by
 models that had not seen fold k either. A model trained without folds j and k serves twice: it is
-inner for k when asked about j, and inner for j when asked about k.
+inner for k when it predicts j, and inner for j when it predicts k.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def fold_pairs(examples: Examples) -> list[tuple[int, int, int]]:
 
 
 class Inner:
-    """What inner models say of the training compounds of every outer fold.
+    """What inner models predict for the training compounds of every outer fold.
 
     Parameters
     ----------
@@ -50,7 +50,7 @@ class Inner:
         self.examples = examples
         self.pairs = pairs
         self.levels = averagings(examples)
-        # Whether a model had a unit of the class in training: one that had none cannot be asked.
+        # Whether a model had a unit of the class in training: without one it cannot predict it.
         self.knows = []
         for repeat, *both in pairs:
             trained = ~examples.held_out & ~np.isin(examples.folds(repeat), both)
@@ -59,8 +59,8 @@ class Inner:
             self.knows.append(known)
         self._parts: dict[tuple[int, int, str], tuple] = {}
 
-    def asked(self) -> np.ndarray:
-        """bool, [pairs, n]: the sites that `pooled` asks each model about: those of its folds."""
+    def wanted(self) -> np.ndarray:
+        """bool, [pairs, n]: the sites that `pooled` wants of each model: those of its folds."""
         group = self.examples.group
         return np.stack([(group >= 0) & np.isin(self.examples.folds(repeat), both)[group]
                          for repeat, *both in self.pairs])
@@ -82,22 +82,22 @@ class Inner:
 
         Returns
         -------
-        label : ndarray, int, [units asked]
-        pooled : ndarray, float32, [units asked, C]
-        group : ndarray, int, [units asked]
+        label : ndarray, int, [units]
+        pooled : ndarray, float32, [units, C]
+        group : ndarray, int, [units]
             The compound of each.
         """
         key = (repeat, fold, level)
         if key not in self._parts:
-            self._parts[key] = self._asked(*key)
+            self._parts[key] = self._answering(*key)
         label, group, parts = self._parts[key]
         pooled = np.zeros((len(label), logits.shape[-1]), np.float32)
         for index, rows, matrix in parts:
             pooled[rows] = matrix @ logits[index]
         return label, pooled, group
 
-    def _asked(self, repeat: int, fold: int, level: str) -> tuple:
-        """Of `pooled`, what the logits do not change: which model is asked about which units."""
+    def _answering(self, repeat: int, fold: int, level: str) -> tuple:
+        """What the logits do not change in `pooled`: which model predicts which units."""
         matrix, units = self.levels[level]
         group = units["Group"].to_numpy()
         folds = np.where(group >= 0, self.examples.folds(repeat)[group], -1)
@@ -108,11 +108,11 @@ class Inner:
                 continue
             other = both[0] if both[1] == fold else both[1]
             answering[(folds == other) & self.knows[index][label]] = index
-        asked = np.flatnonzero(answering >= 0)
-        parts = [(index, np.flatnonzero(answering[asked] == index),
+        predicted = np.flatnonzero(answering >= 0)
+        parts = [(index, np.flatnonzero(answering[predicted] == index),
                   matrix[np.flatnonzero(answering == index)])
-                 for index in np.unique(answering[asked])]
-        return label[asked], group[asked], parts
+                 for index in np.unique(answering[predicted])]
+        return label[predicted], group[predicted], parts
 
 
 def ranking_score(label: np.ndarray, logits: np.ndarray, question: Question) -> float:
@@ -161,7 +161,7 @@ def out_of_fold(
     outer_logits: dict[tuple[int, int], np.ndarray],
     calibrations: dict[tuple[int, int], Calibration],
 ) -> OutOfFold:
-    """Collect what each outer model says of the fold it left out.
+    """Collect what each outer model predicts for the fold that it left out.
 
     Parameters
     ----------
@@ -213,7 +213,7 @@ def nested(
     Returns
     -------
     outer_logits : dict
-        (repeat, fold) -> ndarray, float32, [n, C]: what the model that left out the fold says.
+        (repeat, fold) -> ndarray, float32, [n, C]: logits of the model that left out the fold.
     calibrations : dict
         Level -> (repeat, fold) -> Calibration.
     """

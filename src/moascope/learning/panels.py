@@ -8,7 +8,8 @@ import numpy as np
 
 from moascope.errors import MoascopeError
 from moascope.learning.examples import Examples, row_weights
-from moascope.learning.head import FittedHeads, predict_logits, train_heads
+from moascope.learning.head import FittedHeads, predict_logits
+from moascope.learning.training import train_heads
 from moascope.params import Head, Train
 
 POOLED = ""
@@ -24,7 +25,7 @@ def fit_by_panel(
     watch: Callable[[str, int, FittedHeads], None] | None = None,
     watch_every: int = 0,
 ) -> dict[str, FittedHeads]:
-    """Train one head a mask, for every panel by itself or for all together.
+    """Train one head per mask, for every panel by itself or for all panels together.
 
     Parameters
     ----------
@@ -41,7 +42,7 @@ def fit_by_panel(
     watch : callable, optional
         `watch(panel, epoch, heads)`, called every `watch_every` epochs of a panel and at its end.
     watch_every : int
-        Epochs between two notes of the loss; 0: it is noted at the end alone.
+        Epochs between two records of the loss; 0: it is recorded at the end alone.
 
     Returns
     -------
@@ -101,7 +102,7 @@ def _by_panel(training: Examples, masks: np.ndarray, head: Head, train: Train,
         for own, weight in zip(labels, weights, strict=True):
             if len(np.unique(own[rows][weight > 0])) < 2:
                 raise MoascopeError(
-                    f"Panel '{panel}' has too few annotated compounds to be learnt by itself. "
+                    f"Panel '{panel}' has too few annotated compounds for a head of its own. "
                     "Set train.panels=pooled in params.yaml, or add compounds to that panel."
                 )
         usable = np.where(labels[:, rows] < 0, 0, labels[:, rows])
@@ -111,7 +112,7 @@ def _by_panel(training: Examples, masks: np.ndarray, head: Head, train: Train,
 
 def predict_by_panel(
     heads: dict[str, FittedHeads], examples: Examples, train: Train,
-    asked: np.ndarray | None = None,
+    wanted: np.ndarray | None = None,
 ) -> np.ndarray:
     """Logits of every head for every row, each row by the head of its panel.
 
@@ -121,19 +122,19 @@ def predict_by_panel(
         Panel -> FittedHeads.
     examples : Examples
     train : Train
-    asked : ndarray, bool, [K, n], optional
-        Which head is asked about which row; all about all, if None.
+    wanted : ndarray, bool, [K, n], optional
+        Which head predicts which row; every head every row, if None.
 
     Returns
     -------
     ndarray, float32, [K, n, C]
-        0 where a head was not asked.
+        0 where a row is not wanted of a head.
     """
     count = len(next(iter(heads.values())).mean)
     logits = np.zeros((count, len(examples.meta), len(examples.question.classes)), np.float32)
     for panel, rows in panel_rows(examples, train):
         logits[:, rows] = predict_logits(heads[panel], inputs(examples.take(rows), train),
-                                         None if asked is None else asked[:, rows])
+                                         None if wanted is None else wanted[:, rows])
     return logits
 
 
@@ -144,7 +145,7 @@ def inputs(examples: Examples, train: Train) -> np.ndarray:
     -------
     ndarray, float32, [n, d] or [n, d + panels]
     """
-    # All that were trained on, whichever are at hand: a plate of one panel is asked about too.
+    # All panels of the training, whichever are at hand: a plate of one panel is predicted too.
     names = examples.panels or tuple(np.unique(examples.panel))
     if train.panels == "separate" or len(names) < 2:
         return examples.features
@@ -162,6 +163,6 @@ def panel_rows(examples: Examples, train: Train) -> Iterable[tuple[str, np.ndarr
 
 
 def training_rows(examples: Examples, head: Head, train: Train) -> tuple[Examples, Examples]:
-    """The normalised rows to learn from, and the normalised sites to be asked about."""
+    """The normalised rows to learn from, and the normalised sites to predict."""
     sites = examples.seen_by(head)
     return (sites.wells() if train.level == "well" else sites), sites

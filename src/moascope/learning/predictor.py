@@ -51,7 +51,7 @@ class Predictor:
     weights : dict
         Backbone -> the file that it needs.
     trained_on : tuple of str or None
-        The units of training as `identities` names them; None where the model does not say.
+        The units of training as `identities` names them; None where the model does not record them.
     """
 
     question: Question
@@ -71,7 +71,7 @@ class Predictor:
 
 
 def identities(groups: pd.DataFrame, unit: str) -> list[set[str]]:
-    """By which words each unit is known again, in another screen or after an annotation changed.
+    """The words by which each unit is recognised in another screen, or after an annotation changed.
 
     Parameters
     ----------
@@ -131,7 +131,7 @@ def load_predictor(folder: Path) -> Predictor:
     Raises
     ------
     MoascopeError
-        When it is none.
+        When the folder holds no model.
     """
     try:
         said = json.loads((folder / DESCRIPTION).read_text())
@@ -194,20 +194,20 @@ def predict_screen(
     Returns
     -------
     predictions : DataFrame
-        One row a unit: its `Metadata_` columns, `P_<class>` for every class, `Predicted`.
+        One row per unit: its `Metadata_` columns, `P_<class>` for every class, `Predicted`.
     warnings : tuple of str
         Sites that were left out, and why.
 
     Raises
     ------
     MoascopeError
-        When the level is none, channels or controls that the model needs are missing, or no site
-        can be used.
+        When the level is unknown, channels or controls that the model needs are missing, or no
+        site can be used.
     """
     from moascope.features.embed import features_of_screen
 
     if level not in LEVELS:
-        raise MoascopeError(f"'{level}' is no level; choose one of {', '.join(LEVELS)}.")
+        raise MoascopeError(f"'{level}' is not a level; choose one of {', '.join(LEVELS)}.")
     check_fits(predictor, screen)
     with tempfile.TemporaryDirectory(prefix="moascope-") as work:
         table = features_of_screen(

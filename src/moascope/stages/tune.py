@@ -11,16 +11,9 @@ import yaml
 
 from moascope.learning.examples import Examples, load_examples
 from moascope.learning.nested import Inner, fold_pairs
-from moascope.learning.study import (
-    candidates,
-    choices,
-    ended_trials,
-    open_study,
-    study_name,
-    study_storage,
-    study_tables,
-    top_up,
-)
+from moascope.learning.storage import open_study, study_storage
+from moascope.learning.study import study_name, top_up
+from moascope.learning.trials import candidates, choices, ended_trials, study_tables
 from moascope.params import Params
 from moascope.report.study import save_pictures
 from moascope.text import counted

@@ -1,0 +1,98 @@
+"""What a study may draw: the space of hyperparameters in params.yaml, checked and drawn from."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from moascope.errors import MoascopeError
+from moascope.params import Head
+
+if TYPE_CHECKING:
+    import optuna
+
+
+def suggest(trial: optuna.Trial, space: dict[str, Any]) -> Head:
+    """Draw a head from a static space.
+
+    Parameters
+    ----------
+    trial : optuna.Trial
+    space : dict
+        Hyperparameter -> a list of choices, or `{low, high}` with optional `log`.
+
+    Raises
+    ------
+    MoascopeError
+        When an entry names no hyperparameter or has another form.
+    """
+    check_space(space)
+    drawn: dict[str, Any] = {}
+    for name, entry in space.items():
+        if isinstance(entry, list):
+            drawn[name] = trial.suggest_categorical(name, entry)
+        else:
+            draw = (trial.suggest_int if all(isinstance(entry[k], int) for k in ("low", "high"))
+                    else trial.suggest_float)
+            drawn[name] = draw(name, entry["low"], entry["high"], log=entry.get("log", False))
+    return Head(**drawn)
+
+
+
+def drawn_by_default(space: dict[str, Any]) -> dict[str, Any]:
+    """The defaults of the hyperparameters that a space holds, where they lie inside it."""
+    return {name: value for name, value in Head().model_dump().items()
+            if name in space and _inside(space[name], value)}
+
+
+def check_space(space: dict[str, Any]) -> None:
+    """Fail on an entry that names no hyperparameter, has no sound form, or leads out of range.
+
+    Raises
+    ------
+    MoascopeError
+        With a sentence for each.
+    """
+    problems = []
+    for name, entry in space.items():
+        where = f"params.yaml: tune.space.{name}"
+        if name not in Head.model_fields:
+            problems.append(
+                f"params.yaml: tune.space has '{name}', which is not a hyperparameter of the head. "
+                f"Choose among {', '.join(Head.model_fields)}.")
+        elif isinstance(entry, list) and entry:
+            problems += [sentence for value in entry if (sentence := _refused(name, value))]
+        elif not (isinstance(entry, dict) and {"low", "high"} <= set(entry) <= {"low", "high",
+                                                                                "log"}):
+            problems.append(f"{where} must be a list of choices or a range "
+                            "{low: ..., high: ..., log: true}.")
+        elif not all(isinstance(entry[end], (int, float)) for end in ("low", "high")):
+            problems.append(f"{where}: low and high must be numbers. YAML takes 1e-4 for a word; "
+                            "write 0.0001 or 1.0e-4.")
+        elif entry["low"] > entry["high"] or (entry.get("log") and entry["low"] <= 0):
+            problems.append(f"{where}: low must not be above high, and on a log scale it must be "
+                            "above 0.")
+        else:
+            problems += [sentence for end in ("low", "high")
+                         if (sentence := _refused(name, entry[end]))]
+    if problems:
+        raise MoascopeError(problems)
+
+
+
+def _refused(name: str, value: Any) -> str:
+    from pydantic import ValidationError
+
+    try:
+        Head(**{name: value})
+    except ValidationError as error:
+        return (f"params.yaml: tune.space.{name}: {value!r} cannot be used: "
+                f"{error.errors()[0]['msg'].lower()}.")
+    return ""
+
+
+
+def _inside(entry: Any, value: Any) -> bool:
+    if isinstance(entry, list):
+        return value in entry
+    return isinstance(entry, dict) and entry["low"] <= value <= entry["high"]
+
