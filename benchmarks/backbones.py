@@ -1,9 +1,9 @@
-"""Compare backbones, crops and scaling on real cells, asked about compounds they never saw.
+"""Compare backbones, crops and scaling on real cells, on compounds they have never seen.
 
     python benchmarks/backbones.py --backbones morphology mobilenetv2 my.keras
 
 On bbbc021 every compound of a mechanism with two or more compounds is left out in turn; a scaled
-logistic regression trained on all others is asked about its fields. On bbbc013 the score is the
+logistic regression trained on the others then predicts its fields. On bbbc013 the score is the
 area under the ROC curve of one plate's positive against its negative control wells, in leave-one-
 well-out. Speed is that of 128 px planes through the backbone alone, all backbones in turn, the
 median of five rounds. Prints a Markdown table.
@@ -46,8 +46,8 @@ def main() -> None:
             for name in arguments.backbones
             for precision in (arguments.precisions if name != "morphology" else ["f32"])]
     speeds = planes_a_second({name_of(arm): arm for arm in arms})
-    print("| backbone | crops | scale | features a plane | bbbc021 accuracy | bbbc021 mAP "
-          "| bbbc013 AUC | planes a second |")
+    print("| backbone | crops | scale | features per plane | bbbc021 accuracy | bbbc021 mAP "
+          "| bbbc013 AUC | planes per second |")
     print("|---|---|---|---|---|---|---|---|")
     for crops in arguments.crops:
         side, number = map(int, crops.split("x"))
@@ -69,7 +69,7 @@ def name_of(arm: Embed) -> str:
 
 
 def planes_a_second(arms: dict[str, Embed]) -> dict[str, tuple[float, int]]:
-    """Planes of 128 px a second, and features a plane, of single backbones."""
+    """Planes of 128 px per second, and features per plane, of single backbones."""
     planes = np.random.default_rng(0).integers(0, 256, (512, 128, 128)).astype(np.uint8)
     opened = {}
     for name, arm in arms.items():

@@ -1,8 +1,8 @@
-"""Run the benchmarks one after the other and write what they say into README.md.
+"""Run the benchmarks one after the other and write their output into README.md.
 
     python benchmarks/bench.py [part ...]
 
-A part that fails or takes too long is told in its place, the others run all the same, and the exit
+A part that fails or takes too long is reported in its place. The others still run, and the exit
 status is 1.
 """
 
@@ -42,7 +42,7 @@ LIBRARIES = ["numpy", "pandas", "scikit-learn", "tensorflow", "keras", "openvino
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a part said, how long it took, and why it failed, where it did."""
+    """The output of a part, how long it took, and why it failed, if it did."""
 
     said: str
     seconds: float
@@ -62,17 +62,17 @@ def run_part(name: str) -> Outcome:
         os.killpg(process.pid, signal.SIGKILL)
         said, _ = process.communicate()
         return Outcome(said, time.perf_counter() - start,
-                       f"It was ended after {MOST_SECONDS} s.")
+                       f"It was stopped after {MOST_SECONDS} s.")
     seconds = time.perf_counter() - start
     if process.returncode:
-        last = (trouble.strip().splitlines() or ["it said nothing"])[-1]
+        last = (trouble.strip().splitlines() or ["no output"])[-1]
         sys.stderr.write(trouble)
-        return Outcome(said, seconds, f"It ended with status {process.returncode}: {last}")
+        return Outcome(said, seconds, f"It failed with status {process.returncode}: {last}")
     return Outcome(said, seconds)
 
 
 def page(outcomes: dict[str, Outcome], minutes: float, load: float) -> str:
-    """README.md: the machine, what every part took, and what it said."""
+    """README.md: the machine, how long each part took, and its output."""
     failed = [name for name, outcome in outcomes.items() if outcome.failure]
     lines = ["# Benchmarks", "",
              "Written by `make bench`. Every ratio is of two things measured in one run on one "
@@ -80,12 +80,12 @@ def page(outcomes: dict[str, Outcome], minutes: float, load: float) -> str:
              "machine.", "",
              "| machine | |", "|---|---|",
              *(f"| {name} | {value} |" for name, value in machine().items()),
-             f"| other work before the start | load average {load:.1f} |", "",
+             f"| load before the start | load average {load:.1f} |", "",
              "| part | seconds | |", "|---|---|---|",
              *(f"| [{PARTS[name]}](#{PARTS[name].lower().replace(' ', '-')}) "
                f"| {outcome.seconds:.0f} | {outcome.failure} |"
                for name, outcome in outcomes.items()), "",
-             f"All in {minutes:.0f} minutes"
+             f"Total: {minutes:.0f} minutes"
              + (f"; failed: {', '.join(failed)}." if failed else ".")]
     for name, outcome in outcomes.items():
         lines += ["", f"## {PARTS[name]}", "", f"`python benchmarks/{name}.py`: {about(name)}"]
@@ -98,7 +98,8 @@ def page(outcomes: dict[str, Outcome], minutes: float, load: float) -> str:
     others = sorted(path.stem for path in HERE.glob("*.py")
                     if path.stem not in PARTS and "__main__" in path.read_text()
                     and path != Path(__file__).resolve())
-    lines += ["", "## Beside these", "", "Longer, or with data of their own, and run by hand:", "",
+    lines += ["", "## Other benchmarks", "",
+              "These take longer or need data of their own, and are run by hand:", "",
               *(f"- `{name}.py`: {about(name)}" for name in others), ""]
     return "\n".join(lines)
 
@@ -111,7 +112,7 @@ def about(name: str) -> str:
 
 
 def machine() -> dict[str, str]:
-    """What the numbers are of."""
+    """The machine and versions that the numbers belong to."""
     def git(*arguments: str) -> str:
         return subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True,
                               text=True).stdout.strip()
@@ -138,7 +139,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("parts", nargs="*", default=list(PARTS), metavar="part",
-                        help=f"of {', '.join(PARTS)}; all without")
+                        help=f"of {', '.join(PARTS)}; default: all")
     parser.add_argument("--out", type=Path, help="default: benchmarks/README.md, where no part is "
                                                  "left out")
     arguments = parser.parse_args()

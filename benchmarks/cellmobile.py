@@ -2,11 +2,11 @@
 
     python benchmarks/cellmobile.py --weights mobilenet_v2....h5 --simulated FOLDER --picture nn.png
 
-Three tables: the likeness of its features to the teacher's (linear CKA, Kornblith et al., ICML
+Three tables: how similar its features are to the teacher's (linear CKA, Kornblith et al., ICML
 2019) on the planes of each instrument; how far features move when a plane is turned, flipped,
-brightened, blurred or magnified, in shares of the distance between two planes of one instrument;
-and which mechanism the nearest neighbours of bbbc021's fields have that show another compound. The
-picture shows such neighbours. Real images stay where they are: none is part of the project.
+brightened, blurred or magnified, relative to the distance between two planes of one instrument;
+and which mechanism the nearest neighbours of bbbc021's fields have, among fields of other
+compounds. The picture shows such neighbours. No real image is part of the project.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def main() -> None:
 
 
 def crops_of(folder: Path, seed: int = 0) -> np.ndarray:
-    """Native crops, uint8 [n, 128, 128]; two a plane overlap at most by chance."""
+    """Native crops, uint8 [n, 128, 128]; two per plane overlap by chance at most."""
     planes = collect_planes([folder], 600, seed)
     generator = np.random.default_rng(seed)
     chosen = generator.integers(len(planes.pixels), size=CROPS)
@@ -114,7 +114,7 @@ CHANGES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 
 def movement(see: dict[str, Callable], arguments: argparse.Namespace) -> None:
     crops = crops_of(arguments.data / "bbbc021", seed=1)
-    print("\n| bbbc021, a crop and the same after | cellmobile | teacher | morphology |")
+    print("\n| bbbc021, a crop and the same crop after | cellmobile | teacher | morphology |")
     print("|---|---|---|---|")
     before = {name: see[name](crops) for name in NAMES}
     for change, apply in CHANGES.items():
@@ -124,7 +124,7 @@ def movement(see: dict[str, Callable], arguments: argparse.Namespace) -> None:
 
 
 def moved(before: np.ndarray, after: np.ndarray) -> float:
-    """Median distance between a crop and its change, over that between two crops."""
+    """Median distance between a crop and its changed version, relative to that of two crops."""
     scale = np.maximum(before.std(0), 1e-6)
     between = np.linalg.norm((before - np.roll(before, 1, axis=0)) / scale, axis=1)
     return float(np.median(np.linalg.norm((before - after) / scale, axis=1)) / np.median(between))

@@ -2,16 +2,18 @@
 
     python benchmarks/embed.py
 
-All see the same 8-bit planes of noisy blobs, in turn within a round, after a first round that
-warms up. Keras gets what it would get from a user: float32 images of three channels, preprocessed
-outside the time taken, in its own default batches. The rows "plate to table" are a prepared plate
-of sites of two crops and three channels, from `crops.npy` to `features.parquet`; Keras's
-preprocessing is in them. Prints a Markdown table with medians over the rounds; `x` is the speed
-against Keras in that run,
-`of the limit` the arithmetic done a second in single precision against that of TensorFlow's product
-of two large matrices, `differs` the largest difference from Keras's outputs relative to the largest
-output, and the norm of all differences relative to that of all outputs. cellmobile is the one that
-comes with moascope; resnet50's weights are random, and mobilenetv2's where their file is not there.
+All see the same 8-bit planes of noisy blobs, in turn within a round, after a warm-up round. Keras
+gets what a user would give it: float32 images of three channels, preprocessed outside the measured
+time, in its own default batches. The rows "plate to table" are a prepared plate of sites of two
+crops and three channels, from `crops.npy` to `features.parquet`; these include Keras's
+preprocessing.
+
+Prints a Markdown table with medians over the rounds. `x` is the speed relative to Keras in the same
+run. `of the limit` compares the operations per second in single precision with those of
+TensorFlow's product of two large matrices. `differs` is the largest difference from Keras's
+outputs relative to the largest output, and the norm of all differences relative to that of all
+outputs. cellmobile is the backbone that comes with moascope. The weights of resnet50 are random,
+and those of mobilenetv2 where their file is missing.
 """
 
 from __future__ import annotations
@@ -51,7 +53,7 @@ SITES, CROPS = 64, 2
 
 @dataclass(frozen=True)
 class Network:
-    """A network, what precedes it, and where its weights are from."""
+    """A network, its preprocessing, and where its weights come from."""
 
     name: str
     weights: str
@@ -73,11 +75,11 @@ def main() -> None:
     limit = products_a_second()
     for row in rows(arguments.weights, arguments.rounds, limit):
         print(row, flush=True)
-    print(f"\nThe limit: {limit / 1e9:.0f} thousand million operations a second.")
+    print(f"\nLimit: {limit / 1e9:.0f} billion operations per second.")
 
 
 def products_a_second(side: int = 2048, rounds: int = 7) -> float:
-    """Operations a second of a product of two large float32 matrices, a median."""
+    """Operations per second of a product of two large float32 matrices, a median."""
     ops = import_keras().ops
     a = ops.convert_to_tensor(np.random.default_rng(0).random((side, side), np.float32))
     seconds = []
@@ -149,7 +151,7 @@ def open_network(name: str, crop: int, file: Path) -> Network:
 
 
 def in_turn(calls: dict[str, Callable[[], np.ndarray]], rounds: int):
-    """Median seconds of each call, and what it returned."""
+    """Median seconds of each call, and its result."""
     results = {arm: call() for arm, call in calls.items()}
     seconds: dict[str, list[float]] = {arm: [] for arm in calls}
     for _ in range(rounds):
@@ -188,7 +190,7 @@ def draw(number: int, crop: int) -> np.ndarray:
 
 
 def seen_by(network: Network, planes: np.ndarray) -> np.ndarray:
-    """What a user would give the network: float32, preprocessed, in three colours if it wants."""
+    """What a user would give the network: float32, preprocessed, three channels if need be."""
     images = planes[..., np.newaxis].astype(np.float32)
     if network.model.input_shape[-1] == 3:
         images = np.repeat(images, 3, axis=-1)
@@ -198,7 +200,7 @@ def seen_by(network: Network, planes: np.ndarray) -> np.ndarray:
 
 
 def write_plate(folder: Path, planes: np.ndarray) -> Path:
-    """The folder of a prepared plate that has these crops."""
+    """A folder of a prepared plate with these crops."""
     crops = planes.reshape(SITES, CROPS, len(CHANNELS), *planes.shape[1:])
     np.save(folder / "crops.npy", crops)
     facts = {"channels": CHANNELS}

@@ -1,15 +1,15 @@
-"""How fast the last blocks of a backbone are trained, and how near that is to the device's limit.
+"""How fast the last blocks of a backbone train, and how close that is to the device's limit.
 
     KERAS_BACKEND=jax python benchmarks/fine_tune.py --precision bf16 --batch 64 --blocks 3
 
 Networks have random weights, pixels are noise: neither changes the speed. A plane is one channel of
-one crop; an image of the slides has three. What runs is `models.finetune`, augmentation included,
-through `fit`. Each row is the median of `--rounds` epochs after the first, which compiles.
+one crop; an image of the slides has three. `finetuning.network` runs through `fit`, including
+augmentation. Each row is the median of `--rounds` epochs after the first, which compiles.
 
-Beside it, measured with the same backend and precision in the same run: what a product of two
-square matrices reaches, and what a copy reaches. Operations a plane are two for each multiplication
+The reference, measured with the same backend and precision in the same run, is what a product of
+two square matrices and a copy reach. Operations per plane are two for each multiplication
 of convolutions and dense layers, forward through all of them and backward through the open blocks
-(twice their forward part). Bytes a plane are every layer's output, written once and read once,
+(twice their forward part). Bytes per plane are every layer's output, written once and read once,
 forward, and twice more for the open blocks; fusing layers, as XLA does, moves fewer. The larger of
 the two shares is the limit that counts. Prints a Markdown table.
 """
@@ -48,20 +48,21 @@ def main() -> None:
     parser.add_argument("--sides", nargs="+", type=int, default=[128, 224])
     parser.add_argument("--precision", default="f32", choices=["f32", "bf16"])
     parser.add_argument("--blocks", type=int, default=1)
-    parser.add_argument("--batch", type=int, default=16, help="sites a step")
-    parser.add_argument("--steps", type=int, default=5, help="an epoch")
+    parser.add_argument("--batch", type=int, default=16, help="sites per step")
+    parser.add_argument("--steps", type=int, default=5, help="per epoch")
     parser.add_argument("--rounds", type=int, default=2)
     arguments = parser.parse_args()
     keras = import_keras()
     devices = keras.distribution.list_devices()
     print(f"backend {keras.backend.backend()}, devices {', '.join(devices)}, {os.cpu_count()} "
           f"cores, load {os.getloadavg()[0]:.1f}, {arguments.precision}, {arguments.blocks} "
-          f"block(s), {arguments.batch} sites of {CHANNELS} planes a step")
+          f"block(s), {arguments.batch} sites of {CHANNELS} planes per step")
     product, copy = limits(arguments.precision)
-    print(f"\na product of matrices reaches {product / 1e12:.2f} TFLOP/s, a copy "
+    print(f"\na matrix product reaches {product / 1e12:.2f} TFLOP/s, a copy "
           f"{copy / 1e9:.0f} GB/s\n")
-    print("| backbone | px | planes a second | MFLOP a plane | MB a plane | share of the product "
-          f"| share of the copy | {SLIDES_IMAGES:,} images of three channels |")
+    print("| backbone | px | planes per second | MFLOP per plane | MB per plane "
+          f"| share of the product | share of the copy "
+          f"| {SLIDES_IMAGES:,} images of three channels |")
     print("|---|---|---|---|---|---|---|---|")
     for name in arguments.backbones:
         for side in arguments.sides:
@@ -93,7 +94,7 @@ def made_up(network: Any, side: int, count: int) -> Sites:
 
 def an_epoch(network: Any, prepare: Any, side: int, settings: FineTune, steps: int,
              rounds: int) -> float:
-    """Seconds that an epoch takes once its step is compiled."""
+    """Seconds per epoch once its step is compiled."""
     sites = made_up(network, side, settings.batch_size * steps)
     model = build_network(network, prepare, sites, Head(layers=0), 2, settings)
     label = np.arange(len(sites.plate)) % 2
@@ -106,7 +107,7 @@ def an_epoch(network: Any, prepare: Any, side: int, settings: FineTune, steps: i
 
 
 def cost(network: Any, opened: list[str], width: int) -> tuple[float, float]:
-    """Operations and bytes of a plane in training; see the top."""
+    """Operations and bytes of a plane in training; see the docstring of this file."""
     keras = import_keras()
 
     operations = moved = 0.0
@@ -127,7 +128,7 @@ def cost(network: Any, opened: list[str], width: int) -> tuple[float, float]:
 
 
 def limits(precision: str) -> tuple[float, float]:
-    """Operations a second of a matrix product, bytes a second of a copy."""
+    """Operations per second of a matrix product, bytes per second of a copy."""
     keras = import_keras()
     from keras import ops
 

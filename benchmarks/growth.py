@@ -2,13 +2,13 @@
 
     python benchmarks/growth.py
 
-Simulated screens of small plates (96 wells, 128 px, one field a well) that grow in plates and
-compounds, not in the size of a plate. Every stage runs as dvc.yaml starts it, in a process of its
-own. Study, refits and resamples are few and the same at every size: what grows is the screen.
-Writes growth.csv and growth.png beside this file and prints a Markdown table.
+Simulated screens of small plates (96 wells, 128 px, one field per well) that grow in plates and
+compounds, not in the size of a plate. Every stage runs in its own process, as dvc.yaml starts
+it. Study, refits and resamples are small and the same at every size; only the screen grows.
+Writes growth.csv and growth.png next to this file and prints a Markdown table.
 
 A slope is that of the last step, from the second-largest screen to the largest, on logarithmic
-axes: what a stage needs to start hides growth in smaller ones. 1 is proportional to sites.
+axes: the start-up of a stage hides growth in smaller screens. 1 is proportional to sites.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ SETTINGS = {
 
 
 def run_screen(factor: int) -> list[dict[str, float | str]]:
-    """Run all stages on a screen of one size; one row a stage."""
+    """Run all stages on a screen of one size; one row per stage."""
     rows: list[dict[str, float | str]] = []
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch) / "run"
@@ -64,8 +64,8 @@ def table(costs: pd.DataFrame) -> str:
                        zip(sizes["factor"], sizes["factor"][1:], strict=False))
     lines = [
         f"Sites: {named}, on {' / '.join(str(n) for n in sizes['plates'])} plates.", "",
-        f"| stage | seconds | slope | processor seconds | slope | ms of processor a site more "
-        f"({steps}) | peak MiB | slope | KiB a site more ({steps}) |",
+        f"| stage | seconds | slope | processor seconds | slope | ms of processor per further site "
+        f"({steps}) | peak MiB | slope | KiB per further site ({steps}) |",
         "|---|---|---|---|---|---|---|---|---|"]
     for stage, rows in costs.groupby("stage", sort=False):
         wall, busy, peak = (growth(rows, name) for name in ("seconds", "processor", "peak_mib"))
@@ -83,7 +83,7 @@ def _listed(values: list[float] | pd.Series, digits: int) -> str:
 
 
 def draw(costs: pd.DataFrame, path: Path) -> None:
-    """Time and memory over sites, one line a stage, named with its slope at its end."""
+    """Time and memory over sites, one line per stage, labelled with its slope."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -149,7 +149,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path(__file__).parent,
                         help="folder for growth.csv and growth.png")
     parser.add_argument("--redraw", action="store_true",
-                        help="measure nothing; tell and draw what growth.csv holds")
+                        help="measure nothing; print and draw growth.csv")
     arguments = parser.parse_args()
     file = arguments.out / "growth.csv"
     if not arguments.redraw:

@@ -6,7 +6,7 @@ Makes the three tables of a screen from the annotation of idr0088 (Cox et al. 20
 DOI 10.17867/10000150): 317,430 wells with two fields of three channels, under the names that the
 archive documents. Facts and checksums of planes are made up, as if every image were sound and
 different. Prints a Markdown table of the time and the peak memory of each step, the numbers that
-a split of this screen must give, and how far the layout gives its compounds away.
+a split of this screen must give, and how much the layout reveals about its compounds.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def make_tables(annotation: Path, folder: Path) -> None:
 
 
 def sound_planes(screen: Screen) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Facts and a manifest as validate and acquire leave them where every image is sound."""
+    """Facts and a manifest as validate and acquire write them if every image is sound."""
     # One made-up sum a file: no two pictures are alike.
     parts = [screen.sites[SITE].assign(Channel=channel,
                                        FileName=screen.sites[f"FileName_{channel}"])
@@ -127,13 +127,13 @@ def measure(annotation: Path, target: str, work: Path, page: Path) -> None:
 
 def report(screen: Screen, outcomes: list[dict[str, Any]], labels: Labels, dealt: Dealt,
            audit: dict[str, int], content: dict[str, Any], steps: Steps) -> None:
-    """Print what must come out of this screen, and what its layout confounds."""
+    """Print the expected numbers of this screen and its confounds."""
     seconds = dict((name, took) for name, took, _, _ in steps.rows)
     checked = seconds["read_screen"] + seconds["Great Expectations, five tables"]
     names = [name for name, *_ in steps.rows]
     split = sum(seconds[name] for name in names[names.index("label_screen"):])
     print(f"| **tables read and checked** | {checked:.1f} | | |\n| **split** | {split:.1f} | | |")
-    print(f"| **highest peak** | | | {max(peak for *_, peak in steps.rows):.2f} |\n")
+    print(f"| **maximum** | | | {max(peak for *_, peak in steps.rows):.2f} |\n")
     known = screen.annotations[screen.annotations["Metadata_MoA"] != ""]
     block = screen.annotations["Metadata_InChIKey"].str[:14]
     shared = block[block.duplicated(keep=False)]
@@ -146,7 +146,7 @@ def report(screen: Screen, outcomes: list[dict[str, Any]], labels: Labels, dealt
     print(f"target {labels.question.target}: {dealt.groups['Label'].value_counts().to_dict()}, "
           f"{int(dealt.groups['Holdout'].sum())} held out; leak audit {audit}")
     failed = [outcome["expectation"] for outcome in outcomes if not outcome["success"]]
-    print(f"{len(outcomes)} expectations, not met: {failed}\n")
+    print(f"{len(outcomes)} expectations; not met: {failed}\n")
     print("| confound | value | null, mean (95 %) | p |\n|---|---|---|---|")
     for one in content["confounds"]:
         null = one.get("null")
@@ -160,7 +160,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("annotation", type=Path)
     parser.add_argument("--target", default="gpcr")
-    parser.add_argument("--page", type=Path, help="folder to keep screen.html and screen.json in")
+    parser.add_argument("--page", type=Path, help="folder for screen.html and screen.json")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as work:
         measure(options.annotation, options.target, Path(work), options.page or Path(work))

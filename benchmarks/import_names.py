@@ -2,8 +2,8 @@
 
     PYTHONPATH=src python benchmarks/import_names.py
 
-Names are made up in memory, as no file system is to be measured: 29 plates of 384 wells, 9 sites
-and 5 channels. Times are of this process's processor, in seconds.
+Names are generated in memory, so that no file system is measured: 29 plates of 384 wells, 9 sites
+and 5 channels. Times are processor seconds of this process.
 """
 
 from __future__ import annotations

@@ -2,12 +2,12 @@
 
     python benchmarks/prepare.py
 
-Writes fields of nuclei and textures with photon noise as 16-bit TIFF (one file a channel), as many
-plates as processes. Each round, warm processes first read every site with the reader that
-`prepare` uses and throw it away, then prepare every plate: decoding, QC, illumination, scaling,
+Writes fields of nuclei and textures with photon noise as 16-bit TIFF (one file per channel), as
+many plates as processes. Each round, warm processes first read every site with the reader of
+`prepare` and discard it, then prepare every plate: decoding, QC, illumination, scaling,
 crops on disk. The files are in the system's cache, so that decoding costs as little as it can.
 Prints a Markdown table with the medians over the rounds. `wall` is by the clock, `processor` by
-the time that the processes had a processor: on a machine with other work the latter is the truer.
+the time that the processes had a processor: on a busy machine the latter is more reliable.
 """
 
 from __future__ import annotations
@@ -42,9 +42,9 @@ def main() -> None:
     parser.add_argument("--sizes", nargs="+", type=int, default=[256, 1080, 2160])
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--jobs", type=int, default=default_jobs())
-    parser.add_argument("--threads", type=int, default=2, help="sites at once in a process")
+    parser.add_argument("--threads", type=int, default=2, help="sites at a time per process")
     arguments = parser.parse_args()
-    print("| field | TIFF | decode, ms a plane | prepare, ms a plane | decode share, wall "
+    print("| field | TIFF | decode, ms per plane | prepare, ms per plane | decode share, wall "
           "| decode share, processor |\n|---|---|---|---|---|---|")
     for row in rows(arguments.sizes, arguments.rounds, arguments.jobs, arguments.threads):
         print(row, flush=True)
@@ -66,7 +66,7 @@ def rows(sizes: list[int], rounds: int, jobs: int, threads: int):
 
 
 def measured(pool: ProcessPoolExecutor, jobs: int, planes: int, work, *arguments):
-    """Milliseconds a plane and process: by the clock, and of processor."""
+    """Milliseconds per plane and process: of wall and of processor time."""
     start = time.perf_counter()
     seconds = [future.result() for future in [pool.submit(timed, work, *arguments)
                                               for _ in range(jobs)]]

@@ -2,10 +2,10 @@
 
 Usage: python benchmarks/simulated_acceptance.py [--seeds 0 1 2] [--compounds 320] [--jobs 2]
 
-Draws a screen per seed, with and without signal, describes every field by some 60 quick features
-of its own (none of moascope's), and prints a Markdown table: each test with its value per seed,
-its bar and whether the bar is met. The features are normalised per plate by median and MAD of the
-DMSO wells. It proves the simulator, never the biology.
+Draws a screen per seed, with and without signal, describes every field by about 60 quick
+features of its own, none of them moascope's, and prints a Markdown table: each test with its value
+per seed, its bar and whether it is met. The features are normalised per plate by median and MAD of
+the DMSO wells. It tests the simulator and says nothing about biology.
 """
 
 from __future__ import annotations
@@ -159,7 +159,7 @@ def average_precision(table: pd.DataFrame) -> float:
 
 
 def ranked_precision(ranked: np.ndarray) -> float:
-    """Average precision of labels that lie in falling order of their score, without ties."""
+    """Average precision of labels sorted by falling score, without ties."""
     hits = np.flatnonzero(ranked)
     return float((np.arange(1, len(hits) + 1) / (hits + 1)).mean())
 
@@ -180,9 +180,9 @@ def null_band(table: pd.DataFrame, rng: np.random.Generator) -> tuple[float, flo
 
 
 def likeness(profiles: np.ndarray, plates: np.ndarray, positions: np.ndarray) -> float:
-    """By how much DMSO wells of one position correlate more across plates than others do.
+    """How much more DMSO wells of one position correlate across plates than others do.
 
-    They share no biology, only their place on the plate.
+    They share only their place on the plate.
     """
     correlation = np.corrcoef(profiles)
     apart = plates[:, None] != plates[None]
@@ -191,7 +191,7 @@ def likeness(profiles: np.ndarray, plates: np.ndarray, positions: np.ndarray) ->
 
 
 def measure(seed: int, params: Simulated, jobs: int) -> dict[str, object]:
-    """Draw one screen and measure all that the acceptance tests ask."""
+    """Draw one screen and measure what the acceptance tests need."""
     rng = np.random.default_rng(seed)
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch) / "screen"
@@ -289,7 +289,7 @@ def measure(seed: int, params: Simulated, jobs: int) -> dict[str, object]:
 
 
 def verdicts(real: dict, null: dict) -> list[tuple[str, str, str, bool]]:
-    """Compare what was measured with the bars; rows of test, value, bar, met."""
+    """Compare the measurements with the bars; rows of test, value, bar, met."""
     def with_interval(name: str, key: str = "interval") -> str:
         low, high = real[f"{name} {key}"]
         return f"{real[name]:.3f} [{low:.2f}, {high:.2f}]"
@@ -350,8 +350,8 @@ def main() -> None:
                                signal=signal)
             start = time.perf_counter()
             found.append(measure(seed, params, options.jobs))
-            print(f"seed {seed}, signal {signal}: {found[-1]['sites']} fields drawn in "
-                  f"{found[-1]['seconds']:.0f} s, all in {time.perf_counter() - start:.0f} s, "
+            print(f"seed {seed}, signal {signal}: {found[-1]['sites']} fields simulated in "
+                  f"{found[-1]['seconds']:.0f} s, total {time.perf_counter() - start:.0f} s, "
                   f"prevalence {found[-1]['grouped prevalence']:.3f}", flush=True)
         columns.append(verdicts(*found))
         for test, value, bar, met in columns[-1]:

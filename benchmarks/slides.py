@@ -1,4 +1,4 @@
-"""The pipeline of the slides, as a newcomer writes it, beside moascope on the same images.
+"""The pipeline of the slides, as a beginner writes it, next to moascope on the same images.
 
     python benchmarks/slides.py [--compounds 48] [--weights FILE]
 
@@ -7,7 +7,7 @@ beforehand and not counted), reads them with `keras.utils.image_dataset_from_dir
 Flatten, Dense 32, Dropout and a sigmoid behind a frozen MobileNetV2: every epoch sends every
 picture through the network. moascope's side is its stages as dvc.yaml starts them, start-up
 included: prepare and embed once with the same network on every channel by itself, then the default
-study, of which every trial is judged over all folds. Prints a Markdown table.
+study, in which every trial is scored over all folds. Prints a Markdown table.
 """
 
 from __future__ import annotations
@@ -80,8 +80,8 @@ def epoch_seconds(pictures: Path, weights: Path | None, epochs: int) -> list[flo
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--compounds", type=int, default=48, help="20 fields each, with DMSO")
-    parser.add_argument("--epochs", type=int, default=4, help="that are timed, the first apart")
+    parser.add_argument("--compounds", type=int, default=48, help="20 fields each, plus DMSO")
+    parser.add_argument("--epochs", type=int, default=4, help="to time; the first is separate")
     parser.add_argument("--weights", type=Path, default=Path(
         "../shared/weights/mobilenet_v2_weights_tf_dim_ordering_tf_kernels_1.0_224_no_top.h5"))
     arguments = parser.parse_args()
@@ -105,7 +105,7 @@ def main() -> None:
 
 def report(images: int, pretrained: bool, first: float, epoch: float, once: float, study: float,
            trials: int) -> None:
-    """Print both sides for these images, and how one stands to the other."""
+    """Print both sides for these images and compare them."""
     network = "MobileNetV2" if pretrained else (
         "MobileNetV2 on the slides' side (no weights: random ones, of the same cost), morphology "
         "on moascope's")
@@ -114,18 +114,18 @@ def report(images: int, pretrained: bool, first: float, epoch: float, once: floa
         return f"| {what} | {value:.1f} | {1000 * value / images:.1f} | {value / epoch:.1f} |"
 
     print(f"{images:,} fields of {SIDE} px, three channels; {network}.\n")
-    print("| | seconds | ms a field | epochs of the slides |\n|---|---|---|---|")
+    print("| | seconds | ms per field | epochs of the slides |\n|---|---|---|---|")
     print(row("slides: first epoch, with tracing", first))
     print(row("slides: one epoch (reference)", epoch))
     print(row(f"slides: one training of {EPOCHS} epochs on one split", EPOCHS * epoch))
-    print(row(f"slides: {trials} such trainings, to choose among (computed)",
+    print(row(f"slides: {trials} such trainings, for a choice among them (computed)",
               trials * EPOCHS * epoch))
     print(row("moascope: prepare and embed, once", once))
     print(row(f"moascope: study of {trials} trials, each over all folds", study))
     print(row("moascope: both", once + study))
     print(f"\nChoosing among {trials} heads: {trials * EPOCHS * epoch / (once + study):.0f} times "
           "faster with features kept than with pictures read anew, start-up included; every "
-          f"further trial costs {study / trials:.1f} s at most, {study / trials / epoch:.2f} "
+          f"further trial costs {study / trials:.1f} s at most, or {study / trials / epoch:.2f} "
           "epochs of the slides.")
 
 

@@ -26,7 +26,7 @@ class Cost:
     seconds : float
         Wall time.
     processor : float
-        User and system time, seconds, as far as it was seen.
+        User and system time, seconds, as far as it was observed.
     peak : float
         MiB, the largest sum at one time; memory that processes share counts once.
     said : str
@@ -46,7 +46,7 @@ def make_workspace(folder: Path, settings: Mapping[str, Any]) -> None:
     ----------
     folder : Path
     settings : mapping
-        Section -> values that go before those of params.yaml, or a value.
+        Section -> values that override those of params.yaml, or a value.
     """
     params = yaml.safe_load((ROOT / "params.yaml").read_text())
     for section, values in settings.items():
@@ -71,7 +71,7 @@ def measure(command: str, folder: Path) -> Cost:
     Raises
     ------
     RuntimeError
-        With what it said, where it fails.
+        With its output, if it fails.
     """
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     environment = {key: value for key, value in os.environ.items()

@@ -1,10 +1,10 @@
-"""How long commands and stages take before they do anything, and `dvc repro` where nothing changed.
+"""How long commands and stages take to start, and `dvc repro` when nothing has changed.
 
     python benchmarks/startup.py [--repository FOLDER]
 
 Every command is started in turn, round by round; medians (libraries, for comparison, once). FOLDER
-is a clone in which the pipeline has run; by default this one, and where its pipeline is not up to
-date, that is said.
+is a clone in which the pipeline has run; by default this one; if its pipeline is not up to date,
+the table says so.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ UP_TO_DATE = "Data and pipelines are up to date."
 
 
 def seconds(command: list[str], folder: Path) -> float:
-    """Wall time of a command, which must succeed."""
+    """Wall time of a command; fails if the command fails."""
     start = time.perf_counter()
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True,
                           env=os.environ | {"PATH": PATH, "PYTHONPATH": str(ROOT / "src")})

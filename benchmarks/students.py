@@ -2,12 +2,12 @@
 
     python benchmarks/students.py --weights mobilenet_v2....h5 --simulated FOLDER --out FOLDER
 
-Every arm learns from as many crops as all others and is then asked what benchmarks/backbones.py
-asks: on bbbc021 about compounds that were left out, on bbbc013 for one plate's controls. Speed is
-that of 128 px planes through OpenVINO, all in turn, the median of five rounds. Teacher and shipped
-backbone stand below. FOLDER after --simulated is a simulated screen of many panels, as
-`Simulated(panels=..., size=256)` makes it. Students stay in --out, and a second call goes on from
-there. Prints a Markdown table.
+Every arm learns from the same number of crops and is then scored as in benchmarks/backbones.py:
+on bbbc021 with compounds left out, on bbbc013 with one plate's controls. Speed is
+that of 128 px planes through OpenVINO, all in turn, the median of five rounds. The last rows are
+the teacher and the backbone that comes with moascope. FOLDER after --simulated is a simulated
+screen of many panels, as `Simulated(panels=..., size=256)` makes it. Students stay in --out, and a
+second call resumes there. Prints a Markdown table.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ STRENGTH = 0.01
 
 @dataclass(frozen=True)
 class Arm:
-    """What an arm does otherwise than the first one."""
+    """How an arm differs from the first one."""
 
     recipe: dict = field(default_factory=dict)
     sources: tuple[str, ...] = ALL
@@ -91,7 +91,7 @@ def main() -> None:
 def report(rows: dict[str, tuple], arguments: argparse.Namespace) -> None:
     screens = [read_screen(arguments.data / name) for name in ("bbbc021", "bbbc013")]
     print("| student | crops | loss | bbbc021 accuracy | bbbc021 mAP | bbbc013 AUC "
-          "| planes a second |")
+          "| planes per second |")
     print("|---|---|---|---|---|---|---|")
     opened = {name: Embed(backbone=backbone, weights=str(arguments.weights))
               for name, (backbone, _, _) in rows.items()}
@@ -108,7 +108,7 @@ def report(rows: dict[str, tuple], arguments: argparse.Namespace) -> None:
 
 
 def trained(folder: Path, recipe: Recipe) -> bool:
-    """Whether a student of this very recipe is there."""
+    """Whether a student of exactly this recipe exists."""
     if not (folder / STUDENT).exists():
         return False
     state = json.loads((folder / STATE).read_text())
@@ -118,7 +118,7 @@ def trained(folder: Path, recipe: Recipe) -> bool:
 
 
 def last_loss(folder: Path) -> float:
-    """Mean over the last tenth of the noted steps."""
+    """Mean over the last tenth of the recorded steps."""
     curve = np.loadtxt(folder / CURVE, delimiter=",", skiprows=1, ndmin=2)
     return float(curve[-max(len(curve) // 10, 1):, 1].mean())
 

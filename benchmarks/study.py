@@ -1,17 +1,17 @@
-"""What a study of many heads costs: folds as one model, beside a fit a fold.
+"""What a study of many heads costs: folds as one model, compared with one fit per fold.
 
     python benchmarks/study.py --trials 100
 
-A made-up table of 10,000 sites and 1,280 features of 500 compounds, and 800 sites of negative
+A synthetic table of 10,000 sites and 1,280 features of 500 compounds, and 800 sites of negative
 controls, on 20 plates; one compound in eight is a hit. The study is the one of params.yaml (its
-space and pruner, batches of 512), through `evaluation.study.top_up`: a trial trains ten networks
-(each pair of five folds left out) and judges them six times. Beside it, on heads that it drew:
+space and pruner, batches of 512), through `learning.study.top_up`: a trial trains ten networks
+(each pair of five folds left out) and scores them six times. The references, on heads that it drew:
 
-- Keras as usual: a new `Sequential` and a `fit` a fold, five a trial, nothing pruned, one judgement
-  at the end of each;
-- scikit-learn: `LogisticRegression` and `MLPClassifier`, five fits a trial.
+- Keras as usual: a new `Sequential` and a `fit` per fold, five per trial, nothing pruned, one
+  score at the end of each;
+- scikit-learn: `LogisticRegression` and `MLPClassifier`, five fits per trial.
 
-Both choose by the folds that they would report, which the study does not. Prints a Markdown table.
+Unlike the study, both choose by the folds that they would report. Prints a Markdown table.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=1)
     parser.add_argument("--trials", type=int, default=40)
     parser.add_argument("--rounds", type=int, default=2,
-                        help="trials that are done the other ways too; 0: none")
+                        help="trials to repeat in the other ways; 0: none")
     arguments = parser.parse_args()
     params = load_params(arguments.params, arguments.set)
     examples = made_up(arguments.rows, arguments.features, arguments.compounds, arguments.folds,
@@ -89,15 +89,15 @@ def main() -> None:
              f"{best:.3f})", ours, len(ended), 1.0)]
     drawn = [Head(**trial.params) for trial in
              ended[:: max(1, len(ended) // max(1, arguments.rounds))][: arguments.rounds]]
-    for name, fit in (("Keras, a fit a fold", fit_keras),
-                      ("scikit-learn, LogisticRegression a fold", fit_logistic),
-                      ("scikit-learn, MLPClassifier a fold", fit_perceptron)):
+    for name, fit in (("Keras, one fit per fold", fit_keras),
+                      ("scikit-learn, LogisticRegression per fold", fit_logistic),
+                      ("scikit-learn, MLPClassifier per fold", fit_perceptron)):
         seconds = [timed(fit, examples, head, params.train.batch_size) for head in drawn]
         if seconds:
             a_trial = float(np.mean(seconds))
             rows.append((f"{name} (measured on {len(drawn)}, scaled)", a_trial * len(ended),
                          len(ended), a_trial * len(ended) / ours))
-    print("| | time | trials | s a trial | times the study's |\n|---|---|---|---|---|")
+    print("| | time | trials | s per trial | times the study's |\n|---|---|---|---|---|")
     for name, seconds, count, ratio in rows:
         print(f"| {name} | {seconds / 60:.1f} min | {count} | {seconds / count:.1f} "
               f"| {ratio:.1f} |", flush=True)
@@ -110,7 +110,7 @@ def main() -> None:
 
 
 def made_up(rows: int, features: int, compounds: int, folds: int, repeats: int) -> Examples:
-    """A screen whose hits differ a little, where wells of one compound share what is theirs."""
+    """A screen whose hits differ a little, where wells of one compound are alike."""
     generator = np.random.default_rng(0)
     hit = np.arange(compounds) % 8 == 0
     groups = pd.DataFrame({
@@ -145,7 +145,7 @@ def made_up(rows: int, features: int, compounds: int, folds: int, repeats: int) 
 
 
 def timed(fit: Callable, examples: Examples, head: Head, batch_size: int) -> float:
-    """Seconds that one trial takes when every fold is a fit of its own."""
+    """Seconds that one trial takes if every fold is a fit of its own."""
     start = time.perf_counter()
     rows = examples.normalised(head.normalisation)
     rows = rows.take(rows.group >= 0)

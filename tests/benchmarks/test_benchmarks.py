@@ -39,7 +39,7 @@ def test_a_part_that_fails_is_told_in_its_place_and_the_others_stay(load, tmp_pa
     page = (tmp_path / "README.md").read_text()
     assert "| a | 1 |" in page
     assert "| b | 2 |" in page
-    assert "**Failed.** It ended with status 1: ValueError: no disk" in page
+    assert "**Failed.** It failed with status 1: ValueError: no disk" in page
     assert "failed: bad." in page
 
 
@@ -49,7 +49,7 @@ def test_a_part_that_is_absent_or_does_not_end_is_told(load, tmp_path, monkeypat
     monkeypatch.setattr(bench, "HERE", tmp_path)
     assert "No such file" in bench.run_part("growth").failure
     monkeypatch.setattr(bench, "MOST_SECONDS", 1)
-    assert "ended after" in bench.run_part("slow").failure
+    assert "stopped after" in bench.run_part("slow").failure
 
 
 def test_workers_count_and_a_failing_command_says_what_it_said(load, tmp_path):
