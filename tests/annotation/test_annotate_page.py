@@ -464,3 +464,21 @@ def test_the_page_works_by_clicks_without_a_script(start, out, browser):
     page.get_by_text(f"Saved {name}: no.").wait_for()
     assert rows(out).loc[name, "gpcr"] == "no"
     context.close()
+
+
+@pytest.mark.parametrize("width", [400, 1280])
+def test_nothing_sticks_out_of_the_window_and_what_decides_is_in_sight(start, screen, page, width):
+    long = "a-compound-with-a-name-that-nobody-could-write-on-a-tube-" * 3
+    for table in ("layout.csv", "annotations.csv"):
+        names = pd.read_csv(screen / table, dtype=str, keep_default_na=False)
+        names.replace({"C00": long}).to_csv(screen / table, index=False)
+    page.set_viewport_size({"width": width, "height": 800})
+    running = start()
+    page.goto(running.site.address)
+    page.goto(f"http://127.0.0.1:{running.site.port}/?compound={long}&note={'note' * 99}")
+    assert page.locator("h1").inner_text() == long
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    for name in ("GPCR", "Not GPCR", "Unknown"):
+        button = page.get_by_role("button", name=re.compile(f"^{name}")).bounding_box()
+        assert button["x"] >= 0 and button["x"] + button["width"] <= width
+        assert button["y"] + button["height"] <= 800
