@@ -283,6 +283,7 @@ def test_another_backend_trains_the_same_network_and_tensorflow_is_not_loaded(wo
     done = subprocess.run(
         [sys.executable, "-c", ELSEWHERE, str(work), str(tmp_path / "examples")],
         capture_output=True, text=True, cwd=Path(__file__).parent, timeout=200,
-        env=os.environ | {"KERAS_BACKEND": backend})
+        env=os.environ | {"KERAS_BACKEND": backend,
+                          "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)})
     assert done.returncode == 0, done.stderr
     assert done.stdout.split() == [backend, "False"]
