@@ -101,7 +101,7 @@ def test_a_screen_without_controls_batches_or_panels_has_a_page(tmp_path):
     folder = make_screen(tmp_path / "screen", plates=1, wells=8, controls=0, images=False)
     edit_csv(folder / "load_data.csv", Metadata_Batch="", Metadata_Panel="")
     content, page = write_page(folder, tmp_path / "out")
-    assert "This screen has none: values are used as measured." in page.text
+    assert "This screen has none, so values are used as measured." in page.text
     assert "Not measurable: the screen has no negative controls." in page.text
     assert "Not measurable: the screen has a single batch." in page.text
     assert content["screen"]["batches"] == []
@@ -163,7 +163,7 @@ def test_without_a_finding_the_verdict_claims_no_more_than_was_measured():
         {"name": "dose_by_column", "value": None, "why_not": "the screen has a single dose"}]}
     kind, sentence = verdict(findings(content))
     assert kind == "yes"
-    assert sentence == ("No confound was found among those that this layout allows to measure.")
+    assert sentence == ("No confound was found among those that can be measured on this layout.")
     content["confounds"] = content["confounds"][1:]
     assert verdict(findings(content))[0] == "none"
 

@@ -191,7 +191,7 @@ def binary(binary_text):
 def test_the_headline_answers_with_score_interval_prevalence_and_p(binary, binary_world):
     main = binary_world.metrics["out_of_fold"]["compound"]
     assert "Does a compound act through a G-protein-coupled receptor (GPCR)?" in binary.text
-    assert "Yes: pictures find the unseen compounds that act through a GPCR" in binary.text
+    assert "Yes: images find the unseen compounds that act through a GPCR" in binary.text
     for key in ("average_precision", "low", "high", "prevalence", "p"):
         assert f"{main[key]:.3f}" in binary.text
     for term in ("Average precision", "Prevalence", "95 % interval", "Permutation p"):
@@ -213,9 +213,9 @@ def test_data_that_may_not_be_used_commercially_are_marked(binary, binary_world,
 def test_every_section_of_a_binary_report_is_there(binary):
     for words in ("Precision and recall", "Confusion matrices", "Positive control", "By panel",
                   "By dose", "Hits by mechanism", "Hits by action", "histamine receptor agonist",
-                  "Images left out by QC", "Cells counted", "Mean intensity, Actin",
+                  "Images excluded by QC", "Cells counted", "Mean intensity, Actin",
                   "unknown never counts as negative", "CC0-1.0", "Nobody (2020)", "dvc repro",
-                  "at the top of the list", "Stated", "stated by the model"):
+                  "at the top of the list", "Stated", "predicted probability"):
         assert words.lower() in binary.text.lower() or any(
             words.lower() in alt.lower() for alt in binary.alts), words
 
@@ -233,7 +233,7 @@ def test_the_random_image_split_is_named_invalid_wherever_it_is_shown(binary):
     assert "Invalid, not a result:" in binary.text
     assert "Invalid, true labels" in binary.text
     assert "Invalid, shuffled labels" in binary.text
-    assert "By image it would claim 0.970" in binary.text
+    assert "Per image it would claim 0.970" in binary.text
 
 
 def test_the_page_loads_nothing_and_runs_nothing(binary, binary_text):
@@ -274,7 +274,7 @@ def test_without_prepared_plates_there_is_a_report_without_pictures(binary_world
     page = render(binary_world, tmp_path / "nowhere")
     assert "img" not in page.tags
     assert "Mean intensity, DNA" in page.text
-    assert "Images left out by QC" not in page.text
+    assert "Images excluded by QC" not in page.text
 
 
 def test_the_same_input_gives_the_same_bytes(binary_world, prepared, tmp_path):
@@ -294,7 +294,7 @@ def test_several_classes_get_a_curve_and_a_row_each(tmp_path):
     assert "Which mechanism of action does a compound have?" in page.text
     assert "Each class" in page.text
     assert "mean average precision over the classes" in page.text
-    assert "The likeliest class is the one that is called." in page.text
+    assert "The most probable class is predicted." in page.text
     own = world.metrics["out_of_fold"]["compound"]["per_class"]
     for name in classes:
         assert f"{name} {own[name]['average_precision']:.3f}" in page.text
@@ -314,7 +314,7 @@ def test_a_class_that_cannot_be_tested_is_said_and_left_out(tmp_path):
     world.metrics["not_testable"] = ["c"]
     world.examples = asked_with(world.examples, untestable=("c",))
     page = render(world, tmp_path)
-    assert "No unseen compound can be asked about for c" in page.text
+    assert "No score covers c" in page.text
 
 
 def test_a_screen_of_one_compound_reports_activity(tmp_path):
@@ -325,7 +325,7 @@ def test_a_screen_of_one_compound_reports_activity(tmp_path):
     page = render(world, tmp_path)
     assert "Can wells treated with the compound be told from the control wells?" in page.text
     assert "INVALID" not in page.text
-    assert "no mechanism was asked about" in page.text
+    assert "no mechanism is predicted" in page.text
 
 
 @pytest.mark.parametrize("empty", [None, {}])
@@ -349,7 +349,7 @@ def test_numbers_that_could_not_be_had_are_dashes(binary_world, tmp_path):
                    "plate_only": {"average_precision": float("nan")}},
                    "model_minus_best": dict.fromkeys(("difference", "low", "high"))}}
     text = render_report(metrics, binary_world.predictions, binary_world.examples, tmp_path)
-    assert "No: on this screen, pictures do not find" in text
+    assert "No: on this screen, images do not find" in text
     assert "nan" not in Page(text).text
 
 
@@ -493,11 +493,11 @@ def test_the_study_is_told_as_a_choice_and_not_as_a_result(binary_world, tmp_pat
                  ).to_csv(tmp_path / "parameters.csv", index=False)
     text = render_report(binary_world.metrics, binary_world.predictions, binary_world.examples,
                          tmp_path, tmp_path)
-    assert "2 trials of other layers" in text
-    assert "1 of them were given up early" not in text
-    assert "1 of them was given up early" in text
-    assert "it is none of the scores above" in text
-    assert "fewer than 20 trials" in text
+    assert "2 trials vary the layers" in text
+    assert "1 of them were stopped early" not in text
+    assert "1 of them was stopped early" in text
+    assert "used for selection and never reported" in text
+    assert "at least 20 trials" in text
     without = render_report(binary_world.metrics, binary_world.predictions, binary_world.examples,
                             tmp_path)
     assert "How the model was chosen" not in without

@@ -1,4 +1,4 @@
-"""The pictures of a screen's own page."""
+"""The figures of the page on a screen."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ COLOURS = {"found": VERMILION, "hint": "#9a6a00", "none": BLUE}
 
 
 def confounds_figure(found: list[Finding]) -> Figure:
-    """Every confound that was measured as a dot beside its null, on one scale from 0 to 1."""
+    """Every confound that was measured as a dot with its null, on one scale from 0 to 1."""
     from matplotlib.patches import Rectangle
     from matplotlib.transforms import blended_transform_factory
 
@@ -54,7 +54,7 @@ def confounds_figure(found: list[Finding]) -> Figure:
 
 
 def shares_figure(by_column: pd.DataFrame, by_plate: pd.DataFrame, what: str) -> Figure:
-    """Share of a class at every column and plate, with what chance deals.
+    """Share of a class at every column and plate, with what chance gives.
 
     Parameters
     ----------
@@ -77,7 +77,7 @@ def shares_figure(by_column: pd.DataFrame, by_plate: pd.DataFrame, what: str) ->
                  label="95 % of random layouts")
         outside = (table["share"] < table["low"]) | (table["share"] > table["high"])
         for flag, colour, label in ((False, BLUE, "Measured"),
-                                    (True, VERMILION, "Measured, outside of it")):
+                                    (True, VERMILION, "Measured, outside the band")):
             part = (outside == flag).to_numpy()
             if part.any():
                 axis.plot(at[part], table["share"].to_numpy()[part], "o" if not flag else "D",
@@ -103,14 +103,14 @@ def shares_figure(by_column: pd.DataFrame, by_plate: pd.DataFrame, what: str) ->
 
 
 def place_maps(places: pd.DataFrame, size: str, what: str) -> list[PlateMap]:
-    """What lies where, over all plates of one format.
+    """What the wells hold, over all plates of one format.
 
     Parameters
     ----------
     places : DataFrame
         As `moascope.layout.facts.plate_summaries` gives it.
     size : str
-        Wells a plate.
+        Wells per plate.
     what : str
         The class whose share is shown.
     """
@@ -123,10 +123,10 @@ def place_maps(places: pd.DataFrame, size: str, what: str) -> list[PlateMap]:
     kind = np.select(
         [places["Negative"] > 0.999, places["Positive"] > 0.999,
          places["Negative"] + places["Positive"] > 0], [3, 1, 2], 0)
-    maps = [PlateMap("What lies here", grid(pd.Series(kind, places.index)), "class", kinds)]
+    maps = [PlateMap("Content", grid(pd.Series(kind, places.index)), "class", kinds)]
     several = places["Compounds"].where(places["Compounds"] > 0)
     if several.max() > several.min():
-        maps.append(PlateMap("Different compounds here", grid(several), "measure"))
+        maps.append(PlateMap("Different compounds", grid(several), "measure"))
     if places["Dose"].max() > places["Dose"].min():
         maps.append(PlateMap("Median dose, log10 µM", grid(places["Dose"]), "measure"))
     if places["Hits"].notna().any() and places["Hits"].max() > 0:

@@ -1,4 +1,4 @@
-"""What a screen's own page says in sentences; numbers come from screen.json alone."""
+"""What the page on a screen says in sentences; numbers come from screen.json alone."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ STATES = {"found": "confounded", "hint": "possibly", "none": "not found",
 
 
 def findings(content: dict[str, Any]) -> list[Finding]:
-    """Every confound of screen.json as it is shown.
+    """Every confound of screen.json as the page shows it.
 
     A measure with a p counts as found where p is at most 0.05 divided by how many were tried
     (Bonferroni), as a hint where it is at most 0.05.
@@ -83,25 +83,25 @@ def _finding(one: dict[str, Any], state: str, content: dict[str, Any]) -> Findin
             said += f", p = {p_value(one['p'])}"
     meaning = found if state == "found" else none
     if state == "hint":
-        meaning = ("More than most random layouts give, but p does not stay below 0.05 when it is "
-                   "counted in how many measures were tried.")
+        meaning = ("More than in most random layouts, but p is not below 0.05 once corrected for "
+                   "the number of measures tested.")
     return Finding(state, title, short, mark, measured, said, meaning,
                    remedy if state in ("found", "hint") else "", one["value"],
                    null["low"] if null else None, null["high"] if null else None)
 
 
 def verdict(found: list[Finding]) -> tuple[str, str]:
-    """What the layout confounds, in one sentence, and which kind of answer that is."""
+    """What the layout confounds, in one sentence, and the kind of that answer."""
     if all(one.state == "unknown" for one in found):
         return "none", "This layout is too small for any confound to be measured."
     short = list(dict.fromkeys(one.short for one in found if one.state == "found"))
     if not short:
-        return "yes", "No confound was found among those that this layout allows to measure."
+        return "yes", "No confound was found among those that can be measured on this layout."
     return "part", f"This layout confounds {_and(short)}."
 
 
 def lead(content: dict[str, Any]) -> list[str]:
-    """What the screen is, in sentences."""
+    """The screen in a few sentences."""
     screen = content["screen"]
     batches = len(screen["batches"])
     panels = len(screen["panels"])
@@ -130,7 +130,7 @@ def lead(content: dict[str, Any]) -> list[str]:
 
 
 def tiles(content: dict[str, Any]) -> list[dict[str, str]]:
-    """The four numbers of the headline, each with what it means."""
+    """The four headline numbers, each with its meaning."""
     screen = content["screen"]
     unit, target = screen["unit"], content["target"]
     classes = screen["classes"]
@@ -151,49 +151,49 @@ def tiles(content: dict[str, Any]) -> list[dict[str, str]]:
         hits = classes[positive]
         found.append({
             "name": f"{class_name(positive, target)}: {unit}s", "value": f"{hits:,}",
-            "means": f"of {units:,} independent {unit}s with a usable picture, a prevalence of "
-                     f"{number(hits / max(units, 1))}: what guessing would score."})
+            "means": f"of {units:,} independent {unit}s with a usable image: a prevalence of "
+                     f"{number(hits / max(units, 1))}."})
     else:
         several = sum(count > 1 for count in classes.values())
         found.append({
             "name": "Classes", "value": f"{len(classes):,}",
-            "means": f"over {units:,} {unit}s; {several:,} have two or more, and only of these can "
-                     "an unseen one be asked about."})
+            "means": f"over {units:,} {unit}s; only the {several:,} with two or more of them can "
+                     "be scored on unseen ones."})
     controls = sum(panel["controls"] for panel in screen["panels"])
     names = listing((tidy(name) for name in screen["control_names"]["negative"]), 3)
     fewest = min((panel["fewest_controls"] for panel in screen["panels"]), default=0)
     most = max((panel["most_controls"] for panel in screen["panels"]), default=0)
     found.append({
         "name": "Negative controls", "value": f"{controls:,}",
-        "means": f"wells of {names}, {most if fewest == most else f'{fewest} to {most}'} a plate."
-                 if controls else "This screen has none: values are used as measured."})
+        "means": f"wells of {names}, {most if fewest == most else f'{fewest} to {most}'} per plate."
+                 if controls else "This screen has none, so values are used as measured."})
     return found
 
 
 MISSING = {
     "wells_without_images": ("Wells without an image",
-                             "nothing can be said of them"),
+                             "not predicted"),
     "empty_wells": ("Wells without a compound", "not used"),
-    "wells_not_in_layout": ("Imaged wells that layout.csv does not have",
-                            "not known what is in them, so not used"),
+    "wells_not_in_layout": ("Imaged wells missing from layout.csv",
+                            "their content is unknown, so they are not used"),
     "wells_with_fewer_sites": ("Wells with fewer images than most of their plate",
-                               "weigh as much as the others"),
-    "sites_quarantined": ("Images in quarantine", "put aside by validate, by name"),
-    "sites_failing_quality_control": ("Images left out by quality control",
+                               "count as much as the others"),
+    "sites_quarantined": ("Images in quarantine", "excluded by validate and listed by name"),
+    "sites_failing_quality_control": ("Images excluded by quality control",
                                       "take no part in training and scoring"),
     "compounds_without_annotation": ("Compounds without a row in annotations.csv",
                                      "unknown, never negative"),
     "compounds_of_unknown_class": ("Annotated compounds without a label for this question",
                                    "unknown, never negative"),
-    "compounds_without_usable_picture": ("Labelled compounds without a usable picture",
-                                         "left out of all scores"),
+    "compounds_without_usable_picture": ("Labelled compounds without a usable image",
+                                         "excluded from all scores"),
     "compounds_not_on_every_panel": ("Compounds that are not on every panel",
-                                     "scored on the panels that they are on"),
+                                     "scored on the panels they are on"),
     "compounds_without_inchikey": ("Compounds without an InChIKey",
-                                   "told from others by name only: another form of the same "
-                                   "compound under another name would leak"),
+                                   "identified by name only: another form of the same compound "
+                                   "under another name would leak"),
     "wells_without_concentration": ("Wells of compounds without a concentration",
-                                    "count as one dose"),
+                                    "counted as one dose"),
     "plates_without_negative_controls": ("Plates without negative controls",
                                          "cannot be normalised to their controls"),
     "panels_without_negative_controls": ("Panels without negative controls",
@@ -216,56 +216,55 @@ def _formats(formats: dict[str, int]) -> str:
     return " and ".join(f"{int(size):,}" for size in formats)
 
 
-# One function a confound: title, for the verdict, what the value is, measured, what it means where
-# it is found and where it is not, and what the pipeline does about it.
+# One function per confound: its title, its name in the verdict, what the value is, what was
+# measured, what that means where it is found and where it is not, and what the pipeline does.
 
 def _replicates(one: dict[str, Any], state: str, content: dict[str, Any]) -> tuple[str, ...]:
     measured = "" if state == "unknown" else (
-        f"{_share(one['value'])} of pairs of replicates on two plates lie in the same well; "
+        f"{_share(one['value'])} of replicate pairs on two plates are in the same well; "
         f"{_share(one['always_in_one_place'])} of {counted(one['doses_on_several_plates'], 'dose')}"
-        f" of compounds lie in one well on every plate. {counted(one['plates'], 'plate')} "
+        f" of compounds are in one well on every plate. {counted(one['plates'], 'plate')} "
         f"{'has' if one['plates'] == 1 else 'have'} "
         f"{counted(one['plate_maps'], 'different layout')}.")
-    return ("Replicates lie in the same well", "compounds with wells",
+    return ("Replicates are in the same well", "compounds with wells",
             "share of replicate pairs in one well", measured,
-            "What a place does to its wells it does to this compound every time, so that "
-            "replicates agree for more reasons than the compound.",
-            "Replicates meet different places, which averages the effects of places out.",
-            "Folds, hold-out, intervals and permutations draw whole compounds: agreement of "
-            "replicates is never taken for a score on unseen compounds. Effects of position are "
-            "not subtracted, which would subtract the compound.")
+            "A position effect hits such a compound on every plate, so that its replicates "
+            "agree for reasons other than the compound.",
+            "Replicates are in different wells, which averages position effects out.",
+            "Folds, hold-out, intervals and permutations use whole compounds: agreement of "
+            "replicates never counts as a score on unseen compounds. Position effects are not "
+            "subtracted, because that would subtract the compound.")
 
 
 def _leak(one: dict[str, Any], state: str, content: dict[str, Any]) -> tuple[str, ...]:
     measured = "" if state == "unknown" else (
-        f"Under a random split by well, looking up what lies at the same place of the same layout "
-        f"scores an average precision of {number(one['value'])} (prevalence "
+        f"Under a random split by well, looking up the same position of the same layout scores "
+        f"an average precision of {number(one['value'])} (prevalence "
         f"{number(one['prevalence'])}).")
-    return ("A random split would reward places", "compounds with wells",
+    return ("A random split rewards positions", "compounds with wells",
             "average precision, random split by well", measured,
-            "A random split by well or image needs no cells to score: it scores as well where "
+            "Under a random split by well or image a score needs no cells: it is as high where "
             "there is nothing to learn.",
-            "A place does not give its compound away.",
-            "Such a split is never used for a score; report.html shows one by image, marked "
-            "invalid.")
+            "A position does not give its compound away.",
+            "No score uses such a split; report.html shows one by image, marked invalid.")
 
 
 def _position(one: dict[str, Any], state: str, content: dict[str, Any]) -> tuple[str, ...]:
     return ("Position predicts the class", "position with class",
             "average precision from position alone", _ridge_measured(one, state, "row, column and "
                                                                      "well", content),
-            "Where an unseen one lies tells its class better than chance: a model may read the "
-            "place and not the cells.",
-            "Where an unseen one lies tells no more of its class than chance.",
-            "report.html shows a baseline that sees only row and column; a model is called useful "
-            "only where it is better than every baseline.")
+            "The position of an unseen compound predicts its class better than chance: a model "
+            "may read the position instead of the cells.",
+            "The position of an unseen compound predicts its class no better than chance.",
+            "report.html shows a baseline that sees only row and column; a model counts as "
+            "useful only if it is better than every baseline.")
 
 
 def _plate(one: dict[str, Any], state: str, content: dict[str, Any]) -> tuple[str, ...]:
     return ("Plate predicts the class", "plate with class", "average precision from plate alone",
             _ridge_measured(one, state, "plate", content),
-            "Knowing on which plates an unseen one lies tells its class better than chance.",
-            "On which plates an unseen one lies tells no more of its class than chance.",
+            "The plates of an unseen compound predict its class better than chance.",
+            "The plates of an unseen compound predict its class no better than chance.",
             _normalised(content) + "report.html shows a baseline that sees only the plate.")
 
 
@@ -287,15 +286,15 @@ def _class_by(factor: str, plural: str) -> Callable[..., tuple[str, ...]]:
         "row": "report.html shows a baseline that sees only row and column.",
         "column": "report.html shows a baseline that sees only row and column.",
         "plate": "report.html shows a baseline that sees only the plate.",
-        "batch": "report.html has a score for unseen compounds in an unseen batch.",
-        "panel": "Unless train.panels is pooled, every panel has a head of its own; report.html "
-                 "has scores by panel.",
+        "batch": "report.html shows a score for unseen compounds in an unseen batch.",
+        "panel": "Unless train.panels is pooled, each panel has its own head; report.html shows "
+                 "scores by panel.",
     }
 
     def words(one: dict[str, Any], state: str, content: dict[str, Any]) -> tuple[str, ...]:
         measured = ""
         if state != "unknown":
-            measured = f"{_share(one['value'])} of the variance of the class lies between {plural}"
+            measured = f"{_share(one['value'])} of the variance of the class is between {plural}"
             if "lowest" in one and one["lowest_share"] < one["highest_share"]:
                 positive = class_name(list(content["screen"]["classes"])[1], content["target"])
                 measured += (f"; the share of wells with {positive} is "
@@ -308,9 +307,9 @@ def _class_by(factor: str, plural: str) -> Callable[..., tuple[str, ...]]:
         remedy = (_normalised(content) if factor == "plate" else "") + remedies[factor]
         return (f"Class differs between {plural}", f"class with {factor}",
                 f"share of the class's variance between {plural}", measured,
-                f"{plural.capitalize()} differ in class by more than chance deals them: what a "
-                f"{factor} does to cells looks like the class.",
-                f"{plural.capitalize()} differ in class no more than chance deals them.", remedy)
+                f"{plural.capitalize()} differ in class by more than chance: what a {factor} does "
+                "to cells looks like the class.",
+                f"{plural.capitalize()} differ in class no more than by chance.", remedy)
 
     return words
 
@@ -322,46 +321,45 @@ def _edge(one: dict[str, Any], state: str, content: dict[str, Any]) -> tuple[str
                    if len(one["columns"]) <= 6 else listing(one["columns"], 6))
         nearer = ("nearer to the edge" if one["value"] >= 0.5 else "farther from the edge")
         measured = (
-            f"Distance to the edge tells a control from a treated well with an area under the ROC "
-            f"curve of {number(one['value'])} (0.5: not at all); controls lie {nearer}, in "
+            f"Distance to the edge separates controls from treated wells with an area under the "
+            f"ROC curve of {number(one['value'])} (0.5: not at all); controls are {nearer}, in "
             f"{'column' if len(one['columns']) == 1 else 'columns'} {columns} "
             f"({one['columns_used']} are in use). {_share(one['in_outer_columns'])} of them are in "
             f"the outermost columns in use, and {_share(one['treated_in_outer_columns'])} of "
             "treated wells.")
-    return ("Controls lie at the edge", "controls with the edge of the plate",
+    return ("Controls are at the edge", "controls with the edge of the plate",
             "area under the ROC curve, edge distance", measured,
-            "What the edge does to cells cannot be told from being a control, so that activity "
-            "against controls contains the edge.",
-            "Controls lie no nearer to the edge, and no farther, than chance puts as many of them "
-            "on these plates.",
-            "Normalisation to these controls shifts all wells of a plate alike, which leaves the "
-            "compounds of a plate comparable. Activity cannot be mended afterwards: scatter "
+            "Edge effects cannot be separated from being a control, so that activity against "
+            "controls includes them.",
+            "Controls are no nearer to the edge, and no farther from it, than by chance.",
+            "Normalisation to these controls shifts all wells of a plate alike, so the compounds "
+            "of a plate stay comparable. Activity cannot be corrected afterwards: spread the "
             "controls over the next plates.")
 
 
 def _own_columns(one: dict[str, Any], state: str, content: dict[str, Any]) -> tuple[str, ...]:
     measured = "" if state == "unknown" else (
-        f"{_share(one['value'])} of the control wells are in columns where no treated well lies on "
+        f"{_share(one['value'])} of the control wells are in columns that hold no treated well on "
         "any plate.")
-    return ("Controls have columns of their own", "controls with columns",
-            "share of controls in columns of their own", measured,
-            "What a column does to cells, by pipetting or by its place, cannot be told from being "
-            "a control.",
-            "Controls share their columns with treated wells as chance would have it.",
-            "As for the edge: compounds of a plate stay comparable with each other, activity "
-            "against controls does not become sound by normalisation.")
+    return ("Controls have their own columns", "controls with columns",
+            "share of controls in their own columns", measured,
+            "Column effects, from pipetting or position, cannot be separated from being a "
+            "control.",
+            "Controls share columns with treated wells as expected by chance.",
+            "As for the edge: the compounds of a plate stay comparable with each other, but "
+            "normalisation does not correct activity against controls.")
 
 
 def _dose(one: dict[str, Any], state: str, content: dict[str, Any]) -> tuple[str, ...]:
     measured = "" if state == "unknown" else (
-        f"{_share(one['value'])} of the variance of the logarithm of {one['doses']} doses lies "
+        f"{_share(one['value'])} of the variance of the logarithm of {one['doses']} doses is "
         f"between {one['columns']} columns.")
     return ("Doses follow columns", "dose with column",
             "share of the variance of dose between columns", measured,
-            "A response to dose is a response to columns as well.",
-            "Doses are spread over columns as chance would.",
-            "Doses of a compound are averaged before it is scored; scores by dose in report.html "
-            "carry this confound.")
+            "A response to dose cannot be separated from a response to columns.",
+            "Doses are spread over columns as expected by chance.",
+            "The doses of a compound are averaged before it is scored; scores by dose in "
+            "report.html carry this confound.")
 
 
 _WORDS: dict[str, Callable[..., tuple[str, ...]]] = {

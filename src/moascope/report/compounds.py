@@ -1,4 +1,4 @@
-"""The compounds at the top of the model's list, with what it saw of them."""
+"""The compounds at the top of the model's list, with an image of each."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class Ranked:
 
 def ranked_compounds(predictions: dict[str, pd.DataFrame], examples: Examples, prepared: Path,
                      said: Callable[[str], str], most: int = MOST_COMPOUNDS) -> list[Ranked]:
-    """Units by falling probability: of the positive class, or of the predicted one of several.
+    """Units sorted by the probability of the positive class, or of the predicted one of several.
 
     Parameters
     ----------

@@ -61,7 +61,7 @@ def precision_recall_figure(units: pd.DataFrame, asked: list[str], said: Callabl
                           linewidth=0, step="pre",
                           label="Null band: 95 % of random lists")
         axis.axhline(prevalence, color=MUTED, linewidth=1.2, linestyle=(0, (5, 3)),
-                     label=f"Prevalence {number(prevalence)}: guessing")
+                     label=f"Prevalence {number(prevalence)}")
         axis.step(*_at_hits(rows), where="pre", color=BLUE, linewidth=2,
                   label=f"Model, average precision {number(scores.get('average_precision'))}")
         handles, labels = axis.get_legend_handles_labels()
@@ -99,7 +99,7 @@ def _at_hits(rows: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
 
 
 def comparison_figure(rows: list[Compared], null: dict[str, Any]) -> Figure:
-    """Every score as a dot with its interval on one scale, what is invalid hatched and grey.
+    """Every score as a dot with its interval on one scale, invalid ones hatched and grey.
 
     Parameters
     ----------
@@ -204,11 +204,11 @@ def reliability_bins(stated: np.ndarray, right: np.ndarray) -> pd.DataFrame:
 
 
 def reliability_figure(bins: pd.DataFrame, observed: str, stated: str) -> Figure:
-    """Bins of `reliability_bins` against the diagonal on which stated is observed."""
+    """Bins of `reliability_bins` against the diagonal of perfect calibration."""
     figure = new_figure(4.9, 4.0)
     axis = figure.subplots()
     axis.plot([0, 1], [0, 1], color=MUTED, linewidth=1, linestyle=(0, (5, 3)),
-              label="As often as stated")
+              label="Perfectly calibrated")
     error = np.maximum([bins["observed"] - bins["low"], bins["high"] - bins["observed"]], 0)
     axis.errorbar(bins["stated"], bins["observed"], yerr=error, fmt="o", color=BLUE,
                   markersize=5.5, elinewidth=1.4, label="Model, with 95 % interval")

@@ -133,12 +133,12 @@ def _reliability(units: pd.DataFrame, asked: Question,
         positive = asked.classes[1]
         stated = units[f"P_{positive}"].to_numpy(float)
         right = (units["Label"] == positive).to_numpy()
-        words = f"Share that are {tidy(said(positive), 30)}", "Probability stated by the model"
+        words = f"Share that are {tidy(said(positive), 30)}", "Predicted probability"
     else:
         units = units[asked.counts(asked.index(units["Label"]))]
         stated = units[asked.probabilities].max(axis=1).to_numpy(float)
         right = (units["Label"] == units["Predicted"]).to_numpy()
-        words = "Share called by the right class", "Probability of the class that was called"
+        words = "Share predicted correctly", "Probability of the predicted class"
     bins = figures.reliability_bins(stated, right)
     if len(bins) < 2:
         return None

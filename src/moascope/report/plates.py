@@ -35,7 +35,7 @@ def chosen_plates(meta: pd.DataFrame, most: int = MOST_PLATES) -> list[str]:
 
 
 def quality_counts(prepared: Path) -> dict[str, int] | None:
-    """How many images were flagged for what, over all plates; None without prepared plates."""
+    """How many images have each quality flag, over all plates; None without prepared plates."""
     columns = [*FLAGS, "QC_Pass"]
     tables = [plate.sites(columns) for plate in prepared_plates(prepared)]
     if not tables:
@@ -104,7 +104,7 @@ def _flags(sites: pd.DataFrame, shape: tuple[int, int]) -> PlateMap:
     counts = sites.groupby("Metadata_Well")[list(FLAGS)].sum()
     code = np.where(counts.any(axis=1), counts.to_numpy().argmax(axis=1) + 1.0, 0.0)
     grid = plate_grid(pd.Series(code, index=counts.index), shape)
-    return PlateMap("Images left out by QC", grid, "flag", ("none", *FLAGS.values()))
+    return PlateMap("Images excluded by QC", grid, "flag", ("none", *FLAGS.values()))
 
 
 def _measured(examples: Examples, own: np.ndarray) -> pd.DataFrame:

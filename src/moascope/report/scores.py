@@ -52,20 +52,20 @@ def score_tables(metrics: dict[str, Any], said: Callable[[str], str]) -> list[Sc
     unit = metrics.get("unit", "compound")
     plans = [
         ("Each class", "One class against all others, on unseen compounds. Recall is the share of "
-         "the class that was called by its name.", "Class", of_class, said),
-        ("Positive control: every mechanism against the rest", "The same features and folds asked "
-         "for each mechanism by itself. Strong mechanisms should be found: where they are and the "
-         "target is not, the software works and the pictures do not show the target. Where even "
-         "they are at their prevalence, look at the images first.",
+         "the class that is predicted correctly.", "Class", of_class, said),
+        ("Positive control: every mechanism against the rest", "The same features and folds, "
+         "one mechanism at a time. Strong mechanisms should be found: if they are and the target "
+         "is not, the software works and the images do not show the target. If even they score no "
+         "more than their prevalence, check the images first.",
          "Mechanism", metrics.get("mechanisms"), tidy),
         ("Hits by mechanism", "The hits of one mechanism against all non-hits, by the target's own "
          "probability: which kinds of hit the model finds.",
          "Mechanism", metrics.get("by_mechanism"), tidy),
         ("Hits by action", "Agonists switch a receptor on, antagonists block it.",
          "Action", metrics.get("by_action"), tidy),
-        ("By panel", "Pictures of one panel (reporter line or stain combination) alone.",
+        ("By panel", "Images of one panel only (reporter line or stain combination).",
          "Panel", metrics.get("by_panel"), tidy),
-        ("By dose", "Pictures at one concentration alone.",
+        ("By dose", "Images at one concentration only.",
          "Dose (µM)", metrics.get("by_concentration_uM"), tidy),
     ]
     tables = []
@@ -122,7 +122,7 @@ def compared(metrics: dict[str, Any]) -> list[Compared]:
 
 def confusion(title: str, scores: dict[str, Any] | None, classes: list[str],
               said: Callable[[str], str]) -> Confusion | None:
-    """A confusion matrix without the rows of classes that were not asked about."""
+    """A confusion matrix without the rows of classes that are not scored."""
     if not scores or not scores.get("confusion"):
         return None
     counts = pd.DataFrame(scores["confusion"], index=classes, columns=classes)
@@ -145,11 +145,11 @@ def confusion(title: str, scores: dict[str, Any] | None, classes: list[str],
 
 
 def threshold_words(predictions: pd.DataFrame, binary: bool, positive: str) -> str:
-    """From which probability a unit was called positive, in a sentence."""
+    """The probability from which a unit is predicted positive, in a sentence."""
     if not binary:
-        return "The likeliest class is the one that is called."
+        return "The most probable class is predicted."
     values = predictions["Threshold"].dropna()
     if values.empty:
         return ""
-    return (f"Called {positive} from a probability of about {values.mean():.2f}; the threshold was "
-            "chosen in the inner folds.")
+    return (f"Predicted {positive} from a probability of about {values.mean():.2f}; the threshold "
+            "is chosen in the inner folds.")

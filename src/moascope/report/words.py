@@ -21,8 +21,8 @@ BASELINES = {
     "shuffled_labels": "Trained on shuffled labels",
 }
 BACKBONES = {
-    "cellmobile": "the small network that comes with moascope, which learnt from unlabelled cells "
-                  "what ImageNet's MobileNetV2 says of them",
+    "cellmobile": "the small network that ships with moascope, distilled from ImageNet's "
+                  "MobileNetV2 on unlabelled cells",
     "morphology": "classical measurements of intensity, texture and granularity",
     "mobilenetv2": "the ImageNet network MobileNetV2, not trained further",
     "resnet50": "the ImageNet network ResNet50, not trained further",
@@ -42,12 +42,12 @@ def main_scores(metrics: dict[str, Any], side: str = "out_of_fold") -> dict[str,
 
 
 def is_activity(metrics: dict[str, Any]) -> bool:
-    """Whether wells were told from control wells, for want of compounds to hold out."""
+    """Whether wells are told from control wells, as there are no compounds to hold out."""
     return metrics.get("unit") == "well"
 
 
 def question(metrics: dict[str, Any]) -> str:
-    """What was asked."""
+    """The question that the screen is asked."""
     if is_activity(metrics):
         return "Can wells treated with the compound be told from the control wells?"
     target = metrics.get("target", "")
@@ -78,11 +78,11 @@ def verdict(metrics: dict[str, Any]) -> tuple[str, str]:
     what = _what(metrics)
     best = (metrics.get("baselines") or {}).get("best")
     if not metrics.get("above_chance"):
-        return "no", f"No: on this screen, pictures do not {what} better than chance."
+        return "no", f"No: on this screen, images do not {what} better than chance."
     if metrics.get("useful"):
-        return "yes", f"Yes: pictures {what} better than chance and better than every baseline."
+        return "yes", f"Yes: images {what} better than chance and better than every baseline."
     against = f" the best baseline ({baseline_name(best).lower()})" if best else " the baselines"
-    return "part", (f"Only in part: pictures {what} better than chance, but not demonstrably "
+    return "part", (f"Only in part: images {what} better than chance, but not demonstrably "
                     f"better than{against}.")
 
 
@@ -95,25 +95,25 @@ def answer(metrics: dict[str, Any]) -> list[str]:
     several = "positives" not in main
     kind = "mean average precision over the classes" if several else "average precision"
     sentences = [
-        f"For {units} that the model had not seen in training, the {kind} is "
-        f"{number(main['average_precision'])} (95 % interval {span(main)}), where guessing would "
-        f"give {number(main['prevalence'])}."
+        f"Over {units} that the model never saw in training, the {kind} is "
+        f"{number(main['average_precision'])} (95 % interval {span(main)}), at a prevalence of "
+        f"{number(main['prevalence'])}."
     ]
     p = main.get("p")
     if p is not None:
         share = number(100 * p, 3 if p < 0.0005 else 1 if p < 0.1 else 0)
         chance = ("chance is an unlikely explanation" if metrics.get("above_chance")
-                  else "chance alone explains it well enough")
-        sentences.append(f"About {share} % of random labellings score as high (permutation "
-                         f"p = {p_value(p)}): {chance}.")
+                  else "chance alone explains this score")
+        sentences.append(f"About {share} % of random relabellings score at least as high "
+                         f"(permutation p = {p_value(p)}): {chance}.")
     baselines = metrics.get("baselines") or {}
     best, gap = baselines.get("best"), baselines.get("model_minus_best") or {}
     if best and gap:
         score = (baselines.get("scores") or {}).get(best) or {}
-        # metrics.json holds null where a number could not be had.
+        # metrics.json holds null where a number is not available.
         how = ("the model is better" if (gap.get("low") or 0) > 0 else
                "the model is worse" if (gap.get("high") or 0) < 0 else
-               "which of the two is better cannot be told from so few compounds")
+               "there are too few compounds to tell which of the two is better")
         sentences.append(
             f"The best baseline, {baseline_name(best).lower()}, reaches "
             f"{number(score.get('average_precision'))}; model minus baseline is "
@@ -134,18 +134,17 @@ def tiles(metrics: dict[str, Any]) -> list[dict[str, str]]:
     return [
         {"name": "Average precision" + (", mean of classes" if several else ""),
          "value": number(main["average_precision"]),
-         "means": f"Sort the {unit}s by the model's probability: how pure is the list from its "
-                  f"top down to each true hit, on average? 1 is perfect; guessing gives the "
-                  f"prevalence."},
+         "means": f"The precision of the list of {unit}s, sorted by predicted probability, "
+                  "averaged over the true hits. 1 is perfect; a random list scores about the "
+                  "prevalence."},
         {"name": "Prevalence", "value": number(main["prevalence"]),
-         "means": f"The share of hits among the {unit}s that were asked about ({shares}). "
-                  f"Average precision divided by it is the lift: here "
-                  f"{number(main['lift'], 1)} times as good as guessing."},
+         "means": f"The share of hits among the scored {unit}s ({shares}). Average precision "
+                  f"divided by it is the lift, here {number(main['lift'], 1)}."},
         {"name": "95 % interval", "value": span(main),
-         "means": f"Where the average precision falls in 95 of 100 screens made by drawing these "
-                  f"{unit}s again with replacement. Few hits make it wide."},
+         "means": f"The range of the average precision in 95 % of bootstrap resamples of these "
+                  f"{unit}s. Few hits make it wide."},
         {"name": "Permutation p", "value": p_value(main.get("p")),
-         "means": f"The share of random re-labellings of the {unit}s that score at least as high. "
+         "means": f"The share of random relabellings of the {unit}s that score at least as high. "
                   f"Below 0.05 counts as above chance."},
     ]
 
@@ -157,8 +156,8 @@ def caveats(metrics: dict[str, Any]) -> list[str]:
     lost = list(metrics.get("not_testable") or [])
     # The split stage usually has said it, in a sentence with the same list.
     if lost and not any(f"({', '.join(lost)})" in warning for warning in warnings):
-        found.append(f"No unseen compound can be asked about for {', '.join(lost)}: a single "
-                     "compound each. The model learns them, but no score covers them.")
+        found.append(f"No score covers {', '.join(lost)}: with a single compound each, there is "
+                     "none that the model has not seen. The model learns them all the same.")
     positives = main_scores(metrics).get("positives")
     if positives is not None and positives < FEW_POSITIVES:
         found.append(f"Only {_units(metrics, positives)} are hits; read the interval before the "
@@ -167,7 +166,7 @@ def caveats(metrics: dict[str, Any]) -> list[str]:
 
 
 def methods(metrics: dict[str, Any], controls: bool) -> list[str]:
-    """Five sentences on how the numbers came about.
+    """How the numbers are made, in five sentences.
 
     Parameters
     ----------
@@ -178,9 +177,9 @@ def methods(metrics: dict[str, Any], controls: bool) -> list[str]:
     unit = metrics.get("unit", "compound")
     folds, repeats = metrics.get("folds"), metrics.get("repeats")
     dealt = f"into {folds} folds" if folds else "into folds"
-    dealt += f", {repeats} times anew" if repeats and repeats > 1 else ""
+    dealt += f", {repeats} times" if repeats and repeats > 1 else ""
     held = main_scores(metrics, "held_out").get("compounds")
-    aside = (f"; {_units(metrics, held)} more were set aside before anything was fitted (held out)"
+    aside = (f"; {_units(metrics, held)} more are set aside before anything is fitted (held out)"
              if held else "")
     whole = ("all wells, doses, plates and forms (same InChIKey block) of a compound in one fold"
              if unit == "compound" else "all images of a well in one fold")
@@ -189,28 +188,28 @@ def methods(metrics: dict[str, Any], controls: bool) -> list[str]:
         BACKBONES.get(name, f"the network {tidy(name)}") for name in backbone.split("+") if name
     ) or "one backbone"
     return [
-        f"Split: {unit}s were dealt {dealt}, {whole}, and each is scored only by models that "
-        f"never saw it (out-of-fold){aside}.",
-        "Nested selection: layers, dropout, epochs, calibration and thresholds were chosen by "
-        f"folds inside each training set, never by the {unit}s that are scored.",
-        f"Null: every interval draws whole {unit}s again, and every permutation deals labels among "
-        f"whole {unit}s, so that many images of one {unit} never count as many results.",
-        f"Features and normalisation: each channel went through {how}; "
+        f"Split: {unit}s are divided {dealt}, with {whole}; each is scored only by models that "
+        f"never saw it (out of fold){aside}.",
+        "Nested selection: layers, dropout, epochs, calibration and thresholds are chosen on "
+        f"folds inside each training set, never on the {unit}s that are scored.",
+        f"Null: intervals resample whole {unit}s, and permutations shuffle labels among whole "
+        f"{unit}s, so that many images of one {unit} never count as many results.",
+        f"Features and normalisation: each channel is described by {how}; "
         f"{_normalisation(metrics, controls)}; predictions are averaged from image to well to "
         f"dose to compound.",
-        "Labels: a compound whose mechanism is unknown was left out of training and scoring; "
+        "Labels: compounds of unknown mechanism take no part in training and scoring; "
         "unknown never counts as negative."
         if unit == "compound" else
-        "Labels: treated wells count as hits and negative-control wells as the rest; no mechanism "
-        "was asked about.",
+        "Labels: treated wells are the hits and negative-control wells the rest; no mechanism is "
+        "predicted.",
     ]
 
 
 def _normalisation(metrics: dict[str, Any], controls: bool) -> str:
     how = (metrics.get("head") or {}).get("normalisation", "")
     if not controls or how == "none":
-        return ("values were used as measured, for there are no negative controls to compare with"
-                if not controls else "values were used as measured")
+        return ("values are used as measured, as there are no negative controls to compare with"
+                if not controls else "values are used as measured")
     said = "values are robust standard deviations from the negative controls of the same plate"
     return said + (", then whitened by the variation of all negative controls"
                    if "sphere" in how else "")
