@@ -15,9 +15,9 @@ from helpers import make_screen
 
 from moascope.errors import MoascopeError
 from moascope.features.embed import features_of_screen
+from moascope.finetuning.comparison import compare
 from moascope.finetuning.folds import (
     check_fine_tune,
-    compare,
     fine_tune_folds,
     live_last,
     load_crops,
@@ -236,9 +236,9 @@ def test_crops_are_those_of_the_sites_asked_for(work, examples):
 
 
 @pytest.mark.parametrize(("backbones", "backbone", "sentence"), [
-    (("morphology",), "all", "which is none. Set embed.backbone"),
+    (("morphology",), "all", "which is not a network. Set embed.backbone"),
     (("mobilenetv2", "resnet50"), "all", "mobilenetv2 and resnet50. Set train.backbone"),
-    (("morphology", "mobilenetv2"), "morphology", "which is none"),
+    (("morphology", "mobilenetv2"), "morphology", "which is not a network"),
 ])
 def test_what_cannot_be_fine_tuned_is_a_sentence(backbones, backbone, sentence):
     with pytest.raises(MoascopeError, match=sentence):

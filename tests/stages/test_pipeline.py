@@ -335,7 +335,7 @@ def test_a_helper_runs_trials_of_the_same_study_and_the_stage_logs_them(ran, tmp
                  "--screen", "data/acquire", "--split", "data/split", "--out",
                  "data/tune/tuned.yaml", "--journal", "data/tune/study.journal", "--report",
                  "reports/tune", cwd=tmp_path)
-    assert "0 trials run, 4 by earlier runs or other workers, 4 asked for" in said
+    assert "0 trials run, 4 by earlier runs or other workers, 4 wanted in total" in said
     assert len(pd.read_csv(tmp_path / "reports/tune/trials.csv")) == 4
 
 

@@ -11,8 +11,8 @@ SIMULATED_CAVEAT = (
     "These scores come from a simulated screen. They prove the software, never the biology."
 )
 ACTIVITY_CAVEAT = (
-    "The screen has a single compound: wells were told from control wells. This measures activity; "
-    "it says nothing about unseen compounds or mechanisms."
+    "The screen has a single compound: its wells are compared with control wells. This measures "
+    "activity; it says nothing about unseen compounds or mechanisms."
 )
 
 
@@ -26,7 +26,7 @@ def caveats_of(description: dict[str, Any], source: str, unit: str) -> list[str]
     source : str
     unit : {"compound", "well"}
     """
-    return [text for text, holds in (
+    return [str(text) for text, holds in (
         (SIMULATED_CAVEAT, source == "simulated"),
         (ACTIVITY_CAVEAT, unit == "well"),
         (description.get("caveat"), "caveat" in description),

@@ -1,4 +1,4 @@
-"""Positive controls: mechanisms that a screen should show, asked for on the same folds."""
+"""Positive controls: how well each mechanism of a screen is found on the same folds."""
 
 from __future__ import annotations
 
@@ -26,10 +26,21 @@ def evaluate_mechanisms(
     Strong mechanisms are the positive control: where they are found and the target is not, the
     software works and the target's biology is not in the pictures.
 
+    Parameters
+    ----------
+    examples : Examples
+        Sites.
+    head, train : Head, Train
+        Of the final model.
+    settings : Evaluate
+        `bootstraps` is read.
+    seed : int
+
     Returns
     -------
     dict
-        Mechanism -> average precision with interval, prevalence and lift.
+        Mechanism -> `scores.brief_scores`, and `compounds`, how many have it. Empty where no
+        mechanism has enough compounds, or wells are the units.
     """
     from scipy.special import log_softmax
 

@@ -70,7 +70,7 @@ def _random_images(sites: Examples, seed: int) -> Parts:
     """Sites outside the hold-out in as many parts as there are folds, whatever their compound."""
     from sklearn.model_selection import KFold
 
-    pool = np.flatnonzero((sites.group >= 0) & ~sites.held_out[sites.group])
+    pool = np.flatnonzero(sites.in_folds)
     part_of = np.full(len(sites.meta), -1)
     splits = KFold(sites.fold_count, shuffle=True, random_state=seed).split(pool)
     for part, (_, test) in enumerate(splits):

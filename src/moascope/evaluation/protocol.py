@@ -21,7 +21,26 @@ from moascope.params import Params
 
 def protocol(params: Params, examples: Examples, predictions: dict[str, pd.DataFrame],
              trained: Path, split: Path, screen: Path) -> dict[str, Any]:
-    """All numbers of metrics.json."""
+    """All numbers of metrics.json.
+
+    Parameters
+    ----------
+    params : Params
+    examples : Examples
+        Sites.
+    predictions : dict
+        Level -> the predictions that `train` wrote.
+    trained, split, screen : Path
+        Folders `data/train`, `data/split`, `data/acquire`.
+
+    Returns
+    -------
+    dict
+        What was evaluated (`target`, `classes`, `unit`, `head`, ...), `out_of_fold` and
+        `held_out` scores by level, `by_panel`, `by_concentration_uM`, `by_mechanism`,
+        `by_action`, `baselines`, `mechanisms`, `unseen_batch`, `random_image_split`, and the
+        verdicts `above_chance` and `useful`.
+    """
     settings, seed, question = params.evaluate, params.seed, examples.question
     model = load_predictor(trained / "model")
     with (split / "target.json").open() as file:

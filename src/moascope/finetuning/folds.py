@@ -1,7 +1,7 @@
-"""Whether training the backbone's last blocks helps, asked about compounds that no network saw.
+"""Fine-tuned networks of every fold: each is trained on the other folds and predicts this one.
 
-For every fold a network is trained on the other folds and asked about this one. How often it goes
-through the data, and how fast it learns, is told beforehand: nothing is chosen by what is held out.
+How often a network goes through the data, and how fast it learns, is set beforehand: nothing is
+chosen by what is left out.
 """
 
 from __future__ import annotations
@@ -27,26 +27,24 @@ from moascope.finetuning.network import (
     train_network,
 )
 from moascope.learning.cross_fit import cross_fit, leave_folds_out, masks_without
-from moascope.learning.examples import SITE_KEY, Examples, averaging, row_weights
+from moascope.learning.examples import SITE_KEY, Examples, row_weights
 from moascope.learning.panels import inputs, panel_rows
-from moascope.metrics import macro_average_precision, paired_difference
 from moascope.params import FineTune, Head, Train
 from moascope.pixels.prepared import prepared_plates
 
 REPEAT = 0
-RESAMPLES = 2000
 
 
 @dataclass(frozen=True)
 class FineTuned:
-    """What the networks of all folds said, and how they came to be.
+    """What the networks of all folds predict, and how they were trained.
 
     Attributes
     ----------
     logits : ndarray, float32, [n, C]
         Of each site in a fold, by the network that left out its fold; NaN elsewhere.
     start : ndarray, float32, [n, C]
-        The same of the heads that these networks started from.
+        The same, of the heads that these networks started from.
     curves : DataFrame
         `panel, fold, epoch, loss`: of training.
     blocks : list of str
@@ -61,7 +59,7 @@ class FineTuned:
 
 def fine_tune_folds(examples: Examples, prepared: Path, backbone: str, weights: Path,
                     heads: dict[tuple[int, int], Head], train: Train, seed: int) -> FineTuned:
-    """Fine-tune a network for each fold of the first repeat and ask it about that fold.
+    """Fine-tune a network for each fold of the first repeat, and predict that fold.
 
     Parameters
     ----------
@@ -91,13 +89,13 @@ def fine_tune_folds(examples: Examples, prepared: Path, backbone: str, weights: 
               for (repeat, fold), head in heads.items() if repeat == REPEAT}
     fold_of = own.fold_of_rows(REPEAT)
     masks, starts = {}, {}
-    said = np.full((2, len(own.meta), len(own.question.classes)), np.nan, np.float32)
+    logits = np.full((2, len(own.meta), len(own.question.classes)), np.nan, np.float32)
     for fold, head in chosen.items():
         fitted = cross_fit(own, head, train, seed,
                            partial(leave_folds_out, repeat=REPEAT, folds=[fold]))
         starts[fold] = fitted.heads
         masks[fold] = masks_without(own, [(REPEAT, fold)])[0]
-        said[1, fitted.rows] = fitted.logits[0]
+        logits[1, fitted.rows] = fitted.logits[0]
     curves: list[dict[str, Any]] = []
     blocks: list[str] = []
     for panel, within in panel_rows(own, train):
@@ -124,9 +122,9 @@ def fine_tune_folds(examples: Examples, prepared: Path, backbone: str, weights: 
                        for epoch, loss in enumerate(losses, 1)]
             left_out = np.flatnonzero(fold_of[within] == fold)
             if len(left_out):
-                said[0, np.flatnonzero(within)[left_out]] = predict_sites(model, left_out,
+                logits[0, np.flatnonzero(within)[left_out]] = predict_sites(model, left_out,
                                                                           settings.batch_size)
-    return FineTuned(said[0], said[1], pd.DataFrame(curves), blocks)
+    return FineTuned(logits[0], logits[1], pd.DataFrame(curves), blocks)
 
 
 def live_last(examples: Examples, backbone: str) -> Examples:
@@ -140,7 +138,7 @@ def live_last(examples: Examples, backbone: str) -> Examples:
 
 def shown_sites(own: Examples, within: np.ndarray, prepared: Path, backbone: str, head: Head,
                 train: Train) -> Sites:
-    """The sites of a panel as `models.finetune` takes them.
+    """The sites of a panel as `finetuning.network` takes them.
 
     Parameters
     ----------
@@ -217,9 +215,9 @@ def load_crops(prepared: Path, meta: pd.DataFrame, channels: list[str]) -> np.nd
             crops = np.zeros((len(meta), number, len(channels), side, side), np.uint8)
         if crops.shape[1::2] != (number, side):
             raise MoascopeError(
-                f"{plate.folder} holds {number} crops a field, other plates {crops.shape[1]}. "
-                "train.fine_tune needs as many everywhere: lower prepare.crops in params.yaml to "
-                "the least of them.")
+                f"{plate.folder} holds {number} crops per field, other plates {crops.shape[1]}. "
+                "train.fine_tune needs the same number everywhere: lower prepare.crops in "
+                "params.yaml to the smallest.")
         names = plate.channels
         rows, places = both["row"].to_numpy(), both["stored"].to_numpy()
         for index, channel in enumerate(channels):
@@ -230,87 +228,6 @@ def load_crops(prepared: Path, meta: pd.DataFrame, channels: list[str]) -> np.nd
         raise MoascopeError(f"{prepared} lacks sites that were embedded. Run `dvc repro` to bring "
                             "both up to date.")
     return crops
-
-
-def compare(examples: Examples, tuned: FineTuned,
-            frozen: dict[tuple[int, int], np.ndarray], seed: int) -> tuple[dict, pd.DataFrame]:
-    """Fine-tuned networks beside the frozen head on the same folds, compound by compound.
-
-    Parameters
-    ----------
-    examples : Examples
-    tuned : FineTuned
-    frozen : dict
-        (repeat, fold) -> ndarray, float32, [n, C]: logits of the models that left out the fold.
-    seed : int
-
-    Returns
-    -------
-    scores : dict
-        Plain numbers: `average_precision` of each, and of fine-tuned minus each `difference`,
-        `low` and `high` (95 %, over resampled compounds); `verdict`, a sentence.
-    compounds : DataFrame
-        One row a unit: `Metadata_Group`, `Label`, and `<which>_<class>`, the mean logits.
-
-    Notes
-    -----
-    Mean logits rank, without the calibration that inner models make possible: no inner networks
-    are trained here, and what is compared is treated alike.
-    """
-    group_fold = examples.folds(REPEAT)
-    fold_of = examples.fold_of_rows(REPEAT)
-    registered = np.full_like(tuned.logits, np.nan)
-    for (repeat, fold), logits in frozen.items():
-        if repeat == REPEAT:
-            registered[fold_of == fold] = logits[fold_of == fold]
-    matrix, units = averaging(examples, "compound")
-    group = units["Group"].to_numpy()
-    label = examples.group_label[group]
-    question = examples.question
-    keep = np.flatnonzero((group_fold[group] >= 0) & question.counts(label))
-    group, label, matrix = group[keep], label[keep], matrix[keep]
-    present = question.present(label)
-    # Sites outside the folds are NaN, and no compound in a fold has one.
-    logits = {name: matrix @ np.nan_to_num(values) for name, values in (
-        ("fine_tuned", tuned.logits), ("start", tuned.start), ("frozen", registered))}
-    ranking = {name: values - _log_sum(values) for name, values in logits.items()}
-
-    def precision(name: str, drawn: np.ndarray | None = None) -> Any:
-        return macro_average_precision(label, ranking[name], present, drawn)
-
-    differences = {}
-    for other in ("start", "frozen"):
-        difference, low, high = paired_difference(
-            lambda drawn: precision("fine_tuned", drawn),
-            lambda drawn, other=other: precision(other, drawn), group, RESAMPLES, seed)
-        differences[other] = {"difference": difference, "low": low, "high": high}
-    over = differences["frozen"]
-    outcome = ("beats" if over["low"] > 0 else "is worse than" if over["high"] < 0
-               else "does not beat")
-    scores = {
-        "unit": question.unit,
-        "compounds": len(label),
-        "prevalence": question.prevalence(label),
-        "average_precision": {name: float(precision(name)) for name in ranking},
-        "fine_tuned_minus": differences,
-        "blocks": tuned.blocks,
-        "verdict": (
-            f"fine-tuned {outcome} the frozen head: average precision "
-            f"{float(precision('fine_tuned')):.3f} against {float(precision('frozen')):.3f} over "
-            f"{len(label)} unseen {question.unit}s (difference {over['difference']:.3f} "
-            f"[{over['low']:.3f}, {over['high']:.3f}])"),
-    }
-    table = examples.groups.iloc[group][["Metadata_Group", "Label"]].reset_index(drop=True)
-    for name, values in logits.items():
-        for index, of in enumerate(question.classes):
-            table[f"{name}_{of}"] = values[:, index]
-    return scores, table
-
-
-def _log_sum(logits: np.ndarray) -> np.ndarray:
-    from scipy.special import logsumexp
-
-    return logsumexp(logits, axis=1, keepdims=True)
 
 
 def check_fine_tune(settings: FineTune | None, backbones: tuple[str, ...], head: Head) -> str:
@@ -336,7 +253,7 @@ def check_fine_tune(settings: FineTune | None, backbones: tuple[str, ...], head:
     if len(meant) != 1:
         raise MoascopeError(
             "train.fine_tune trains the last blocks of one network, and the head sees "
-            f"{' and '.join(meant) or 'morphology, which is none'}. Set "
+            f"{' and '.join(meant) or 'morphology, which is not a network'}. Set "
             + ("train.backbone to one of them." if meant else
                "embed.backbone to a network or a model file of your own, or "
                "train.fine_tune to null."))

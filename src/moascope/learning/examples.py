@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -54,7 +55,7 @@ class Examples:
     question: Question
     sphering: Sphering | None = None
     panels: tuple[str, ...] = ()
-    _cache: dict = field(default_factory=dict, compare=False, repr=False)
+    _cache: dict[Any, Any] = field(default_factory=dict, compare=False, repr=False)
 
     @property
     def controls(self) -> np.ndarray:
@@ -96,6 +97,11 @@ class Examples:
     def held_out(self) -> np.ndarray:
         """bool, [G]: the units of the gate's hold-out set."""
         return self.groups["Holdout"].to_numpy(bool)
+
+    @property
+    def in_folds(self) -> np.ndarray:
+        """bool, [n]: the rows of units that are in the folds, not held out."""
+        return (self.group >= 0) & ~self.held_out[self.group]
 
     def seen_by(self, head: Head) -> Examples:
         """The rows as a head takes them: the features of its backbone, normalised.
@@ -271,7 +277,7 @@ def row_weights(examples: Examples, training: np.ndarray, label: np.ndarray) -> 
     return weights * (used.sum() / weights.sum())
 
 
-def averaging(examples: Examples, level: str) -> tuple[np.ndarray, pd.DataFrame]:
+def averaging(examples: Examples, level: str) -> tuple[Any, pd.DataFrame]:
     """How sites become units of a level: means of means, site -> well -> dose -> compound.
 
     Parameters
@@ -298,7 +304,8 @@ def averaging(examples: Examples, level: str) -> tuple[np.ndarray, pd.DataFrame]
     }[level]
     if level == "compound":
         meta = meta[meta["Group"] >= 0]
-    matrix = sparse.eye_array(len(examples.meta), format="csr", dtype=np.float32)[
+    everything: Any = sparse.eye_array(len(examples.meta), format="csr", dtype=np.float32)
+    matrix = everything[
         np.flatnonzero(np.isin(np.arange(len(examples.meta)), meta.index))
     ]
     units = meta.reset_index(drop=True)
@@ -313,8 +320,8 @@ def averaging(examples: Examples, level: str) -> tuple[np.ndarray, pd.DataFrame]
     return matrix, units
 
 
-def averagings(examples: Examples) -> dict[str, tuple]:
-    """`averaging` for every level; made once for the same examples."""
+def averagings(examples: Examples) -> dict[str, tuple[Any, pd.DataFrame]]:
+    """`averaging` for every level of `LEVELS`; computed once for the same examples."""
     if "averagings" not in examples._cache:
         examples._cache["averagings"] = {level: averaging(examples, level) for level in LEVELS}
     return examples._cache["averagings"]

@@ -39,7 +39,14 @@ def chosen_heads(tuned: Path, params: Params) -> tuple[Head, dict[tuple[int, int
 
 
 def resolve(params: Params, chosen: dict[str, Any]) -> Head:
-    """A head as train says, the study's choice where train says `tuned`."""
+    """A head as params.yaml's `train` specifies it, the study's choice where that is `tuned`.
+
+    Parameters
+    ----------
+    params : Params
+    chosen : dict
+        Hyperparameter -> value: the study's choice.
+    """
     pinned = {
         name: value
         for name, value in params.train.model_dump().items()
@@ -51,7 +58,17 @@ def resolve(params: Params, chosen: dict[str, Any]) -> Head:
 def fit_final(
     examples: Examples, head: Head, outer_logits: dict[tuple[int, int], np.ndarray], params: Params
 ) -> tuple[dict[str, FittedHeads], list[dict], dict[str, Calibration]]:
-    """Train on everything outside the hold-out; calibrate by what the outer models said of it.
+    """Train on everything outside the hold-out; calibrate by the predictions of the outer models.
+
+    Parameters
+    ----------
+    examples : Examples
+        Sites.
+    head : Head
+    outer_logits : dict
+        (repeat, fold) -> ndarray, float32, [n, C], from `nested.nested`.
+    params : Params
+        `train` and `seed` are read.
 
     Returns
     -------
@@ -63,9 +80,7 @@ def fit_final(
         Level -> Calibration.
     """
     rows, _ = training_rows(examples, head, params.train)
-    held_out = examples.groups["Holdout"].to_numpy(bool)
-    mask = (rows.group >= 0) & ~held_out[rows.group]
-    heads = fit_by_panel(rows, mask[None], head, params.train, params.seed,
+    heads = fit_by_panel(rows, rows.in_folds[None], head, params.train, params.seed,
                          watch_every=max(1, head.epochs // CURVE_POINTS))
     curves = [
         {"panel": panel, "epoch": int(epoch), "loss": float(loss)}
@@ -80,7 +95,7 @@ def fit_final(
         for (repeat, fold), logits in outer_logits.items():
             own = np.flatnonzero((group >= 0) & (examples.folds(repeat)[group] == fold))
             pooled[own] += matrix[own] @ logits / examples.repeats
-        in_folds = (group >= 0) & ~held_out[group]
+        in_folds = (group >= 0) & ~examples.held_out[group]
         calibrations[level] = calibrate_scored(
             examples.group_label[group[in_folds]], pooled[in_folds], group[in_folds],
             examples.question,
@@ -94,6 +109,21 @@ def predictions_table(
 ) -> pd.DataFrame:
     """Out-of-fold predictions of compounds in the folds, final predictions of the held-out ones.
 
+    Parameters
+    ----------
+    examples : Examples
+        Sites.
+    level : {"site", "well", "compound"}
+    outer_logits, outer_calibrations : dict
+        (repeat, fold) -> logits, and the calibration of this level; from `nested.nested`.
+    final : dict
+        Panel -> FittedHeads of the final model, with its `calibration` of this level.
+    calibration : Calibration
+    head : Head
+        Of the final model.
+    params : Params
+        `train` is read.
+
     Returns
     -------
     DataFrame
@@ -103,7 +133,7 @@ def predictions_table(
     oof = out_of_fold(examples, level, outer_logits, outer_calibrations)
     tables = [_annotated(examples, oof.units, oof.probability, oof.predicted, level,
                          "out_of_fold", oof.threshold)]
-    held_out = examples.groups["Holdout"].to_numpy(bool)
+    held_out = examples.held_out
     if held_out.any():
         sites = examples.seen_by(head)
         logits = predict_by_panel(final, sites, params.train)[0]
@@ -135,9 +165,26 @@ def final_predictor(
     examples: Examples, heads: dict[str, FittedHeads], calibrations: dict[str, Calibration],
     head: Head, params: Params, channels: tuple[str, ...], embed: Embed, weights: dict[str, Path],
 ) -> Predictor:
-    """The model that is saved and served."""
+    """The model that is saved and served.
+
+    Parameters
+    ----------
+    examples : Examples
+        Sites of the training screen.
+    heads, calibrations : dict
+        From `fit_final`.
+    head : Head
+    params : Params
+        `prepare` and `train` are kept in the model.
+    channels : tuple of str
+        Of the training screen.
+    embed : Embed
+        What serving the head needs; see `features.embed.embed_for`.
+    weights : dict
+        Backbone -> its weights file.
+    """
     sites = examples.seen_by(head)
-    in_training = examples.groups[~examples.groups["Holdout"].to_numpy(bool)]
+    in_training = examples.groups[~examples.held_out]
     return Predictor(
         question=examples.question, heads=heads, panels=tuple(sorted(set(examples.panel))),
         calibrations=calibrations, sphering=sites.sphering, names=sites.names,

@@ -167,7 +167,21 @@ class Dealt:
 
 
 def deal(labels: Labels, usable: pd.DataFrame, params: Split, seed: int) -> Dealt:
-    """Deal the labelled units that have a usable site; see `usable_units` and `assign_folds`."""
+    """Deal the labelled units that have a usable site; see `usable_units` and `assign_folds`.
+
+    Parameters
+    ----------
+    labels : Labels
+    usable : DataFrame
+        Sites that passed quality control: `Metadata_Plate`, `Metadata_Well`.
+    params : Split
+    seed : int
+
+    Raises
+    ------
+    MoascopeError
+        When there are fewer units than folds.
+    """
     groups, wells, warnings = usable_units(labels, usable)
     table = assign_folds(groups, params.folds, params.repeats, params.holdout, seed)
     untestable = tuple(untestable_classes(table))

@@ -1,6 +1,6 @@
 """Nested cross-validation by compound, with all of its networks trained together.
 
-For the unit held out in fold k, the model that scores it was trained on the other folds, and
+For a unit of fold k, the model that scores it was trained on the other folds, and
 whatever was chosen for that model (hyperparameters, epoch, calibration, threshold) was chosen by
 models that had not seen fold k either. A model trained without folds j and k serves twice: it is
 inner for k when it predicts j, and inner for j when it predicts k.
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -57,7 +58,7 @@ class Inner:
             classes = np.arange(len(examples.question.classes))
             known = np.isin(classes, examples.group_label[trained])
             self.knows.append(known)
-        self._parts: dict[tuple[int, int, str], tuple] = {}
+        self._parts: dict[tuple[int, int, str], tuple[Any, Any, Any]] = {}
 
     def wanted(self) -> np.ndarray:
         """bool, [pairs, n]: the sites that `pooled` wants of each model: those of its folds."""
@@ -69,7 +70,8 @@ class Inner:
         """(repeat, fold) of every outer model for which all inner models are at hand."""
         return sorted({(r, f) for r, *both in self.pairs for f in both})
 
-    def pooled(self, logits: np.ndarray, repeat: int, fold: int, level: str) -> tuple:
+    def pooled(self, logits: np.ndarray, repeat: int, fold: int,
+               level: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Logits of the units outside `fold`, each by the model that left out its own fold too.
 
         A unit is left out where that model had no unit of its class to learn from, as happens to
@@ -96,7 +98,7 @@ class Inner:
             pooled[rows] = matrix @ logits[index]
         return label, pooled, group
 
-    def _answering(self, repeat: int, fold: int, level: str) -> tuple:
+    def _answering(self, repeat: int, fold: int, level: str) -> tuple[Any, Any, Any]:
         """What the logits do not change in `pooled`: which model predicts which units."""
         matrix, units = self.levels[level]
         group = units["Group"].to_numpy()

@@ -139,7 +139,13 @@ def predict_by_panel(
 
 
 def inputs(examples: Examples, train: Train) -> np.ndarray:
-    """What a head is fed: the features, and where panels are pooled, which panel it is.
+    """What a head is given: the features, and where panels are pooled, which panel it is.
+
+    Parameters
+    ----------
+    examples : Examples
+    train : Train
+        `panels` is read.
 
     Returns
     -------
@@ -163,6 +169,16 @@ def panel_rows(examples: Examples, train: Train) -> Iterable[tuple[str, np.ndarr
 
 
 def training_rows(examples: Examples, head: Head, train: Train) -> tuple[Examples, Examples]:
-    """The normalised rows to learn from, and the normalised sites to predict."""
+    """The normalised rows to learn from, and the normalised sites to predict.
+
+    Parameters
+    ----------
+    examples : Examples
+        Sites.
+    head : Head
+        Its backbone and normalisation are read.
+    train : Train
+        `level` is read: the rows are sites, or wells.
+    """
     sites = examples.seen_by(head)
     return (sites.wells() if train.level == "well" else sites), sites

@@ -93,7 +93,14 @@ def identities(groups: pd.DataFrame, unit: str) -> list[set[str]]:
 
 
 def save_predictor(predictor: Predictor, folder: Path) -> None:
-    """Write a model folder; `load_predictor` reads it. No pickle is involved."""
+    """Write a model folder, which `load_predictor` reads. No pickle is involved.
+
+    Parameters
+    ----------
+    predictor : Predictor
+    folder : Path
+        Made where it does not exist.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     for number, heads in enumerate(predictor.heads.values()):
         arrays = {"mean": heads.mean, "scale": heads.scale, "epochs": heads.epochs,
@@ -128,18 +135,23 @@ def save_predictor(predictor: Predictor, folder: Path) -> None:
 def load_predictor(folder: Path) -> Predictor:
     """Read a model folder.
 
+    Parameters
+    ----------
+    folder : Path
+        As `save_predictor` writes it, by this version or an earlier one.
+
     Raises
     ------
     MoascopeError
         When the folder holds no model.
     """
     try:
-        said = json.loads((folder / DESCRIPTION).read_text())
+        description = json.loads((folder / DESCRIPTION).read_text())
     except (FileNotFoundError, NotADirectoryError):
         raise MoascopeError(f"{folder} is not a moascope model: it has no {DESCRIPTION}.") from None
-    head = Head(**said["head"])
+    head = Head(**description["head"])
     heads = {}
-    for number, panel in enumerate(said["heads"]):
+    for number, panel in enumerate(description["heads"]):
         with np.load(folder / f"heads_{number}.npz", allow_pickle=False) as arrays:
             depth = head.layers + 1
             heads[panel] = FittedHeads(
@@ -154,26 +166,27 @@ def load_predictor(folder: Path) -> Predictor:
         with np.load(folder / SPHERING, allow_pickle=False) as arrays:
             sphering = Sphering(**{name: arrays[name] for name in arrays.files})
     # Models of before several backbones say null here; what they need lies in one file.
-    files = said["embed"].pop("weights") or {}
+    files = description["embed"].pop("weights") or {}
     if not files and (folder / "backbone.h5").exists():
-        files = {said["embed"]["backbone"]: "backbone.h5"}
+        files = {description["embed"]["backbone"]: "backbone.h5"}
     weights = {name: folder / file for name, file in files.items()}
-    sections = parse_params({key: said[key] for key in ("prepare", "embed", "train")})
+    trained_on = description.get("trained_on")
+    sections = parse_params({key: description[key] for key in ("prepare", "embed", "train")})
     return Predictor(
-        question=Question.from_dict(said),
+        question=Question.from_dict(description),
         heads=heads,
-        panels=tuple(said["panels"]),
-        calibrations={level: Calibration(**c) for level, c in said["calibrations"].items()},
+        panels=tuple(description["panels"]),
+        calibrations={level: Calibration(**c) for level, c in description["calibrations"].items()},
         sphering=sphering,
-        names=tuple(said["names"]),
-        channels=tuple(said["channels"]),
-        controls=said["controls"],
+        names=tuple(description["names"]),
+        channels=tuple(description["channels"]),
+        controls=description["controls"],
         prepare=sections.prepare,
         embed=sections.embed,
         head=head,
         train=sections.train,
         weights=weights,
-        trained_on=None if said.get("trained_on") is None else tuple(said["trained_on"]),
+        trained_on=None if trained_on is None else tuple(trained_on),
     )
 
 
@@ -223,7 +236,17 @@ def predict_screen(
 
 
 def check_fits(predictor: Predictor, screen: Screen) -> None:
-    """Fail where a screen lacks a channel that the model takes, or has a panel it does not know."""
+    """Fail where a screen lacks a channel that the model takes, or has a panel it does not know.
+
+    Parameters
+    ----------
+    predictor : Predictor
+    screen : Screen
+
+    Raises
+    ------
+    MoascopeError
+    """
     missing = [name for name in predictor.channels if name not in screen.channels]
     if missing:
         raise MoascopeError(

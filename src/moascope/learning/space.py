@@ -45,7 +45,12 @@ def drawn_by_default(space: dict[str, Any]) -> dict[str, Any]:
 
 
 def check_space(space: dict[str, Any]) -> None:
-    """Fail on an entry that names no hyperparameter, has no sound form, or leads out of range.
+    """Fail on an entry that names no hyperparameter, is malformed, or leads out of range.
+
+    Parameters
+    ----------
+    space : dict
+        `tune.space` of params.yaml; see `suggest`.
 
     Raises
     ------

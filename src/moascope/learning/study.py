@@ -29,6 +29,19 @@ def study_name(examples: Examples, space: dict, train: Train, target: str,
     """A name that changes with everything that makes old trials incomparable.
 
     Workers that have the same data, parameters and code work on the same study.
+
+    Parameters
+    ----------
+    examples : Examples
+        Sites.
+    space : dict
+        `tune.space` of params.yaml.
+    train : Train
+        `level`, `panels` and `batch_size` are read.
+    target : str
+        The name begins with it.
+    code : str, optional
+        A digest of the code that decides a trial's score; by default it is computed.
     """
     code = code or code_digest(
         "moascope.features.normalise", "moascope.learning.calibration",
@@ -85,7 +98,17 @@ def make_objective(examples: Examples, tune: Tune, train: Train, seed: int
     """What a trial does: train a drawn head on every pair of folds left out, and judge it.
 
     A trial is judged after every few epochs by the mean over outer folds of `selection_score`,
-    and may be pruned then. The scores of each outer fold are kept in the trial; see `choices`.
+    and may be pruned then. The scores of each outer fold are kept in the trial; see
+    `trials.choices`.
+
+    Parameters
+    ----------
+    examples : Examples
+        Sites.
+    tune : Tune
+        `space` is read.
+    train : Train
+    seed : int
     """
     pairs = fold_pairs(examples)
     inner = Inner(examples, pairs)

@@ -298,7 +298,7 @@ def _compiled_model(rows: int, inputs: int, count: int, classes: int, labellings
             return [*self.kernels, *self.biases, self.noise.state, *self.optimizer.variables]
 
         def slices(self):
-            first, *later = [ops.convert_to_numpy(kernel) for kernel in self.kernels]
+            first, *later = [np.asarray(ops.convert_to_numpy(kernel)) for kernel in self.kernels]
             return ([np.ascontiguousarray(first.transpose(1, 0, 2)), *later],
                     [ops.convert_to_numpy(bias) for bias in self.biases])
 

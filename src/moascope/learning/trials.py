@@ -145,7 +145,7 @@ def _parameters(study: optuna.Study, best: dict[int, float]) -> pd.DataFrame:
     trials = [trial for trial in ended_trials(study) if trial.number in best]
     scales = {
         name: "choice" if isinstance(entry, optuna.distributions.CategoricalDistribution)
-        else "log" if entry.log else "linear"
+        else "log" if getattr(entry, "log", False) else "linear"
         for trial in trials for name, entry in trial.distributions.items()
         if len({str(other.params.get(name)) for other in trials}) > 1
     }

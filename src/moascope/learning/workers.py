@@ -63,7 +63,7 @@ def run_trials(
     """
     from optuna.trial import TrialState
 
-    told = {trial.number for trial in study.get_trials(deepcopy=False)
+    reported = {trial.number for trial in study.get_trials(deepcopy=False)
             if trial.state.is_finished()}
     signs: dict[int, tuple[object, float]] = {}
     ran = 0
@@ -71,8 +71,8 @@ def run_trials(
         _fail_abandoned(study, signs, lease)
         trials = study.get_trials(deepcopy=False)
         for trial in trials:
-            if trial.state.is_finished() and trial.number not in told:
-                told.add(trial.number)
+            if trial.state.is_finished() and trial.number not in reported:
+                reported.add(trial.number)
                 ended(study, trial)
         done = sum(trial.state in (TrialState.COMPLETE, TrialState.PRUNED) for trial in trials)
         running = sum(trial.state == TrialState.RUNNING for trial in trials)

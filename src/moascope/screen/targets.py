@@ -1,4 +1,4 @@
-"""From annotations to the question asked: which compounds are which class."""
+"""From annotations to a question and its labels: which compounds are which class."""
 
 from __future__ import annotations
 
@@ -71,9 +71,9 @@ def label_screen(screen: Screen, target: str) -> Labels:
     Notes
     -----
     Unknown is never negative: a compound without an annotation for the target is left out.
-    Negative controls are no compounds; they only serve normalisation. The one exception is a
+    Negative controls are not compounds; they serve normalisation only. The one exception is a
     screen with a single labelled compound and controls: no claim about unseen compounds is
-    possible, and its wells are told from the control wells instead.
+    possible, and its wells are compared with the control wells instead.
     """
     annotations = screen.annotations
     treated = screen.layout[
@@ -110,7 +110,7 @@ def label_screen(screen: Screen, target: str) -> Labels:
         unit = "well"
         warnings.append(
             f"The screen has a single compound with a label, {groups['Metadata_Compound'].iloc[0]}:"
-            " nothing can be said about unseen compounds. Its wells are told from the negative"
+            " nothing can be said about unseen compounds. Its wells are compared with the negative"
             " controls instead, which measures activity, not mechanism."
         )
         groups, wells, binary_classes = _wells_as_units(groups, wells, controls, target)
@@ -175,7 +175,7 @@ def _labeller(annotated: pd.DataFrame, target: str) -> tuple[list[str], str]:
 
 
 def _merge_groups(annotated: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
-    """One row a group; forms of one compound that contradict each other are left out, and told."""
+    """One row per group; contradicting forms of one compound are left out, with a warning."""
     labelled = annotated[annotated["Label"] != ""]
     warnings = []
     merged = labelled.groupby("Metadata_Group", sort=True, as_index=False).agg(
@@ -237,8 +237,8 @@ def _require_classes(groups: pd.DataFrame, classes: tuple[str, ...], target: str
         )
     if len(classes) < 2:
         raise MoascopeError(
-            f"target = {target} has a single class here, {classes[0]}: there is nothing to tell "
-            "apart. Add compounds of another mechanism, or negative controls."
+            f"target = {target} has a single class here, {', '.join(classes)}: there is nothing to "
+            "tell apart. Add compounds of another mechanism, or negative controls."
         )
     if missing:
         word = "positive" if missing[0] == target else "negative"

@@ -94,7 +94,7 @@ def image_part(examples: Examples, seed: int) -> Part:
         60 % training, 20 % validation and 20 % test images of the compounds in the folds.
     """
     generator = np.random.default_rng(seed)
-    pool = (examples.group >= 0) & ~examples.groups["Holdout"].to_numpy(bool)[examples.group]
+    pool = examples.in_folds
     side = np.full(len(pool), -1)
     bounds = np.cumsum(IMAGE_SHARES)[:-1]
     for own in range(len(examples.question.classes)):

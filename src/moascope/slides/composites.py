@@ -117,4 +117,4 @@ def picture_examples(prepared: Path, screen: Path, split: Path, size: int,
     """Labelled fields outside the hold-out, with a small colour picture of each as features."""
     meta, pictures = load_composites(prepared, size, sites)
     examples = join_examples(FeatureTable(meta, pictures, []), screen, split)
-    return examples.take((examples.group >= 0) & ~examples.held_out[examples.group])
+    return examples.take(examples.in_folds)

@@ -8,7 +8,8 @@ from pathlib import Path
 import pandas as pd
 
 from moascope.features.embed import embed_for, weights_in_use
-from moascope.finetuning.folds import check_fine_tune, compare, fine_tune_folds
+from moascope.finetuning.comparison import compare
+from moascope.finetuning.folds import check_fine_tune, fine_tune_folds
 from moascope.learning.examples import LEVELS, load_examples
 from moascope.learning.final import (
     chosen_heads,

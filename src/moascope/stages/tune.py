@@ -37,14 +37,14 @@ def tune(params: Params, embedded: Path, screen: Path, split: Path, out: Path,
     """Search dropout, learning rate, layers and the rest of tune.space."""
     examples = load_examples(embedded, screen, split)
     outer = Inner(examples, fold_pairs(examples)).outer_folds()
-    # DVC wants what it was promised, also where nothing is tried or a database keeps the study.
+    # DVC expects its outputs also where no trial runs or a database holds the study.
     journal.parent.mkdir(parents=True, exist_ok=True)
     journal.touch()
     if params.tune.trials == 0:
         write_atomically(out, yaml.safe_dump(choices(None, outer), sort_keys=True))
         for table, columns in NO_TRIALS.items():
             write_csv(report / f"{table}.csv", pd.DataFrame(columns=columns))
-        return "no trials asked for (tune.trials = 0); the defaults are used"
+        return "no trials wanted (tune.trials = 0); the defaults are used"
 
     from moascope.tracking.comparison import NOTE, address
     from moascope.tracking.runs import dvc_digests, log_data, start_run
@@ -68,8 +68,9 @@ def tune(params: Params, embedded: Path, screen: Path, split: Path, out: Path,
                             "trials": len(tables["trials"]), "trials_pruned": pruned})
         mlflow.set_tags({
             "optuna.study": name,
-            NOTE: f"Trial {best.trial} explains {best.scores.mean():.1%} of the inner folds' "
-                  "labels. This chooses the head; no reported score comes from these folds.\n\n"
+            NOTE: f"Best trial {best.trial}, inner pseudo-R² {best.scores.mean():.3f} (the share "
+                  "of the inner folds' label entropy that it explains). Used for selection; no "
+                  "reported score comes from these folds.\n\n"
                   f"[Compare the trials]({address(parent.info.experiment_id, 'trials')})",
         })
         mlflow.log_artifact(str(out))
@@ -81,17 +82,17 @@ def tune(params: Params, embedded: Path, screen: Path, split: Path, out: Path,
         log_data(params, dvc_digests(inputs).get("screen", ""), "tuning")
     elsewhere = len(tables["trials"]) - ran
     others = f", {elsewhere} by earlier runs or other workers" if elsewhere > 0 else ""
-    share = round(best.scores.mean(), 3) + 0.0   # no minus before a zero
-    return (f"{counted(ran, 'trial')} run{others}, {params.tune.trials} asked for, {pruned} "
-            f"pruned; trial {best.trial} explains {share:.1%} of the inner folds' labels; this "
-            "chooses, it is not reported")
+    share = round(best.scores.mean(), 2) + 0.0   # no minus before a zero
+    return (f"{counted(ran, 'trial')} run{others}, {params.tune.trials} wanted in total, {pruned} "
+            f"pruned; best trial {best.trial}, inner pseudo-R² {share:.2f} (used for selection, "
+            "never reported)")
 
 
 def _with_progress(params: Params, study: optuna.Study, examples: Examples, log: TrialLog) -> int:
     with progress(params.tune.trials, "tune") as advance:
         known = log.known(study.study_name)
         for trial in ended_trials(study):
-            # Helpers may have ended trials while no stage was there to log them.
+            # Workers may have ended trials while no stage was running to log them.
             if trial.number not in known:
                 log(study, trial)
             advance()
