@@ -174,6 +174,26 @@ def test_an_upgrade_brings_new_stages_and_parameters_and_says_so(tmp_path, newer
     assert upgrade.upgrade_project(folder) == []
 
 
+def test_an_upgrade_renews_the_page_of_plots_and_says_so(tmp_path):
+    folder = tmp_path / "p"
+    make_project(folder)
+    (folder / ".dvc/plots.html").write_text("old")
+    assert upgrade.upgrade_project(folder) == [
+        ".dvc/plots.html: the page of `dvc plots show` is replaced by the package's"]
+    assert upgrade.upgrade_project(folder) == []
+
+
+def test_a_dvc_repository_of_a_persons_own_keeps_its_settings(tmp_path):
+    folder = tmp_path / "lab"
+    make_project(folder)
+    for name in (STAGES, ".moascope/version"):
+        (folder / name).unlink()
+    (folder / ".dvc/config").write_text("[core]\n    remote = mine\n")
+    made = make_project(folder)
+    assert (folder / ".dvc/config").read_text() == "[core]\n    remote = mine\n"
+    assert ".dvc was there already and stays as it is." in made.notes
+
+
 def test_an_upgrade_keeps_a_persons_own_stage(tmp_path, newer):
     folder = tmp_path / "p"
     make_project(folder)

@@ -29,7 +29,8 @@ ORIGIN_STAGES = f"{ORIGIN}/stages.yaml"
 ORIGIN_PARAMS = f"{ORIGIN}/params.yaml"
 ORIGIN_VERSION = f"{ORIGIN}/version"
 IGNORED = {".gitignore": "gitignore", ".dvcignore": "dvcignore"}
-DVC_FILES = (".dvc/config", ".dvc/.gitignore", ".dvc/plots.html")
+PLOTS = ".dvc/plots.html"
+DVC_FILES = (".dvc/config", ".dvc/.gitignore", PLOTS)
 
 
 @dataclass
@@ -80,7 +81,11 @@ def make_project(folder: Path) -> Made:
                               f"{outer.stdout.strip()} and now has one of its own. "
                               "Add it to the outer .gitignore.")
         require(git(folder, "init", "-q"))
-    written = _start_dvc(folder)
+    if (folder / ".dvc").exists():
+        written = []
+        made.notes.append(".dvc was there already and stays as it is.")
+    else:
+        written = _start_dvc(folder)
     for name, source in IGNORED.items():
         if add_lines(folder / name, template(source)):
             made.notes.append(f"{name} was there already; its missing lines are at its end.")
@@ -163,9 +168,7 @@ def _require_room(folder: Path) -> None:
 
 
 def _start_dvc(folder: Path) -> list[str]:
-    """Make it a DVC repository where it is none; returns the files made, relative to the folder."""
-    if (folder / ".dvc").exists():
-        return []
+    """Make the folder a DVC repository; returns the files made, relative to the folder."""
     # Neither DVC nor what it imports reports to anybody.
     os.environ.setdefault("DVC_NO_ANALYTICS", "1")
     from dvc.repo import Repo
@@ -174,7 +177,7 @@ def _start_dvc(folder: Path) -> list[str]:
     Repo.init(str(folder)).close()
     (folder / ".dvc/config").write_text(template("dvc_config"))
     # DVC's own page loads its plots' scripts from the network.
-    (folder / ".dvc/plots.html").write_text(template("plots.html"))
+    (folder / PLOTS).write_text(template("plots.html"))
     add_lines(folder / ".dvc/.gitignore", "/storage\n")
     # DVC writes an example of its own; ours takes its place.
     (folder / ".dvcignore").unlink(missing_ok=True)

@@ -15,6 +15,7 @@ from moascope.project.make import (
     ORIGIN_PARAMS,
     ORIGIN_STAGES,
     ORIGIN_VERSION,
+    PLOTS,
     add_lines,
     command,
     refuse_source,
@@ -70,6 +71,9 @@ def upgrade_project(folder: Path) -> list[str]:
     for name, source in IGNORED.items():
         if add_lines(folder / name, template(source)):
             said.append(f"{name}: missing lines are added at its end")
+    if (folder / PLOTS).is_file() and (folder / PLOTS).read_text() != template("plots.html"):
+        said.append(f"{PLOTS}: the page of `dvc plots show` is replaced by the package's")
+        write_atomically(folder / PLOTS, template("plots.html"))
     if params != own_params:
         write_atomically(folder / PARAMS, params)
     if stages != own_stages:
