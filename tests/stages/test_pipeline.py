@@ -330,7 +330,7 @@ def test_a_helper_runs_trials_of_the_same_study_and_the_stage_logs_them(ran, tmp
     assert "0 trials run here" in shell("moascope", "work", cwd=tmp_path)
     edited(tmp_path, "tune", "trials", 4)
     said = shell("moascope", "work", cwd=tmp_path)
-    assert "1 trial run here; all of 4 have begun" in said
+    assert "1 trial run here; all 4 trials have begun" in said
     said = shell(sys.executable, "-m", "moascope.cli", "stage", "tune", "--embedded", "data/embed",
                  "--screen", "data/acquire", "--split", "data/split", "--out",
                  "data/tune/tuned.yaml", "--journal", "data/tune/study.journal", "--report",
