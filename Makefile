@@ -13,7 +13,7 @@ help:            ## this list
 	@grep -hE '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
 
 run: $(VENV)/ready  ## the whole pipeline on the embedded screen, and a summary
-	dvc repro register
+	dvc repro register report
 	moascope summary
 
 baseline: $(VENV)/ready  ## also train the systems of the slides, about ten minutes more

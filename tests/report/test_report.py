@@ -239,7 +239,7 @@ def test_the_random_image_split_is_named_invalid_wherever_it_is_shown(binary):
 def test_the_page_loads_nothing_and_runs_nothing(binary, binary_text):
     assert binary.loads
     assert all(address.startswith(("#", "data:")) for address in binary.loads)
-    assert binary.links == ["../split/screen.html"]
+    assert binary.links == ["screen.html"]
     assert "script" not in binary.tags
     assert "link" not in binary.tags
     assert not re.search(r"url\((?!#)", binary_text)

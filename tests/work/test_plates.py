@@ -15,7 +15,7 @@ import pytest
 
 from moascope.errors import MoascopeError
 from moascope.params import Prepare
-from moascope.work.digests import code_digest, digest
+from moascope.work.digests import digest
 from moascope.work.plates import update_plates
 from moascope.work.processes import ahead
 
@@ -132,20 +132,6 @@ def test_a_digest_depends_on_values_and_not_on_their_order_in_a_dictionary():
     assert digest(Prepare(crop=64)) == digest(Prepare(crop=64)) != digest(Prepare(crop=96))
     table = pd.DataFrame({"a": [1, 2]})
     assert digest(table) == digest(table.copy()) != digest(table.iloc[::-1])
-
-
-def test_the_digest_of_code_follows_its_bytes(tmp_path, monkeypatch):
-    package = tmp_path / "package_under_test"
-    package.mkdir()
-    (package / "__init__.py").write_text("")
-    (package / "part.py").write_text("x = 1\n")
-    monkeypatch.syspath_prepend(tmp_path)
-    before = code_digest("package_under_test")
-    assert code_digest("package_under_test") == before
-    (package / "part.py").write_text("x = 2\n")
-    assert code_digest("package_under_test") != before
-    with pytest.raises(ValueError, match="no_such_module"):
-        code_digest("no_such_module")
 
 
 def test_results_ahead_keep_their_order_and_are_few():

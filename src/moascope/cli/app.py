@@ -20,8 +20,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Tells from pictures of cells alone how a drug acts.\n\n"
          "[bold]moascope init my_screen[/bold] makes a project. In it, [bold]dvc repro "
-         "register[/bold] runs the pipeline, [bold]dvc exp run -S train.dropout=0.5[/bold] runs "
-         "an experiment, and [bold]mlflow ui[/bold] shows the runs.",
+         "register report[/bold] runs the pipeline, [bold]dvc exp run -S train.dropout=0.5[/bold] "
+         "runs an experiment, and [bold]mlflow ui[/bold] shows the runs.",
 )
 
 

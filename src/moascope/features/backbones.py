@@ -19,6 +19,7 @@ from moascope.features.inference import compile_model, kept_conversion
 from moascope.features.table import LABELS, label_of
 from moascope.params import BACKBONES, Embed
 from moascope.quiet import import_keras
+from moascope.work.code import code_digest
 
 # Comes with the package: `docs/cellmobile.md` says what it learnt from.
 PACKAGED = {"cellmobile": Path(__file__).parent / "cellmobile.keras"}
@@ -88,7 +89,7 @@ def open_backbone(name: str, weights: Path | None, precision: str, crop: int) ->
         return load_own(weights), None
 
     told = (APPLICATIONS[name].file if name in APPLICATIONS else "", weights_digest(weights),
-            Path(__file__).read_text())
+            code_digest(load_imagenet, load_own))
     model = kept_conversion("\n".join(told), build, crop)
     width = model.output(0).partial_shape[-1].get_length()
     return Backbone(label_of(name), tuple(f"{index:04d}" for index in range(width)),

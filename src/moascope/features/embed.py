@@ -20,7 +20,8 @@ from moascope.features.table import FEATURES_FILE, FeatureTable, label_of, load_
 from moascope.params import KERAS_FILE, Embed, Head, Prepare
 from moascope.pixels.prepare import prepare_plates
 from moascope.pixels.prepared import PreparedPlate, prepared_plates
-from moascope.work.digests import code_digest, digest
+from moascope.work.code import code_digest
+from moascope.work.digests import digest
 from moascope.work.files import write_atomically
 from moascope.work.plates import update_plates
 from moascope.work.processes import ahead
@@ -117,8 +118,7 @@ def embed_plates(prepared: Path, out: Path, settings: Embed,
         raise MoascopeError("embed.backbone: two model files of one name cannot be told apart in "
                             "the table of features. Rename one.")
     plates = prepared_plates(prepared)
-    code = code_digest("moascope.features.embed", "moascope.features.backbones",
-                       "moascope.features.inference", "moascope.features.morphology")
+    code = code_digest(_embed_one)
     # All are looked for before the first is worked with: a missing file is told at once.
     weights = {name: find_weights(name, settings) for name in settings.backbones}
     outcome = {}
@@ -168,8 +168,9 @@ def weights_in_use(embedded: Path, embed: Embed) -> dict[str, Path]:
         if not embedded_with(embedded, name, file):
             raise MoascopeError(
                 f"{file} is not the file that {embedded} was made with, so the model would be "
-                "served with other features than it learns from. Run `dvc repro --force embed`, "
-                "or give the new file a name of its own."
+                "served with other features than it learns from. Run `dvc repro "
+                "--single-item --force embed` and then `dvc repro`, or give the new file a name of "
+                "its own."
             )
     return weights
 

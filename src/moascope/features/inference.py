@@ -12,13 +12,13 @@ import threading
 import warnings
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from moascope.quiet import import_keras
+from moascope.work.code import code_digest
 from moascope.work.ray import RAY
 
 # Planes a request: the widest layer of 128 px planes, 1.5 MB each in MobileNetV2, stays in a
@@ -52,8 +52,8 @@ def kept_conversion(told: str, build: Callable[[], tuple[Any, Callable[[Any], An
     """
     import openvino
 
-    told = "\n".join([told, str(crop), openvino.__version__, version("keras"),
-                      version("tensorflow"), Path(__file__).read_text()])
+    # The digest has the versions of OpenVINO and Keras in it, which decide what a conversion gives.
+    told = "\n".join([told, str(crop), code_digest(convert)])
     key = hashlib.sha256(told.encode()).hexdigest()
     # A cache is never a reason to fail: a file of it that cannot be read is made anew, and a user
     # without a home has none.

@@ -36,17 +36,15 @@ MOST_ROWS = 25
 DIGITS = 6
 
 
-def write_screen_page(folder: Path, screen: Screen, labels: Labels, groups: pd.DataFrame,
-                      description: dict[str, Any], seed: int,
-                      quarantine: pd.DataFrame | None = None,
-                      failed: pd.DataFrame | None = None,
-                      permutations: int = PERMUTATIONS) -> dict[str, Any]:
-    """Measure a screen's layout and write screen.html and screen.json.
+def measure_screen(screen: Screen, labels: Labels, groups: pd.DataFrame,
+                   description: dict[str, Any], seed: int,
+                   quarantine: pd.DataFrame | None = None,
+                   failed: pd.DataFrame | None = None,
+                   permutations: int = PERMUTATIONS) -> dict[str, Any]:
+    """Measure a screen's layout: what screen.json says.
 
     Parameters
     ----------
-    folder : Path
-        Where the two files go; made if it is not there.
     screen : Screen
     labels : Labels
     groups : DataFrame
@@ -57,16 +55,11 @@ def write_screen_page(folder: Path, screen: Screen, labels: Labels, groups: pd.D
     quarantine, failed : DataFrame, optional
         Sites in quarantine, and sites that quality control left out.
     permutations : int
-
-    Returns
-    -------
-    dict
-        What screen.json says.
     """
     none = pd.DataFrame(columns=SITE)
     wells = well_table(screen, labels)
     repeats = sum(column.startswith("Fold_") for column in groups)
-    content = rounded({
+    return rounded({
         "source": description.get("source", "folder"),
         "licence": description.get("licence", ""),
         "citation": description.get("citation", ""),
@@ -78,15 +71,39 @@ def write_screen_page(folder: Path, screen: Screen, labels: Labels, groups: pd.D
                                        permutations),
         "warnings": list(dict.fromkeys([*screen.warnings, *labels.warnings])),
     })
-    page = render_screen_page(content, labels, wells, groups, seed, permutations)
+
+
+def write_screen_page(folder: Path, screen: Screen, labels: Labels, groups: pd.DataFrame,
+                      description: dict[str, Any], seed: int,
+                      quarantine: pd.DataFrame | None = None,
+                      failed: pd.DataFrame | None = None,
+                      permutations: int = PERMUTATIONS) -> dict[str, Any]:
+    """Measure a screen's layout and write screen.json and screen.html into a folder.
+
+    Parameters are those of `measure_screen`, and so is what is returned.
+    """
+    content = measure_screen(screen, labels, groups, description, seed, quarantine, failed,
+                             permutations)
     write_json(folder / SCREEN_NUMBERS, content)
-    write_atomically(folder / SCREEN_PAGE, page)
+    write_atomically(folder / SCREEN_PAGE, render_screen_page(
+        content, labels, well_table(screen, labels), groups, seed, permutations))
     return content
 
 
 def render_screen_page(content: dict[str, Any], labels: Labels, wells: pd.DataFrame,
-                       groups: pd.DataFrame, seed: int, permutations: int) -> str:
-    """The text of the page; see `write_screen_page`."""
+                       groups: pd.DataFrame, seed: int, permutations: int = PERMUTATIONS) -> str:
+    """The text of the page.
+
+    Parameters
+    ----------
+    content : dict
+        From `measure_screen`, or read from screen.json.
+    labels : Labels
+    wells : DataFrame
+        From `moascope.layout.confounds.well_table`.
+    groups, seed, permutations
+        As given to `measure_screen`.
+    """
     found = findings(content)
     measured = [one for one in found if one.value is not None]
     kind, sentence = verdict(found)

@@ -18,7 +18,7 @@ from moascope.learning.space import check_space, drawn_by_default, suggest
 from moascope.learning.trials import CURVE
 from moascope.learning.workers import run_trials
 from moascope.params import Train, Tune
-from moascope.work.digests import code_digest
+from moascope.work.code import code_digest
 
 if TYPE_CHECKING:
     import optuna
@@ -43,11 +43,7 @@ def study_name(examples: Examples, space: dict, train: Train, target: str,
     code : str, optional
         A digest of the code that decides a trial's score; by default it is computed.
     """
-    code = code or code_digest(
-        "moascope.features.normalise", "moascope.learning.calibration",
-        "moascope.learning.cross_fit", "moascope.learning.examples", "moascope.learning.head",
-        "moascope.learning.nested", "moascope.learning.panels", "moascope.learning.space",
-        "moascope.learning.study", "moascope.learning.training", "moascope.screen.question")
+    code = code or code_digest(make_objective)
     digest = hashlib.sha256()
     digest.update(np.ascontiguousarray(examples.features))
     digest.update(np.ascontiguousarray(examples.group))

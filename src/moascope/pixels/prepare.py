@@ -21,7 +21,8 @@ from moascope.pixels import crops, illumination, quality, scaling
 from moascope.pixels.prepared import CROPS_FILE, FACTS_FILE, SITES_FILE
 from moascope.screen.limits import PlaneError
 from moascope.screen.planes import each_plane, silence
-from moascope.work.digests import code_digest, digest
+from moascope.work.code import code_digest
+from moascope.work.digests import digest
 from moascope.work.files import write_json
 from moascope.work.plates import due_plates, update_plates
 from moascope.work.processes import ahead
@@ -387,8 +388,7 @@ def prepare_plates(screen: Screen, out: Path, settings: Prepare, jobs: int,
     tuple of int
         How many plates were prepared and how many were kept.
     """
-    code = code_digest("moascope.screen.planes", "moascope.screen.arrays", "moascope.screen.limits",
-                       "moascope.pixels")
+    code = code_digest(_prepare_one)
     wells = dict(tuple(screen.layout.groupby("Metadata_Plate", sort=False)))
     names = [f"FileName_{channel}" for channel in screen.channels]
     keys = {}

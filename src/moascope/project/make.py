@@ -126,8 +126,8 @@ def refuse_source(folder: Path) -> None:
     """Say so where a folder holds moascope's own source, which git brings up to date."""
     if is_source(folder):
         raise MoascopeError(f"{shown(folder)} holds moascope's own source, which is a project "
-                            "already. `dvc repro register` runs it, `git pull` brings it up to "
-                            "date.")
+                            "already. `dvc repro register report` runs it, `git pull` brings "
+                            "it up to date.")
 
 
 def shown(folder: Path) -> str:
@@ -150,7 +150,7 @@ def next_steps(made: Made) -> list[str]:
         lines.append(f"source {environment}")
     if made.folder.resolve() != Path.cwd():
         lines.append(f"cd {made.folder}")
-    return [*lines, "dvc repro register", "moascope summary"]
+    return [*lines, "dvc repro register report", "moascope summary"]
 
 
 def _require_room(folder: Path) -> None:

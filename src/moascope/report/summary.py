@@ -54,7 +54,7 @@ def read_results(report: Path, data: Path) -> Results:
     if not (data / "train" / "run.json").is_file():
         raise MoascopeError(
             f"There are no results here yet: {data / 'train'} does not exist. Run `dvc repro "
-            "register` at the root of a project, or bring an earlier run's results with "
+            "register report` at the root of a project, or bring an earlier run's results with "
             "`dvc pull`.")
     try:
         metrics = json.loads((report / "evaluate" / "metrics.json").read_text())
@@ -125,7 +125,7 @@ def show_summary(results: Results, pages: Sequence[tuple[str, str]]) -> None:
         console.print(caveat, style="yellow", markup=False)
     if results.outdated:
         console.print("A later run was not finished: these results are older than what is in "
-                      "data/. Run `dvc repro register`.", style="yellow")
+                      "data/. Run `dvc repro register report`.", style="yellow")
     console.print(f"Run {registered['run_id']}, model {registered['name']} version "
                   f"{registered['version']} (@{registered['alias']}).")
     if results.page:

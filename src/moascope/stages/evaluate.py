@@ -10,15 +10,14 @@ from moascope.learning.final import load_predictions, run_of
 from moascope.params import Params
 from moascope.report.curves import write_curves
 from moascope.report.dvc import dvc_metrics
-from moascope.report.page import write_report
 from moascope.tracking.evaluations import log_evaluation
 from moascope.work.files import write_csv, write_json
 
 DIGITS = 6
 
 
-def evaluate(params: Params, embedded: Path, screen: Path, split: Path, prepared: Path,
-             trained: Path, study: Path, report: Path) -> str:
+def evaluate(params: Params, embedded: Path, screen: Path, split: Path, trained: Path,
+             report: Path) -> str:
     """Score out-of-fold and held-out predictions next to all baselines and nulls."""
     examples = load_examples(embedded, screen, split)
     predictions = load_predictions(trained)
@@ -28,7 +27,6 @@ def evaluate(params: Params, embedded: Path, screen: Path, split: Path, prepared
     for level, table in predictions.items():
         write_csv(report / f"predictions_{level}.csv", table, DIGITS)
     write_curves(report, predictions, examples)
-    write_report(report / "report.html", metrics, predictions, examples, prepared, study)
     log_evaluation(params, run_of(trained), report, metrics, {
         "features": embedded, "screen": screen, "split": split, "trained": trained})
     return headline(metrics)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from moascope.features.table import load_quality
-from moascope.layout.page import SCREEN_PAGE, write_screen_page
+from moascope.layout.page import SCREEN_NUMBERS, measure_screen
 from moascope.learning.folds import audit_leaks, deal, plane_rows, split_report
 from moascope.params import Params
 from moascope.screen.columns import WELL
@@ -21,8 +21,8 @@ from moascope.work.files import write_json
 
 def split(params: Params, screen: Path, planes: Path, embedded: Path, out: Path,
           report: Path) -> str:
-    """Deal annotated compounds into folds and a hold-out set, and show the screen they are from."""
-    from moascope.tracking.screens import log_screen_page
+    """Deal annotated compounds into folds and a hold-out set, and measure the layout."""
+    from moascope.tracking.screens import log_screen
 
     read = read_screen(screen)
     labels = label_screen(read, params.target)
@@ -39,15 +39,17 @@ def split(params: Params, screen: Path, planes: Path, embedded: Path, out: Path,
         **asdict(dealt.question), "warnings": dealt.warnings,
     })
     write_json(report / "audit.json", split_report(dealt, checked, params.split))
-    content = write_screen_page(
-        report, read, labels, dealt.groups, read_description(screen), params.seed,
+    content = measure_screen(
+        read, labels, dealt.groups, read_description(screen), params.seed,
         quarantine=pd.read_csv(planes / "quarantine.csv", dtype=str, keep_default_na=False),
         failed=quality[~quality["QC_Pass"]])
-    log_screen_page(params, content, report / SCREEN_PAGE)
+    write_json(report / SCREEN_NUMBERS, content)
+    log_screen(params, content)
     for warning in dealt.warnings:
         print(f"split: {warning}")
     held_out = int(dealt.groups["Holdout"].sum())
     unit, classes = dealt.question.unit, dealt.question.classes
     return (f"{len(dealt.groups) - held_out} {unit}s of {len(classes)} classes in "
             f"{params.split.folds} folds x {params.split.repeats}, {held_out} held out for the "
-            f"gate; no compound, well or picture is on two sides; see {report / SCREEN_PAGE}")
+            f"gate; no compound, well or picture is on two sides. To see the layout before "
+            f"training, run `moascope layout --screen {screen} --out layout`")

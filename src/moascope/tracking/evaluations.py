@@ -83,6 +83,26 @@ def log_baselines(model: Run, metrics: dict[str, Any]) -> None:
         client.set_terminated(run_id)
 
 
+def log_pages(params: Params, run_id: str, pages: Path, metrics: dict[str, Any],
+              inputs: dict[str, Path]) -> None:
+    """Add the pages that people read to the run that trained the model.
+
+    Parameters
+    ----------
+    params : Params
+    run_id : str
+    pages : Path
+        Folder of the pages; they lie next to the scores, in the artifacts `evaluation`.
+    metrics : dict
+        As in metrics.json.
+    inputs : dict of str to Path
+        What the pages are drawn from.
+    """
+    name = model_name(metrics["backbone"], Head(**metrics["head"]))
+    with resume_run(params, run_id, name, "report", inputs):
+        log_folder(pages, "evaluation")
+
+
 def note(metrics: dict[str, Any], head: str, links: str) -> str:
     """The run's description in Markdown."""
     caveats = "".join(f"\n\n> {text}" for text in metrics["caveats"] + metrics["warnings"])

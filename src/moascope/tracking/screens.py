@@ -54,15 +54,14 @@ def validation_note(validation: Mapping[str, Any], run: Run, documented: bool) -
     return "\n".join(lines)
 
 
-def log_screen_page(params: Params, content: dict, page: Path) -> None:
-    """Keep a screen's own page, and the confounds it measures, in a run of its own.
+def log_screen(params: Params, content: dict) -> None:
+    """Keep the confounds of a screen's layout in a run of its own.
 
     Parameters
     ----------
     params : Params
     content : dict
         As in screen.json.
-    page : Path
     """
     import mlflow
 
@@ -71,4 +70,3 @@ def log_screen_page(params: Params, content: dict, page: Path) -> None:
         mlflow.log_metrics({f"confound.{one['name']}": one["value"]
                             for one in content["confounds"] if one["value"] is not None})
         mlflow.log_dict(content, "screen.json")
-        mlflow.log_artifact(str(page))

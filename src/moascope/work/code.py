@@ -344,7 +344,8 @@ def _assigned(node: ast.Assign | ast.AnnAssign) -> list[str]:
             if all(isinstance(one, ast.Name) for one in flat) else [])
 
 
-def _note_imports(inside: Iterable[ast.AST], package: str, module: str, known: dict[str, str]) -> None:
+def _note_imports(inside: Iterable[ast.AST], package: str, module: str,
+                  known: dict[str, str]) -> None:
     """Note what the imports among nodes bind: names to places relative to the package."""
     for inner in inside:
         if isinstance(inner, ast.Import):

@@ -1,12 +1,9 @@
-"""Digests of what decides a result: inputs, settings and code."""
+"""Digests of what decides a result: inputs and settings."""
 
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import json
-from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 
@@ -26,27 +23,6 @@ def digest(*parts: Any) -> str:
         total.update(f"{len(content)}:".encode())
         total.update(content)
     return total.hexdigest()
-
-
-def code_digest(*modules: ModuleType | str) -> str:
-    """SHA-256 of the source of modules, and of every module inside packages.
-
-    Parameters
-    ----------
-    *modules
-        Modules, or their dotted names; a name is looked up without importing the module itself.
-    """
-    parts: list[Any] = []
-    for module in modules:
-        name = module if isinstance(module, str) else module.__name__
-        spec = importlib.util.find_spec(name)
-        if spec is None or spec.origin is None:
-            raise ValueError(f"{name} has no source file")
-        origin = Path(spec.origin)
-        files = sorted(origin.parent.rglob("*.py")) if origin.name == "__init__.py" else [origin]
-        parts += [[name, [file.relative_to(origin.parent).as_posix() for file in files]]]
-        parts += [file.read_bytes() for file in files]
-    return digest(*parts)
 
 
 def _canonical(part: Any) -> bytes:
