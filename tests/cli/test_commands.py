@@ -76,7 +76,7 @@ def test_a_fresh_clone_has_no_results_of_its_own(clone, say):
     status, out, error = say("summary")
     assert (status, out) == (1, "")
     assert error.startswith("error: There are no results here yet: data/train does not exist. Run "
-                            "`dvc repro register`")
+                            "`dvc repro register report`")
 
 
 def test_where_results_were_pulled_the_summary_shows_them_without_pages_of_a_store_elsewhere(
