@@ -51,7 +51,7 @@ lock: $(VENV)/ready ## resolve the dependencies anew into requirements.lock (nam
 	  --generate-hashes --no-emit-index-url --no-header --output-file requirements.lock
 
 clean:           ## remove what the pipeline made (not the environment)
-	rm -rf data/acquire data/validate data/prepare data/embed data/split data/tune data/train \
+	rm -rf data/code data/acquire data/validate data/prepare data/embed data/split data/tune data/train \
 	  data/baseline/*/ mlruns/*/ mlflow.db
 
 # uv installs a locked environment in seconds; it comes from pip like everything else.
