@@ -1,4 +1,4 @@
-"""Tables are `Any` to the type checker; pyproject.toml, [tool.pyright], says why."""
+"""Any to the type checker; pyproject.toml, [tool.pyright], says why."""
 
 from typing import Any
 

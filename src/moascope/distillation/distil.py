@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -110,7 +111,7 @@ def distil(folders: Iterable[Path], out: Path, teacher: str, weights: Path | Non
             f"use it by embed.backbone: {out / STUDENT}")
 
 
-def make_card(planes: Planes, teacher: str, digest: str, recipe: Recipe) -> dict[str, object]:
+def make_card(planes: Planes, teacher: str, digest: str, recipe: Recipe) -> dict[str, Any]:
     """What a model was made of and how, for the file beside it."""
     sources = {}
     for folder in sorted(set(planes.source)):

@@ -178,7 +178,7 @@ def _square(plane: np.ndarray, size: int, generator: np.random.Generator,
         Image.fromarray(plane[top : top + side, left : left + side]).resize(
             (size, size), Image.Resampling.BILINEAR)
     )
-    crop = np.rot90(crop, generator.integers(4))
+    crop = np.rot90(crop, generator.integers(4))  # pyright: ignore[reportCallIssue]
     return crop[:, ::-1] if generator.random() < 0.5 else crop
 
 

@@ -124,5 +124,5 @@ def _draw_map(figure: Figure, axis: Axes, one: PlateMap) -> None:
     if names:
         bar.set_ticks(range(len(names)), labels=[tidy(name, 16) for name in names])
     else:
-        bar.formatter.set_useOffset(False)
+        bar.formatter.set_useOffset(False)  # pyright: ignore[reportAttributeAccessIssue]
         bar.ax.yaxis.set_major_locator(MaxNLocator(3, steps=[1, 2, 2.5, 5, 10]))

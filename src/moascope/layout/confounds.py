@@ -435,8 +435,9 @@ def _controls_dealt(every: np.ndarray, controls: np.ndarray, permutations: int,
                     seed: int) -> np.ndarray:
     """Controls dealt anew among the wells of their plate: int [permutations, levels]."""
     generator = np.random.default_rng([seed, 3])
-    return sum(generator.multivariate_hypergeometric(counts, number, size=permutations)
-               for counts, number in zip(every, controls.sum(axis=1), strict=True))
+    return np.asarray(sum(
+        generator.multivariate_hypergeometric(counts, number, size=permutations)
+        for counts, number in zip(every, controls.sum(axis=1), strict=True)))
 
 
 def _dose_by_column(treated: pd.DataFrame, permutations: int, seed: int) -> dict[str, Any]:

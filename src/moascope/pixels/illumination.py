@@ -92,7 +92,8 @@ def _relative(light: np.ndarray) -> np.ndarray:
 def _polynomial(blocks: np.ndarray, degree: int) -> tuple[np.ndarray, np.ndarray]:
     """Least-squares polynomial through blocks: its coefficients, and its values at the blocks."""
     centres = [(np.arange(cells) + 0.5) / cells * 2 - 1 for cells in blocks.shape]
-    terms = chebyshev.chebvander2d(*np.meshgrid(*centres, indexing="ij"), (DEGREE, DEGREE))
+    terms = chebyshev.chebvander2d(
+        *np.meshgrid(*centres, indexing="ij"), (DEGREE, DEGREE))  # pyright: ignore[reportCallIssue]
     terms = terms.reshape(blocks.size, -1)
     kept = np.add.outer(np.arange(DEGREE + 1), np.arange(DEGREE + 1)).ravel() <= degree
     coefficients = np.zeros(terms.shape[1])

@@ -173,7 +173,7 @@ def _look_at(screen: Screen, channels: tuple[str, ...], nuclei: str | None, sett
             del plane  # Its memory, still in the cache, is for the next one.
     except PlaneError as error:
         return error
-    return site
+    return site  # pyright: ignore[reportReturnType]
 
 
 def _measure(plane: np.ndarray, site: _Seen, channel: int, shows_nuclei: bool,
@@ -210,7 +210,7 @@ def _empty_record(sites: int, channels: int, shape: tuple[int, int],
 
 def _note(seen: _Seen, file: BinaryIO, site: _Seen) -> None:
     # Written, not mapped: the system charges far more for the first touch of a mapped page.
-    file.write(site.raw)
+    file.write(site.raw)  # pyright: ignore[reportCallIssue]
     for name in ("samples", "focus", "largest", "at_largest", "nuclei"):
         getattr(seen, name)[len(seen.rows)] = getattr(site, name)[0]
     seen.rows.extend(site.rows)
@@ -218,7 +218,9 @@ def _note(seen: _Seen, file: BinaryIO, site: _Seen) -> None:
 
 def _sampled(shape: tuple[int, int]) -> tuple[slice, slice]:
     step = max(int(np.ceil(np.sqrt(shape[0] * shape[1] / SAMPLED_PIXELS))), 1)
-    return tuple(slice(min(step // 2, length - 1), None, step) for length in shape)
+    height, width = shape
+    return (slice(min(step // 2, height - 1), None, step),
+            slice(min(step // 2, width - 1), None, step))
 
 
 @dataclass(frozen=True)
@@ -288,7 +290,7 @@ def _estimate_illumination(seen: _Seen, rows: np.ndarray, channel: int,
 def _sampled_light(shape: tuple[int, int], gain: np.ndarray) -> np.ndarray:
     positions = [np.arange(length)[part]
                  for part, length in zip(_sampled(shape), shape, strict=True)]
-    return illumination.illumination(gain, *positions, shape)
+    return illumination.illumination(gain, *positions, shape)  # pyright: ignore[reportCallIssue]
 
 
 def intensities(samples: np.ndarray) -> dict[str, np.ndarray]:

@@ -248,7 +248,8 @@ def _inline(node: yaml.Node) -> bool:
     """Whether a value stands on its key's line, so that it can be replaced where it stands."""
     if isinstance(node, yaml.CollectionNode):
         return bool(node.flow_style) and node.start_mark.line == node.end_mark.line
-    return node.style not in ("|", ">") and node.start_mark.line == node.end_mark.line
+    return (node.style not in ("|", ">")  # pyright: ignore[reportAttributeAccessIssue]
+            and node.start_mark.line == node.end_mark.line)
 
 
 def _keep(text: str, path: tuple[str, ...], new: str) -> str:

@@ -98,7 +98,7 @@ def history_figure(trials: pd.DataFrame) -> Figure:
     _dots(axis, trials, trials["trial"])
     axis.set_xlim(-0.02 * len(trials) - 0.5, trials["trial"].max() + 0.02 * len(trials) + 0.5)
     axis.set(xlabel="Trial", ylabel=SCORE)
-    axis.xaxis.get_major_locator().set_params(integer=True)
+    axis.xaxis.get_major_locator().set_params(integer=True)  # pyright: ignore[reportCallIssue]
     figure.legend(loc="outside lower center", frameon=False, fontsize=8.5, ncols=4)
     return figure
 

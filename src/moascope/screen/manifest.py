@@ -91,11 +91,12 @@ def checksums(manifest: pd.DataFrame, names: pd.Series) -> pd.Series:
         With the index of `names`; NaN where the manifest does not name the file.
     """
     import pyarrow as pa
-    import pyarrow.compute
+    from pyarrow import compute
 
     # Arrow looks names up in place; a dictionary or a merge would copy millions of them.
-    at = pa.compute.index_in(pa.array(names, pa.large_string()),
-                             value_set=pa.array(manifest["FileName"], pa.large_string()))
+    at = compute.index_in(  # pyright: ignore[reportAttributeAccessIssue]
+        pa.array(names, pa.large_string()),
+        value_set=pa.array(manifest["FileName"], pa.large_string()))
     sums = manifest["SHA256"].array.take(at.fill_null(-1).to_numpy(), allow_fill=True)
     return pd.Series(sums, index=names.index)
 

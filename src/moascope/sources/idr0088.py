@@ -457,9 +457,11 @@ def _check_rendering(path: Path) -> None:
 
 
 def _site(well: dict[str, str], site: int, names: Sequence[str]) -> dict[str, object]:
-    return {"Metadata_Plate": well["Plate"], "Metadata_Well": well["Well"], "Metadata_Site": site,
-            "Metadata_Batch": well["Batch"], "Metadata_Panel": well["Panel"]} | {
-                f"FileName_{channel}": name for channel, name in zip(CHANNELS, names, strict=True)}
+    row: dict[str, object] = {
+        "Metadata_Plate": well["Plate"], "Metadata_Well": well["Well"], "Metadata_Site": site,
+        "Metadata_Batch": well["Batch"], "Metadata_Panel": well["Panel"]}
+    return row | {
+        f"FileName_{channel}": name for channel, name in zip(CHANNELS, names, strict=True)}
 
 
 def _with_sites(wells: pd.DataFrame, sites: pd.DataFrame) -> pd.DataFrame:

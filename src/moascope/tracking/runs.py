@@ -187,7 +187,9 @@ def log_data(params: Params, digest: str, context: str) -> None:
     """Name the active run's data set after its screen, with DVC's digest of it."""
     import mlflow
     from mlflow.data.meta_dataset import MetaDataset
-    from mlflow.data.sources import LocalArtifactDatasetSource
+    from mlflow.data.sources import (
+        LocalArtifactDatasetSource,  # pyright: ignore[reportAttributeAccessIssue]
+    )
 
     source = LocalArtifactDatasetSource(str(project_root() / "data/acquire"))
     # MLflow takes digests of at most 36 characters.
@@ -280,7 +282,7 @@ def open_experiment(client: MlflowClient, name: str) -> Experiment:
         with contextlib.suppress(MlflowException):   # another process was quicker
             client.create_experiment(name, artifact_location=location, tags=tags)
         experiment = client.get_experiment_by_name(name)
-    return experiment
+    return experiment  # pyright: ignore[reportReturnType]
 
 
 def _database() -> Path | None:

@@ -20,6 +20,7 @@ def run_on_ray(function: Callable[..., Any], tasks: Mapping[str, tuple[Any, ...]
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     try:
         import ray
+        from ray.exceptions import RayError
     except ImportError:
         raise MoascopeError(f"{RAY} is set, but Ray is not installed. Install it with `pip install "
                             f"'moascope[ray]'`, or unset {RAY}.") from None
@@ -43,7 +44,7 @@ def run_on_ray(function: Callable[..., Any], tasks: Mapping[str, tuple[Any, ...]
             (done,), _ = ray.wait(list(waiting), num_returns=1)
             try:
                 outcome = ray.get(done)
-            except ray.exceptions.RayError as error:
+            except RayError as error:
                 outcome = BrokenProcessPool(str(error))
             yield waiting.pop(done), outcome
     finally:
