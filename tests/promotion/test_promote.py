@@ -27,17 +27,11 @@ from moascope.learning.predictor import Predictor, identities, save_predictor
 from moascope.metrics import bootstrap_weights, macro_average_precision
 from moascope.params import Embed, Head, Prepare, Promote, Train, parse_params
 from moascope.promotion import promote as promotion
+from moascope.promotion.contenders import Contender, load_pipeline, unseen_hold_out
 from moascope.promotion.gate import Against, Numbers, decide, share_worse
-from moascope.promotion.held_out import (
-    Contender,
-    answers,
-    check_served,
-    load_pipeline,
-    measure,
-    site_logits,
-    unseen_hold_out,
-)
-from moascope.promotion.promote import history, promote
+from moascope.promotion.held_out import answers, check_served, measure, site_logits
+from moascope.promotion.promote import promote
+from moascope.promotion.records import history
 from moascope.screen.question import Question
 from moascope.screen.tables import read_screen
 from moascope.screen.targets import label_screen
@@ -63,7 +57,7 @@ def test_a_worse_candidate_loses_however_wide_the_interval_is():
                               worse=0.5), Promote())
     assert not decision.passed
     assert len(decision.failures) == 1
-    assert "-0.010 [-0.300, +0.300] from the 0.600 of version 1" in decision.failures[0]
+    assert "by -0.010 [-0.300, +0.300] from that of version 1, 0.600 on" in decision.failures[0]
 
 
 def test_a_candidate_that_is_below_in_most_resamples_loses():
@@ -105,7 +99,7 @@ def test_a_number_that_is_none_passes_nothing():
 def test_every_reason_names_its_number_its_limit_and_its_knob():
     for line in decide(against(), Promote()).requirements:
         assert line.reason.endswith(").") and "promote." in line.reason
-        assert "is asked: met" in line.reason
+        assert "is required: met" in line.reason
 
 
 def test_one_swapped_pair_is_worse_although_most_resamples_do_not_see_it():
@@ -284,7 +278,7 @@ def test_a_first_a_better_and_a_worse_candidate(project):
     worse = project.register(BAD)
     record = project.ask()
     assert record["decision"] == "refused"
-    assert any("version 2 on the same compounds" in reason for reason in record["reasons"])
+    assert any("that of version 2," in reason for reason in record["reasons"])
     assert project.aliases() == {"staging": better}
 
     told = history(project.client, "moascope")
@@ -454,14 +448,14 @@ def test_a_compound_is_known_again_after_its_key_was_added():
 
 def test_models_of_another_question_are_not_compared(project):
     project.register(GOOD, question=Question("gpcr_agonist", ("not_gpcr", "gpcr"), True))
-    with pytest.raises(MoascopeError, match="its target is gpcr_agonist, and data/split asks "
-                                            "about gpcr"):
+    with pytest.raises(MoascopeError, match="its target is gpcr_agonist, and that of "
+                                            "data/split is gpcr"):
         project.ask()
 
 
 def test_a_model_that_does_not_say_what_it_was_trained_on_is_not_trusted(project):
     project.register(GOOD, trained_on=None)
-    with pytest.raises(MoascopeError, match="does not say which compounds it was trained on"):
+    with pytest.raises(MoascopeError, match="does not record which compounds it was trained on"):
         project.ask()
 
 
@@ -474,7 +468,7 @@ def test_a_registered_model_that_differs_from_the_trained_one_is_an_error(projec
         arrays = dict(stored)
     arrays["kernel_0"] = arrays["kernel_0"] * 1.01
     np.savez(heads, **arrays)
-    with pytest.raises(MoascopeError, match="does not say what train wrote: C"):
+    with pytest.raises(MoascopeError, match="does not predict what train wrote: C"):
         project.ask()
     assert project.aliases() == {}
 
@@ -501,7 +495,7 @@ def test_what_is_not_there_is_named_with_its_remedy(project):
     with pytest.raises(MoascopeError, match="There is no registered model 'moascope' at"):
         project.ask()
     project.register(GOOD)
-    with pytest.raises(MoascopeError, match=r"no version 7 of 'moascope'\. It has 1\."):
+    with pytest.raises(MoascopeError, match=r"no version 7 of 'moascope'\. Its versions: 1\."):
         project.ask(version="7")
     project.client.delete_registered_model_alias("moascope", "candidate")
     with pytest.raises(MoascopeError, match="No version of 'moascope' is the candidate"):
@@ -557,7 +551,7 @@ def test_two_promotions_at_once_leave_the_better_one(project):
         assert told.loc[better, "incumbent"] == worse
     else:
         assert told.loc[worse, "incumbent"] == better
-    assert "asking again" in said[0][0] + said[1][0]
+    assert "deciding again" in said[0][0] + said[1][0]
 
 
 def test_a_holder_that_changes_while_the_candidate_is_scored_is_compared_with(project, monkeypatch,
@@ -575,7 +569,7 @@ def test_a_holder_that_changes_while_the_candidate_is_scored_is_compared_with(pr
     monkeypatch.setattr(promotion, "_judge", overtaken)
     assert project.ask(version=worse)["decision"] == "refused"
     assert calls == [None, better]
-    assert "version 1 has become staging meanwhile; asking again" in capsys.readouterr().out
+    assert "version 1 has become staging in the meantime; deciding again" in capsys.readouterr().out
 
 
 def test_another_machine_that_moves_the_alias_while_this_one_writes_is_heard(project, monkeypatch):
@@ -718,16 +712,16 @@ def test_the_command_shows_every_requirement_and_ends_on_what_was_decided(projec
 
     status, out, _ = command(monkeypatch, capsys)
     assert status == 0
-    assert "Version 1 of 'moascope' is staging now, the first to be: average precision" in out
+    assert "Version 1 of 'moascope' is now staging, as the first version: average precision" in out
     status, out, _ = command(monkeypatch, capsys)
-    assert (status, out) == (0, "Version 1 of 'moascope' holds staging already; nothing is "
-                                "changed.\n")
+    assert (status, out) == (0, "Version 1 of 'moascope' already holds staging; nothing "
+                                "changes.\n")
 
     project.register(CHANCE)
     status, out, err = command(monkeypatch, capsys)
     assert status == 1
     assert "NO" in out
-    assert "error: Version 2 of 'moascope' is not promoted to staging, which version 1 keeps" in err
+    assert "error: Version 2 of 'moascope' is not promoted to staging; version 1 keeps it" in err
     assert "not met (promote.least_gain)." in err
     assert "Traceback" not in err
 

@@ -159,7 +159,7 @@ def test_the_parent_shows_the_latest_model_not_the_one_with_the_best_reported_sc
     assert parent.data.metrics["average_precision"] == pytest.approx(0.3)
     assert parent.data.tags["latest_run"] == latest
     note = parent.data.tags["mlflow.note.content"]
-    assert "reported scores do not choose" in note
+    assert "reported scores are never used for selection" in note
     positions = [note.index(f"| [{name}]") for name in ("lucky", "latest", "baseline scratch")]
     assert positions == sorted(positions)   # in order of time
 

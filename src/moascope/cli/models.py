@@ -102,8 +102,8 @@ def promote(
     Example: moascope promote --dry-run && moascope promote && moascope promote --to production
     """
     from moascope.params import load_params
-    from moascope.promotion.promote import HOLDS, REFUSED, sentence
     from moascope.promotion.promote import promote as decide
+    from moascope.promotion.records import HOLDS, REFUSED, sentence
     from moascope.promotion.shown import show_decision
 
     record = decide(load_params(), data, report, to.value, model,

@@ -1,4 +1,4 @@
-"""The gate's decision: numbers and limits in, reasons out. Nothing here knows of MLflow.
+"""The gate's decision: numbers and limits in, reasons out. Nothing here knows MLflow.
 
 What a candidate has to show on the held-out compounds is data, the section `promote` of
 params.yaml. Every requirement is one number with one limit, so that a decision can be read, and
@@ -13,7 +13,7 @@ import numpy as np
 
 from moascope.params import Promote
 
-# Below it two scores are one: they differ by rounding.
+# Scores that differ by less are equal but for rounding.
 EQUAL = 1e-9
 
 
@@ -27,9 +27,9 @@ class Numbers:
         Of the candidate, with its 95 % interval over compounds.
     prevalence : float
     p : float
-        Of as good a ranking where labels are dealt at random among the compounds.
+        Of the permutation test: labels shuffled among the compounds.
     baselines : dict
-        Name -> average precision of what sees no biology, asked about the same compounds.
+        Name -> average precision of what sees no biology, on the same compounds.
     incumbent : Against or None
         None where no model holds the alias yet.
     """
@@ -117,7 +117,7 @@ class Decision:
 
 
 def decide(numbers: Numbers, gate: Promote) -> Decision:
-    """Hold what was measured against the gate.
+    """Compare the numbers with the limits of the gate.
 
     Parameters
     ----------
@@ -127,9 +127,8 @@ def decide(numbers: Numbers, gate: Promote) -> Decision:
     Returns
     -------
     Decision
-        A candidate that ranks the held-out compounds worse than the incumbent does not pass,
-        however wide the intervals are; one that ranks them alike passes. With no incumbent, floor
-        and nulls decide.
+        A candidate that ranks the held-out compounds worse than the incumbent fails, however wide
+        the intervals are; a tie passes. Without an incumbent, floor and nulls decide.
     """
     ap = numbers.average_precision
     lines = [
@@ -141,19 +140,19 @@ def decide(numbers: Numbers, gate: Promote) -> Decision:
               f"{numbers.prevalence:.3f}",
               "promote.least_lift"),
         _line("permutation p", numbers.p, gate.max_p, "<=",
-              f"Labels dealt at random rank as well with p = {numbers.p:.3g}", "promote.max_p"),
+              f"The permutation test gives p = {numbers.p:.3g}", "promote.max_p"),
     ]
     lines += [_beats(name, numbers) for name in gate.beat]
     if numbers.incumbent is not None:
         held = numbers.incumbent
         lines += [
             _line(f"gain over version {held.version}", held.difference, gate.least_gain, ">=",
-                  f"The average precision is {held.difference:+.3f} "
-                  f"[{held.difference_low:+.3f}, {held.difference_high:+.3f}] from the "
-                  f"{held.average_precision:.3f} of version {held.version} on the same compounds",
+                  f"The average precision differs by {held.difference:+.3f} "
+                  f"[{held.difference_low:+.3f}, {held.difference_high:+.3f}] from that of version "
+                  f"{held.version}, {held.average_precision:.3f} on the same compounds",
                   "promote.least_gain"),
             _line(f"worse than version {held.version}", held.worse, gate.max_worse, "<=",
-                  f"It is below version {held.version} in {held.worse:.0%} of the paired "
+                  f"It scores below version {held.version} in {held.worse:.0%} of the paired "
                   "resamples of compounds",
                   "promote.max_worse"),
         ]
@@ -171,8 +170,8 @@ def share_worse(candidate: np.ndarray, incumbent: np.ndarray) -> float:
     Returns
     -------
     float
-        Resamples in which both score alike say nothing and are left out: swapping one pair of
-        compounds leaves most resamples as they were. 0 where no resample tells them apart.
+        Resamples in which both score the same are excluded: swapping one pair of compounds leaves
+        most resamples as they were. 0 if no resample tells the two apart.
     """
     difference = candidate - incumbent
     worse = int((difference < -EQUAL).sum())
@@ -185,13 +184,13 @@ def _beats(name: str, numbers: Numbers) -> Requirement:
     if name not in numbers.baselines:
         return Requirement(
             f"more than {words}", None, float("nan"), ">", False,
-            f"The baseline {words} cannot be asked, because this screen has no feature of its "
+            f"The baseline {words} is not available, because this screen has no feature of its "
             "kind: not met (promote.beat in params.yaml names it).",
         )
     other = numbers.baselines[name]
     return _line(f"more than {words}", numbers.average_precision, other, ">",
-                 f"The baseline {words}, which sees no biology, reaches {other:.3f} against "
-                 f"{numbers.average_precision:.3f}", "promote.beat")
+                 f"The baseline {words}, which sees no biology, reaches {other:.3f}; the "
+                 f"model reaches {numbers.average_precision:.3f}", "promote.beat")
 
 
 def _line(name: str, measured: float, limit: float, sign: str, sentence: str,
@@ -205,5 +204,5 @@ def _line(name: str, measured: float, limit: float, sign: str, sentence: str,
     words = {">=": "at least", ">": "more than", "<=": "at most"}[sign]
     return Requirement(
         name, float(measured), float(limit), sign, bool(passed),
-        f"{sentence}; {words} {limit:.3g} is asked: {'met' if passed else 'not met'} ({knob}).",
+        f"{sentence}; {words} {limit:.3g} is required: {'met' if passed else 'not met'} ({knob}).",
     )

@@ -1,11 +1,11 @@
-"""Models asked about the frozen held-out compounds, on exactly the same rows."""
+"""Scores of registered models on the frozen held-out compounds, from exactly the same sites."""
 
 from __future__ import annotations
 
 import json
 import sys
 import tempfile
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,204 +16,32 @@ from moascope.evaluation.baselines import baseline_inputs, held_out_baseline_log
 from moascope.evaluation.scores import scores_of
 from moascope.features.backbones import weights_digest
 from moascope.features.embed import embedded_with, features_of_screen
-from moascope.features.table import FeatureTable, load_features
-from moascope.learning.examples import SITE_KEY, Examples, averaging, load_examples
+from moascope.features.table import FeatureTable
+from moascope.learning.examples import SITE_KEY, Examples, averaging
 from moascope.learning.panels import predict_by_panel
 from moascope.learning.predictor import (
     Predictor,
     check_fits,
-    identities,
     load_predictor,
     prediction_table,
     sites_of,
 )
 from moascope.metrics import bootstrap_weights, interval, macro_average_precision, paired_difference
-from moascope.params import Evaluate, Params, Promote
+from moascope.params import Evaluate, Promote
+from moascope.promotion.contenders import Contender, Pipeline
 from moascope.promotion.gate import Against, Numbers, share_worse
-from moascope.screen.tables import Screen, read_screen
-from moascope.text import counted, listing
+from moascope.text import counted
 from moascope.work.digests import digest
 from moascope.work.processes import default_jobs
 
-# What a model says on the same features may differ by this, as sums of float32 do.
+# Predictions from the same features may differ by this much, as sums of float32 do.
 SAME = 1e-4
-
-
-@dataclass(frozen=True)
-class Contender:
-    """A registered model that takes part.
-
-    Attributes
-    ----------
-    version : str
-        Its number in the registry.
-    run_id : str
-        Of the run that trained it.
-    predictor : Predictor
-    """
-
-    version: str
-    run_id: str
-    predictor: Predictor
-
-
-@dataclass(frozen=True)
-class Pipeline:
-    """What the pipeline left that the gate asks with.
-
-    Attributes
-    ----------
-    screen : Screen
-    table : FeatureTable
-        Of data/embed.
-    examples : Examples
-        Sites that passed quality control, with the units and their hold-out.
-    embedded, trained : Path
-        data/embed and data/train.
-    params : Params
-    """
-
-    screen: Screen
-    table: FeatureTable
-    examples: Examples
-    embedded: Path
-    trained: Path
-    params: Params
-
-
-def load_pipeline(data: Path, params: Params) -> Pipeline:
-    """Read what acquire, embed, split and train left in a data folder.
-
-    Raises
-    ------
-    MoascopeError
-        Where one of them left nothing.
-    """
-    wanted = {"acquire": "load_data.csv", "embed": "", "split": "groups.parquet",
-              "train": "run.json"}
-    missing = [str(data / stage) for stage, file in wanted.items()
-               if not (data / stage / file).exists()]
-    if missing:
-        raise MoascopeError(f"{listing(missing)} is not there, and the gate asks about what it "
-                            "holds. Run `dvc repro` (or `dvc pull`) first.")
-    return Pipeline(
-        screen=read_screen(data / "acquire"),
-        table=load_features(data / "embed"),
-        examples=load_examples(data / "embed", data / "acquire", data / "split"),
-        embedded=data / "embed",
-        trained=data / "train",
-        params=params,
-    )
-
-
-def asked_digest(target: str, table: pd.DataFrame) -> str:
-    """By which two decisions are known to be about the same compounds with the same labels."""
-    asked = table[["Metadata_Group", "Label"]].sort_values("Metadata_Group")
-    return digest(target, asked)[:16]
-
-
-def check_comparable(contender: Contender, examples: Examples, alias: str) -> None:
-    """Fail where a model answers another question than the one that the hold-out asks.
-
-    Parameters
-    ----------
-    contender : Contender
-    examples : Examples
-    alias : str
-        What it holds, or is to hold; for the sentence.
-    """
-    own = contender.predictor
-    for word, said, asked in (
-        ("target", own.question.target, examples.question.target),
-        ("classes", ", ".join(own.question.classes), ", ".join(examples.question.classes)),
-        ("unit", own.question.unit, examples.question.unit),
-    ):
-        if said != asked:
-            raise MoascopeError(
-                f"Version {contender.version} ({alias}) cannot be compared here: its {word} is "
-                f"{said}, and data/split asks about {asked}. Give every question a registered "
-                "model of its own (register.name in params.yaml), or run `dvc repro` with the "
-                f"{word} that version {contender.version} was trained for."
-            )
-
-
-def seen_in_training(contender: Contender, examples: Examples, alias: str) -> np.ndarray:
-    """Which units a model was trained on.
-
-    Returns
-    -------
-    ndarray, bool, [G]
-
-    Raises
-    ------
-    MoascopeError
-        Where the model does not say: without that, no score of it can be trusted.
-    """
-    if contender.predictor.trained_on is None:
-        raise MoascopeError(
-            f"Version {contender.version} ({alias}) does not say which compounds it was trained "
-            "on, so it may know the held-out ones. Models registered by this version of moascope "
-            "say it: run `dvc repro` to register a new one"
-            + ("." if alias == "candidate" else
-               f", and take the alias '{alias}' off version {contender.version} in MLflow.")
-        )
-    known = set(contender.predictor.trained_on)
-    return np.array([not known.isdisjoint(words)
-                     for words in identities(examples.groups, examples.question.unit)], bool)
-
-
-def unseen_hold_out(
-    contenders: dict[str, Contender], examples: Examples, unseen_only: bool
-) -> tuple[Examples, int]:
-    """The examples with a hold-out that no contender was trained on.
-
-    Parameters
-    ----------
-    contenders : dict
-        Alias -> Contender.
-    examples : Examples
-    unseen_only : bool
-        Leave out what some contender knows, in place of failing.
-
-    Returns
-    -------
-    examples : Examples
-        Rows of units that are left out belong to no unit.
-    left_out : int
-        How many held-out units were left out.
-
-    Raises
-    ------
-    MoascopeError
-        Where a contender was trained on held-out units: it would be asked what it has seen.
-    """
-    held_out = examples.groups["Holdout"].to_numpy(bool)
-    names = examples.groups["Metadata_Compound"].to_numpy()
-    known = np.zeros(len(held_out), bool)
-    problems = []
-    for alias, contender in contenders.items():
-        seen = seen_in_training(contender, examples, alias) & held_out
-        known |= seen
-        if seen.any():
-            problems.append(
-                f"Version {contender.version} ({alias}) was trained on {seen.sum()} of the "
-                f"{held_out.sum()} held-out {examples.question.unit}s ({listing(names[seen])}), so "
-                "their pictures say nothing about it. "
-                + ("Run `dvc repro` to train on the split at hand"
-                   if alias == "candidate" else
-                   "Put split.holdout, the target and the annotations back as they were")
-                + ", or add --unseen-only to ask about the others alone."
-            )
-    if problems and not unseen_only:
-        raise MoascopeError(problems)
-    group = np.where(known[examples.group] & (examples.group >= 0), -1, examples.group)
-    return replace(examples, group=group, _cache={}), int(known.sum())
 
 
 def site_logits(
     contenders: dict[str, Contender], pipeline: Pipeline, examples: Examples, jobs: int = 0
 ) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    """What every contender says of the sites, computed as it does when it is served.
+    """The logits of every contender for the sites, computed as when it is served.
 
     Parameters
     ----------
@@ -223,7 +51,7 @@ def site_logits(
     examples : Examples
         Of `unseen_hold_out`.
     jobs : int
-        Processes, where features have to be computed; 0: as many as there are processors.
+        Processes, where features have to be computed; 0: one per processor.
 
     Returns
     -------
@@ -247,7 +75,7 @@ def site_logits(
 def answers(
     contenders: dict[str, Contender], examples: Examples, logits: dict[str, np.ndarray]
 ) -> tuple[Examples, dict[str, pd.DataFrame]]:
-    """What every contender says of the held-out units, from exactly the same sites.
+    """The predictions of every contender for the held-out units, from exactly the same sites.
 
     Parameters
     ----------
@@ -277,7 +105,7 @@ def answers(
     own = np.flatnonzero(_held_out_rows(kept))
     if not len(own):
         raise MoascopeError(
-            "No held-out compound is left to ask about. Raise split.holdout in params.yaml or "
+            "No held-out compound is left to score. Raise split.holdout in params.yaml or "
             "annotate more compounds, and run `dvc repro`."
         )
     asked = kept.take(own)
@@ -298,7 +126,7 @@ def answers(
 
 
 def check_served(candidate: Contender, table: pd.DataFrame, trained: Path) -> bool:
-    """Fail where the registry's model says something else than the one that was trained.
+    """Fail where the registered model predicts something else than the trained one.
 
     Parameters
     ----------
@@ -329,8 +157,8 @@ def check_served(candidate: Contender, table: pd.DataFrame, trained: Path) -> bo
     if not (off <= SAME).all():
         worst = off.idxmax()
         raise MoascopeError(
-            f"Version {candidate.version} as loaded from the registry does not say what train "
-            f"wrote: {own.loc[worst, 'Metadata_Compound']} differs by {off[worst]:.2g} in "
+            f"Version {candidate.version} as loaded from the registry does not predict what "
+            f"train wrote: {own.loc[worst, 'Metadata_Compound']} differs by {off[worst]:.2g} in "
             f"probability, and {(off > SAME).sum()} of {len(off)} held-out compounds differ. "
             "Serving would differ from training: run `dvc repro --single-item --force train`, then "
             "`dvc repro register`, and compare the moascope versions of both."
@@ -342,7 +170,7 @@ def measure(
     examples: Examples, tables: dict[str, pd.DataFrame], incumbent: Contender | None,
     gate: Promote, seed: int
 ) -> tuple[Numbers, dict[str, int]]:
-    """All numbers that the gate asks for.
+    """All numbers that the gate needs.
 
     Parameters
     ----------
@@ -358,7 +186,7 @@ def measure(
     -------
     numbers : Numbers
     counts : dict
-        `compounds` asked about and `positives` among them.
+        `compounds` scored and `positives` among them.
 
     Raises
     ------
@@ -368,7 +196,7 @@ def measure(
     Notes
     -----
     Both models are scored on the same resamples of compounds, so that a hard compound is hard for
-    both: with some 25 compounds the interval of each is wide, the one of their difference is not.
+    both: with some 25 compounds the interval of each is wide, that of their difference is not.
     """
     question = examples.question
     settings = Evaluate(bootstraps=gate.resamples, permutations=gate.resamples, refits=0)
@@ -427,7 +255,7 @@ def _held_out_rows(examples: Examples) -> np.ndarray:
 
 def _features(contender: Contender, pipeline: Pipeline, examples: Examples,
               made: dict[str, FeatureTable], jobs: int) -> tuple[FeatureTable, str]:
-    """Features as a model takes them: data/embed where it is made alike, else from the images."""
+    """Features as a model takes them: from data/embed if made alike, else from the images."""
     own = contender.predictor
     if _made_alike(own, pipeline):
         return pipeline.table, "data/embed"
@@ -437,8 +265,8 @@ def _features(contender: Contender, pipeline: Pipeline, examples: Examples,
         plates = np.unique(examples.meta["Metadata_Plate"][_held_out_rows(examples)])
         sites = pipeline.screen.sites
         part = replace(pipeline.screen, sites=sites[sites["Metadata_Plate"].isin(plates)])
-        print(f"promote: version {contender.version} was trained on features that data/embed does "
-              f"not hold; computing them from the images of {counted(len(plates), 'plate')}",
+        print(f"promote: version {contender.version} was trained on features that are not in "
+              f"data/embed; computing them from the images of {counted(len(plates), 'plate')}",
               file=sys.stderr)
         with tempfile.TemporaryDirectory(prefix="moascope-") as work:
             made[key] = features_of_screen(part, own.prepare, own.embed, Path(work), own.weights,
@@ -447,10 +275,10 @@ def _features(contender: Contender, pipeline: Pipeline, examples: Examples,
 
 
 def _made_alike(own: Predictor, pipeline: Pipeline) -> bool:
-    """Whether data/embed is what a model would make of the screen.
+    """Whether data/embed holds what the model itself would compute from the screen.
 
     The settings of data/embed are those of the parameters and of the model in data/train; where
-    these two differ, params.yaml was edited since, and nobody knows.
+    these two differ, params.yaml has been edited since, and the answer is unknown.
     """
     here = load_predictor(pipeline.trained / "model")
     params = pipeline.params

@@ -8,7 +8,7 @@ from moascope.text import counted
 
 
 def show_decision(record: dict[str, Any]) -> None:
-    """Print each requirement with what was measured, and what limits the decision.
+    """Print each requirement with its measurement, and what limits the decision.
 
     Parameters
     ----------
@@ -39,14 +39,14 @@ def show_decision(record: dict[str, Any]) -> None:
                       "yes" if line["passed"] else "NO", style=None if line["passed"] else "bold")
     console.print(table)
     if held["left_out_as_seen"]:
-        console.print(f"{counted(held['left_out_as_seen'], 'held-out ' + record['unit'])} left "
-                      "out: one of the models was trained on them.", style="yellow")
+        console.print(f"{counted(held['left_out_as_seen'], 'held-out ' + record['unit'])} "
+                      "excluded: one of the models was trained on them.", style="yellow")
     if not record["says_what_train_wrote"]:
-        console.print(f"Version {record['version']} is not the model in data/train, so its answers "
-                      "are not compared with what its training wrote.", style="yellow")
+        console.print(f"Version {record['version']} is not the model in data/train, so its "
+                      "predictions are not checked against those of its training.", style="yellow")
     if held["asked_before"]:
         console.print(f"{counted(held['asked_before'], 'earlier decision')} used the same "
-                      "compounds. The more decisions, the more a pass may be luck.",
+                      "compounds. The more decisions, the more likely a pass is luck.",
                       style="yellow")
     if record["source"] == "simulated":
         console.print("A simulated screen proves the software, never the biology.", style="yellow")

@@ -1,4 +1,4 @@
-"""Which runs may be compared: one parent run over the same data and folds, and saved views of them.
+"""Runs that may be compared: one parent run per data set and folds, and saved views of them.
 
 MLflow's page keeps a view (columns, filter, order) in an experiment's tag
 `mlflow.sharedViewState.<key>` and shows it where an address ends in `viewStateShareKey=<key>`.
@@ -31,7 +31,7 @@ INNER = "inner_explained_information"
 SIMULATED = "> Simulated screen: these scores prove the software, never the biology."
 
 
-# MLflow's page greets with menus for language models; this asks for those for training.
+# MLflow's page opens with menus for language models; this selects those for model training.
 MENU = "workflowType=machine_learning"
 
 
@@ -57,8 +57,8 @@ def saved_views() -> dict[str, str]:
     Returns
     -------
     dict
-        `results`: every run with a score, models and baselines, beside its nulls and its head.
-        `trials`: every trial of every study, by the score that chooses.
+        `results`: every run with a score, models and baselines, with its nulls and its head.
+        `trials`: every trial of every study, by the inner score, which selects.
     """
     heads = tuple(Head.model_fields)
     return {
@@ -79,7 +79,7 @@ def _view(search: str, order: str, metrics: Sequence[str], params: Sequence[str]
     columns = [f"{kind}.`{name}`"
                for kind, names in (("metrics", metrics), ("tags", tags), ("params", params))
                for name in names]
-    # A header needs some seven pixels a letter and a margin; a number needs eighty.
+    # A header needs some seven pixels per letter and a margin; a number needs eighty.
     widths = {column: max(80, 7 * len(column.split("`")[1]) + 26) for column in columns}
     widths[f"metrics.`{order}`"] += 24   # the arrow
     return json.dumps({
@@ -93,7 +93,7 @@ def _view(search: str, order: str, metrics: Sequence[str], params: Sequence[str]
 
 
 def prepare_experiment(client: MlflowClient, experiment: Experiment, params: Params) -> None:
-    """Give an experiment its views and its description, where it has not got them.
+    """Give an experiment its views and its description if it lacks them.
 
     A description that a person wrote is kept.
     """
@@ -115,10 +115,10 @@ def _experiment_note(experiment_id: str, params: Params) -> str:
         f"[**Compare all results**]({address(experiment_id, 'results')}) · "
         f"[compare the studies' trials]({address(experiment_id, 'trials')})"
         f"{caveat}\n\n"
-        f"Question: **{params.target}**. Runs below one parent were made on the same data and the "
-        "same folds, so their scores may be compared; its description holds them as a table. "
-        "Average precision is for reading: what is trained was chosen by the studies' inner "
-        "score, and what is promoted is chosen by compounds held out from all of this."
+        f"Question: **{params.target}**. Runs below one parent use the same data and the same "
+        "folds, so their scores may be compared; its description lists them in a table. The "
+        "average precision is a result, never a criterion: the studies' inner score selects the "
+        "model, and compounds held out from all of this decide its promotion."
     )
 
 
@@ -133,13 +133,13 @@ def pipeline_run(client: MlflowClient, experiment_id: str, params: Params,
     experiment_id : str
     params : Params
     digests : mapping
-        DVC's digests of a stage's inputs. Without one for `screen` and one for `split` it is not
-        known what a run may be compared with, and it gets no parent.
+        DVC's digests of a stage's inputs. Without those of `screen` and `split` nobody knows what
+        the run may be compared with, and it gets no parent.
     split : Path or None
         Folder of stage split, for the name.
     database : Path or None
-        The database file, where it is local: two processes that both miss the parent then make one
-        between them. On a server the elder of the two stays.
+        The database file, where it is local: two processes that both miss the parent then make a
+        single one. On a server the older of the two stays.
 
     Returns
     -------
@@ -167,14 +167,14 @@ def pipeline_run(client: MlflowClient, experiment_id: str, params: Params,
 
 
 def screen_name(params: Params) -> str:
-    """The source's name; of a folder of plates, the folder's."""
+    """The name of the source; for a folder of plates, the name of the folder."""
     if params.acquire.source == "folder":
         return Path(params.acquire.path).resolve().name
     return params.acquire.source
 
 
 def pipeline_name(params: Params, split: Path | None) -> str:
-    """What a person reads: "gpcr on simulated, 104 compounds, 5 folds x 2"."""
+    """The name of the parent run: "gpcr on simulated, 104 compounds, 5 folds x 2"."""
     import pandas as pd
 
     asked = ""
@@ -187,7 +187,7 @@ def pipeline_name(params: Params, split: Path | None) -> str:
 
 
 def model_name(backbone: str, head: Head) -> str:
-    """What a person reads: "morphology, 2 layers of 32, dropout 0.3"."""
+    """The name of a model's run: "morphology, 2 layers of 32, dropout 0.3"."""
     if head.layers == 0:
         return f"{backbone}, linear, dropout {head.dropout:.2g}"
     layers = "1 layer" if head.layers == 1 else f"{head.layers} layers"
@@ -195,11 +195,11 @@ def model_name(backbone: str, head: Head) -> str:
 
 
 def bring_up_to_date(client: MlflowClient, parent: str) -> None:
-    """Write onto a parent run what its children have found so far.
+    """Bring the numbers and the description of a parent run up to date with its children.
 
-    The parent's numbers are those of the model that was evaluated last, and of the trial that the
-    inner score chose. They are never those of the child with the best reported score: to take the
-    best of many reported scores is to choose by them.
+    The parent shows the numbers of the model that was evaluated last, and of the trial that the
+    inner score selected. It never shows those of the child with the best reported score: taking
+    the best of many reported scores would be selecting by them.
     """
     from mlflow.entities import Metric, RunTag
 
@@ -224,7 +224,7 @@ def bring_up_to_date(client: MlflowClient, parent: str) -> None:
     known = run.data.metrics
     client.log_batch(
         parent,
-        # A number that did not change is not a point of a curve.
+        # A number that has not changed is not another point of its curve.
         metrics=[Metric(key, value, now, 0) for key, value in numbers.items()
                  if known.get(key) != value],
         tags=[RunTag(key, value) for key, value in tags.items()],
@@ -246,8 +246,8 @@ def pipeline_note(run: Run, children: Sequence[Run], latest: Run | None, study: 
     if run.data.tags.get("source") == "simulated":
         lines.append(SIMULATED)
     if study:
-        lines.append(f"**Chosen by the study's inner score** "
-                     f"({study.data.metrics[INNER]:.3f}, {_link(study)}): {_chosen(study)}.")
+        lines.append(f"**Best trial by inner pseudo-R²** (used for selection, never reported; "
+                     f"{study.data.metrics[INNER]:.3f}, {_link(study)}): {_chosen(study)}.")
     scored = [child for child in children if "average_precision" in child.data.metrics]
     if scored:
         rows = "".join(
@@ -259,7 +259,7 @@ def pipeline_note(run: Run, children: Sequence[Run], latest: Run | None, study: 
         lines.append("| run | stage | average precision | prevalence | best baseline | p |\n"
                      f"|---|---|---|---|---|---|{rows}")
         lines.append("In order of time, on the same data and folds. The best of these rows is not "
-                     "a result: reported scores do not choose.")
+                     "a result: reported scores are never used for selection.")
     validated = [child for child in children if child.data.tags.get("stage") == "validate"]
     if validated:
         lines.append(f"Data: {_link(validated[-1])}, DVC digest "
@@ -268,7 +268,7 @@ def pipeline_note(run: Run, children: Sequence[Run], latest: Run | None, study: 
 
 
 def links(experiment_id: str, run_id: str) -> str:
-    """One line of Markdown for a model's run: its report and where it stands among others."""
+    """One line of Markdown for a model's run: its report, and the comparison with all results."""
     return (f"[Report]({run_address(experiment_id, run_id, 'evaluation/report.html')}) · "
             f"[compare with all results]({address(experiment_id, 'results')})")
 
@@ -308,7 +308,7 @@ def _short(value: str) -> str:
 
 
 def _latest(runs: Sequence[Run]) -> Run | None:
-    # An earlier run that DVC restored and evaluated again ends anew; the start would miss that.
+    # An earlier run that DVC restored and evaluated again has a new end, but its old start.
     return max(runs, key=lambda run: run.info.end_time or 0, default=None)
 
 
@@ -319,7 +319,7 @@ def _best_study(children: Sequence[Run]) -> Run | None:
 
 
 def _parents(client: MlflowClient, experiment_id: str, key: str) -> list[str]:
-    """Parents with this key, the eldest first."""
+    """Parents with this key, the oldest first."""
     found = client.search_runs(
         [experiment_id], f"tags.stage = '{STAGE}' and tags.pipeline = '{key}'",
         order_by=["attributes.start_time ASC"], max_results=10,
@@ -329,7 +329,7 @@ def _parents(client: MlflowClient, experiment_id: str, key: str) -> list[str]:
 
 
 def _adopt_validation(client: MlflowClient, experiment_id: str, parent: str, screen: str) -> None:
-    """Validation ends before folds are dealt; it comes below the first parent on its data."""
+    """Validation ends before the split; its run comes below the first parent on its data."""
     found = client.search_runs(
         [experiment_id], f"tags.stage = 'validate' and tags.`digest.screen` = '{screen}'",
         order_by=["attributes.start_time DESC"], max_results=1,
@@ -340,7 +340,7 @@ def _adopt_validation(client: MlflowClient, experiment_id: str, parent: str, scr
 
 @contextlib.contextmanager
 def _alone(database: Path | None) -> Iterator[None]:
-    """Keep other processes of this machine out, where the database is a file."""
+    """Keep other processes on this machine out while the database is a file."""
     if database is None:
         yield
         return

@@ -14,7 +14,7 @@ LOCAL_PAGE = "http://127.0.0.1:5000"
 
 
 def results_pages(registered: dict[str, Any]) -> list[tuple[str, str]]:
-    """What to look at in MLflow after a run, and where: on the server in use, or on a local page.
+    """Pages of MLflow to look at after a run, on the server in use or on a local one.
 
     Parameters
     ----------

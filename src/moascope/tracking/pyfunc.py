@@ -19,7 +19,7 @@ SCREENS = "MOASCOPE_SCREENS"
 
 
 class MoascopeModel(PythonModel):
-    """Takes the sites of a screen, gives predictions at the level asked for."""
+    """Takes the sites of a screen and returns predictions at the requested level."""
 
     def load_context(self, context: Any) -> None:
         """Read the model folder among the artifacts."""
@@ -36,7 +36,7 @@ class MoascopeModel(PythonModel):
         ----------
         context : mlflow.pyfunc.PythonModelContext
         model_input : DataFrame
-            One row a site: the columns of load_data.csv, and from layout.csv and annotations.csv
+            One row per site: the columns of load_data.csv, and from layout.csv and annotations.csv
             `Metadata_Compound`, `Metadata_Concentration_uM`, `Metadata_Control`,
             `Metadata_InChIKey` where they are known.
         params : dict

@@ -1,4 +1,4 @@
-"""The MLflow registry: a model goes in as `candidate`, with all that it needs to run."""
+"""The MLflow registry: a model enters as `candidate`, with everything it needs to run."""
 
 from __future__ import annotations
 
@@ -8,12 +8,15 @@ import io
 import os
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from moascope.errors import MoascopeError
 from moascope.params import Params
 from moascope.tracking.comparison import links, run_address, screen_name
 from moascope.tracking.runs import connect, require_store, store_shown
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
 
 CANDIDATE = "candidate"
 
@@ -65,9 +68,9 @@ def log_candidate(
 
     package = Path(__file__).resolve().parents[1]
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-    # MLflow comments on every step on stderr; what came of it is said by the stage.
+    # MLflow comments on every step on stderr; the stage itself says what came of it.
     with contextlib.redirect_stderr(io.StringIO()), warnings.catch_warnings():
-        # An example would have to bring its images along; the signature says what is expected.
+        # An example would need its images; the signature says what is expected.
         warnings.filterwarnings("ignore", message=".*input example.*")
         info = mlflow.pyfunc.log_model(
             name="model",
@@ -97,7 +100,7 @@ def fetch_model(address: str, into: Path | None = None) -> Path:
     address : str
         models:/<name>@<alias>, models:/<name>/<version> or runs:/<id>/model.
     into : Path, optional
-        A folder to copy it to; without it, a local store's own files are used as they lie.
+        A folder to copy it to; by default, the files of a local store are used in place.
 
     Raises
     ------
@@ -178,7 +181,7 @@ def description_of(tags: dict[str, str], run_id: str, experiment: str | None) ->
 
 
 def version_tags(params: Params, backbone: str, metrics: dict[str, Any]) -> dict[str, str]:
-    """What the registry says of a model version: its question, its score, its data's licence."""
+    """The tags of a model version: its question, its score and the licence of its data."""
     main = metrics["out_of_fold"]["compound"]
     tags = {
         "target": params.target,
@@ -224,3 +227,28 @@ def signature(channels: tuple[str, ...], classes: tuple[str, ...]) -> Any:
         params=ParamSchema([ParamSpec("screen", "string", ""),
                             ParamSpec("level", "string", "compound")]),
     )
+
+
+def aliases_of(client: MlflowClient, name: str) -> dict[str, str]:
+    """Alias -> version of a registered model.
+
+    Raises
+    ------
+    MoascopeError
+        Where there is no such model, or the registry does not answer.
+    """
+    from mlflow.exceptions import MlflowException
+
+    try:
+        found = client.get_registered_model(name)
+    except MlflowException as error:
+        where = store_shown()
+        if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+            raise MoascopeError(
+                f"There is no registered model '{name}' at {where}. Run `dvc repro` to register "
+                "one, or choose another with --model."
+            ) from None
+        raise MoascopeError(
+            f"The registry at {where} does not answer: {str(error).splitlines()[0]}"
+        ) from None
+    return {alias: str(version) for alias, version in found.aliases.items()}

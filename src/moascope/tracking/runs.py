@@ -1,4 +1,4 @@
-"""MLflow runs: where they go, what they are called and what every one of them carries."""
+"""MLflow runs: where they go, how they are named and what each of them carries."""
 
 from __future__ import annotations
 
@@ -42,17 +42,17 @@ def connect() -> str:
     what a plain `mlflow ui` there shows.
     """
     os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
-    # Like DVC's and Great Expectations': nothing is reported to anybody.
+    # As with DVC and Great Expectations: no telemetry.
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     import mlflow
 
-    # Its running commentary (migrations, monitors, versions made) is not for our terminal.
+    # Its running commentary (migrations, monitors, new versions) has no place in our terminal.
     for name in ("mlflow", "alembic"):
         logging.getLogger(name).setLevel(logging.WARNING)
 
     address = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{project_root() / 'mlflow.db'}"
     mlflow.set_tracking_uri(address)
-    # A run id from outside would turn children into the outer run (mlflow issue 15713).
+    # A run id from outside would make the children part of that run (mlflow issue 15713).
     os.environ.pop("MLFLOW_RUN_ID", None)
     return address
 
@@ -78,7 +78,7 @@ def store_shown() -> str:
 
 
 def experiment_name(params: Params) -> str:
-    """One experiment a screen and target, so that its runs are comparable row by row."""
+    """One experiment per screen and target, so that its runs can be compared row by row."""
     return f"{screen_name(params)} {params.target}"
 
 
@@ -96,7 +96,7 @@ def start_run(
     ----------
     params : Params
     name : str
-        What a person reads in the list of runs.
+        As it appears in the list of runs.
     stage : str
     inputs : mapping
         Name -> path of what the stage reads; DVC's digests of them become tags. A run that reads
@@ -135,11 +135,11 @@ def start_run(
 @contextlib.contextmanager
 def resume_run(params: Params, run_id: str, name: str, stage: str,
                inputs: Mapping[str, Path]) -> Iterator[Run]:
-    """Go on with the run that made a model; where it is not in this database, open a new one.
+    """Continue the run that made a model; if it is not in this database, open a new one.
 
-    After `dvc pull` on another machine the model is there but its run is not (or a person deleted
+    After `dvc pull` on another machine the model is there but its run is not (or somebody deleted
     it): the new run then carries the same numbers, its tag `original_run` names the old one, and
-    the stages that follow go on with it.
+    later stages continue it.
     """
     import mlflow
     from mlflow import MlflowClient
@@ -174,7 +174,7 @@ def _known_run(client: MlflowClient, run_id: str) -> Run | None:
 
 
 def _substitute(client: MlflowClient, params: Params, run_id: str) -> Run | None:
-    """The run that an earlier stage opened in the place of one that is not here."""
+    """The run that an earlier stage opened in place of one that is not here."""
     experiment = client.get_experiment_by_name(experiment_name(params))
     if experiment is None:
         return None
@@ -213,7 +213,7 @@ def log_curve(name: str, values: Mapping[int, float]) -> None:
 
 
 def log_folder(folder: Path, name: str) -> None:
-    """Log the files of a folder to the active run, but not what DVC and git keep beside them."""
+    """Log the files of a folder to the active run, without those of DVC and git."""
     import mlflow
 
     for path in sorted(folder.iterdir()):
@@ -232,7 +232,7 @@ def dvc_digests(paths: Mapping[str, Path]) -> dict[str, str]:
     Returns
     -------
     dict
-        Name -> md5 as in dvc.lock; a path that no stage has made is left out.
+        Name -> md5 as in dvc.lock; paths that no stage has made are absent.
     """
     lock = Path("dvc.lock")
     if not lock.exists():
@@ -258,7 +258,7 @@ def flat(params: Params) -> dict[str, Any]:
 
 
 def open_experiment(client: MlflowClient, name: str) -> Experiment:
-    """An experiment of this tracking store, made where it is not there."""
+    """An experiment of this tracking store; created if it does not exist."""
     from mlflow.entities import LifecycleStage
     from mlflow.exceptions import MlflowException
 
@@ -275,7 +275,7 @@ def open_experiment(client: MlflowClient, name: str) -> Experiment:
             f"`mlflow experiments restore -x {experiment.experiment_id}`, or remove it for good "
             "with `mlflow gc`.")
     if experiment is None:
-        # Without a place of its own, runs of a temporary workspace would leave artifacts there.
+        # Without its own location, runs of a temporary workspace would leave their artifacts there.
         location = (project_root() / "mlruns").as_uri() if _database() else None
         # MLflow's page shows what belongs to training, not to language models.
         tags = {"mlflow.experimentKind": "custom_model_development"}

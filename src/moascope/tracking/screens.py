@@ -1,4 +1,4 @@
-"""What is known of a screen before any model: its validation and its page, as runs."""
+"""A screen before any model: its validation and its page, as runs."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def log_validation(params: Params, validation: dict, data_docs: Path) -> None:
-    """Keep the outcome of validation, and its Data Docs, in a run of its own.
+    """Log the outcome of validation and its Data Docs to their own run.
 
     Parameters
     ----------
@@ -46,7 +46,7 @@ def validation_note(validation: Mapping[str, Any], run: Run, documented: bool) -
     sites, lost = validation["sites"], validation["quarantine"]["sites"]
     lines = [f"**{sites - lost:,} of {sites:,} sites usable**, {lost:,} in quarantine; "
              f"{validation['plates']} plates, {validation['compounds']} compounds."]
-    lines += [f"- not as expected: {sentence}" for sentence in failed]
+    lines += [f"- Not as expected: {sentence}" for sentence in failed]
     lines += [f"- {sentence}" for sentence in validation.get("warnings", [])]
     if documented:
         page = run_address(run.info.experiment_id, run.info.run_id, "data_docs/index.html")
@@ -55,7 +55,7 @@ def validation_note(validation: Mapping[str, Any], run: Run, documented: bool) -
 
 
 def log_screen(params: Params, content: dict) -> None:
-    """Keep the confounds of a screen's layout in a run of its own.
+    """Log the confounds of a screen's layout to their own run.
 
     Parameters
     ----------

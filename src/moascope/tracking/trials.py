@@ -9,14 +9,14 @@ if TYPE_CHECKING:
 
 
 class TrialLog:
-    """Child runs of a study's run, one a trial.
+    """Child runs of a study's run, one per trial.
 
     Parameters
     ----------
     parent : mlflow.entities.Run
         The study's run.
     metric : str
-        Name of what a trial is judged by.
+        Name of the score of a trial.
     """
 
     def __init__(self, parent: Run, metric: str):
@@ -27,7 +27,7 @@ class TrialLog:
         self.metric = metric
 
     def known(self, study: str) -> set[int]:
-        """Numbers of the study's trials that have a run, below whichever parent."""
+        """Numbers of the study's trials that already have a run, below any parent."""
         found: set[int] = set()
         token = None
         while True:
@@ -41,7 +41,7 @@ class TrialLog:
                 return found
 
     def __call__(self, study: Any, trial: Any) -> None:
-        """Log an ended Optuna trial. A pruned or failed one ends as KILLED."""
+        """Log a finished Optuna trial. A pruned or failed one ends as KILLED."""
         from mlflow.entities import Metric, Param, RunTag
         from optuna.trial import TrialState
 
