@@ -1,23 +1,13 @@
 from dataclasses import replace
 
 import numpy as np
-import pandas as pd
 import pytest
-from scipy.special import expit
+from learnable import HEAD, TRAIN, make_examples
 
 from moascope.errors import MoascopeError
-from moascope.evaluation.baselines import (
-    baseline_inputs,
-    baseline_logits,
-    evaluate_baselines,
-    unit_logits,
-)
-from moascope.evaluation.leak import evaluate_leak
 from moascope.features.embed import embed_for
-from moascope.learning.calibration import SLOPE_SPREAD, calibrate
 from moascope.learning.cross_fit import masks_without
-from moascope.learning.examples import Examples, averaging, row_weights
-from moascope.learning.folds import assign_folds
+from moascope.learning.examples import averaging, row_weights
 from moascope.learning.nested import (
     Inner,
     fold_pairs,
@@ -26,43 +16,9 @@ from moascope.learning.nested import (
     ranking_score,
 )
 from moascope.learning.panels import fit_by_panel
-from moascope.params import Embed, Evaluate, Head, Train
-from moascope.screen.question import Question
+from moascope.params import Embed, Evaluate, Head
 
-HEAD = Head(layers=0, learning_rate=0.02, epochs=30, dropout=0, l2=1e-2)
-TRAIN = Train(panels="pooled", batch_size=64)
 FEW = Evaluate(bootstraps=50, permutations=50, refits=1)
-
-
-def make_examples(compounds=30, wells=2, sites=2, effect=3.0, panels=1, well_noise=0.5, seed=0):
-    """Compounds whose first feature tells the class, with wells and images that share noise."""
-    rng = np.random.default_rng(seed)
-    groups = pd.DataFrame({
-        "Metadata_Group": [f"g{i}" for i in range(compounds)],
-        "Metadata_Compound": [f"C{i}" for i in range(compounds)],
-        "Label": ["t" if i % 3 == 0 else "not_t" for i in range(compounds)],
-        "Metadata_MoA": ["a" if i % 3 == 0 else "b" for i in range(compounds)],
-        "gpcr_action": "",
-    })
-    groups = assign_folds(groups, 3, 2, 0.2, seed=0)
-    rows, features, group = [], [], []
-    for panel in range(panels):
-        for i in range(compounds):
-            for w in range(wells):
-                own = rng.normal(size=20) * well_noise
-                own[0] += effect * (i % 3 == 0)
-                number = i * wells + w
-                well = f"{chr(65 + number // 24)}{1 + number % 24:02d}"
-                for s in range(sites):
-                    rows.append((f"P{panel}", well, s, "B", f"panel{panel}", f"C{i}", float(w), ""))
-                    features.append(own + rng.normal(size=20) * 0.05)
-                    group.append(i)
-    meta = pd.DataFrame(rows, columns=[
-        "Metadata_Plate", "Metadata_Well", "Metadata_Site", "Metadata_Batch", "Metadata_Panel",
-        "Metadata_Compound", "Metadata_Concentration_uM", "Metadata_Control"])
-    names = ("Count_Nuclei", "Intensity_DNA_Mean", *(f"M_{i}" for i in range(18)))
-    return Examples(meta, np.asarray(features, np.float32), names, np.array(group), groups,
-                    Question("t", ("not_t", "t"), True))
 
 
 def test_training_rows_never_include_what_is_left_out_or_held_out():
@@ -90,7 +46,7 @@ def test_inner_scores_know_nothing_of_the_outer_fold():
         assert np.abs(three[1]).max() > 50
 
 
-def test_a_study_asks_models_about_every_site_that_their_scores_rest_on():
+def test_a_study_predicts_every_site_that_its_scores_rest_on():
     examples = make_examples()
     inner = Inner(examples, fold_pairs(examples))
     logits = np.random.default_rng(0).normal(size=(*inner.wanted().shape, 2)).astype(np.float32)
@@ -132,27 +88,6 @@ def test_a_real_effect_is_found_in_unseen_compounds_and_a_false_one_is_not():
         np.testing.assert_allclose(oof.probability.sum(axis=1), 1, atol=1e-6)
     assert found[3.0] > 0.9
     assert found[0.0] < 0.65
-
-
-def test_a_random_image_split_finds_what_is_not_there():
-    examples = make_examples(compounds=45, effect=0.0, well_noise=1.5)
-    leak = evaluate_leak(examples, HEAD, TRAIN, FEW, seed=0)
-    assert leak["valid"] is False
-    prevalence = leak["true_labels"]["site"]["prevalence"]
-    assert leak["true_labels"]["site"]["average_precision"] > 1.5 * prevalence
-    assert leak["shuffled_labels"]["site"]["average_precision"] > 1.5 * prevalence
-
-
-def test_shuffled_labels_can_be_learnt_from_however_few_hits_there_are():
-    examples = make_examples(compounds=30)
-    groups = examples.groups.drop(columns=["Holdout", "Fold_0", "Fold_1"])
-    groups["Label"] = ["t" if i < 3 else "not_t" for i in range(30)]
-    rare = replace(examples, groups=assign_folds(groups, 3, 1, 0.0, seed=0), _cache={})
-    many = FEW.model_copy(update={"refits": 40})
-    compounds = rare.groups.assign(P_t=0.5, P_not_t=0.5)
-    scores = evaluate_baselines(compounds, rare, HEAD, TRAIN, many, seed=0)["scores"]
-    assert scores["shuffled_labels"]["refits"] == 40
-    assert 0 < scores["shuffled_labels"]["average_precision"] < 0.5
 
 
 def test_each_panel_has_a_head_of_its_own_or_all_share_one():
@@ -203,51 +138,7 @@ def test_averaging_is_a_mean_of_means():
     np.testing.assert_allclose((matrix @ values)[:, 0], expected[units["Group"]])
 
 
-def test_calibration_gives_probabilities_that_come_true():
-    rng = np.random.default_rng(0)
-    margin = rng.normal(size=4000) * 2
-    label = (rng.random(4000) < expit(0.7 * margin - 1)).astype(int)
-    logits = np.stack([np.zeros(4000), margin], axis=1)
-    calibration = calibrate(label, logits, np.arange(len(label)), binary=True)
-    assert calibration.slope == pytest.approx(0.7, abs=0.08)
-    assert calibration.offset == pytest.approx(-1, abs=0.12)
-    probability = calibration.probability(logits.copy())[:, 1]
-    for low in (0.0, 0.2, 0.5):
-        bin_ = (probability >= low) & (probability < low + 0.3)
-        assert probability[bin_].mean() == pytest.approx(label[bin_].mean(), abs=0.05)
-
-
-def test_the_threshold_is_the_best_balanced_accuracy_scikit_learn_finds():
-    from sklearn.metrics import balanced_accuracy_score
-
-    rng = np.random.default_rng(1)
-    label = (rng.random(200) < 0.3).astype(int)
-    logits = np.stack([np.zeros(200), rng.normal(size=200) + label], axis=1)
-    calibration = calibrate(label, logits, np.arange(len(label)), binary=True)
-    probability = calibration.probability(logits.copy())
-    best = max(balanced_accuracy_score(label, probability[:, 1] >= t) for t in probability[:, 1])
-    assert balanced_accuracy_score(label, calibration.decide(probability)) == pytest.approx(best)
-
-
-def test_calibration_may_flatten_a_ranking_but_never_turn_it_round():
-    rng = np.random.default_rng(2)
-    margin = rng.normal(size=300)
-    label = (margin < 0).astype(int)
-    logits = np.stack([np.zeros(300), margin], axis=1)
-    calibration = calibrate(label, logits, np.arange(300), binary=True)
-    assert calibration.slope > 0
-
-
-def test_a_few_compounds_do_not_get_a_scale_of_their_own():
-    rng = np.random.default_rng(3)
-    label = np.repeat(rng.integers(0, 3, 8), 30)
-    logits = rng.normal(size=(240, 3)) + 20 * np.eye(3)[label]
-    few = calibrate(label, logits, np.repeat(np.arange(8), 30), binary=False)
-    many = calibrate(label, logits, np.arange(240), binary=False)
-    assert 1 <= few.slope <= many.slope
-
-
-def test_a_unit_whose_class_the_inner_model_never_saw_is_not_asked_about():
+def test_an_inner_model_does_not_predict_a_unit_whose_class_it_never_saw():
     examples = make_examples(compounds=12)
     # The class t has two compounds, in folds 0 and 1 of the first repeat.
     groups = examples.groups.assign(Holdout=False, Fold_0=np.arange(12) % 3, Label="not_t")
@@ -263,26 +154,6 @@ def test_a_unit_whose_class_the_inner_model_never_saw_is_not_asked_about():
     # For fold 2, the models without 0 and 2, and without 1 and 2, saw one t each.
     label, _, group = inner.pooled(logits, 0, 2, "compound")
     assert {0, 1} <= set(group)
-
-
-def test_classes_that_cannot_be_tested_are_not_asked_about():
-    examples = replace(make_examples(), _cache={}, question=Question(
-        "moa", ("not_t", "t", "rare"), False, untestable=("rare",)))
-    assert examples.question.scored == [0, 1]
-    assert make_examples().question.scored == [1]
-
-
-def test_a_baseline_sees_position_and_nothing_else():
-    examples = make_examples(compounds=24).wells()
-    inputs = baseline_inputs(examples)["position_only"]
-    assert set(np.unique(inputs)) == {0.0, 1.0}
-    logits = baseline_logits(examples, inputs)
-    other = replace(examples, features=examples.features + 7, _cache={})
-    np.testing.assert_array_equal(
-        logits, baseline_logits(other, baseline_inputs(other)["position_only"]))
-    units = examples.groups[~examples.groups["Holdout"]][["Metadata_Group"]].iloc[::-1]
-    scores = unit_logits(examples, logits, units)
-    assert scores.shape == (len(units), 2)
 
 
 def test_sphering_and_standardising_learn_from_controls_alone():
@@ -322,33 +193,3 @@ def test_serving_needs_the_backbone_alone_that_the_head_sees():
     assert embed_for(both, Head(backbone="mobilenetv2")).backbones == ("mobilenetv2",)
 
 
-@pytest.mark.parametrize("seed", range(12))
-@pytest.mark.parametrize("classes", [2, 4])
-def test_calibration_finds_the_minimum_that_scipy_finds(seed, classes):
-    from scipy.optimize import minimize
-    from scipy.special import log_softmax
-
-    rng = np.random.default_rng(seed)
-    label = rng.integers(0, classes, 60) if classes > 2 else (rng.random(60) < 0.2).astype(int)
-    # From no signal at all, over labels turned round, to a perfect ranking of any scale.
-    sense = rng.choice([-3, 0, 0.3, 3])
-    logits = (rng.normal(size=(60, classes)) + sense * np.eye(classes)[label]) * rng.choice(
-        [1e-2, 1, 50])
-    prior = 1 / (2 * SLOPE_SPREAD**2 * 20)
-    positives = int((label == 1).sum())
-    target = np.where(label == 1, (positives + 1) / (positives + 2), 1 / (60 - positives + 2))
-
-    def loss(at):
-        if classes == 2:
-            odds = np.exp(at[0]) * (logits[:, 1] - logits[:, 0]) + at[1]
-            fit = np.logaddexp(0, odds) - target * odds
-        else:
-            fit = -log_softmax(np.exp(at[0]) * logits, axis=-1)[np.arange(60), label]
-        return fit.mean() + prior * at[0] ** 2
-
-    ours = calibrate(label, logits, np.arange(60) % 20, binary=classes == 2)
-    bounds = [(-5.0, 3.0), (-20.0, 20.0)] if classes == 2 else [(-4.0, 3.0)]
-    theirs = min(
-        minimize(loss, [slope, 0.0][: len(bounds)], method="L-BFGS-B", tol=1e-14, bounds=bounds).fun
-        for slope in (-2.0, 0.0, 2.0))
-    assert loss(np.array([np.log(ours.slope), ours.offset])) <= theirs + 1e-7

@@ -1,4 +1,3 @@
-import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -143,22 +142,6 @@ def test_a_pooled_model_is_asked_about_a_screen_of_one_of_its_panels(tmp_path):
     expected = whole[whole["Metadata_Panel"] == "B"].reset_index(drop=True)
     assert len(alone) == len(expected) > 0
     pd.testing.assert_frame_equal(alone, expected)
-
-
-def test_a_model_of_before_several_backbones_is_still_read(predictor, tmp_path):
-    save_predictor(predictor, tmp_path / "model")
-    path = tmp_path / "model" / "model.json"
-    said = json.loads(path.read_text())
-    said["embed"]["weights"] = None
-    del said["trained_on"], said["head"]["backbone"], said["train"]["backbone"]
-    path.write_text(json.dumps(said))
-    loaded = load_predictor(tmp_path / "model")
-    assert loaded.weights == {} and loaded.trained_on is None
-    said["embed"]["backbone"] = "mobilenetv2"
-    path.write_text(json.dumps(said))
-    (tmp_path / "model" / "backbone.h5").write_bytes(b"weights")
-    weights = load_predictor(tmp_path / "model").weights
-    assert weights == {"mobilenetv2": tmp_path / "model" / "backbone.h5"}
 
 
 def test_a_panel_that_the_model_does_not_know_is_told(predictor, tmp_path):

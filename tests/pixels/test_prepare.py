@@ -399,3 +399,13 @@ def test_planted_faults_are_found_and_sound_fields_are_left_alone(tmp_path, seed
                        ("empty", "QC_Empty")]:
         assert sites.loc[fault == kind, flag].mean() >= 0.9, kind
         assert sites.loc[fault == "none", flag].mean() <= 0.02, kind
+
+
+def test_a_plate_that_is_still_being_written_is_not_read(tmp_path):
+    for name in ("P2", "P1", ".partial-P3"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "plate.json").write_text('{"channels": ["DNA"]}')
+    plates = prepared_plates(tmp_path)
+    assert [plate.name for plate in plates] == ["P1", "P2"]
+    assert plates[0].channels == ["DNA"]
+    assert not plates[0].exists

@@ -147,14 +147,12 @@ class OutOfFold:
     predicted : ndarray, int, [units]
     threshold : float or None
         Mean over outer models.
-    by_repeat : ndarray, float64, [repeats, units, C]
     """
 
     units: pd.DataFrame
     probability: np.ndarray
     predicted: np.ndarray
     threshold: float | None
-    by_repeat: np.ndarray
 
 
 def out_of_fold(
@@ -193,9 +191,7 @@ def out_of_fold(
     predicted = (
         (probability[:, 1] >= threshold).astype(int) if binary else probability.argmax(axis=1)
     )
-    return OutOfFold(
-        units, probability, predicted, float(threshold.mean()) if binary else None, by_repeat
-    )
+    return OutOfFold(units, probability, predicted, float(threshold.mean()) if binary else None)
 
 
 def nested(

@@ -165,11 +165,8 @@ def load_predictor(folder: Path) -> Predictor:
     if (folder / SPHERING).exists():
         with np.load(folder / SPHERING, allow_pickle=False) as arrays:
             sphering = Sphering(**{name: arrays[name] for name in arrays.files})
-    # Models of before several backbones say null here; what they need lies in one file.
-    files = description["embed"].pop("weights") or {}
-    if not files and (folder / "backbone.h5").exists():
-        files = {description["embed"]["backbone"]: "backbone.h5"}
-    weights = {name: folder / file for name, file in files.items()}
+    weights = {name: folder / file
+               for name, file in description["embed"].pop("weights").items()}
     trained_on = description.get("trained_on")
     sections = parse_params({key: description[key] for key in ("prepare", "embed", "train")})
     return Predictor(

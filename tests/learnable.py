@@ -1,0 +1,43 @@
+"""Examples whose answer is known: compounds whose first feature tells their class."""
+
+import numpy as np
+import pandas as pd
+
+from moascope.learning.examples import Examples
+from moascope.learning.folds import assign_folds
+from moascope.params import Head, Train
+from moascope.screen.question import Question
+
+HEAD = Head(layers=0, learning_rate=0.02, epochs=30, dropout=0, l2=1e-2)
+TRAIN = Train(panels="pooled", batch_size=64)
+
+
+def make_examples(compounds=30, wells=2, sites=2, effect=3.0, panels=1, well_noise=0.5, seed=0):
+    """Compounds whose first feature tells the class, with wells and images that share noise."""
+    rng = np.random.default_rng(seed)
+    groups = pd.DataFrame({
+        "Metadata_Group": [f"g{i}" for i in range(compounds)],
+        "Metadata_Compound": [f"C{i}" for i in range(compounds)],
+        "Label": ["t" if i % 3 == 0 else "not_t" for i in range(compounds)],
+        "Metadata_MoA": ["a" if i % 3 == 0 else "b" for i in range(compounds)],
+        "gpcr_action": "",
+    })
+    groups = assign_folds(groups, 3, 2, 0.2, seed=0)
+    rows, features, group = [], [], []
+    for panel in range(panels):
+        for i in range(compounds):
+            for w in range(wells):
+                own = rng.normal(size=20) * well_noise
+                own[0] += effect * (i % 3 == 0)
+                number = i * wells + w
+                well = f"{chr(65 + number // 24)}{1 + number % 24:02d}"
+                for s in range(sites):
+                    rows.append((f"P{panel}", well, s, "B", f"panel{panel}", f"C{i}", float(w), ""))
+                    features.append(own + rng.normal(size=20) * 0.05)
+                    group.append(i)
+    meta = pd.DataFrame(rows, columns=[
+        "Metadata_Plate", "Metadata_Well", "Metadata_Site", "Metadata_Batch", "Metadata_Panel",
+        "Metadata_Compound", "Metadata_Concentration_uM", "Metadata_Control"])
+    names = ("Count_Nuclei", "Intensity_DNA_Mean", *(f"M_{i}" for i in range(18)))
+    return Examples(meta, np.asarray(features, np.float32), names, np.array(group), groups,
+                    Question("t", ("not_t", "t"), True))
