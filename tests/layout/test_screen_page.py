@@ -11,8 +11,9 @@ from helpers import Page, edit_csv, make_screen
 from typer.testing import CliRunner
 
 from moascope.features.table import load_quality
+from moascope.layout.confounds import well_table
 from moascope.layout.facts import screen_facts
-from moascope.layout.page import write_screen_page
+from moascope.layout.page import render_screen_page, write_screen_page
 from moascope.layout.words import findings, verdict
 from moascope.learning.folds import assign_folds, deal, plane_rows
 from moascope.params import Split
@@ -65,6 +66,19 @@ def test_equal_screens_give_equal_bytes_and_sorted_numbers(tmp_path):
     text = (tmp_path / "one/screen.json").read_text()
     assert text == json.dumps(json.loads(text), indent=2, sort_keys=True, ensure_ascii=False) + "\n"
     assert "NaN" not in text
+
+
+def test_a_page_drawn_from_the_file_is_the_page_drawn_from_the_measurement(tmp_path):
+    """JSON sorts the classes, and the hits were once those of the other class."""
+    folder = make_screen(tmp_path / "screen", plates=2, wells=12, images=False)
+    write_page(folder, tmp_path / "out")
+    screen = read_screen(folder)
+    labels = label_screen(screen, "gpcr")
+    content = json.loads((tmp_path / "out/screen.json").read_text())
+    again = render_screen_page(content, labels, well_table(screen, labels),
+                               assign_folds(labels.groups, 2, 2, 0.0, 0), 0, 30)
+    assert again == (tmp_path / "out/screen.html").read_text()
+    assert "not GPCR: compounds" not in again
 
 
 def test_what_is_missing_is_counted_and_named(tmp_path):

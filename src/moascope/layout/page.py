@@ -104,6 +104,7 @@ def render_screen_page(content: dict[str, Any], labels: Labels, wells: pd.DataFr
     groups, seed, permutations
         As given to `measure_screen`.
     """
+    content = _in_order(content, labels.question.classes)
     found = findings(content)
     measured = [one for one in found if one.value is not None]
     kind, sentence = verdict(found)
@@ -127,6 +128,18 @@ def render_screen_page(content: dict[str, Any], labels: Labels, wells: pd.DataFr
         tried=sum("p" in one for one in content["confounds"]),
         permutations=permutations,
     )
+
+
+def _in_order(content: dict[str, Any], classes: tuple[str, ...]) -> dict[str, Any]:
+    """Counts by class in the order of the question, the positive class last: JSON sorts them."""
+    def ordered(counts: dict[str, int]) -> dict[str, int]:
+        return {name: counts[name] for name in classes if name in counts}
+
+    screen = content["screen"]
+    return content | {"screen": screen | {
+        "classes": ordered(screen["classes"]),
+        "panels": [panel | {"classes": ordered(panel["classes"])} for panel in screen["panels"]],
+    }}
 
 
 def _confounds(measured: list[Any]) -> str | None:
