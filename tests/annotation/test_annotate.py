@@ -127,7 +127,7 @@ def test_a_name_in_two_families_is_refused():
     with pytest.raises(ValueError, match="'foo1' is in 'one' and in 'two'"):
         parse_terms(content)
     content["gpcr"] = [{"family": "one", "names": "foo", "unless": ["bar"]}]
-    with pytest.raises(ValueError, match="bar, which is no family"):
+    with pytest.raises(ValueError, match="bar, which is not a family"):
         parse_terms(content)
 
 
@@ -249,6 +249,11 @@ def test_a_decision_without_evidence_was_written_by_hand_and_is_kept():
     assert (row["gpcr"], row["curator"]) == ("no", "unnamed")
 
 
+def test_a_persons_decision_that_is_not_one_names_the_compound():
+    with pytest.raises(MoascopeError, match="B: gpcr is 'maybe'"):
+        annotate_compounds(table(A="", B="").assign(gpcr=["no", "Maybe"], curator=["", "anna"]))
+
+
 def test_the_review_begins_with_what_most_images_depend_on():
     annotated = annotate_compounds(table(A="glutamate receptor agonist", B="GABA receptor agonist",
                                          C="HDAC inhibitor"))
@@ -301,7 +306,7 @@ def test_a_compound_with_two_mechanisms_in_its_rows_has_both(tmp_path):
     (tmp_path / "in.csv").write_text("compound,moa\nA,HDAC inhibitor\nA,opioid agonist\n")
     given = read_compounds(tmp_path / "in.csv")
     assert given.table["Metadata_MoA"].tolist() == ["HDAC inhibitor|opioid agonist"]
-    assert "differ from row to row" in given.warnings[0]
+    assert "differ between rows" in given.warnings[0]
 
 
 def test_an_annotated_screen_can_be_read_and_learnt_from(tmp_path):
@@ -327,11 +332,11 @@ def test_an_unknown_action_is_an_error(tmp_path):
 
 
 @pytest.mark.parametrize(("content", "sentence"), [
-    ("", "no table that can be read"),
+    ("", "cannot be read as a table"),
     ("a,b\n1,2\n", "has no column 'Metadata_Compound' or 'Compound Name'"),
     ("compound,x\nA,2\n", "has no column 'Metadata_MoA' or 'Compound MoA'"),
     ("compound,moa\n,x\n", "names no compound"),
-    ('compound,moa\nA,"x\n', "no table that can be read"),
+    ('compound,moa\nA,"x\n', "cannot be read as a table"),
 ])
 def test_what_is_wrong_with_the_input_is_a_sentence(tmp_path, content, sentence):
     (tmp_path / "in.csv").write_text(content)
@@ -341,16 +346,16 @@ def test_what_is_wrong_with_the_input_is_a_sentence(tmp_path, content, sentence)
 
 
 def test_files_that_are_not_input_are_errors(tmp_path):
-    with pytest.raises(MoascopeError, match="is not there"):
+    with pytest.raises(MoascopeError, match="does not exist"):
         read_compounds(tmp_path / "in.csv")
     with zipfile.ZipFile(tmp_path / "in.zip", "w") as archive:
         archive.writestr("a.csv", IDR)
         archive.writestr("b.csv", IDR)
-    with pytest.raises(MoascopeError, match="must hold one CSV file"):
+    with pytest.raises(MoascopeError, match="must hold exactly one CSV file"):
         read_compounds(tmp_path / "in.zip")
     (tmp_path / "in.csv").write_text(IDR)
     (tmp_path / "out.csv").write_text("precious,table\n1,2\n")
-    with pytest.raises(MoascopeError, match="is no table of annotations"):
+    with pytest.raises(MoascopeError, match="is not a table of annotations"):
         annotate_files(tmp_path / "in.csv", tmp_path / "out.csv")
     assert (tmp_path / "out.csv").read_text() == "precious,table\n1,2\n"
 

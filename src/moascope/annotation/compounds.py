@@ -37,8 +37,8 @@ class Compounds:
     Attributes
     ----------
     table : DataFrame
-        One row a compound: `Metadata_Compound`, `Metadata_MoA`, then whatever else the file says
-        of it; of a file of wells only InChIKey, SMILES and targets.
+        One row per compound: `Metadata_Compound`, `Metadata_MoA`, then the other columns of the
+        file; for a file of wells only InChIKey, SMILES and targets.
     rows : Series of int
         How many rows of the file each compound has, by name.
     warnings : tuple of str
@@ -58,7 +58,8 @@ class Annotated:
     table : DataFrame
         The compounds with `gpcr`, `gpcr_action`, `evidence` and `curator`.
     decisions : tuple of Decision
-        What the machine says of each row, also where a person's word stands in the table.
+        What the terms and genes decide for each row, also where the table holds a person's
+        decision.
     """
 
     table: pd.DataFrame
@@ -82,11 +83,11 @@ def read_compounds(path: Path) -> Compounds:
     """
     frame = _read_table(path)
     named, warnings = _recognise(path, frame.columns)
-    for wanted, example in [("Metadata_Compound", "Compound Name"), ("Metadata_MoA",
-                                                                     "Compound MoA")]:
+    for wanted, example, held in [("Metadata_Compound", "Compound Name", "compound names"),
+                                  ("Metadata_MoA", "Compound MoA", "mechanisms")]:
         if wanted not in named:
             raise MoascopeError(f"{path} has no column '{wanted}' or '{example}'. It has "
-                                f"{listing(frame.columns, 12)}. Name the column so.")
+                                f"{listing(frame.columns, 12)}. Rename the column of {held}.")
     control = named.pop("Metadata_Control", None)
     if control is not None:
         frame = frame[~frame[control].str.contains("negative", case=False, regex=False)]
@@ -98,16 +99,16 @@ def read_compounds(path: Path) -> Compounds:
     frame = frame.apply(lambda column: column.str.strip())
     unnamed = int((frame["Metadata_Compound"] == "").sum())
     if unnamed:
-        warnings.append(f"{path.name}: {counted(unnamed, 'row')} without the name of a compound "
-                        "left out.")
+        warnings.append(f"{path.name}: {counted(unnamed, 'row')} without a compound name left "
+                        "out.")
         frame = frame[frame["Metadata_Compound"] != ""]
     if frame.empty:
         raise MoascopeError(f"{path} names no compound. Fill in the column Metadata_Compound.")
     several = frame.groupby("Metadata_Compound")["Metadata_MoA"].nunique()
     several = several[several > 1].index
     if len(several):
-        warnings.append(f"{path.name}: {counted(len(several), 'compound')} with mechanisms that "
-                        f"differ from row to row; they were joined: {listing(several)}.")
+        warnings.append(f"{path.name}: mechanisms that differ between rows were joined for "
+                        f"{counted(len(several), 'compound')}: {listing(several)}.")
     if frame["Metadata_Compound"].duplicated().any():
         joined = frame.groupby("Metadata_Compound", sort=False)
         frame = pd.DataFrame({
@@ -123,9 +124,9 @@ def read_genes(path: Path) -> tuple[frozenset[str], tuple[str, ...]]:
     Parameters
     ----------
     path : Path
-        CSV or TSV with a column hgnc_symbol, symbol or gene; or one symbol a line. Rows whose
-        family says that they are no GPCRs (the Guide to PHARMACOLOGY lists other proteins with
-        seven helices beside them) are left out.
+        CSV or TSV with a column hgnc_symbol, symbol or gene, or a list with one symbol per line.
+        Rows whose family says that they are not GPCRs are left out (the Guide to PHARMACOLOGY
+        also lists other proteins with seven helices).
 
     Returns
     -------
@@ -138,7 +139,7 @@ def read_genes(path: Path) -> tuple[frozenset[str], tuple[str, ...]]:
     column = next((name for name in frame.columns if plain(name) in _SYMBOLS), None)
     if column is None and len(frame.columns) > 1:
         raise MoascopeError(f"{path} has no column 'symbol'. It has {listing(frame.columns, 12)}. "
-                            "Name the column of gene symbols so.")
+                            "Rename the column of gene symbols.")
     symbols = (frame[column] if column is not None
                else pd.Series([frame.columns[0], *frame[frame.columns[0]]]))
     symbols = symbols.str.strip().str.upper()
@@ -148,12 +149,12 @@ def read_genes(path: Path) -> tuple[frozenset[str], tuple[str, ...]]:
         foreign |= frame[name].str.contains("non-GPCR", case=False, regex=False)
     warnings = ()
     if foreign.any() and column is not None:
-        warnings = (f"{path.name}: {listing(symbols[foreign])} left out, because their family "
-                    "says that they are no GPCRs.",)
+        warnings = (f"{path.name}: left out {listing(symbols[foreign])}, because their family "
+                    "says that they are not GPCRs.",)
         symbols = symbols[~foreign]
     found = frozenset(symbols) - {""}
     if not found:
-        raise MoascopeError(f"{path} names no gene. Write one symbol a line.")
+        raise MoascopeError(f"{path} names no gene. Write one symbol per line.")
     return found, warnings
 
 
@@ -163,8 +164,8 @@ def read_targets(path: Path) -> dict[str, frozenset[str]]:
     Parameters
     ----------
     path : Path
-        CSV or TSV with a column of compounds and one of gene symbols, several of a row separated
-        by "|", "," or ";", or several rows a compound.
+        CSV or TSV with a column of compounds and one of gene symbols: several in one cell,
+        separated by "|", "," or ";", or several rows per compound.
 
     Returns
     -------
@@ -173,10 +174,11 @@ def read_targets(path: Path) -> dict[str, frozenset[str]]:
     """
     frame = _read_table(path)
     named, _ = _recognise(path, frame.columns)
-    for wanted, example in [("Metadata_Compound", "compound"), ("Metadata_Target", "target")]:
+    for wanted, example, held in [("Metadata_Compound", "compound", "compound names"),
+                                  ("Metadata_Target", "target", "gene symbols")]:
         if wanted not in named:
             raise MoascopeError(f"{path} has no column '{example}'. It has "
-                                f"{listing(frame.columns, 12)}. Name the column so.")
+                                f"{listing(frame.columns, 12)}. Rename the column of {held}.")
     found: dict[str, set[str]] = {}
     for compound, symbols in zip(frame[named["Metadata_Compound"]],
                                  frame[named["Metadata_Target"]], strict=True):
@@ -203,16 +205,16 @@ def annotate_compounds(
     Parameters
     ----------
     compounds : DataFrame
-        One row a compound: `Metadata_Compound`, `Metadata_MoA`, optional `Metadata_Target`.
+        One row per compound: `Metadata_Compound`, `Metadata_MoA`, optional `Metadata_Target`.
     targets : mapping, optional
         As from `read_targets`; added to the column `Metadata_Target`.
     gpcr_genes : frozenset of str
-        As from `read_genes`. Targets are of no use without.
+        As from `read_genes`. Without them, targets have no effect.
     genes_name : str
         Name of the table of genes, for the evidence.
     earlier : DataFrame, optional
-        The table of an earlier run. A person's words in it, and then those in `compounds`, are
-        kept whatever the machine says.
+        The table of an earlier run. A person's decisions in it, and then those in `compounds`,
+        are kept whatever the terms and genes say.
 
     Returns
     -------
@@ -230,12 +232,12 @@ def annotate_compounds(
         if key not in remembered:
             remembered[key] = decide(*key, gpcr_genes, genes_name)
         decisions.append(remembered[key])
-    words = {**_words_of_persons(compounds), **_words_of_persons(earlier)}
+    persons = {**_persons_decisions(compounds), **_persons_decisions(earlier)}
     table = compounds.drop(columns=[column for column in DECIDED if column in compounds])
     decided = []
     for name, decision in zip(compounds["Metadata_Compound"], decisions, strict=True):
-        if name in words:
-            gpcr, action, curator = words[name]
+        if name in persons:
+            gpcr, action, curator = persons[name]
             decided.append((gpcr, action, persons_evidence(decision.evidence), curator))
         else:
             decided.append((decision.gpcr, decision.action, decision.evidence, ""))
@@ -244,7 +246,7 @@ def annotate_compounds(
 
 
 def persons_evidence(evidence: str) -> str:
-    """Evidence of a row that a person decided: what the machine would have said stays beside it."""
+    """Evidence of a row that a person decided; it still says what the terms and genes decide."""
     return f"a person decided; {evidence}"
 
 
@@ -254,23 +256,23 @@ def read_earlier(path: Path) -> pd.DataFrame | None:
         return None
     frame = _read_table(path)
     if "Metadata_Compound" not in frame:
-        raise MoascopeError(f"{path} is there already and is no table of annotations (it has no "
-                            "column 'Metadata_Compound'). Name another file with --out.")
+        raise MoascopeError(f"{path} already exists and is not a table of annotations (it has "
+                            "no column 'Metadata_Compound'). Choose another file with --out.")
     if "gpcr" not in frame and "Metadata_MoA" not in frame:
-        raise MoascopeError(f"{path} is there already and is no table of annotations (it has "
-                            "neither a column 'gpcr' nor 'Metadata_MoA'; is it a layout?). Name "
-                            "another file with --out.")
+        raise MoascopeError(f"{path} already exists and is not a table of annotations (it has "
+                            "neither a column 'gpcr' nor 'Metadata_MoA'; is it a layout?). "
+                            "Choose another file with --out.")
     return frame.apply(lambda column: column.str.strip())
 
 
 def keep_decided(compounds: pd.DataFrame,
                  earlier: pd.DataFrame | None) -> tuple[pd.DataFrame, list[str]]:
-    """Append what persons decided in an earlier table on compounds that this one lacks.
+    """Append the compounds of an earlier table that persons decided and this table lacks.
 
     Parameters
     ----------
     compounds : DataFrame
-        One row a compound.
+        One row per compound.
     earlier : DataFrame or None
         As from `read_earlier`.
 
@@ -278,18 +280,18 @@ def keep_decided(compounds: pd.DataFrame,
     -------
     DataFrame
         `compounds`, and below them the earlier rows, in their order, without the decision itself
-        (`annotate_compounds` takes it from `earlier`). Columns of both; "" where one has none.
+        (`annotate_compounds` takes it from `earlier`). Columns of both; empty cells are "".
     list of str
         Names of the compounds that were appended.
 
     Raises
     ------
     MoascopeError
-        Where a person's `gpcr` is none of yes, no and unknown.
+        Where a person's `gpcr` is not yes, no or unknown.
     """
     if earlier is None:
         return compounds, []
-    lost = set(_words_of_persons(earlier)) - set(compounds["Metadata_Compound"]) - {""}
+    lost = set(_persons_decisions(earlier)) - set(compounds["Metadata_Compound"]) - {""}
     if not lost:
         return compounds, []
     rows = earlier[earlier["Metadata_Compound"].isin(lost)].drop_duplicates("Metadata_Compound",
@@ -300,16 +302,16 @@ def keep_decided(compounds: pd.DataFrame,
 
 
 def write_annotations(path: Path, table: pd.DataFrame) -> None:
-    """Write annotations.csv; it is there whole or not at all."""
+    """Write annotations.csv, the whole file or nothing."""
     path.parent.mkdir(parents=True, exist_ok=True)
     write_csv(path, table)
 
 
-def _words_of_persons(table: pd.DataFrame | None) -> dict[str, tuple[str, str, str]]:
+def _persons_decisions(table: pd.DataFrame | None) -> dict[str, tuple[str, str, str]]:
     """Compound -> gpcr, action and curator, where a person decided.
 
-    A decision without evidence and without a curator was not made here: somebody wrote it into
-    the table, so it counts as a person's.
+    A decision without evidence and without a curator was not made by moascope: somebody wrote it
+    into the table, so it counts as a person's.
     """
     if table is None or "gpcr" not in table:
         return {}
@@ -317,18 +319,18 @@ def _words_of_persons(table: pd.DataFrame | None) -> dict[str, tuple[str, str, s
     def column(name: str) -> pd.Series:
         return table[name] if name in table else pd.Series("", index=table.index)
 
-    words = {}
+    found = {}
     for name, gpcr, action, evidence, curator in zip(
             table["Metadata_Compound"], table["gpcr"].str.lower(),
             column("gpcr_action").str.lower(), column("evidence"), column("curator"),
             strict=True):
         if curator or (not evidence and gpcr in ("yes", "no")):
-            words[name] = (gpcr or "unknown", action, curator or UNNAMED)
-    wrong = sorted({gpcr for gpcr, _, _ in words.values()} - {"yes", "no", "unknown"})
+            found[name] = (gpcr or "unknown", action, curator or UNNAMED)
+    wrong = [(name, gpcr) for name, (gpcr, _, _) in found.items()
+             if gpcr not in ("yes", "no", "unknown")]
     if wrong:
-        raise MoascopeError(f"gpcr is '{wrong[0]}' in a row that a person decided. Write yes, no "
-                            "or unknown.")
-    return words
+        raise MoascopeError("{}: gpcr is '{}'. Write yes, no or unknown.".format(*wrong[0]))
+    return found
 
 
 def table_version() -> int:
@@ -361,18 +363,18 @@ def _read_table(path: Path) -> pd.DataFrame:
                            if not member.is_dir() and not member.filename.startswith("__MACOSX")]
                 if len(members) != 1 or not members[0].filename.lower().endswith(
                         (".csv", ".tsv", ".txt")):
-                    raise MoascopeError(f"{path} must hold one CSV file; it holds "
+                    raise MoascopeError(f"{path} must hold exactly one CSV file, but holds "
                                         f"{listing(member.filename for member in members)}. "
-                                        "Unpack it and name the table.")
+                                        "Unpack it and give the table itself.")
                 if members[0].file_size > MAX_BYTES:
                     raise MoascopeError(f"{path} unpacks to {members[0].file_size:,} bytes, more "
-                                        f"than the {MAX_BYTES:,} that are read.")
+                                        f"than the largest table that is read, {MAX_BYTES:,}.")
                 with archive.open(members[0]) as file:
                     return _parse(path, io.BytesIO(file.read(MAX_BYTES + 1)))
         with path.open("rb") as file:
             return _parse(path, file)
     except FileNotFoundError:
-        raise MoascopeError(f"{path} is not there. Name a CSV file of compounds.") from None
+        raise MoascopeError(f"{path} does not exist. Check the path.") from None
     except (OSError, zipfile.BadZipFile) as error:
         raise MoascopeError(f"{path} cannot be read: {error}.") from None
 
@@ -393,7 +395,7 @@ def _parse(path: Path, file: IO[bytes]) -> pd.DataFrame:
                             encoding=encoding, encoding_errors="replace",
                             quoting=csv.QUOTE_MINIMAL)
     except (pd.errors.ParserError, pd.errors.EmptyDataError) as error:
-        raise MoascopeError(f"{path} is no table that can be read: "
+        raise MoascopeError(f"{path} cannot be read as a table: "
                             f"{str(error).strip().splitlines()[-1]}. Save it as plain CSV."
                             ) from None
     frame.columns = frame.columns.str.strip()

@@ -1,4 +1,4 @@
-"""From the words of a mechanism to: does it involve a GPCR, and how; with the evidence."""
+"""From the words of a mechanism: does it involve a GPCR, how, and by which evidence."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from functools import cache
 from moascope.annotation.terms import Match, TermTable, Words, load_terms, split_words
 
 BY_GENES = "(by target genes)"
-"""Stands for the families of a "yes" that words could not give."""
+"""In place of a family where target genes, not words, made the "yes"."""
 
 _ACTS = ("agonist", "antagonist", "inhibitor", "other", "allosteric", "inverse")
 _SHOWS_A_RECEPTOR = ("receptor", "agonist", "antagonist", "other", "allosteric", "inverse")
@@ -89,10 +89,10 @@ def decide(moa: str, symbols: Collection[str] = (),
 
     Notes
     -----
-    One term that names a GPCR makes a "yes". Else one term that words cannot decide makes an
-    "unknown", unless the genes decide it. Genes never overrule words: where they disagree the
-    words stand and a person is asked, because target lists hold off-targets, and because drugs of
-    the same mechanism have lists of different length.
+    One term that names a GPCR makes a "yes". Otherwise one term that words cannot decide makes an
+    "unknown", unless the genes decide it. Genes never overrule words: where they disagree, the
+    words stand and a person is asked, because target lists contain off-targets, and because drugs
+    with the same mechanism have lists of different lengths.
     """
     table = load_terms()
     readings = [read_term(term) for term in split_terms(moa)]
@@ -169,7 +169,7 @@ def read_term(term: str) -> Reading:
                            tuple(sorted(actions)) if wanted in ("yes", "unclear") else (),
                            f'"{term}": {why}', asked)
     contexts = [table.context(word) for word in words.words]
-    # An antagonist of an enzyme, a channel or a carrier that the table lacks is none of a receptor.
+    # An antagonist of an enzyme, a channel or a carrier that the table lacks has no receptor.
     acts = "agoni" if "elsewhere" in contexts else ("agoni", "antagoni")
     if "receptor" in contexts or any(word.startswith(acts) for word in words.words):
         return Reading(term, "unclear", (), _unmatched_actions(words, table),
@@ -183,7 +183,7 @@ def _code_is_a_receptor(code: Match, found: Sequence[Match], words: Words,
     """Whether H1, beta or EP4 stands where a receptor would.
 
     Only glue or other receptors may come before it, and a word such as agonist must come after
-    it: "phospholipase A2 inhibitor" and "estrogen receptor beta agonist" are none.
+    it: "phospholipase A2 inhibitor" and "estrogen receptor beta agonist" are not.
     """
     covered = {index: match for match in found for index in range(match.start, match.stop)}
     before = code.start - 1

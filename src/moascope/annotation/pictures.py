@@ -1,4 +1,4 @@
-"""A compound's wells beside negative controls of the same plate, scaled alike, as PNG."""
+"""A compound's wells next to negative controls of the same plate, on one intensity scale."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def find_views(screen: Screen, compound: str, most: int = MOST_VIEWS) -> list[Vi
     """Choose wells of a compound: the highest concentrations, on as many plates as there are.
 
     The control is the negative-control well of the same plate that is nearest, so that what a
-    plate's edge does is seen on both sides.
+    plate's edge does shows on both sides.
     """
     wells = screen.layout[screen.layout["Metadata_Compound"] == compound]
     first_sites = screen.sites.reset_index().groupby(["Metadata_Plate", "Metadata_Well"])["index"]
@@ -99,7 +99,7 @@ def render_view(screen: Screen, view: View, treated: bool, channel: str = "") ->
     treated : bool
         The compound's well, or else the control.
     channel : str
-        One channel in grey, or "" for all in colours.
+        One channel in grey, or "" for all channels in colour.
 
     Returns
     -------
@@ -131,7 +131,7 @@ def render_view(screen: Screen, view: View, treated: bool, channel: str = "") ->
 
 
 def channel_colours(channels: Sequence[str]) -> list[tuple[int, int, int]]:
-    """A colour for each channel, of its own as far as the colours go."""
+    """A colour for each channel; colours repeat only where there are more channels than colours."""
     colours: dict[str, tuple[int, int, int]] = {}
     for channel in channels:
         named = next((colour for colour, words in _NAMED.items()

@@ -182,7 +182,7 @@ def parse_terms(table: Mapping[str, Any]) -> TermTable:
     Raises
     ------
     ValueError
-        Where a name stands in two families, or `unless` names a family that is not there.
+        Where a name is in two families, or `unless` names a family that does not exist.
     """
     patterns: dict[str, list[tuple[re.Pattern[str], int, Name]]] = {}
     owners: dict[str, str] = {}
@@ -214,7 +214,7 @@ def parse_terms(table: Mapping[str, Any]) -> TermTable:
     families = {name.family for rows in patterns.values() for _, _, name in rows}
     lost = sorted(set().union(*unless.values()) - families)
     if lost:
-        raise ValueError(f"terms.yaml: 'unless' names {', '.join(lost)}, which is no family")
+        raise ValueError(f"terms.yaml: 'unless' names {', '.join(lost)}, which is not a family")
     contexts, stems, endings = {}, [], []
     for kind, words in table["words"].items():
         for word in _listed(words):
