@@ -1,4 +1,4 @@
-"""Scores with their intervals and nulls."""
+"""Average precision, and the resampling behind its intervals and nulls: numbers in, numbers out."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def average_precision(
     Parameters
     ----------
     positive : ndarray, bool, [n] or [B, n]
-        Which units are positive; one row a labelling.
+        Which units are positive; one row per labelling.
     score : ndarray, float, [n]
         Higher is more positive. Equal scores are one threshold.
     weights : ndarray, float, [B, n], optional
@@ -56,7 +56,7 @@ def macro_average_precision(
     ----------
     label : ndarray, int, [n] or [B, n]
     score : ndarray, float, [n, C]
-        A column a class.
+        One column per class.
     classes : list of int
         Which classes count: `[1]` for a binary target.
     weights : ndarray, float, [B, n], optional
@@ -98,7 +98,7 @@ def interval(values: np.ndarray) -> tuple[float, float]:
 
 
 def permuted_labels(label: np.ndarray, cluster: np.ndarray, count: int, seed: int) -> np.ndarray:
-    """Labels dealt anew among clusters: every row of a compound gets the same new label.
+    """Labels permuted among clusters: every row of a compound gets the same new label.
 
     Parameters
     ----------

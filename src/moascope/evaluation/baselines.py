@@ -25,7 +25,7 @@ def evaluate_baselines(
     Parameters
     ----------
     compounds : DataFrame
-        The model's out-of-fold predictions, one row a unit.
+        The model's out-of-fold predictions, one row per unit.
     examples : Examples
         Sites.
     head, train : Head, Train
@@ -76,7 +76,7 @@ def baseline_inputs(examples: Examples) -> dict[str, np.ndarray]:
     Parameters
     ----------
     examples : Examples
-        One row a well, as `Examples.wells` gives them; features as measured.
+        One row per well, as `Examples.wells` gives them; features as measured.
 
     Returns
     -------
@@ -105,7 +105,7 @@ def baseline_logits(examples: Examples, inputs: np.ndarray) -> np.ndarray:
     Parameters
     ----------
     examples : Examples
-        One row a well.
+        One row per well.
     inputs : ndarray, float, [n, d]
 
     Returns
@@ -128,7 +128,7 @@ def held_out_baseline_logits(examples: Examples, inputs: np.ndarray) -> np.ndarr
     Parameters
     ----------
     examples : Examples
-        One row a well.
+        One row per well.
     inputs : ndarray, float, [n, d]
 
     Returns

@@ -25,7 +25,7 @@ class FeatureTable:
     Attributes
     ----------
     meta : DataFrame
-        One row a site: the `Metadata_` columns and `QC_Pass`.
+        One row per site: the `Metadata_` columns and `QC_Pass`.
     X : ndarray, float32 [sites, features]
         NaN where a site has no such channel.
     names : list of str
@@ -46,7 +46,7 @@ def load_quality(folder: Path) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        One row a site: `Metadata_Plate`, `Metadata_Well`, `Metadata_Site`, `QC_Pass` (bool).
+        One row per site: `Metadata_Plate`, `Metadata_Well`, `Metadata_Site`, `QC_Pass` (bool).
 
     Raises
     ------
@@ -60,12 +60,12 @@ def load_quality(folder: Path) -> pd.DataFrame:
 
 
 def load_features(folder: Path) -> FeatureTable:
-    """Read all plates that embed left.
+    """Read all plates that `embed` wrote.
 
     Parameters
     ----------
     folder : Path
-        `data/embed`: a folder a backbone, in it one a plate, with `features.parquet`.
+        `data/embed`: a folder per backbone, in it one per plate, with `features.parquet`.
 
     Returns
     -------

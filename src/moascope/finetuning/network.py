@@ -38,7 +38,7 @@ PART = re.compile(r"_(?:bn|relu|pad|conv)$", re.IGNORECASE)
 
 @dataclass(frozen=True)
 class Sites:
-    """What a network is shown of n sites, and what a head sees beside it.
+    """What a network is given of n sites, and what a head sees next to its features.
 
     Attributes
     ----------
@@ -50,11 +50,11 @@ class Sites:
     plate : ndarray, int, [n]
         Row of `centre` and `spread`.
     centre, spread : ndarray, float32, [plates, C * features]
-        What is taken off the network's features, and what they are divided by.
+        Subtracted from the network's features, and what they are then divided by.
     beside : ndarray, float32, [n, b]
         Normalised counts and intensities, which stand before the network's features.
     sphering : Sphering or None
-        What all of these go through then.
+        Applied to all of these next.
     panel : ndarray, float32, [n, p]
         Which panel a site is of, where panels share a head; p may be 0.
     """
@@ -82,7 +82,7 @@ def open_network(name: str, weights: Path, crop: int, precision: str) -> tuple[A
     crop : int
         Side of the crops, pixels.
     precision : {"f32", "bf16"}
-        Of the arithmetic; weights are float32. A model of one's own has the one it was saved with.
+        Of the arithmetic; weights are float32. A user's own model keeps the one it was saved with.
 
     Returns
     -------

@@ -42,7 +42,7 @@ class Examples:
         One row per unit, with `Label`, `Holdout` and `Fold_<repeat>`; see `learning.folds`.
     question : Question
     sphering : Sphering or None
-        What the features went through last, where they were sphered.
+        The last transformation of the features, where they were sphered.
     panels : tuple of str
         Of the whole training screen, in order; empty: those of the rows.
     """
@@ -114,7 +114,7 @@ class Examples:
         return self.of_backbone(head.backbone).normalised(head.normalisation)
 
     def of_backbone(self, name: str) -> Examples:
-        """The same rows with the features of one backbone, beside counts and intensities."""
+        """The same rows with the features of one backbone, next to counts and intensities."""
         if name == "all":
             return self
         key = ("backbone", name)

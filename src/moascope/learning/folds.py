@@ -31,7 +31,7 @@ def assign_folds(
     Parameters
     ----------
     groups : DataFrame
-        One row a unit, with `Metadata_Group` (unique) and `Label`.
+        One row per unit, with `Metadata_Group` (unique) and `Label`.
     folds : int
         Number of folds.
     repeats : int
@@ -98,7 +98,7 @@ def audit_leaks(rows: pd.DataFrame, repeats: int) -> dict[str, int]:
     Parameters
     ----------
     rows : DataFrame
-        One row an image plane in use: `Metadata_Plate`, `Metadata_Well`, `Metadata_Group`,
+        One row per image plane in use: `Metadata_Plate`, `Metadata_Well`, `Metadata_Group`,
         `Metadata_Compound`, `SHA256` (of the plane's file; empty where blank or unknown),
         `Holdout` and `Fold_<repeat>`.
     repeats : int

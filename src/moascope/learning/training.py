@@ -303,7 +303,7 @@ def _compiled_model(rows: int, inputs: int, count: int, classes: int, labellings
                     [ops.convert_to_numpy(bias) for bias in self.biases])
 
     model = Heads()
-    # Keras takes one step a call where PyTorch is its backend.
+    # Keras takes one step per call where PyTorch is its backend.
     steps = 1 if keras.backend.backend() == "torch" else STEPS_A_CALL
     model.compile(optimizer=keras.optimizers.Adam(1e-3), steps_per_execution=steps)
     model.optimizer.build(model.trainable_variables)
