@@ -17,19 +17,8 @@ from public_server import HTML, PublicServer, archive, tiff
 from moascope.errors import MoascopeError
 from moascope.screen.planes import read_plane
 from moascope.sources.archives import check_archive, only_member, unpack
-from moascope.sources.download import (
-    Absent,
-    Manners,
-    Trouble,
-    Unlike,
-    Wanted,
-    check_address,
-    fetch,
-    fetch_all,
-    fetch_json,
-    sole_user,
-    visit,
-)
+from moascope.sources.download import Wanted, fetch, fetch_all, sole_user
+from moascope.sources.http import Absent, Manners, Trouble, Unlike, check_address, fetch_json, visit
 
 QUICK = Manners(parallel=3, per_second=10_000, attempts=4, first_wait=0.01, longest_wait=2,
                 timeout=20)
@@ -174,7 +163,7 @@ def test_the_server_may_say_until_when_to_wait(server, session, tmp_path):
 
 def test_a_wait_beyond_reason_ends_in_a_sentence(server, session, tmp_path):
     server.always["/a.bin"] = "status 429 after 86400"
-    with pytest.raises(Trouble, match=r"asks to wait for 86,400 s \(status 429\).*run it again"):
+    with pytest.raises(Trouble, match=r"wait for 86,400 s \(status 429\).*run the command again"):
         get(server, session, tmp_path)
     assert len(server.requests) == 1
 
@@ -188,8 +177,8 @@ def test_lasting_trouble_ends_in_a_sentence(server, tmp_path, fault, manners, ca
     server.always["/a.bin"] = fault
     server.etags = False
     with (visit(manners) as session,
-          pytest.raises(Trouble, match=f"a.bin could not be had in 4 attempts; the last one: .*"
-                                       f"({cause}).*run it again to go on") as caught):
+          pytest.raises(Trouble, match=f"a.bin is not available after 4 attempts; the last one: .*"
+                                       f"({cause}).*run the command again to resume") as caught):
         get(server, session, tmp_path)
     assert len(caught.value.problems) == 1
     assert not (tmp_path / "out/a.bin").exists()
@@ -198,7 +187,7 @@ def test_lasting_trouble_ends_in_a_sentence(server, tmp_path, fault, manners, ca
 def test_a_server_that_is_not_there_ends_in_a_sentence(session, tmp_path):
     with PublicServer() as gone:
         url = gone.url
-    with pytest.raises(Trouble, match=r"could not be had in 4 attempts.*refused"):
+    with pytest.raises(Trouble, match=r"is not available after 4 attempts.*refused"):
         fetch(session, Wanted(f"{url}/a", tmp_path / "a"))
 
 
@@ -239,7 +228,7 @@ def test_a_picture_that_is_cut_short_at_the_server_is_named_by_its_address(
 
 
 def test_sizes_and_sums_are_compared(server, session, tmp_path):
-    with pytest.raises(Unlike, match="has 10,240 bytes where 99 are expected"):
+    with pytest.raises(Unlike, match="has 10,240 bytes instead of 99"):
         get(server, session, tmp_path, size=99)
     with pytest.raises(Unlike, match="more than the 5,000 that are expected at most"):
         get(server, session, tmp_path, most_bytes=5000)
@@ -266,7 +255,7 @@ def test_a_redirect_within_the_host_is_followed(server, session, tmp_path):
 def test_a_redirect_elsewhere_is_refused(server, session, tmp_path):
     with PublicServer({"/a.bin": CONTENT}) as other:
         server.always["/a.bin"] = f"redirect {other.url}/a.bin"
-        with pytest.raises(Trouble, match=rf"sends on to {other.url}, which is not one of the "
+        with pytest.raises(Trouble, match=rf"redirects to {other.url}, which is not one of the "
                                           "known hosts"):
             get(server, session, tmp_path)
         assert other.requests == []
@@ -281,14 +270,14 @@ def test_a_redirect_to_a_host_that_the_user_named_is_followed(server, tmp_path):
 
 def test_redirects_without_end_end(server, session, tmp_path):
     server.always["/a.bin"] = "redirect /a.bin"
-    with pytest.raises(Trouble, match="without end"):
+    with pytest.raises(Trouble, match="in an endless loop"):
         get(server, session, tmp_path)
 
 
 @pytest.mark.parametrize("url", ["http://example.org/a", "ftp://example.org/a", "file:///etc/passwd",
                                  "https://", "a.zip", "http://127.0.0.1.example.org/a"])
 def test_only_https_is_downloaded(url):
-    with pytest.raises(MoascopeError, match="is no https:// address"):
+    with pytest.raises(MoascopeError, match="is not an https:// address"):
         check_address(url)
 
 
@@ -306,7 +295,8 @@ def test_json_is_json(server, session):
 def test_a_full_disk_ends_in_a_sentence_and_keeps_what_is_there(server, session, tmp_path):
     code = ("import resource, sys; from pathlib import Path\n"
             "from moascope.errors import run_to_exit_code\n"
-            "from moascope.sources.download import *\n"
+            "from moascope.sources.download import *; "
+            "from moascope.sources.http import *\n"
             "resource.setrlimit(resource.RLIMIT_FSIZE, (5000, 5000))\n"
             "def program():\n"
             "    with visit(Manners()) as session:\n"
@@ -395,7 +385,8 @@ def test_a_killed_download_goes_on_and_ends_in_the_same_bytes(server, session, t
     big = CONTENT * 200
     server.files["/big.bin"] = big
     server.faults["/big.bin"] = ["pause 1000000"]
-    code = ("import sys; from pathlib import Path; from moascope.sources.download import *\n"
+    code = ("import sys; from pathlib import Path; from moascope.sources.download import *; "
+            "from moascope.sources.http import *\n"
             "with visit(Manners(timeout=60)) as session:\n"
             "    fetch(session, Wanted(sys.argv[1], Path(sys.argv[2])))")
     process = subprocess.Popen([sys.executable, "-c", code, f"{server.url}/big.bin",

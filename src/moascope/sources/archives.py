@@ -1,4 +1,4 @@
-"""Zip archives from elsewhere, opened as if somebody had meant harm."""
+"""Zip archives from elsewhere, which are not trusted."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ _CHUNK = 1 << 20
 
 
 def check_archive(path: Path) -> None:
-    """Look at the table of contents of a zip archive; nothing is unpacked.
+    """Check the table of contents of a zip archive; nothing is unpacked.
 
     Raises
     ------
     MoascopeError
-        When it is no archive, or names files outside itself, links, or too many files.
+        When it is not an archive, or contains paths outside it, links, or too many files.
     """
     with _opened(path):
         pass
@@ -39,11 +39,11 @@ def unpack(archive: Path, wanted: Mapping[str, str], out: Path, most_bytes: int)
     archive : Path
     wanted : mapping
         Name of a file in the archive, without its folders -> name that it gets below `out`. What
-        is not wanted is not unpacked, so no name of the archive ever becomes a path.
+        is not wanted is not unpacked, so no name in the archive becomes a path.
     out : Path
-        A folder that appears complete or not at all.
+        A folder; it appears only when it is complete.
     most_bytes : int
-        Larger files are refused, by what they say and by what comes out of them.
+        Larger files are refused, by their stated size and by what is unpacked.
 
     Returns
     -------
@@ -53,8 +53,8 @@ def unpack(archive: Path, wanted: Mapping[str, str], out: Path, most_bytes: int)
     Raises
     ------
     MoascopeError
-        When it is no archive, is damaged or encrypted, has two files for one name, would swell
-        beyond bounds, or there is no room for it.
+        When it is not an archive, is damaged or encrypted, has two files for one name, would
+        unpack to more than allowed, or the disk is full.
     """
     partial = out.with_name(f".{out.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
@@ -77,7 +77,8 @@ def _unpack(archive: Path, wanted: Mapping[str, str], partial: Path, out: Path,
                 continue
             if name in found:
                 raise MoascopeError(f"{archive.name} has '{name}' twice ({found[name].filename} "
-                                    f"and {member.filename}); which is meant cannot be told.")
+                                    f"and {member.filename}), so it is not unpacked. Remove it and "
+                                    "run the command again to download it again.")
             found[name] = member
         for name, member in found.items():
             target = partial / wanted[name]
@@ -99,8 +100,8 @@ def only_member(archive: Path, suffix: str, most_bytes: int) -> bytes:
     with _opened(archive) as (file, members):
         named = [member for member in members if member.filename.lower().endswith(suffix)]
         if len(named) != 1:
-            raise MoascopeError(f"{archive.name} has {len(named)} files that end in {suffix}, "
-                                "where one is expected.")
+            raise MoascopeError(f"{archive.name} has {len(named)} files that end in {suffix} "
+                                "instead of one.")
         return b"".join(_member_chunks(archive, file, named[0], most_bytes))
 
 
@@ -112,11 +113,11 @@ def _opened(path: Path) -> Iterator[tuple[zipfile.ZipFile, list[zipfile.ZipInfo]
             _check_members(path, members)
             yield file, members
     except (zipfile.BadZipFile, zlib.error, EOFError, OSError) as error:
-        # Spoilt bzip2 is an OSError too, but not one of the system's.
+        # Damaged bzip2 raises OSError too, but without an errno.
         if isinstance(error, OSError) and error.errno is not None:
             raise
-        raise MoascopeError(f"{path} is no sound zip archive ({error}). Remove it and run it "
-                            "again, so that it is downloaded anew.") from None
+        raise MoascopeError(f"{path} is not a valid zip archive ({error}). Remove it and run the "
+                            "command again to download it again.") from None
     except NotImplementedError as error:
         raise MoascopeError(f"{path} is compressed in a way that moascope does not read "
                             f"({error}).") from None
@@ -128,13 +129,14 @@ def _check_members(path: Path, members: list[zipfile.ZipInfo]) -> None:
                             f"{MOST_MEMBERS:,} that moascope unpacks.")
     outside = [member.filename for member in members if _leads_out(member.filename)]
     if outside:
-        raise MoascopeError(f"{path} names files outside itself ({listing(outside, 3)}). That is "
-                            "how archives do harm; nothing was unpacked.")
+        raise MoascopeError(f"{path} contains paths that point outside it "
+                            f"({listing(outside, 3)}), which a harmful archive does. Nothing was "
+                            "unpacked.")
     links = [member.filename for member in members
              if stat.S_ISLNK(member.external_attr >> 16)]
     if links:
-        raise MoascopeError(f"{path} holds links ({listing(links, 3)}), which moascope does not "
-                            "unpack.")
+        raise MoascopeError(f"{path} contains links ({listing(links, 3)}), which moascope does "
+                            "not unpack.")
 
 
 def _leads_out(name: str) -> bool:
@@ -152,7 +154,8 @@ def _unpack_member(archive: Path, file: zipfile.ZipFile, member: zipfile.ZipInfo
 def _member_chunks(archive: Path, file: zipfile.ZipFile, member: zipfile.ZipInfo,
                    most_bytes: int) -> Iterator[bytes]:
     if member.flag_bits & 1:
-        raise MoascopeError(f"{archive.name}: {member.filename} is encrypted.")
+        raise MoascopeError(f"{archive.name}: {member.filename} is encrypted, so it cannot be "
+                            "unpacked.")
     ratio = member.file_size / max(member.compress_size, 1)
     if member.file_size > most_bytes or (ratio > _MOST_RATIO and member.file_size > _CHUNK):
         raise MoascopeError(_swells(archive, member, member.file_size))
@@ -160,7 +163,7 @@ def _member_chunks(archive: Path, file: zipfile.ZipFile, member: zipfile.ZipInfo
     with file.open(member) as source:
         while chunk := source.read(_CHUNK):
             got += len(chunk)
-            # The size in the table of contents is only a claim.
+            # The size in the table of contents may be wrong.
             if got > most_bytes or got > member.file_size:
                 raise MoascopeError(_swells(archive, member, got))
             yield chunk
@@ -168,4 +171,4 @@ def _member_chunks(archive: Path, file: zipfile.ZipFile, member: zipfile.ZipInfo
 
 def _swells(archive: Path, member: zipfile.ZipInfo, size: int) -> str:
     return (f"{archive.name}: {member.filename} unpacks {member.compress_size:,} bytes to "
-            f"{size:,} or more, which no picture of this screen does. Nothing was kept.")
+            f"{size:,} or more, more than any image of this screen. Nothing was kept.")

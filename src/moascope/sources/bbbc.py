@@ -2,7 +2,8 @@
 
 Names of files and what the plate maps mean as read in provenance notes of public repositories
 (BBBC013: 96 doses row by row, wortmannin in nM above, LY294002 in uM below; BBBC016: 72 doses, one
-a field in the order of the file names). No address could be opened when this was written.
+per field in the order of the file names). None of the addresses could be opened when this was
+written.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ from moascope.errors import MoascopeError
 from moascope.params import Bbbc013, Bbbc016
 from moascope.screen.wells import well_name
 from moascope.sources.archives import check_archive, unpack
-from moascope.sources.download import Visit, Wanted, below, fetch, place_of
+from moascope.sources.download import Wanted, fetch, place_of
+from moascope.sources.http import Visit, below
 from moascope.sources.plan import Collected, Origin, Plan
 
 _LICENCE = "CC BY 3.0, Ilya Ravkin"
@@ -41,16 +43,16 @@ _FIELD_016 = re.compile(r"_O([0-9]{2})f([0-9]{2})d0\.TIF$", re.IGNORECASE)
 
 
 def plan_013(params: Bbbc013, downloads: Path, session: Visit) -> Plan:
-    """Say what BBBC013 would bring; nothing is downloaded for it."""
+    """Size of BBBC013; nothing is downloaded for it."""
     return Plan("bbbc013", ORIGIN_013, 1, 48 * len(params.compounds), len(params.compounds),
                 48 * len(params.compounds), 2, _BYTES_013, exact=False,
                 room=_room(_BYTES_013, downloads))
 
 
 def plan_016(params: Bbbc016, downloads: Path, session: Visit) -> Plan:
-    """Say what BBBC016 would bring; nothing is downloaded for it."""
+    """Size of BBBC016; nothing is downloaded for it."""
     return Plan("bbbc016", ORIGIN_016, 1, 24, 1, 72, 2, _BYTES_016, exact=False, notes=(
-        "one compound: what can be measured is its activity against control wells.",),
+        "it has one compound, so it can show activity against control wells, not mechanisms.",),
                 room=_room(_BYTES_016, downloads))
 
 
@@ -110,7 +112,7 @@ def collect_016(params: Bbbc016, downloads: Path, session: Visit,
               [name for pair in names.values() for name in pair], downloads, session)
     if len(names) != len(doses):
         raise MoascopeError(f"{archive.name} has {len(names)} fields and the plate map "
-                            f"{len(doses)} doses. The set is not the one that moascope knows.")
+                            f"{len(doses)} doses. This is not the image set that moascope knows.")
     factor = next((factor for unit, factor in (("nm", 1e-3), ("um", 1.0), ("µm", 1.0), ("μm", 1.0))
                    if re.search(rf"\b{unit}\b", heading.casefold())), None)
     sites, layout = [], {}
@@ -125,7 +127,7 @@ def collect_016(params: Bbbc016, downloads: Path, session: Visit,
             "Metadata_Control": "" if dose else "negative", "Metadata_Dose": f"{dose:g}"}
         if layout.setdefault(well_number, of_well) != of_well:
             raise MoascopeError(f"BBBC016_v1_platemap.txt gives well {well['Metadata_Well']} more "
-                                "than one dose. The set is not the one that moascope knows.")
+                                "than one dose. This is not the image set that moascope knows.")
     return Collected(
         pd.DataFrame(sites), pd.DataFrame(list(layout.values())),
         pd.DataFrame({"Metadata_Compound": ["BBBC016 agonist"],
@@ -143,8 +145,8 @@ def _plate_map(files: str, name: str, count: int, downloads: Path,
     except ValueError:
         doses = []
     if len(doses) != count or min(doses) < 0:
-        raise MoascopeError(f"{path} has not a heading and {count} doses as the plate map that "
-                            "moascope knows. Remove it and run it again.")
+        raise MoascopeError(f"{path} does not have a heading and {count} doses, as the known plate "
+                            "map does. Remove it and run the command again.")
     return heading, doses
 
 
@@ -161,8 +163,8 @@ def _unpacked(files: str, archive: str, names: list[str], downloads: Path,
     _fetch_archive(files, path, session)
     lacking = unpack(path, {name: name for name in names}, downloads / "images", MOST_PLANE_BYTES)
     if lacking:
-        raise MoascopeError(f"{archive} lacks {len(lacking)} pictures, the first {lacking[0]}. The "
-                            "set is not the one that moascope knows.")
+        raise MoascopeError(f"{archive} lacks {len(lacking)} images, the first {lacking[0]}. This "
+                            "is not the image set that moascope knows.")
     path.unlink()
 
 
@@ -182,6 +184,6 @@ def _names_016(archive: Path, images: Path) -> dict[tuple[int, int], tuple[str, 
         if match:
             other = known.get(re.sub(r"d0(\.tif)$", r"d2\1", name.casefold()))
             if other is None:
-                raise MoascopeError(f"{archive.name} has {name} without the GFP picture beside it.")
+                raise MoascopeError(f"{archive.name} has {name} without its GFP image.")
             names[int(match[1]), int(match[2])] = (name, other)
     return names

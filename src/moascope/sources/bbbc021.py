@@ -1,8 +1,8 @@
 """The source `bbbc021`: MCF-7 cells, 113 compounds in up to eight doses (Caie et al. 2010).
 
-Fifty-five plates, each a zip archive. The prefix of a file name is no plate, so that every file is
-mapped through the image table. Layout as read in that table; no address could be opened when this
-was written.
+Fifty-five plates, each a zip archive. The prefix of a file name is not its plate, so every file is
+looked up in the image table. Layout as read in that table; none of the addresses could be opened
+when this was written.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ import pandas as pd
 from moascope.errors import MoascopeError
 from moascope.params import Bbbc021
 from moascope.sources.archives import check_archive, unpack
-from moascope.sources.download import Visit, Wanted, below, fetch, fetch_all, place_of
+from moascope.sources.download import Wanted, fetch, fetch_all, place_of
+from moascope.sources.http import Visit, below
 from moascope.sources.plan import (
     MISSING,
     Collected,
@@ -54,7 +55,7 @@ _SITE = re.compile(r"_s([0-9]+)_w1")
 
 
 def plan(params: Bbbc021, downloads: Path, session: Visit) -> Plan:
-    """Say what a selection would bring; the two tables (4 MB) are downloaded for it."""
+    """Size of a selection; the two tables (4 MB) are downloaded for it."""
     sites, layout, _ = read_tables(params, downloads, session)
     plates = sites["Metadata_Plate"].nunique()
     due = plates - sum((downloads / "images" / plate).is_dir()
@@ -62,12 +63,12 @@ def plan(params: Bbbc021, downloads: Path, session: Visit) -> Plan:
     # Archives are unpacked one by one, and go as soon as they are.
     archives = due if params.keep_archives else min(due, 1)
     treated = layout.loc[layout["Metadata_Control"] == "", "Metadata_Compound"]
-    notes = [f"each plate is an archive of some {ARCHIVE_BYTES / 1e9:.2f} GB, and takes about "
+    notes = [f"each plate is an archive of about {ARCHIVE_BYTES / 1e9:.2f} GB, and takes about "
              "2 GB unpacked."]
     if due < plates:
-        notes.append(f"{plates - due} of the plates are there already.")
+        notes.append(f"{plates - due} of the plates are already downloaded.")
     if params.treatments == "annotated":
-        notes.append("only doses with a mechanism, and DMSO, are laid out (bbbc021.treatments).")
+        notes.append("the layout has only DMSO and doses with a mechanism (bbbc021.treatments).")
     return Plan("bbbc021", ORIGIN, plates, len(layout), treated[treated != ""].nunique(),
                 len(sites), due, due * ARCHIVE_BYTES, exact=False, notes=tuple(notes),
                 room=due * UNPACKED_BYTES + archives * ARCHIVE_BYTES)
@@ -76,8 +77,8 @@ def plan(params: Bbbc021, downloads: Path, session: Visit) -> Plan:
 def collect(params: Bbbc021, downloads: Path, session: Visit, most_missing: float) -> Collected:
     """Download and unpack the archives of a selection, and make its tables.
 
-    An archive that is unpacked is removed, unless bbbc021.keep_archives; a plate whose folder is
-    there is not downloaded again.
+    An unpacked archive is removed, unless bbbc021.keep_archives is set; a plate whose folder exists
+    is not downloaded again.
 
     Raises
     ------
@@ -106,7 +107,7 @@ def collect(params: Bbbc021, downloads: Path, session: Visit, most_missing: floa
             archives[plate].unlink()
     missing = _missing(sites, downloads)
     if len(missing) > most_missing * len(sites) * len(CHANNELS):
-        raise MoascopeError(f"{len(missing):,} planes that {IMAGE_TABLE} names are in no archive, "
+        raise MoascopeError(f"{len(missing):,} planes of {IMAGE_TABLE} are in no archive, "
                             f"more than the {most_missing:.1%} that acquire.max_missing allows: "
                             f"{listing(missing['FileName'], 3)}.")
     sums = {name: hashlib.sha256(path.read_bytes()).hexdigest()
@@ -172,8 +173,8 @@ def _sites(images: pd.DataFrame) -> pd.DataFrame:
     first = images["Image_FileName_DAPI"]
     numbers = first.str.extract(_SITE)[0]
     if numbers.isna().any():
-        raise MoascopeError(f"{IMAGE_TABLE}: '{first[numbers.isna()].iloc[0]}' names no site "
-                            "(_s1_w1). The table is not the one that moascope knows.")
+        raise MoascopeError(f"{IMAGE_TABLE}: '{first[numbers.isna()].iloc[0]}' does not "
+                            "contain the site (_s1_w1). This is not the table that moascope knows.")
     refuse_strange_names(images[_PLATE].unique(), IMAGE_TABLE)
     sites = pd.DataFrame({
         "Metadata_Plate": images[_PLATE],
@@ -204,7 +205,7 @@ def _annotations(images: pd.DataFrame, moa: pd.DataFrame) -> pd.DataFrame:
     several = moa.groupby("compound")["moa"].nunique()
     if (several > 1).any():
         raise MoascopeError(f"{MOA_TABLE} gives {listing(several[several > 1].index)} more than "
-                            "one mechanism. The table is not the one that moascope knows.")
+                            "one mechanism. This is not the table that moascope knows.")
     mechanism = moa.drop_duplicates("compound").set_index("compound")["moa"]
     compounds = sorted(set(images[_COMPOUND]) - {CONTROL, NOTHING_KNOWN})
     return pd.DataFrame({"Metadata_Compound": pd.Series(compounds, dtype="str"),
@@ -231,20 +232,20 @@ def _read(path: Path, columns: list[str]) -> pd.DataFrame:
     try:
         table = pd.read_csv(path, dtype=str, keep_default_na=False)
     except ValueError as error:
-        raise MoascopeError(f"{path} is no CSV table ({str(error).splitlines()[0]}). Remove it and "
-                            "run it again.") from None
+        raise MoascopeError(f"{path} is not a CSV table ({str(error).splitlines()[0]}). Remove it "
+                            "and run the command again.") from None
     lacking = [column for column in columns if column not in table]
     if lacking:
         raise MoascopeError(f"{path} has no column {listing(repr(name) for name in lacking)}. "
-                            "Remove it and run it again; if that does not help, the table has "
-                            "changed at its source.")
+                            "Remove it and run the command again; if that does not help, the table "
+                            "has changed at its source.")
     return table[columns]
 
 
 def _numbers(text: pd.Series, table: str, column: str) -> pd.Series:
     numbers = pd.to_numeric(text, errors="coerce")
     if numbers.isna().any():
-        raise MoascopeError(f"{table}: {column} is '{text[numbers.isna()].iloc[0]}', which is no "
-                            "concentration.")
+        raise MoascopeError(f"{table}: {column} is '{text[numbers.isna()].iloc[0]}', which is not "
+                            "a concentration. This is not the table that moascope knows.")
     # 0.3 and 0.300000 are one dose.
     return numbers.round(9)

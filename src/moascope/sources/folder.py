@@ -1,4 +1,4 @@
-"""The source `folder`: a screen that already lies on disk; its images stay where they are."""
+"""The source `folder`: a screen on disk, whose images stay where they are."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from moascope.screen.tables import read_screen, write_screen
 
 
 def acquire_folder(path: Path, out: Path, allow_outside: bool = False) -> None:
-    """Bring a screen folder in: checked tables in canonical form, the images referred to.
+    """Import a screen folder: checked tables in canonical form that refer to its images.
 
     Parameters
     ----------
@@ -26,17 +26,17 @@ def acquire_folder(path: Path, out: Path, allow_outside: bool = False) -> None:
     Raises
     ------
     MoascopeError
-        With all that is wrong with the tables. An image that is missing is not wrong here:
-        validate quarantines its site.
+        With every problem of the tables. A missing image is not an error here: validate quarantines
+        its site.
     """
     folder = images_folder(path, {"images": str(path)})
     if Path(os.path.normpath(path)).parts[:1] == (os.pardir,):
-        # DVC looks for it from the temporary folder of an experiment, before any code of ours runs.
-        raise MoascopeError(f"acquire.path is {path}, which leads out of the repository. Write it "
-                            f"in params.yaml as {folder.resolve()}, so that experiments in "
+        # DVC resolves it from the temporary folder of an experiment, before our code runs.
+        raise MoascopeError(f"acquire.path is {path}, which points outside the repository. Write "
+                            f"it in params.yaml as {folder.resolve()}, so that experiments in "
                             "temporary folders (dvc exp run --temp and --queue) find it too.")
     if not folder.is_dir():
-        raise MoascopeError(f"acquire.path is {path}, and there is no such folder. Set it in "
+        raise MoascopeError(f"acquire.path is {path}, which is not a folder. Set it in "
                             "params.yaml to a folder with load_data.csv, layout.csv and "
                             "annotations.csv.")
     described = read_description(folder)
@@ -45,7 +45,7 @@ def acquire_folder(path: Path, out: Path, allow_outside: bool = False) -> None:
                               or not images.resolve().is_relative_to(folder.resolve())):
         raise MoascopeError(f"{folder / 'screen.json'} says that the images lie outside the folder "
                             f"({described['images']}). Set acquire.allow_outside to true in "
-                            "params.yaml if that is meant.")
+                            "params.yaml if this is intended.")
     screen = read_screen(folder, allow_outside)
     description = {
         "source": "folder",

@@ -1,8 +1,9 @@
 """The source `idr0088`: 1,007 drugs on 15 reporter lines, live (Cox et al. 2020).
 
-The annotation table, one row a well, decides what is asked for; each plate's MeasurementData.mlf
-says which fields were imaged. Layout as read in IDR/idr0088-cox-phenomicprofiling (GitHub) and in
-the declarations of its file sets; none of the addresses could be opened when this was written.
+The annotation table, one row per well, decides what is downloaded; each plate's
+MeasurementData.mlf lists the fields that were imaged. Layout as read in
+IDR/idr0088-cox-phenomicprofiling (GitHub) and in the declarations of its file sets; none of the
+addresses could be opened when this was written.
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ from moascope.screen.planes import read_plane
 from moascope.screen.wells import canonical_well
 from moascope.sources import idr0088_web
 from moascope.sources.archives import only_member
-from moascope.sources.download import Unlike, Visit, Wanted, below, fetch, fetch_all, place_of
+from moascope.sources.download import Wanted, fetch, fetch_all, place_of
+from moascope.sources.http import Unlike, Visit, below
 from moascope.sources.plan import (
     Collected,
     Origin,
@@ -50,13 +52,13 @@ PRESETS = {
     "honest": {"panels": ("HepG2 TUBA1B-RELA",)},
 }
 PRESET_NOTES = {
-    "slides": ("the slides took the first 26,000 images, plate after plate, which mixes reporter "
-               "lines, and asked for 'GPCR agonist' against all the rest: set target to "
-               "gpcr_agonist. Here unknown mechanisms and DMSO are no negatives."),
-    "honest": ("one reporter line, all its compounds: set target to gpcr (any GPCR, either "
-               "action). Another line is named by idr0088.panels."),
+    "slides": ("the slides took the first 26,000 images, plate after plate, which mixes panels, "
+               "and asked for 'GPCR agonist' against all the rest: set target to gpcr_agonist. "
+               "Here unknown mechanisms and DMSO do not count as negatives."),
+    "honest": ("one panel, all its compounds: set target to gpcr (any GPCR, either action). Choose "
+               "another panel with idr0088.panels."),
 }
-RENDERED_CAVEAT = ("The pictures are 8-bit JPEG renderings at a fixed window, for a quick look. "
+RENDERED_CAVEAT = ("The images are 8-bit JPEG renderings at a fixed window, for a quick look. "
                    "A rendered JPEG is not a measurement.")
 
 FOLDER = ("idr0088-cox-phenomicprofiling/20200722-awss3/ds_hcs_02/PhenoPrintScreen/"
@@ -81,12 +83,12 @@ COLUMNS = {
 
 
 def plan(params: Idr0088, downloads: Path, session: Visit) -> Plan:
-    """Say what a selection would bring. Only the annotation table is downloaded for it.
+    """Size of a selection. Only the annotation table is downloaded for it.
 
     Raises
     ------
     MoascopeError
-        When the table cannot be had or read, or the selection names what is not in it.
+        When the table is not available or readable, or the selection names what it does not have.
     """
     settings = with_preset(params)
     wells = select(read_annotation(annotation_file(settings, downloads, session)), settings)
@@ -97,8 +99,8 @@ def plan(params: Idr0088, downloads: Path, session: Visit) -> Plan:
     images = min(images, settings.limit) if settings.limit else images
     planes = images * len(CHANNELS)
     notes = [PRESET_NOTES[settings.preset]] if settings.preset else []
-    notes.append(f"wells have two or three fields, {IMAGES / WELLS:.2f} a well on average; how "
-                 "many exactly, the index file of each plate says."
+    notes.append(f"wells have two or three fields, {IMAGES / WELLS:.2f} on average; the index file "
+                 "of each plate has the exact number."
                  if not settings.rendered else RENDERED_CAVEAT)
     treated = wells.loc[wells["Control"] == "", "Compound"]
     size = planes * (RENDERED_BYTES if settings.rendered else PLANE_BYTES)
@@ -108,7 +110,7 @@ def plan(params: Idr0088, downloads: Path, session: Visit) -> Plan:
 
 
 def _held(settings: Idr0088, wells: pd.DataFrame, downloads: Path) -> int:
-    """Bytes of the planes of these wells and fields that were downloaded before."""
+    """Bytes of the planes of these wells and fields that are already downloaded."""
     folder = downloads / ("rendered" if settings.rendered else "images")
     held = 0
     for plate, named in wells.groupby("Plate")["Well"]:
@@ -146,7 +148,7 @@ def collect(params: Idr0088, downloads: Path, session: Visit, most_missing: floa
     sites, wanted, unlisted = find(settings, wells, downloads, session)
     if not len(sites):
         raise MoascopeError("The selection of idr0088 has no image: none of its wells was imaged "
-                            "in these fields. Look at idr0088.wells and idr0088.fields.")
+                            "in these fields. Check idr0088.wells and idr0088.fields.")
     failures = fetch_all(session, wanted, "idr0088: planes", most_missing)
     reasons = {path.relative_to(downloads).as_posix(): why for path, why in failures.items()}
     missing = missing_rows(sites, CHANNELS, reasons)
@@ -169,7 +171,7 @@ def collect(params: Idr0088, downloads: Path, session: Visit, most_missing: floa
 
 
 def with_preset(params: Idr0088) -> Idr0088:
-    """Fill in what the preset says; what is given beside it takes precedence."""
+    """Apply the preset; parameters that are set take precedence over it."""
     said = PRESETS.get(params.preset or "", {})
     return params.model_copy(update={key: value for key, value in said.items()
                                      if not getattr(params, key)})
@@ -190,15 +192,15 @@ def read_annotation(path: Path) -> pd.DataFrame:
     Returns
     -------
     DataFrame of str
-        One row a well, sorted by plate and well: `Plate`, `Well` (B02), `Panel` (A549 ACTB-RAB5A),
-        `Batch`, `Location`, `Compound`, `Concentration`, `Control`, `Set`, `MoA`, `InChIKey`,
-        `SMILES`, `Channels`.
+        One row per well, sorted by plate and well: `Plate`, `Well` (B02), `Panel` (such as
+        A549 ACTB-RAB5A), `Batch`, `Location`, `Compound`, `Concentration`, `Control`, `Set`,
+        `MoA`, `InChIKey`, `SMILES`, `Channels`.
 
     Raises
     ------
     MoascopeError
     """
-    where = "Look at idr0088.annotation in params.yaml."
+    where = "Check idr0088.annotation in params.yaml."
     try:
         table = pd.read_csv(io.BytesIO(_table_bytes(path)), dtype=str, keep_default_na=False,
                             usecols=lambda column: column in COLUMNS)
@@ -217,7 +219,7 @@ def read_annotation(path: Path) -> pd.DataFrame:
     table["Well"] = table["Well"].map(canonical).astype("str")
     table["Panel"] = table["Panel"].str.replace("-", " ", n=1)
     table["Batch"] = table["Location"].str.split("/").str[0]
-    # Stereochemistry that the writer of the SMILES could not put into it stands behind it.
+    # Stereochemistry that the SMILES could not express follows it in braces.
     table["SMILES"] = table["SMILES"].str.split(" {", n=1, regex=False).str[0]
     return table.sort_values(["Plate", "Well"], ignore_index=True)
 
@@ -233,12 +235,12 @@ def _table_bytes(path: Path) -> bytes:
 
 
 def select(table: pd.DataFrame, settings: Idr0088) -> pd.DataFrame:
-    """The wells of a selection. The negative controls of its plates come along.
+    """The wells of a selection, and the negative controls of its plates.
 
     Raises
     ------
     MoascopeError
-        When the selection names what is not in the table, or nothing is left of it.
+        When the selection names something that the table does not have, or is empty.
     """
     panels = [panel.replace("-", " ", 1) if " " not in panel else panel
               for panel in settings.panels]
@@ -261,8 +263,8 @@ def select(table: pd.DataFrame, settings: Idr0088) -> pd.DataFrame:
     plates = table.loc[asked, "Plate"].unique()
     chosen &= asked | ((table["Control"] != "") & table["Plate"].isin(plates))
     if not chosen.any():
-        raise MoascopeError("The selection of idr0088 is empty: no well has all that is asked for "
-                            "at once. Widen plates, panels, compounds or wells in params.yaml.")
+        raise MoascopeError("The selection of idr0088 is empty: no well matches all of plates, "
+                            "panels, compounds and wells. Widen them in params.yaml.")
     return table[chosen].reset_index(drop=True)
 
 
@@ -297,7 +299,7 @@ def annotation_table(wells: pd.DataFrame, sites: pd.DataFrame) -> pd.DataFrame:
 
 
 def channel_meaning(wells: pd.DataFrame) -> dict[str, dict[str, str]]:
-    """What each channel shows, by panel: Green and Red change with the reporter line."""
+    """What each channel shows, by panel: Green and Red differ between panels."""
     meaning = {}
     for panel, said in wells.drop_duplicates("Panel")[["Panel", "Channels"]].to_numpy():
         parts = [part.partition(":")[2].strip() for part in said.split(", ")]
@@ -324,7 +326,7 @@ def read_index(path: Path, plate: str) -> dict[tuple[str, int], dict[int, str]]:
     Raises
     ------
     MoascopeError
-        When it is no such index, or tries to do harm (entities).
+        When it is not such an index, or declares entities.
     """
     from xml.etree.ElementTree import ParseError
 
@@ -343,13 +345,13 @@ def read_index(path: Path, plate: str) -> dict[tuple[str, int], dict[int, str]]:
                     found.setdefault((well, site), {})[channel] = name
             element.clear()
     except (ParseError, DefusedXmlException, LookupError, ValueError) as error:
-        # An encoding that nobody knows is a LookupError.
-        raise MoascopeError(f"{path} is no index of a plate ({error}).") from None
+        # An unknown encoding raises LookupError.
+        raise MoascopeError(f"{path} is not an index of a plate ({error}).") from None
     except OSError as error:
         raise MoascopeError(f"{path} cannot be read: {error.strerror}.") from None
     if not found:
-        raise MoascopeError(f"{path} names no image of plate {plate} in the way that idr0088 "
-                            f"does ({plane_name(plate, 'B02', 1, 1)}).")
+        raise MoascopeError(f"{path} has no image of plate {plate} named as in idr0088 "
+                            f"({plane_name(plate, 'B02', 1, 1)}).")
     return found
 
 
@@ -395,7 +397,7 @@ def _by_well(index: dict[tuple[str, int], dict[int, str]]) -> dict[str, dict[int
 def _fields(plate: str, well: str, index: dict[str, dict[int, dict[int, str]]] | None,
             asked: Sequence[int]) -> Iterable[tuple[int, list[str]]]:
     if index is None:
-        # Every well has two fields; which have a third cannot be told without the index.
+        # Every well has two fields; only the index says which have a third.
         for site in asked or (1, 2):
             yield site, [plane_name(plate, well, site, channel) for channel in (1, 2, 3)]
         return
@@ -414,7 +416,7 @@ def _check_index(path: Path, plate: str) -> None:
 def _check_plane(path: Path) -> None:
     plane = read_plane(path)
     if plane.dtype != "uint16":
-        raise Unlike(f"{path} holds {plane.dtype} values where 16-bit ones are expected.")
+        raise Unlike(f"{path} holds {plane.dtype} values instead of 16-bit ones.")
 
 
 # The renderings
@@ -474,7 +476,7 @@ def _images_a_well(fields: Sequence[int]) -> float:
     average = IMAGES / WELLS
     if not fields:
         return average
-    # Each well has the first two; the third is what the average has above two.
+    # Every well has the first two fields; the average above two is the third.
     return sum({1: 1.0, 2: 1.0, 3: average - 2}.get(site, 0.0) for site in set(fields)) or 1e-9
 
 

@@ -10,7 +10,7 @@ from urllib.parse import urlencode
 
 from moascope.errors import MoascopeError
 from moascope.screen.wells import canonical_well
-from moascope.sources.download import Unlike, Visit, below, fetch_json, greet
+from moascope.sources.http import Unlike, Visit, below, fetch_json, greet
 
 SCREEN = 2651
 WINDOWS = ((27, 4319, "0000FF"), (0, 6193, "00FF00"), (0, 3880, "FF0000"))
@@ -30,7 +30,7 @@ def plate_ids(session: Visit, web: str) -> dict[str, int]:
             found = {str(plate["name"]): int(plate["id"]) for plate in answer["plates"]}
         except (KeyError, TypeError, ValueError):
             raise Unlike(_unlike(address, "a list of plates")) from None
-        # A server that knows no pages sends the same plates again.
+        # A server without paging sends the same plates again.
         if not set(found) - set(ids):
             return ids
         ids |= found
@@ -61,5 +61,5 @@ def render_address(web: str, image: int, channel: int) -> str:
 
 
 def _unlike(address: str, what: str) -> str:
-    return (f"{address} did not answer with {what} as OMERO.web does. The service may have "
+    return (f"{address} did not answer with {what}, as OMERO.web does. The service may have "
             "changed; open the address in a browser.")

@@ -1,4 +1,4 @@
-"""What a download would bring, told before a byte of it is asked for, and what came of it."""
+"""The size of a download, known before it starts, and its result."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MISSING = ["Metadata_Plate", "Metadata_Well", "Metadata_Site", "FileName", "reas
 
 @dataclass(frozen=True)
 class Origin:
-    """Where a public screen is from, and what its owners ask for.
+    """Where a public screen comes from, its licence and how to cite it.
 
     Attributes
     ----------
@@ -49,16 +49,16 @@ class Plan:
     images : int
         Sites, that is fields of view with all their channels.
     files : int
-        Requests for pictures: planes, or archives.
+        Requests for images: planes, or archives.
     size : int
         Bytes to download.
     exact : bool
         Whether images, files and size are known rather than estimated.
     notes : tuple of str
-        Sentences worth reading before it starts.
+        Sentences to read before it starts.
     room : int, optional
-        Bytes that the disk still has to take: of the files of this selection those that are not
-        there, unpacked, and archives while they are. `size` where it is not given.
+        Bytes still needed on disk: unpacked files of this selection that are not there yet, and
+        archives until they are unpacked. `size` where it is not given.
     """
 
     source: str
@@ -76,7 +76,7 @@ class Plan:
 
 @dataclass(frozen=True)
 class Collected:
-    """A screen that has been downloaded: its tables, and what could not be had.
+    """A downloaded screen: its tables, and the files that are not available.
 
     Attributes
     ----------
@@ -84,11 +84,11 @@ class Collected:
         As in load_data.csv (file names start from the folder of downloads of the source),
         layout.csv and annotations.csv.
     missing : DataFrame
-        One row a file that could not be had (`MISSING`); its site is not in `sites`.
+        One row per file that is not available (`MISSING`); its site is not in `sites`.
     about : mapping
-        What screen.json says beside source, licence and citation.
+        What screen.json says besides source, licence and citation.
     notes : tuple of str
-        Sentences about what did not go as described.
+        A sentence about each deviation from the plan.
     """
 
     sites: pd.DataFrame
@@ -100,7 +100,7 @@ class Collected:
 
 
 def plan_words(plan: Plan, per_second: float) -> list[str]:
-    """The plan as lines for a terminal, at so many requests a second."""
+    """The plan as lines for a terminal, at `per_second` requests per second."""
     about = "" if plan.exact else "about "
     size = f"{plan.size / 1e9:,.1f} GB" if plan.size >= 1e8 else f"{plan.size / 1e6:,.1f} MB"
     origin = plan.origin
@@ -116,13 +116,13 @@ def plan_words(plan: Plan, per_second: float) -> list[str]:
     ]
     hours = plan.files / per_second / 3600
     if hours > 0.1:
-        lines.append(f"  time:     at least {hours:,.1f} h at {per_second:g} requests a second "
+        lines.append(f"  time:     at least {hours:,.1f} h at {per_second:g} requests per second "
                      "(acquire.per_second)")
     return lines + [f"  note:     {note}" for note in plan.notes]
 
 
 def refuse_too_much(plan: Plan, folder: Path, max_gb: float) -> None:
-    """Stop before a download that is larger than allowed, or than the disk.
+    """Refuse a download that is larger than allowed, or than the disk has room for.
 
     Parameters
     ----------
@@ -139,20 +139,19 @@ def refuse_too_much(plan: Plan, folder: Path, max_gb: float) -> None:
     if plan.size > max_gb * 1e9:
         raise MoascopeError(
             f"This selection of {plan.source} is {plan.size / 1e9:,.0f} GB, more than the "
-            f"{max_gb:,.0f} GB that acquire.max_gb allows. Select less of it ({plan.source} in "
+            f"{max_gb:,.0f} GB that acquire.max_gb allows. Select less ({plan.source} in "
             "params.yaml), or raise acquire.max_gb.")
     folder.mkdir(parents=True, exist_ok=True)
     room = plan.size if plan.room is None else plan.room
     free = shutil.disk_usage(folder).free
     if room > free:
         raise MoascopeError(
-            f"What is not there yet of this selection of {plan.source} takes {room / 1e9:,.1f} GB, "
-            f"and {folder} has room for {free / 1e9:,.1f} GB. Name a folder on a larger disk in "
-            "acquire.downloads.")
+            f"The rest of this selection of {plan.source} takes {room / 1e9:,.1f} GB, and {folder} "
+            f"has {free / 1e9:,.1f} GB free. Name a folder on a larger disk in acquire.downloads.")
 
 
 def refuse_strange_names(names: Iterable[str], where: str) -> None:
-    """Stop at a name that could lead out of the folder it is to be the name of.
+    """Refuse a name that could point outside the folder of downloads.
 
     Raises
     ------
@@ -161,8 +160,7 @@ def refuse_strange_names(names: Iterable[str], where: str) -> None:
     strange = [name for name in names if not _PLAIN.fullmatch(name)]
     if strange:
         raise MoascopeError(f"{where} names {listing(map(repr, strange), 3)}, which cannot be the "
-                            "name of a plate or file. The table is not the one that moascope "
-                            "knows.")
+                            "name of a plate or file. This is not the table that moascope knows.")
 
 
 def missing_rows(sites: pd.DataFrame, channels: tuple[str, ...],

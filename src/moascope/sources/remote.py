@@ -1,7 +1,7 @@
-"""Sources that lie elsewhere: planned aloud, downloaded once, and left as a screen folder.
+"""Public sources: planned, downloaded once, and written as a screen folder.
 
-Pictures go into a folder of downloads outside the stage's output, because DVC empties an output
-before its stage runs. The screen refers to them by name and checksum, or takes hard links.
+Images go into a folder of downloads outside the stage's output, because DVC empties an output
+before its stage runs. The screen refers to them by name and checksum, or has hard links.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ from moascope.params import Acquire, Params
 from moascope.screen.columns import ANNOTATIONS
 from moascope.screen.description import images_folder, write_description
 from moascope.sources import bbbc, bbbc021, idr0088
-from moascope.sources.download import Manners, Visit, sole_user, visit
+from moascope.sources.download import sole_user
+from moascope.sources.http import Manners, Visit, visit
 from moascope.sources.plan import Collected, Origin, Plan, plan_words, refuse_too_much
 from moascope.text import counted, listing
 from moascope.work.files import write_csv
@@ -37,12 +38,12 @@ SOURCES: dict[str, tuple[Origin, Callable[..., Plan], Callable[..., Collected]]]
 
 
 def plan_remote(params: Params) -> Plan:
-    """Say what acquire would download from the source that acquire.source names.
+    """Plan what acquire would download from the source that acquire.source names.
 
     Raises
     ------
     MoascopeError
-        When the selection cannot be made, or its tables cannot be had.
+        When the selection is not possible, or its tables are not available.
     """
     _, plan, _ = SOURCES[params.acquire.source]
     folder = downloads_folder(params.acquire)
@@ -51,14 +52,14 @@ def plan_remote(params: Params) -> Plan:
 
 
 def fetch_remote(params: Params) -> Collected:
-    """Download what acquire.source and its section select; what is there is not asked for again.
+    """Download what acquire.source and its section select; existing files are kept.
 
     The plan, with licence and citation, is printed before the download starts.
 
     Raises
     ------
     MoascopeError
-        When it is too large, the server is in trouble, or too many files are missing.
+        When it is too large, the server fails, or too many files are missing.
     """
     _, plan, collect = SOURCES[params.acquire.source]
     folder = downloads_folder(params.acquire)
@@ -74,12 +75,12 @@ def fetch_remote(params: Params) -> Collected:
 
 
 def acquire_remote(params: Params, out: Path) -> str:
-    """Bring a public screen in: download it, and leave its tables in `out`.
+    """Acquire a public screen: download it, and write its tables to `out`.
 
     Returns
     -------
     str
-        What the stage's sentence says beside its counts: the licence, and what was missing.
+        The end of the stage's sentence: the licence, and what is missing.
     """
     origin, _, _ = SOURCES[params.acquire.source]
     collected = fetch_remote(params)
@@ -109,13 +110,13 @@ def acquire_remote(params: Params, out: Path) -> str:
     if len(collected.missing):
         lost = len(collected.missing[["Metadata_Plate", "Metadata_Well",
                                       "Metadata_Site"]].drop_duplicates())
-        said = (f"; {counted(lost, 'site')} left out for want of a file, see {MISSING_FILE} beside "
-                f"the tables{said}")
+        said = (f"; {counted(lost, 'site')} left out because a file is missing, see {MISSING_FILE} "
+                f"next to the tables{said}")
     return said
 
 
 def with_curated(annotations: pd.DataFrame, path: Path) -> pd.DataFrame:
-    """Put a person's annotations in the place of the source's.
+    """Replace the source's annotations by a person's, where there are any.
 
     Parameters
     ----------
@@ -128,7 +129,7 @@ def with_curated(annotations: pd.DataFrame, path: Path) -> pd.DataFrame:
     Raises
     ------
     MoascopeError
-        When it is no such table, or speaks of none of the compounds.
+        When it is not such a table, or has none of the compounds.
     """
     if path.suffix.lower() != ".csv":
         return annotations
@@ -137,27 +138,27 @@ def with_curated(annotations: pd.DataFrame, path: Path) -> pd.DataFrame:
     try:
         curated = pd.read_csv(path, dtype=str, keep_default_na=False)
     except FileNotFoundError:
-        raise MoascopeError(f"acquire.path is {path}, and there is no such file. Name a table of "
-                            "annotations of yours, or leave it as it was.") from None
+        raise MoascopeError(f"acquire.path is {path}, and there is no such file. Name your own "
+                            "table of annotations, or leave acquire.path as it was.") from None
     except (OSError, ValueError) as error:
         raise MoascopeError(f"{path} cannot be read as annotations.csv "
                             f"({str(error).splitlines()[0]}).") from None
     lacking = [column for column in ANNOTATIONS if column not in curated]
     if lacking:
-        raise MoascopeError(f"{path} (acquire.path) has no column {listing(lacking)}. It has "
-                            f"{listing(curated.columns, 12)}.")
+        raise MoascopeError(f"{path} (acquire.path) has no column {listing(lacking)}. Its columns "
+                            f"are {listing(curated.columns, 12)}.")
     curated = curated[curated[key].isin(annotations[key])]
     if not len(curated):
         raise MoascopeError(f"{path} (acquire.path) annotates none of the "
-                            f"{counted(len(annotations), 'compound')} of the selection; the names "
-                            f"must be written alike, as {listing(annotations[key], 3)}.")
+                            f"{counted(len(annotations), 'compound')} of the selection. Write the "
+                            f"names as the source does: {listing(annotations[key], 3)}.")
     rest = annotations[~annotations[key].isin(curated[key])]
     return pd.concat([curated, rest], ignore_index=True).fillna("").sort_values(
         key, ignore_index=True, kind="stable")
 
 
 def downloads_folder(params: Acquire) -> Path:
-    """Where the downloads of a source lie: below acquire.downloads, one folder a source."""
+    """Where the downloads of a source lie: below acquire.downloads, one folder per source."""
     return images_folder(Path(), {"images": _as_given(params)})
 
 
@@ -175,7 +176,7 @@ def _visiting(params: Params) -> Iterator[Visit]:
     acquire, section = params.acquire, _section(params)
     manners = Manners(acquire.parallel, acquire.per_second, acquire.attempts,
                       timeout=acquire.timeout)
-    # Addresses that the user has named may send on to each other, and nowhere else.
+    # Addresses in the parameters may redirect to each other, and nowhere else.
     hosts = [urlsplit(value).netloc for value in section.model_dump().values()
              if isinstance(value, str) and "://" in value]
     with visit(manners, hosts) as session:
