@@ -80,7 +80,7 @@ def test_a_failed_acquire_leaves_what_was_there(screen_folder, tmp_path):
 
 
 def test_a_path_that_is_no_folder_is_named(tmp_path):
-    with pytest.raises(MoascopeError, match=r"acquire\.path is .*nowhere, and there is no such"):
+    with pytest.raises(MoascopeError, match=r"acquire\.path is .*nowhere, which is not a folder"):
         acquire(folder_params(tmp_path / "nowhere"), tmp_path / "acquire")
 
 

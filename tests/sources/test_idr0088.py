@@ -215,7 +215,7 @@ def test_a_site_without_a_file_is_left_out_by_name(server, params, tmp_path):
     del server.files[folder("1001") + plane_name("1001", "B03", 2, 3)]
     sentence = acquire(params({"max_missing": 0.1}, plates=["1001"]), tmp_path / "out")
     assert "8 sites on 1 plate" in sentence
-    assert "1 site left out for want of a file, see missing.csv" in sentence
+    assert "1 site left out because a file is missing, see missing.csv" in sentence
     missing = pd.read_csv(tmp_path / "out/missing.csv", dtype=str)
     assert list(missing.iloc[0])[:4] == ["1001", "B03", "2",
                                          "images/1001/1001_B03_T0001F002L01A03Z01C03.tif"]
@@ -255,7 +255,7 @@ def test_a_picture_of_8_bits_is_none_of_this_screen(server, params, tmp_path):
     server.files[folder("1001") + plane_name("1001", "B02", 1, 1)] = tiff(1, dtype="uint8")
     acquire(params({"max_missing": 0.1}, plates=["1001"]), tmp_path / "out")
     missing = pd.read_csv(tmp_path / "out/missing.csv")
-    assert "holds uint8 values where 16-bit ones are expected" in missing["reason"][0]
+    assert "holds uint8 values instead of 16-bit ones" in missing["reason"][0]
     assert ".part" not in missing["reason"][0]
 
 
@@ -370,13 +370,13 @@ def test_an_index_that_is_none_or_means_harm_is_told(tmp_path):
     path = tmp_path / "a.mlf"
     path.write_bytes(index("1001"))
     assert len(read_index(path, "1001")) == 9
-    with pytest.raises(MoascopeError, match="names no image of plate 1002"):
+    with pytest.raises(MoascopeError, match="has no image of plate 1002"):
         read_index(path, "1002")
     path.write_bytes(index("1001", '<!DOCTYPE a [<!ENTITY b "cc">]>'))
-    with pytest.raises(MoascopeError, match="is no index of a plate"):
+    with pytest.raises(MoascopeError, match="is not an index of a plate"):
         read_index(path, "1001")
     path.write_bytes(index("1001")[:200])
-    with pytest.raises(MoascopeError, match="is no index of a plate"):
+    with pytest.raises(MoascopeError, match="is not an index of a plate"):
         read_index(path, "1001")
 
 
@@ -384,7 +384,7 @@ def test_an_index_that_is_none_or_means_harm_is_told(tmp_path):
 def test_an_index_in_an_encoding_that_cannot_be_read_is_told(tmp_path, was):
     path = tmp_path / "a.mlf"
     path.write_bytes(index("1001").replace(b'encoding="utf-8"', b'encoding="' + was + b'"'))
-    with pytest.raises(MoascopeError, match="is no index of a plate"):
+    with pytest.raises(MoascopeError, match="is not an index of a plate"):
         read_index(path, "1001")
 
 
@@ -398,7 +398,7 @@ def test_an_index_in_an_unknown_encoding_costs_its_plate_the_index_only(server, 
 def test_an_index_with_a_document_type_is_refused(tmp_path):
     path = tmp_path / "a.mlf"
     path.write_bytes(index("1001", '<!DOCTYPE a SYSTEM "b.dtd">'))
-    with pytest.raises(MoascopeError, match="is no index of a plate"):
+    with pytest.raises(MoascopeError, match="is not an index of a plate"):
         read_index(path, "1001")
 
 

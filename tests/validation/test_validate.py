@@ -170,9 +170,9 @@ def test_warnings_name_plate_and_well_and_do_not_stop(validated):
     assert {name: outcome["examples"] for name, outcome in failed.items()} == {
         "No site is quarantined": ["plate Plate1, well B02, site 1"],
         "Every compound has a mechanism": ["compound C01"],
-        "Every InChIKey has the form of one": ["compound C00"],
+        "Every InChIKey is well formed": ["compound C00"],
         "Every plane can be read": ["plate Plate1, well B02, site 1, channel DNA"],
-        "Every plane agrees with its plate and with acquire":
+        "Every plane matches its plate and is unchanged since acquire":
             ["plate Plate1, well B02, site 1, channel DNA"],
     }
     assert {outcome["severity"] for outcome in failed.values()} == {"warning"}

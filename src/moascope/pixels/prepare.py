@@ -1,4 +1,4 @@
-"""From a plate's image files to comparable 8-bit crops and a table of what each site shows."""
+"""From a plate's image files to comparable 8-bit crops and a table of measurements per site."""
 
 from __future__ import annotations
 
@@ -57,8 +57,8 @@ class _Seen:
 def prepare_plate(screen: Screen, out: Path, settings: Prepare, threads: int = 1) -> list[str]:
     """Measure, correct, scale and cut the fields of one plate.
 
-    Every file is decoded once. What the plate as a whole decides (illumination, scaling, which
-    values are outliers) is worked out from what that pass kept, never from the files again.
+    Every file is decoded once. What depends on the whole plate (illumination, scaling, outliers) is
+    computed from what that pass keeps, never from the files again.
 
     Parameters
     ----------
@@ -376,8 +376,8 @@ def prepare_plates(screen: Screen, out: Path, settings: Prepare, jobs: int,
     screen : Screen
         Only the sites that are to be prepared.
     out : Path
-        Gets one folder a plate; a plate whose rows, files, parameters and code are those of its
-        folder is left alone.
+        Gets one folder per plate; a plate whose rows, files, parameters and code have not changed
+        is kept.
     settings : Prepare
     jobs : int
         Processes.

@@ -130,7 +130,7 @@ def _check_members(path: Path, members: list[zipfile.ZipInfo]) -> None:
     outside = [member.filename for member in members if _leads_out(member.filename)]
     if outside:
         raise MoascopeError(f"{path} contains paths that point outside it "
-                            f"({listing(outside, 3)}), which a harmful archive does. Nothing was "
+                            f"({listing(outside, 3)}), as malicious archives do. Nothing was "
                             "unpacked.")
     links = [member.filename for member in members
              if stat.S_ISLNK(member.external_attr >> 16)]

@@ -1,5 +1,5 @@
-"""Data Docs that open without a network: Great Expectations' own pages fetch their style and
-scripts from seven hosts and are blank or bare where those cannot be reached.
+"""Data Docs that open without a network: the pages of Great Expectations load styles and scripts
+from seven hosts, and are blank or unstyled where those are not available.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ th { background: #f3f3f3; }
 
 
 def make_self_contained(data_docs: Path, outcomes: Sequence[Mapping[str, Any]]) -> None:
-    """Take what is fetched from elsewhere out of all pages, and write an index of our own.
+    """Remove what pages load from elsewhere, and write our own index.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""What a sound screen looks like, as Great Expectations over its tables and its planes' facts."""
+"""What a valid screen looks like: Great Expectations on its tables and the facts of its planes."""
 
 from __future__ import annotations
 
@@ -47,12 +47,12 @@ def check_expectations(
     Returns
     -------
     list of dict
-        One entry an expectation, in the order in which they are declared: `table`, `expectation`
+        One entry per expectation, in the order of their declaration: `table`, `expectation`
         (a sentence), `severity` ("critical" or "warning"), `success`, `unexpected` (how many rows)
         and `examples` (the first of those rows, by plate and well).
     """
     tables = _tables(screen, planes, quarantine)
-    # Read at import: Great Expectations must not call home.
+    # Read at import. Great Expectations must not send analytics.
     os.environ["GX_ANALYTICS_ENABLED"] = "false"
     with warnings.catch_warnings(), tempfile.TemporaryDirectory() as scratch:
         warnings.simplefilter("ignore")
@@ -99,7 +99,7 @@ def _suites(params: Validate, screen: Screen) -> dict[str, list[tuple[str, str, 
             ("critical", "Every site has a plate",
              (gxe.ExpectColumnValueLengthsToBeBetween,
               {"column": "Metadata_Plate", "min_value": 1, "max_value": 200})),
-            ("critical", "Every well has the name of a well, like B02",
+            ("critical", "Every well name is valid, like B02",
              (gxe.ExpectColumnValuesToMatchRegex,
               {"column": "Metadata_Well", "regex": _WELL_NAME})),
             ("critical", "Every site is listed once",
@@ -114,7 +114,7 @@ def _suites(params: Validate, screen: Screen) -> dict[str, list[tuple[str, str, 
              all_true("WellComplete")),
         ],
         "layout": [
-            ("critical", "Every well has the name of a well, like B02",
+            ("critical", "Every well name is valid, like B02",
              (gxe.ExpectColumnValuesToMatchRegex,
               {"column": "Metadata_Well", "regex": _WELL_NAME})),
             ("critical", "Every well is listed once",
@@ -140,14 +140,14 @@ def _suites(params: Validate, screen: Screen) -> dict[str, list[tuple[str, str, 
               {"column": "NegativeControls", "min_value": params.min_negative_controls})),
             ("warning", "Every plate has a site that is not quarantined",
              (gxe.ExpectColumnValuesToBeBetween, {"column": "UsableSites", "min_value": 1})),
-            ("warning", "Every plate is of one batch",
+            ("warning", "Every plate belongs to one batch",
              (gxe.ExpectColumnValuesToBeBetween, {"column": "Batches", "max_value": 1})),
         ],
         "planes": [
             ("critical", "At least one plane can be read",
              (gxe.ExpectColumnMaxToBeBetween, {"column": "Width", "min_value": 1})),
             ("warning", "Every plane can be read", all_true("Readable")),
-            ("warning", "Every plane agrees with its plate and with acquire",
+            ("warning", "Every plane matches its plate and is unchanged since acquire",
              (gxe.ExpectColumnValuesToBeInSet, {"column": "Problem", "value_set": [""]})),
             ("warning", "No plane is blank",
              (gxe.ExpectColumnValuesToBeInSet, {"column": "Blank", "value_set": [False]})),
@@ -172,7 +172,7 @@ def _suites(params: Validate, screen: Screen) -> dict[str, list[tuple[str, str, 
               {"column": "gpcr_action", "regex": rf"^({action}(\|{action})*)?$"})))
     if "Metadata_InChIKey" in screen.annotations:
         suites["annotations"].append(
-            ("warning", "Every InChIKey has the form of one",
+            ("warning", "Every InChIKey is well formed",
              (gxe.ExpectColumnValuesToMatchRegex,
               {"column": "Metadata_InChIKey", "regex": _INCHIKEY})))
     return suites
@@ -205,7 +205,7 @@ def _run(tables: Mapping[str, pd.DataFrame], suites: Mapping[str, Sequence[tuple
             suite.add_expectation(expectation(**options, severity=severity, description=sentence))
         definition = context.validation_definitions.add(
             gx.ValidationDefinition(name=name, data=batch, suite=suite))
-        # Great Expectations hashes all that it is given: file names would take most of its time.
+        # Great Expectations hashes its whole input; file names would take most of its time.
         asked = {*_INDEX[name], *(column for _, _, (_, options) in rows for column in
                                   options.get("column_list", [options.get("column")]))}
         result = definition.run(
@@ -213,7 +213,7 @@ def _run(tables: Mapping[str, pd.DataFrame], suites: Mapping[str, Sequence[tuple
                                                          if column in asked]]},
             result_format={"result_format": "SUMMARY", "partial_unexpected_count": MOST_EXAMPLES,
                            "unexpected_index_column_names": _INDEX[name]})
-        # Great Expectations gives the results in an order of its own.
+        # Great Expectations returns results in its own order.
         order = [sentence for _, sentence, _ in rows]
         found = [_outcome(name, entry) for entry in result.results]
         outcomes += sorted(found, key=lambda outcome: order.index(outcome["expectation"]))

@@ -1,4 +1,4 @@
-"""Facts of every image plane, and which sites are quarantined for them."""
+"""Facts about every image plane, and the sites that they put into quarantine."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ REASONS = {
     "bits": "other bit depth than the plate's",
     "blank": "blank in every channel",
 }
-"""Why a site is quarantined, in the order in which the reasons are looked for."""
+"""Why a site is quarantined, in the order in which reasons are listed."""
 
 _SITES_A_TASK = 64
 _EXPECTED = "Expected_"
@@ -48,14 +48,14 @@ def plane_facts(screen: Screen, manifest: pd.DataFrame, jobs: int) -> pd.DataFra
     ----------
     screen : Screen
     manifest : DataFrame
-        `FileName` and `SHA256` of the files, as acquire saw them.
+        `FileName` and `SHA256` of the files at the time of acquire.
     jobs : int
-        How many processes.
+        Number of processes.
 
     Returns
     -------
     DataFrame
-        One row a plane, sorted by plate, well, site and channel: `Metadata_Plate`,
+        One row per plane, sorted by plate, well, site and channel: `Metadata_Plate`,
         `Metadata_Well`, `Metadata_Site`, `Channel`, `FileName`, `Frame`; `Readable` (bool),
         `Error` (a sentence or empty), `Height`, `Width` (int, 0 where unreadable), `DType` (str),
         `Min`, `Max`, `Mean` (float, NaN where unreadable), `AtMax` (share of pixels at the plane's
@@ -63,7 +63,7 @@ def plane_facts(screen: Screen, manifest: pd.DataFrame, jobs: int) -> pd.DataFra
         top code of that depth), `Blank` (bool, all pixels alike), `Problem` (a key of `REASONS` or
         empty).
     """
-    # Tables, not a dictionary a plane: a screen has millions of planes.
+    # Tables instead of a dictionary per plane: a screen has millions of planes.
     sites = screen.sites[[*SITE, *(f"{what}_{channel}" for channel in screen.channels
                                    for what in ("FileName", "Frame"))]]
     sums = {f"{_EXPECTED}{channel}": checksums(manifest, sites[f"FileName_{channel}"])
@@ -95,7 +95,7 @@ def quarantined_sites(planes: pd.DataFrame) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        One row a site: `Metadata_Plate`, `Metadata_Well`, `Metadata_Site` and `reason`, such as
+        One row per site: `Metadata_Plate`, `Metadata_Well`, `Metadata_Site` and `reason`, such as
         "truncated (DNA); missing (Actin)".
     """
     found: dict[tuple[Any, ...], list[str]] = {}
@@ -155,7 +155,7 @@ def _facts_of_file(images: Path, name: str, frames: Sequence[int],
             except PlaneError:
                 if len(set(frames)) == 1:
                     raise
-                # One wrong frame number must not condemn the other channels of the file.
+                # One wrong frame number must not quarantine the other channels of the file.
                 return {frame: _facts_of_frame(file, name, frame, changed) for frame in frames}
             return {frame: _describe(planes[frame], name, changed) for frame in frames}
     except PlaneError as error:
@@ -173,7 +173,7 @@ def _describe(plane: np.ndarray, name: str, changed: bool) -> dict[str, Any]:
     low, high = int(plane.min()), int(plane.max())
     return {
         "Readable": True,
-        "Error": f"{name} is not the file that acquire saw." if changed else "",
+        "Error": f"{name} has changed since acquire." if changed else "",
         "Height": plane.shape[0], "Width": plane.shape[1], "DType": str(plane.dtype),
         "Min": float(low), "Max": float(high), "Mean": float(plane.mean(dtype=np.float64)),
         "AtMax": float(np.count_nonzero(plane == high) / plane.size),
@@ -214,7 +214,7 @@ def _compare_with_plate(planes: pd.DataFrame) -> None:
 
 
 def _usual(values: pd.Series, groups: pd.Series) -> pd.Series:
-    """The commonest value of each group, for each of its members; the last in order of a tie."""
+    """The most common value of each group, for each member; the last in sort order of a tie."""
     usual = {}
     for group, members in values.groupby(groups):
         counts = members.value_counts()
