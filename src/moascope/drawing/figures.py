@@ -1,17 +1,20 @@
-"""How every picture of a page is drawn: one style, one palette, SVG text that stands inside."""
+"""How every figure is drawn: one style, one palette, text in SVG kept as text."""
 
 from __future__ import annotations
 
+import functools
 import io
 import re
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ParamSpec
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+Given = ParamSpec("Given")
 
 # Okabe and Ito's palette: told apart with any kind of colour vision.
 BLUE, ORANGE, GREEN, VERMILION, PURPLE, SKY = (
@@ -29,28 +32,42 @@ _STYLE = {
 }
 
 
+def in_house_style(make: Callable[Given, Figure]) -> Callable[Given, Figure]:
+    """Let a function that makes a figure look the same in a notebook as on a page."""
+    @functools.wraps(make)
+    def styled(*given: Given.args, **named: Given.kwargs) -> Figure:
+        with _drawing(make.__name__):
+            return make(*given, **named)
+
+    return styled
+
+
 @contextmanager
 def _drawing(name: str) -> Iterator[None]:
     import matplotlib as mpl
 
-    # Without the salt, and the same one, identifiers inside the SVG would differ in every run.
+    # Without a fixed salt, identifiers inside the SVG would differ in every run.
     with mpl.rc_context({**_STYLE, "svg.hashsalt": name}), warnings.catch_warnings():
-        # Names in scripts that the measuring font lacks: the browser has a font for them.
+        # Names in scripts that this font lacks: the browser has a font for them.
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         yield
 
 
 def draw(name: str, alt: str, make: Callable[[], Figure]) -> str:
-    """Draw a figure and give it as an `<svg>` element.
+    """Draw a figure as an `<svg>` element.
 
     Parameters
     ----------
     name : str
         Unique on the page.
     alt : str
-        What the picture shows, for those who cannot see it.
+        What the figure shows, for those who cannot see it.
     make : callable
         Returns the Figure.
+
+    Returns
+    -------
+    markupsafe.Markup
     """
     from markupsafe import Markup
 
@@ -71,7 +88,7 @@ def draw(name: str, alt: str, make: Callable[[], Figure]) -> str:
 
 
 def new_figure(width: float, height: float) -> Figure:
-    """A figure of so many inches that lays out its parts itself."""
+    """A figure of this size in inches, with constrained layout."""
     from matplotlib.figure import Figure
 
     return Figure(figsize=(width, height), layout="constrained")

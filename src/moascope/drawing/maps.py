@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from moascope.drawing.figures import CLASS_COLOURS, FAINT, MUTED, ORANGE, PURPLE, VERMILION
+from moascope.drawing.figures import (
+    CLASS_COLOURS,
+    FAINT,
+    MUTED,
+    ORANGE,
+    PURPLE,
+    VERMILION,
+    in_house_style,
+)
 from moascope.screen.wells import well_name, well_position
 from moascope.text import tidy
 
@@ -59,6 +67,7 @@ def plate_grid(wells: pd.Series, shape: tuple[int, int]) -> np.ndarray:
     return grid
 
 
+@in_house_style
 def plate_figure(maps: list[PlateMap]) -> Figure:
     """Heat maps of one plate side by side, A1 at the top left, every axis named as on the plate."""
     from matplotlib.figure import Figure

@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from moascope.drawing.figures import BAND, BLUE, INK, MUTED, VERMILION, new_figure
+from moascope.drawing.figures import (
+    BAND,
+    BLUE,
+    INK,
+    MUTED,
+    VERMILION,
+    in_house_style,
+    new_figure,
+)
 from moascope.drawing.maps import PlateMap, plate_grid
 from moascope.layout.words import Finding
 from moascope.screen.wells import PLATE_SHAPES
@@ -19,6 +27,7 @@ if TYPE_CHECKING:
 COLOURS = {"found": VERMILION, "hint": "#9a6a00", "none": BLUE}
 
 
+@in_house_style
 def confounds_figure(found: list[Finding]) -> Figure:
     """Every confound that was measured as a dot with its null, on one scale from 0 to 1."""
     from matplotlib.patches import Rectangle
@@ -53,6 +62,7 @@ def confounds_figure(found: list[Finding]) -> Figure:
     return figure
 
 
+@in_house_style
 def shares_figure(by_column: pd.DataFrame, by_plate: pd.DataFrame, what: str) -> Figure:
     """Share of a class at every column and plate, with what chance gives.
 

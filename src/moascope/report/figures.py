@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from moascope.drawing.figures import BAND, BLUE, CLASS_COLOURS, FAINT, INK, MUTED, new_figure
+from moascope.drawing.figures import (
+    BAND,
+    BLUE,
+    CLASS_COLOURS,
+    FAINT,
+    INK,
+    MUTED,
+    in_house_style,
+    new_figure,
+)
 from moascope.report.curves import null_precision_band, precision_recall_rows
 from moascope.text import number, tidy
 
@@ -31,6 +40,7 @@ class Compared:
     note: str = ""
 
 
+@in_house_style
 def precision_recall_figure(units: pd.DataFrame, asked: list[str], said: Callable[[str], str],
                             scores: dict[str, Any]) -> Figure:
     """Precision over recall of units, with prevalence, and for one class the null band.
@@ -98,6 +108,7 @@ def _at_hits(rows: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
     return np.r_[0, best.index], np.r_[best.iloc[0], best]
 
 
+@in_house_style
 def comparison_figure(rows: list[Compared], null: dict[str, Any]) -> Figure:
     """Every score as a dot with its interval on one scale, invalid ones hatched and grey.
 
@@ -203,6 +214,7 @@ def reliability_bins(stated: np.ndarray, right: np.ndarray) -> pd.DataFrame:
     return found.assign(low=(centre - half).clip(0, 1), high=(centre + half).clip(0, 1))[columns]
 
 
+@in_house_style
 def reliability_figure(bins: pd.DataFrame, observed: str, stated: str) -> Figure:
     """Bins of `reliability_bins` against the diagonal of perfect calibration."""
     figure = new_figure(4.9, 4.0)

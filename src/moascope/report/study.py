@@ -10,7 +10,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from moascope.drawing.figures import BLUE, FAINT, MUTED, VERMILION, draw, new_figure, save
+from moascope.drawing.figures import (
+    BLUE,
+    FAINT,
+    MUTED,
+    VERMILION,
+    draw,
+    in_house_style,
+    new_figure,
+    save,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -87,6 +96,7 @@ def study_section(folder: Path) -> dict[str, Any]:
     }
 
 
+@in_house_style
 def history_figure(trials: pd.DataFrame) -> Figure:
     """The score of every trial in their order, and the best so far."""
     figure = new_figure(5.2, 3.1)
@@ -103,6 +113,7 @@ def history_figure(trials: pd.DataFrame) -> Figure:
     return figure
 
 
+@in_house_style
 def importance_figure(parameters: pd.DataFrame) -> Figure:
     """A bar for each hyperparameter."""
     rows = parameters.iloc[::-1]
@@ -116,6 +127,7 @@ def importance_figure(parameters: pd.DataFrame) -> Figure:
     return figure
 
 
+@in_house_style
 def slice_figure(trials: pd.DataFrame, parameters: pd.DataFrame) -> Figure:
     """The score against each hyperparameter, one panel each."""
     across = min(4, len(parameters))
@@ -148,6 +160,7 @@ def slice_figure(trials: pd.DataFrame, parameters: pd.DataFrame) -> Figure:
     return figure
 
 
+@in_house_style
 def curves_figure(trials: pd.DataFrame, curves: pd.DataFrame) -> Figure:
     """The score of every trial over its epochs; the best one stands out."""
     figure = new_figure(5.2, 3.1)
