@@ -235,9 +235,9 @@ def test_tables_that_cannot_be_read_are_in_validation_json_too(screen_folder, tm
 
 def test_the_stage_says_what_it_found_in_one_sentence(validated, tmp_path, monkeypatch):
     logged = []
-    stand_in = types.ModuleType("moascope.tracking.runs")
+    stand_in = types.ModuleType("moascope.tracking.screens")
     stand_in.log_validation = lambda *arguments: logged.append(arguments)
-    monkeypatch.setitem(sys.modules, "moascope.tracking.runs", stand_in)
+    monkeypatch.setitem(sys.modules, "moascope.tracking.screens", stand_in)
     sentence = validate(parse_params({}), validated["root"] / "acquire", tmp_path / "v",
                         tmp_path / "r")
     assert sentence == ("31 of 32 sites usable; 1 quarantined (1 truncated); 5 warnings, see "
