@@ -8,14 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from moascope.layout.confounds import (
-    _ridge,
-    class_shares,
-    labelled_wells,
-    measure_confounds,
-    plate_maps,
-    well_table,
-)
+from moascope.layout.confounds import _ridge, class_shares, measure_confounds
+from moascope.layout.wells import labelled_wells, plate_maps, well_table
 from moascope.learning.folds import assign_folds
 from moascope.screen.tables import Screen
 from moascope.screen.targets import label_screen

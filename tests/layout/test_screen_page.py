@@ -11,9 +11,9 @@ from helpers import Page, edit_csv, make_screen
 from typer.testing import CliRunner
 
 from moascope.features.table import load_quality
-from moascope.layout.confounds import well_table
 from moascope.layout.facts import screen_facts
 from moascope.layout.page import render_screen_page, write_screen_page
+from moascope.layout.wells import well_table
 from moascope.layout.words import findings, verdict
 from moascope.learning.folds import assign_folds, deal, plane_rows
 from moascope.params import Split
@@ -200,7 +200,7 @@ def test_agonists_and_antagonists_of_a_receptor_are_one_family(tmp_path):
     edit_csv(folder / "annotations.csv", gpcr={0: "yes", 1: "yes", 2: "yes", 3: "no"})
     screen = read_screen(folder)
     labels = label_screen(screen, "gpcr")
-    from moascope.layout.confounds import well_table
+    from moascope.layout.wells import well_table
 
     none = pd.DataFrame(columns=SITE)
     facts = screen_facts(screen, labels, well_table(screen, labels), labels.groups, none, none)

@@ -1,7 +1,7 @@
-"""Which confounds the layout of a screen has, measured without a single pixel.
+"""The confounds of a screen's layout, measured without a single pixel.
 
-Each measure lies between 0 and 1 and stands beside its null: what the same screen would give if
-compounds, controls or doses had been dealt at random.
+Each measure lies between 0 and 1 and comes with its null: the values of the same screen when
+compounds, controls or doses are assigned at random.
 """
 
 from __future__ import annotations
@@ -12,101 +12,21 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from moascope.layout.wells import labelled_wells, plate_maps
 from moascope.metrics import average_precision
-from moascope.screen.columns import WELL
 from moascope.screen.question import Question
-from moascope.screen.tables import Screen
-from moascope.screen.targets import Labels
-from moascope.screen.wells import PLATE_SHAPES, well_name, well_position
+from moascope.screen.wells import well_name
 
 PERMUTATIONS = 200  # Enough for a p below 0.05 divided by the number of measures.
 DEALS = 20  # Of every well of a screen: with thousands of wells the null hardly varies.
-SAME_MAP = 0.5
-COMPARED_PLACES = 96
 LEAK_FOLDS = 5
-
-
-def well_table(screen: Screen, labels: Labels) -> pd.DataFrame:
-    """One row a well of the layout that holds something, with all that the layout says of it.
-
-    Parameters
-    ----------
-    screen : Screen
-    labels : Labels
-
-    Returns
-    -------
-    DataFrame
-        `Metadata_Plate`, `Metadata_Well`, `Metadata_Compound`, `Metadata_Concentration_uM`,
-        `Metadata_Control`; `Metadata_Batch` and `Metadata_Panel` (of the well's first site, empty
-        where it has none); `Sites` (int); `Row`, `Column` (int, from 0); `EdgeDistance` (int, wells
-        to the nearest edge of the plate); `Metadata_Group` and `Label` (empty where the well
-        belongs to no labelled unit).
-    """
-    layout = screen.layout[screen.layout["Metadata_Compound"] != ""]
-    by_well = screen.sites.groupby(WELL, sort=False)
-    sites = by_well[["Metadata_Batch", "Metadata_Panel"]].first()
-    sites["Sites"] = by_well.size()
-    unit = labels.wells.merge(labels.groups[["Metadata_Group", "Label"]], on="Metadata_Group")
-    wells = layout[[*WELL, "Metadata_Compound", "Metadata_Concentration_uM",
-                    "Metadata_Control"]].merge(sites.reset_index(), on=WELL, how="left")
-    wells = wells.merge(unit, on=WELL, how="left").reset_index(drop=True)
-    text = ["Metadata_Batch", "Metadata_Panel", "Metadata_Group", "Label"]
-    wells[text] = wells[text].fillna("")
-    wells["Sites"] = wells["Sites"].fillna(0).astype("int64")
-
-    code, names = pd.factorize(wells["Metadata_Well"])
-    places = np.array([well_position(name) for name in names], int).reshape(-1, 2)
-    wells["Row"], wells["Column"] = places[code].T
-    plate = pd.factorize(wells["Metadata_Plate"])[0]
-    lowest = pd.DataFrame({"Row": wells["Row"], "Column": wells["Column"]}).groupby(plate).max()
-    shapes = np.array([_shape(row, column) for row, column in lowest.to_numpy()]).reshape(-1, 2)
-    rows, columns = shapes[plate].T
-    wells["EdgeDistance"] = np.minimum.reduce([
-        wells["Row"], rows - 1 - wells["Row"], wells["Column"], columns - 1 - wells["Column"]])
-    return wells
-
-
-def plate_maps(wells: pd.DataFrame) -> pd.Series:
-    """Which plates repeat one another's layout.
-
-    Parameters
-    ----------
-    wells : DataFrame
-        As `well_table` gives it.
-
-    Returns
-    -------
-    Series of int
-        A number of the layout, from 0, indexed by plate. Two plates have one layout where at least
-        half of the wells that both use hold the same compound.
-    """
-    treated = wells[wells["Metadata_Control"] != "negative"]
-    plates = pd.Index(sorted(wells["Metadata_Plate"].unique()))
-    used = treated["Metadata_Well"].value_counts().index[:COMPARED_PLACES]
-    treated = treated[treated["Metadata_Well"].isin(used)]
-    grid = np.full((len(plates), len(used)), -1)
-    grid[plates.get_indexer(treated["Metadata_Plate"]), used.get_indexer(
-        treated["Metadata_Well"])] = pd.factorize(treated["Metadata_Compound"])[0]
-    found = np.full(len(plates), -1)
-    for number in range(len(plates)):
-        left = np.flatnonzero(found < 0)
-        if not len(left):
-            break
-        model, others = grid[left[0]], grid[left]
-        both = (model >= 0) & (others >= 0)
-        alike = ((others == model) & both).sum(axis=1)
-        same = (alike >= SAME_MAP * both.sum(axis=1)) & (alike > 0)
-        found[left[same]] = number
-        found[left[0]] = number
-    return pd.Series(found, index=plates)
 
 
 def measure_confounds(
     wells: pd.DataFrame, groups: pd.DataFrame, question: Question,
     repeats: int, seed: int, permutations: int = PERMUTATIONS,
 ) -> list[dict[str, Any]]:
-    """Measure every confound that this layout allows to measure.
+    """Measure every confound that can be measured on this layout.
 
     Parameters
     ----------
@@ -146,15 +66,9 @@ def measure_confounds(
     return found
 
 
-def labelled_wells(wells: pd.DataFrame, groups: pd.DataFrame) -> pd.DataFrame:
-    """Imaged wells of labelled units, with `Unit`: the row of `groups` that each belongs to."""
-    unit = pd.Index(groups["Metadata_Group"]).get_indexer(wells["Metadata_Group"])
-    return wells.assign(Unit=unit)[(unit >= 0) & (wells["Sites"] > 0)]
-
-
 def class_shares(labelled: pd.DataFrame, groups: pd.DataFrame, factor: str, asked: list[str],
                  permutations: int, seed: int) -> pd.DataFrame:
-    """Share of wells of the classes asked for at each level of a factor, with its null.
+    """Share of wells of the scored classes at each level of a factor, with its null.
 
     Returns
     -------
@@ -210,7 +124,7 @@ def _replicates_in_place(treated: pd.DataFrame, maps: pd.Series, seed: int) -> d
 
 def _leak_by_place(labelled: pd.DataFrame, groups: pd.DataFrame, maps: pd.Series,
                    asked: list[str], seed: int) -> dict[str, Any]:
-    """Average precision of a predictor that looks a place up, under a random split by well."""
+    """Average precision of looking a position up, under a random split by well."""
     name = "leak_by_place"
     place = pd.factorize(labelled["Metadata_Plate"].map(maps).astype("str") + " "
                          + labelled["Metadata_Well"])[0]
@@ -253,7 +167,7 @@ def _predicts_class(
     name: str, features: Callable[[pd.DataFrame], list[np.ndarray]], labelled: pd.DataFrame,
     groups: pd.DataFrame, asked: list[str], repeats: int, permutations: int, seed: int,
 ) -> dict[str, Any]:
-    """Average precision over units that a ridge regression on the layout has not seen."""
+    """Average precision over units unseen by a ridge regression on the layout."""
     known = np.isin(np.arange(len(groups)), labelled["Unit"].unique())
     inside = groups[(groups["Fold_0"] >= 0) & known]
     asked = [label for label in asked if (inside["Label"] == label).sum() > 1]
@@ -293,7 +207,7 @@ def _plate_features(own: pd.DataFrame) -> list[np.ndarray]:
 
 
 def _unit_shares(blocks: list[np.ndarray], unit: np.ndarray, units: int) -> Any:
-    """Of each unit, the share of its wells at every level of each block; blocks weigh alike.
+    """For each unit, the share of its wells at every level of each block; blocks weigh the same.
 
     Returns
     -------
@@ -324,7 +238,7 @@ def _ridge(X: Any, Y: np.ndarray, asked: Any) -> np.ndarray:
 
 def _class_by(factor: str, labelled: pd.DataFrame, groups: pd.DataFrame, asked: list[str],
               permutations: int, seed: int) -> dict[str, Any]:
-    """Share of the variance of the class (over wells) that lies between levels of a factor."""
+    """Share of the variance of the class (over wells) between the levels of a factor."""
     name = f"class_by_{factor.lower()}"
     counts, levels, hit = _counts_and_hits(labelled, groups, factor, asked)
     if len(levels) < 2:
@@ -369,7 +283,7 @@ def _counts_and_hits(labelled: pd.DataFrame, groups: pd.DataFrame, factor: str,
 
 
 def _controls_at_edge(wells: pd.DataFrame, permutations: int, seed: int) -> dict[str, Any]:
-    """How well nearness to the edge of the plate tells negative controls from treated wells."""
+    """How well the distance to the edge separates negative controls from treated wells."""
     name = "controls_at_edge"
     control = (wells["Metadata_Control"] == "negative").to_numpy()
     if not control.any() or control.all():
@@ -399,7 +313,7 @@ def _controls_at_edge(wells: pd.DataFrame, permutations: int, seed: int) -> dict
 
 
 def _controls_in_own_columns(wells: pd.DataFrame, permutations: int, seed: int) -> dict[str, Any]:
-    """Share of negative controls in columns that hold no treated well on any plate."""
+    """Share of negative controls in columns without a treated well on any plate."""
     name = "controls_in_own_columns"
     control = (wells["Metadata_Control"] == "negative").to_numpy()
     if not control.any() or control.all():
@@ -433,7 +347,7 @@ def _by_plate(code: np.ndarray, control: np.ndarray,
 
 def _controls_dealt(every: np.ndarray, controls: np.ndarray, permutations: int,
                     seed: int) -> np.ndarray:
-    """Controls dealt anew among the wells of their plate: int [permutations, levels]."""
+    """Controls shuffled among the wells of their plate: int [permutations, levels]."""
     generator = np.random.default_rng([seed, 3])
     return np.asarray(sum(
         generator.multivariate_hypergeometric(counts, number, size=permutations)
@@ -441,7 +355,7 @@ def _controls_dealt(every: np.ndarray, controls: np.ndarray, permutations: int,
 
 
 def _dose_by_column(treated: pd.DataFrame, permutations: int, seed: int) -> dict[str, Any]:
-    """Share of the variance of log dose that lies between columns.
+    """Share of the variance of log dose between columns.
 
     The null deals the doses of a compound anew among its wells of a plate: the compound stays
     where it is.
@@ -523,5 +437,3 @@ def _pairs(*codes: np.ndarray) -> float:
     return float((counts * (counts - 1) / 2).sum())
 
 
-def _shape(row: int, column: int) -> tuple[int, int]:
-    return next(shape for shape in PLATE_SHAPES.values() if row < shape[0] and column < shape[1])

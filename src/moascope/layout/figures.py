@@ -7,15 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from moascope.drawing.figures import (
-    BAND,
-    BLUE,
-    INK,
-    MUTED,
-    VERMILION,
-    in_house_style,
-    new_figure,
-)
+from moascope.drawing.figures import BAND, BLUE, INK, MUTED, VERMILION, in_house_style, new_figure
 from moascope.drawing.maps import PlateMap, plate_grid
 from moascope.layout.words import Finding
 from moascope.screen.wells import PLATE_SHAPES

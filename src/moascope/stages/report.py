@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from moascope.layout.confounds import well_table
 from moascope.layout.page import SCREEN_PAGE, render_screen_page
+from moascope.layout.wells import well_table
 from moascope.learning.examples import load_examples
 from moascope.learning.final import load_predictions, run_of
 from moascope.params import Params
