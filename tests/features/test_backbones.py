@@ -70,7 +70,7 @@ def test_a_path_without_a_file_is_told():
 def test_a_file_that_is_no_hdf5_is_told(tmp_path):
     page = tmp_path / "weights.h5"
     page.write_text("<html>404</html>")
-    with pytest.raises(MoascopeError, match="no HDF5 weights file"):
+    with pytest.raises(MoascopeError, match="not an HDF5 weights file"):
         find_weights("mobilenetv2", Embed(backbone="mobilenetv2", weights=str(page)))
 
 

@@ -116,7 +116,7 @@ def keras_models_folder() -> Path:
 
 
 def find_weights(name: str, settings: Embed, knob: str = "embed.weights") -> Path | None:
-    """The file that a backbone needs: as told, else from Keras's cache or a download.
+    """The weights file of a backbone: as given, else from Keras's cache or a download.
 
     Parameters
     ----------
@@ -124,7 +124,7 @@ def find_weights(name: str, settings: Embed, knob: str = "embed.weights") -> Pat
         One of the backbones of `settings`.
     settings : Embed
     knob : str
-        The parameter's name, for sentences.
+        The parameter's name, for messages.
 
     Returns
     -------
@@ -134,7 +134,7 @@ def find_weights(name: str, settings: Embed, knob: str = "embed.weights") -> Pat
     Raises
     ------
     MoascopeError
-        Where it cannot be had, with the remedies, or is no HDF5 file. Weights are never left
+        When it is not available (with the remedies), or is not an HDF5 file. Weights are never
         random.
     """
     if name == "morphology":
@@ -144,11 +144,12 @@ def find_weights(name: str, settings: Embed, knob: str = "embed.weights") -> Pat
         # A registered model brings the file that it was trained with.
         own = Path(told[name]) if isinstance(told, dict) and name in told else PACKAGED[name]
         if not own.is_file():
-            raise MoascopeError(f"There is no file {own}. It comes with moascope: install it anew.")
+            raise MoascopeError(f"There is no file {own}. It comes with moascope: reinstall "
+                                "moascope.")
         return own
     if isinstance(told, str) and sum(n in APPLICATIONS for n in settings.backbones) > 1:
         raise MoascopeError("embed.weights is one file, but several backbones need one. Write "
-                            "embed.weights as backbone: file, a line each.")
+                            "embed.weights as backbone: file, one per line.")
     weights = told.get(name) if isinstance(told, dict) else told
     if name not in APPLICATIONS:
         own = Path(weights if isinstance(told, dict) and weights else name)
@@ -164,8 +165,8 @@ def find_weights(name: str, settings: Embed, knob: str = "embed.weights") -> Pat
     path = Path(weights) if weights else cached if cached.is_file() else _download(name)
     with path.open("rb") as file:
         if file.read(8) != b"\x89HDF\r\n\x1a\n":
-            raise MoascopeError(f"{path} is no HDF5 weights file, or its download was cut short. "
-                                f"{knob.split('.')[0]} needs {application.file}.")
+            raise MoascopeError(f"{path} is not an HDF5 weights file, or its download is "
+                                f"incomplete. {knob.split('.')[0]} needs {application.file}.")
     return path
 
 

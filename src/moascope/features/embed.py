@@ -115,11 +115,11 @@ def embed_plates(prepared: Path, out: Path, settings: Embed,
     """
     labels = {name: label_of(name) for name in settings.backbones}
     if len(set(labels.values())) < len(labels):
-        raise MoascopeError("embed.backbone: two model files of one name cannot be told apart in "
-                            "the table of features. Rename one.")
+        raise MoascopeError("embed.backbone: two model files with the same name would have the "
+                            "same feature names. Rename one.")
     plates = prepared_plates(prepared)
     code = code_digest(_embed_one)
-    # All are looked for before the first is worked with: a missing file is told at once.
+    # Look for all before using the first: a missing file is reported at once.
     weights = {name: find_weights(name, settings) for name in settings.backbones}
     outcome = {}
     for name, file in weights.items():
@@ -218,7 +218,7 @@ def features_of_screen(screen: Screen, prepare: Prepare, embed: Embed, work: Pat
     Raises
     ------
     MoascopeError
-        Where no site at all could be read.
+        When no site could be read.
     """
     if weights:
         embed = embed.model_copy(update={"weights": {k: str(v) for k, v in weights.items()}})

@@ -51,7 +51,7 @@ def standardise_plates(table: FeatureTable, controls: np.ndarray) -> FeatureTabl
         more = f" and {len(lacking) - NAMED_PLATES} more" if len(lacking) > NAMED_PLATES else ""
         warnings.append(
             f"{len(lacking)} plates have fewer than {LEAST_CONTROL_SITES} usable sites of the "
-            f"negative control and are normalised like the others' middle: "
+            f"negative control and are normalised with the median of the other plates: "
             f"{', '.join(lacking[:NAMED_PLATES])}{more}.")
     return replace(table, X=X, warnings=tuple(warnings))
 
