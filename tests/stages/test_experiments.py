@@ -209,5 +209,5 @@ def test_plates_beside_the_repository_need_their_whole_path(plates):
     said = shell("dvc", "exp", "run", "-S", "acquire.source=folder", "-S",
                  "acquire.path=../plates", cwd=plates, expect=255)
     shell("git", "checkout", "-q", "params.yaml", cwd=plates)
-    assert (f"error: acquire.path is ../plates, which leads out of the repository. Write it in "
+    assert (f"error: acquire.path is ../plates, which points outside the repository. Write it in "
             f"params.yaml as {outside}, so that") in said
