@@ -184,7 +184,7 @@ def test_a_stage_runs_the_source_that_the_working_folder_holds(tmp_path):
     done = subprocess.run([sys.executable, "-m", "moascope.cli", "stage", "where", "--out", "w"],
                           cwd=tmp_path, env=kept | {"PYTHONPATH": str(ROOT / "src")},
                           capture_output=True, text=True, check=False)
-    assert done.stdout == "where: done (0 s)\n", done.stderr
+    assert done.stdout.startswith("where: done ("), done.stderr
     assert (tmp_path / "w").read_text().split() == [str(tmp_path / "src/moascope/__init__.py")] * 2
 
 
