@@ -180,7 +180,7 @@ def test_an_upgrade_renews_the_page_of_plots_and_says_so(tmp_path):
     make_project(folder)
     (folder / ".dvc/plots.html").write_text("old")
     assert upgrade.upgrade_project(folder) == [
-        ".dvc/plots.html: the page of `dvc plots show` is replaced by the package's"]
+        ".dvc/plots.html: the page of `dvc plots show` is renewed"]
     assert upgrade.upgrade_project(folder) == []
 
 

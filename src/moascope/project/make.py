@@ -29,8 +29,8 @@ ORIGIN_STAGES = f"{ORIGIN}/stages.yaml"
 ORIGIN_PARAMS = f"{ORIGIN}/params.yaml"
 ORIGIN_VERSION = f"{ORIGIN}/version"
 IGNORED = {".gitignore": "gitignore", ".dvcignore": "dvcignore"}
+DVC_FILES = (".dvc/config", ".dvc/.gitignore")
 PLOTS = ".dvc/plots.html"
-DVC_FILES = (".dvc/config", ".dvc/.gitignore", PLOTS)
 
 
 @dataclass
@@ -176,12 +176,35 @@ def _start_dvc(folder: Path) -> list[str]:
     logging.getLogger("dvc").setLevel(logging.WARNING)   # it comments on what it makes
     Repo.init(str(folder)).close()
     (folder / ".dvc/config").write_text(template("dvc_config"))
-    # DVC's own page loads its plots' scripts from the network.
-    (folder / PLOTS).write_text(template("plots.html"))
-    add_lines(folder / ".dvc/.gitignore", "/storage\n")
+    write_plots_page(folder)
+    add_lines(folder / ".dvc/.gitignore", "/storage\n/plots.html\n")
     # DVC writes an example of its own; ours takes its place.
     (folder / ".dvcignore").unlink(missing_ok=True)
     return list(DVC_FILES)
+
+
+def plots_page() -> str:
+    """The template that `dvc plots show` and `dvc plots diff` fill in.
+
+    DVC's own template loads Vega from the network. This one holds the scripts of the installed
+    vl-convert, so that plots appear without a network and the page can be sent to others.
+    """
+    import vl_convert
+
+    # The version of Vega-Lite that DVC's plot templates are written for.
+    scripts = vl_convert.javascript_bundle(vl_version="5.20")
+    return template("plots.html").replace("{scripts}", scripts.replace("</script", "<\\/script"))
+
+
+def write_plots_page(folder: Path) -> bool:
+    """Write the page that `dvc plots show` fills in; True where there was another one.
+
+    It is made anew on each machine and not committed: most of it is Vega, as installed.
+    """
+    path, page = folder / PLOTS, plots_page()
+    renewed = path.is_file() and path.read_text() != page
+    write_atomically(path, page)
+    return renewed
 
 
 def add_lines(path: Path, text: str) -> bool:

@@ -21,6 +21,7 @@ from moascope.project.make import (
     refuse_source,
     shown,
     write_origin,
+    write_plots_page,
 )
 from moascope.project.merge import merge_params
 from moascope.project.shipped import PARAMS, STAGES, package_version, shipped, template
@@ -71,9 +72,8 @@ def upgrade_project(folder: Path) -> list[str]:
     for name, source in IGNORED.items():
         if add_lines(folder / name, template(source)):
             said.append(f"{name}: missing lines are added at its end")
-    if (folder / PLOTS).is_file() and (folder / PLOTS).read_text() != template("plots.html"):
-        said.append(f"{PLOTS}: the page of `dvc plots show` is replaced by the package's")
-        write_atomically(folder / PLOTS, template("plots.html"))
+    if (folder / PLOTS).parent.is_dir() and write_plots_page(folder):
+        said.append(f"{PLOTS}: the page of `dvc plots show` is renewed")
     if params != own_params:
         write_atomically(folder / PARAMS, params)
     if stages != own_stages:
