@@ -346,8 +346,8 @@ def main() -> None:
     for seed in options.seeds:
         found = []
         for signal in (options.signal, 0.0):
-            params = Simulated(compounds=options.compounds, panels=tuple(options.panels),
-                               signal=signal)
+            params = Simulated(preset="literature", compounds=options.compounds,
+                               panels=tuple(options.panels), signal=signal)
             start = time.perf_counter()
             found.append(measure(seed, params, options.jobs))
             print(f"seed {seed}, signal {signal}: {found[-1]['sites']} fields simulated in "

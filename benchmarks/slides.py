@@ -86,8 +86,8 @@ def main() -> None:
         "../shared/weights/mobilenet_v2_weights_tf_dim_ordering_tf_kernels_1.0_224_no_top.h5"))
     arguments = parser.parse_args()
     weights = arguments.weights.resolve() if arguments.weights.exists() else None
-    simulated = {"format": 96, "compounds": arguments.compounds, "batches": 2, "fields": 2,
-                 "size": SIDE, "panels": ["A549 ACTB-RAB5A"]}
+    simulated = {"preset": "literature", "format": 96, "compounds": arguments.compounds,
+                 "batches": 2, "fields": 2, "size": SIDE, "panels": ["A549 ACTB-RAB5A"]}
     embed = ({"backbone": "mobilenetv2", "weights": str(weights)} if weights
              else {"backbone": "morphology"})
     with tempfile.TemporaryDirectory() as scratch:

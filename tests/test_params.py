@@ -19,6 +19,26 @@ def test_the_shipped_file_holds_every_parameter_and_its_default():
     load_params(ROOT / "params.yaml")
 
 
+@pytest.mark.parametrize(("given", "preset", "signal", "shared"), [
+    ({}, "teaching", 2.0, 3.5),
+    ({"preset": "literature"}, "literature", 2.0, 0.0),
+    ({"preset": "literature", "signal": 6}, "literature", 6.0, 0.0),
+    ({"preset": "null"}, "null", 0.0, 0.0),
+    ({"preset": None}, "null", 0.0, 0.0),
+    ({"signal": None, "shared_gpcr": 1}, "teaching", 2.0, 1.0),
+    ({"signal": 0}, "teaching", 0.0, 3.5),
+])
+def test_a_single_value_overrides_the_preset_of_the_simulated_screen(given, preset, signal, shared):
+    simulated = parse_params({"simulated": given}).simulated
+    assert (simulated.preset, simulated.signal, simulated.shared_gpcr) == (preset, signal, shared)
+
+
+@pytest.mark.parametrize("preset", ["hard", 3, ["teaching"]])
+def test_an_unknown_preset_names_those_there_are(preset):
+    with pytest.raises(MoascopeError, match="'teaching', 'literature' or 'null'"):
+        parse_params({"simulated": {"preset": preset}})
+
+
 def test_an_unknown_key_is_named_with_the_nearest_known_one():
     with pytest.raises(MoascopeError) as error:
         parse_params({"train": {"dropuot": 0.5}}, "params.yaml")

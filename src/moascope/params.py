@@ -16,6 +16,7 @@ from pydantic import (
     ValidationError,
     create_model,
     field_validator,
+    model_validator,
 )
 from pydantic_core import PydanticCustomError
 
@@ -95,10 +96,23 @@ class Bbbc016(Section):
     files: str = BBBC + "BBBC016/"
 
 
-class Simulated(Section):
-    """The simulated screen; see `moascope.sources.simulated`."""
+# What each preset of the simulated screen stands for; see docs/simulated.md.
+SIMULATED_PRESETS = {
+    "teaching": {"signal": 2.0, "shared_gpcr": 3.5},
+    "literature": {"signal": 2.0, "shared_gpcr": 0.0},
+    "null": {"signal": 0.0, "shared_gpcr": 0.0},
+}
 
-    signal: Annotated[float, Field(ge=0)] = 2.0
+
+class Simulated(Section):
+    """The simulated screen; see `moascope.sources.simulated`.
+
+    `signal` and `shared_gpcr` are those of the preset unless they are given.
+    """
+
+    preset: Literal["teaching", "literature", "null"] = "teaching"
+    signal: Annotated[float, Field(ge=0)] = SIMULATED_PRESETS["teaching"]["signal"]
+    shared_gpcr: Annotated[float, Field(ge=0)] = SIMULATED_PRESETS["teaching"]["shared_gpcr"]
     format: Literal[96, 384] = 384
     compounds: Annotated[int, Field(ge=1)] = 140
     batches: Annotated[int, Field(ge=1)] = 2
@@ -107,6 +121,21 @@ class Simulated(Section):
     size: Annotated[int, Field(ge=64)] = 128
     dmso: Literal["edge", "scattered", "both"] = "edge"
     faults: bool = True
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_from_preset(cls, given: Any) -> Any:
+        if not isinstance(given, dict):
+            return given
+        preset = given.get("preset", "teaching")
+        # YAML reads the bare word null as nothing.
+        preset = "null" if preset is None else preset
+        filled = given | {"preset": preset}
+        known = SIMULATED_PRESETS.get(preset, {}) if isinstance(preset, str) else {}
+        for name, value in known.items():
+            if filled.get(name) is None:
+                filled[name] = value
+        return filled
 
 
 class Validate(Section):

@@ -221,6 +221,62 @@ def test_a_panel_without_the_receptor_shows_no_mechanism():
                                response(4, compound, 9, heard, 0.0)[:-1])
 
 
+def test_gpcr_ligands_share_a_response_in_every_panel_and_nothing_else_has_it():
+    params = Simulated()
+    compounds = draw_compounds(4, 200, PANELS)
+    shared = []
+    for compound in compounds:
+        for panel in PANELS:
+            moved = [response(4, compound, 1e9, panel, params.signal, strength)
+                     for strength in (0.0, params.shared_gpcr)]
+            shared.append((compound.through_gpcr, moved[1] - moved[0]))
+    ligands = np.array([effect for gpcr, effect in shared if gpcr])
+    # One direction and one length, in the panels that do not express the receptor as well.
+    assert np.allclose(ligands, ligands[0], atol=1e-6)
+    assert np.linalg.norm(ligands[0]) == pytest.approx(3.5, abs=1e-6)
+    assert not any(effect.any() for gpcr, effect in shared if not gpcr)
+
+
+@pytest.mark.parametrize("settings", [
+    {"preset": "null"}, {"preset": None}, {"signal": 0}, {"preset": "literature", "signal": 0},
+    {"signal": 0, "shared_gpcr": 5}])
+def test_without_signal_no_mechanism_shows_whatever_else_is_set(settings):
+    params = Simulated(**settings)
+    for compound in draw_compounds(2, 60, PANELS):
+        own = response(2, compound, 9.0, PANELS[0], signal=0.0)
+        assert np.array_equal(own, response(2, compound, 9.0, PANELS[0], params.signal,
+                                            params.shared_gpcr))
+
+
+def test_presets_differ_in_the_images_of_gpcr_ligands_alone(tmp_path, small):
+    simulate(SMALL.model_copy(update={"shared_gpcr": 0.0}), 0, tmp_path / "literature", jobs=1)
+    layout = pd.read_csv(small / "layout.csv")
+    kinds = pd.read_csv(small / "truth/compounds.csv").set_index("Metadata_Compound")["kind"]
+    gpcr = layout["Metadata_Compound"].map(kinds).isin(["agonist", "antagonist"])
+    wells = set((layout["Metadata_Plate"] + "/" + layout["Metadata_Well"])[gpcr])
+    one, other = digests(small / "images"), digests(tmp_path / "literature/images")
+    assert one.keys() == other.keys()
+    changed = {name.split("_s")[0] for name in one if one[name] != other[name]}
+    assert changed == wells
+
+
+def test_the_truth_holds_the_knobs_of_every_well_by_name(small):
+    knobs = pd.read_parquet(small / "truth/knobs.parquet")
+    assert list(knobs) == ["Metadata_Plate", "Metadata_Well", *KNOBS]
+    layout = pd.read_csv(small / "layout.csv")
+    key = ["Metadata_Plate", "Metadata_Well"]
+    assert knobs.sort_values(key)[key].to_numpy().tolist() == layout.sort_values(key)[
+        key].to_numpy().tolist()
+    compounds = draw_compounds(0, SMALL.compounds, PANELS)
+    plate = design_plates(SMALL, 0)[1]
+    for well in plate.wells[::7]:
+        row = knobs[(knobs["Metadata_Plate"] == plate.name)
+                    & (knobs["Metadata_Well"] == well.name)]
+        compound = compounds[well.compound] if well.compound >= 0 else None
+        assert np.array_equal(row[list(KNOBS)].to_numpy()[0],
+                              well_knobs(SMALL, 0, plate, well, compound))
+
+
 def test_other_mechanisms_work_in_every_panel():
     assert all(c.silenced == () for c in draw_compounds(4, 200, PANELS) if not c.through_gpcr)
 

@@ -14,6 +14,8 @@ KNOBS = (
     "marker2_intensity", "marker2_spots", "marker2_perinuclear",
     "marker3_intensity", "marker3_nuclear", "marker3_fibres", "vacuoles",
 )
+# The knobs of every well, in the screen's folder: for the oracle, which no model is chosen by.
+KNOB_TABLE = "truth/knobs.parquet"
 
 # Receptor families with the G protein they couple to. In the families listed in INVERSE an
 # antagonist moves the cells exactly opposite to an agonist; in the others it acts on its own.
@@ -34,6 +36,9 @@ SHARES = {"agonist": 0.062, "antagonist": 0.100, "strong": 0.22, "medium": 0.32}
 STRENGTH = {"strong": 3.0, "medium": 1.3, "inert": 0.0, "agonist": 2.0, "antagonist": 1.2}
 # `signal` is the strength of an agonist; the other kinds keep their ratio to it.
 REFERENCE_SIGNAL = STRENGTH["agonist"]
+
+# Names the direction of the response that GPCR ligands may share.
+SHARED = "gpcr"
 
 COMPOUNDS_PER_CLASS = 6
 SHARED_BY_COUPLING = 0.6
@@ -92,7 +97,8 @@ def class_direction(seed: int, moa: str) -> np.ndarray:
 
 
 def response(
-    seed: int, compound: Compound, concentration: float, panel: str, signal: float
+    seed: int, compound: Compound, concentration: float, panel: str, signal: float,
+    shared_gpcr: float = 0.0,
 ) -> np.ndarray:
     """Give the displacement of the knobs by a compound at a concentration in a panel.
 
@@ -105,9 +111,12 @@ def response(
         µM, finite.
     panel : str
         Name of the reporter line; where it does not express the receptor, the mechanism is mute
-        and only the compound's own effect and its vacuoles remain.
+        and only the compound's own effect, the shared response and its vacuoles remain.
     signal : float
         Strength of an agonist in standard deviations; at 0 nothing depends on the mechanism.
+    shared_gpcr : float
+        Strength of the response that all GPCR ligands share, agonists and antagonists, in every
+        panel, at a `signal` of `REFERENCE_SIGNAL`; like all strengths it is proportional to it.
 
     Returns
     -------
@@ -120,6 +129,10 @@ def response(
     effect = compound.own_strength * np.asarray(compound.own_direction)
     if panel not in compound.silenced:
         effect = effect + scale * compound.strength * class_direction(seed, compound.moa)
+    if compound.through_gpcr and shared_gpcr:
+        # Also where the family's own response is mute: a response in half of the panels would
+        # bury most of it in the other half.
+        effect = effect + scale * shared_gpcr * _direction(seed, SHARED)
     if compound.amphiphilic:
         # Scaled as well: amphiphiles are more frequent among antagonists, which would betray
         # the class in a screen that is to hold no signal.
@@ -191,7 +204,8 @@ def annotation_table(compounds: list[Compound]) -> pd.DataFrame:
     ])
 
 
-def truth_table(compounds: list[Compound], signal: float) -> pd.DataFrame:
+def truth_table(compounds: list[Compound], signal: float,
+                shared_gpcr: float = 0.0) -> pd.DataFrame:
     """Write down the whole truth, also of compounds whose mechanism the annotation leaves open."""
     return pd.DataFrame([
         {
@@ -200,6 +214,8 @@ def truth_table(compounds: list[Compound], signal: float) -> pd.DataFrame:
             "kind": compound.kind,
             "family": compound.family,
             "strength": compound.strength * signal / REFERENCE_SIGNAL,
+            "shared_strength": (shared_gpcr * signal / REFERENCE_SIGNAL
+                                if compound.through_gpcr else 0.0),
             "ec50_uM": round(compound.ec50, 6),
             "own_strength": round(compound.own_strength, 6),
             "amphiphilic": compound.amphiphilic,

@@ -17,6 +17,7 @@ from moascope.errors import MoascopeError
 from moascope.params import Simulated
 from moascope.sources.simulated.cells import draw_field
 from moascope.sources.simulated.compounds import (
+    KNOB_TABLE,
     KNOBS,
     Compound,
     annotation_table,
@@ -96,8 +97,10 @@ def simulate(params: Simulated, seed: int, out: Path, jobs: int = 2) -> None:
     _write_csv(_site_table(plates, params.fields), partial / "load_data.csv")
     _write_csv(_layout_table(plates, compounds), partial / "layout.csv")
     _write_csv(annotation_table(compounds), partial / "annotations.csv")
-    _write_csv(truth_table(compounds, params.signal), partial / "truth" / "compounds.csv")
+    _write_csv(truth_table(compounds, params.signal, params.shared_gpcr),
+               partial / "truth" / "compounds.csv")
     _write_csv(_fault_table(faults), partial / "truth" / "faults.csv")
+    knob_table(params, seed, compounds, plates).to_parquet(partial / KNOB_TABLE, index=False)
     about = {"source": "simulated", "images": ".", "licence": LICENCE, "citation": CITATION}
     write_json(partial / "screen.json", about)
     # An empty folder may stand where the screen goes; a rename replaces it.
@@ -143,8 +146,30 @@ def well_knobs(
         knobs[KNOBS.index(name)] += EDGE_INTENSITY * edge
     knobs += stream(seed, "well", plate.name, well.name).normal(0, WELL_SD, number)
     if compound is not None:
-        knobs += response(seed, compound, well.concentration, plate.panel, params.signal)
+        knobs += response(seed, compound, well.concentration, plate.panel, params.signal,
+                          params.shared_gpcr)
     return knobs
+
+
+def knob_table(
+    params: Simulated, seed: int, compounds: list[Compound], plates: list[Plate]
+) -> pd.DataFrame:
+    """The true state of the cells of every well: what a perfect reading of its images would give.
+
+    Returns
+    -------
+    DataFrame
+        `Metadata_Plate`, `Metadata_Well` and a column per knob in the order of `KNOBS`, float64,
+        as `well_knobs` gives them (fields scatter around them).
+    """
+    wells = [(plate, well) for plate in plates for well in plate.wells]
+    knobs = np.stack([
+        well_knobs(params, seed, plate, well,
+                   compounds[well.compound] if well.compound >= 0 else None)
+        for plate, well in wells])
+    names = pd.DataFrame([(plate.name, well.name) for plate, well in wells],
+                         columns=["Metadata_Plate", "Metadata_Well"])
+    return names.join(pd.DataFrame(knobs, columns=list(KNOBS)))
 
 
 def _draw_plates(
