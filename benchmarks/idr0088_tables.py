@@ -24,7 +24,7 @@ import pandas as pd
 
 from moascope.annotation.compounds import annotate_compounds
 from moascope.layout.page import write_screen_page
-from moascope.learning.folds import Dealt, audit_leaks, deal, plane_rows
+from moascope.learning.folds import Folds, audit_leaks, deal, plane_rows
 from moascope.params import Split, Validate
 from moascope.screen.columns import SITE, WELL
 from moascope.screen.manifest import read_manifest, write_manifest
@@ -125,7 +125,7 @@ def measure(annotation: Path, target: str, work: Path, page: Path) -> None:
     report(screen, outcomes, labels, dealt, audit, content, steps)
 
 
-def report(screen: Screen, outcomes: list[dict[str, Any]], labels: Labels, dealt: Dealt,
+def report(screen: Screen, outcomes: list[dict[str, Any]], labels: Labels, dealt: Folds,
            audit: dict[str, int], content: dict[str, Any], steps: Steps) -> None:
     """Print the expected numbers of this screen and its confounds."""
     seconds = dict((name, took) for name, took, _, _ in steps.rows)

@@ -36,14 +36,21 @@ def in_house_style(make: Callable[Given, Figure]) -> Callable[Given, Figure]:
     """Let a function that makes a figure look the same in a notebook as on a page."""
     @functools.wraps(make)
     def styled(*given: Given.args, **named: Given.kwargs) -> Figure:
-        with _drawing(make.__name__):
+        with house_style(make.__name__):
             return make(*given, **named)
 
     return styled
 
 
 @contextmanager
-def _drawing(name: str) -> Iterator[None]:
+def house_style(name: str) -> Iterator[None]:
+    """Draw as the pages do, and leave matplotlib's own settings as they were.
+
+    Parameters
+    ----------
+    name : str
+        Of the figure; keeps its SVG the same in every run.
+    """
     import matplotlib as mpl
 
     # Without a fixed salt, identifiers inside the SVG would differ in every run.
@@ -72,7 +79,7 @@ def draw(name: str, alt: str, make: Callable[[], Figure]) -> str:
     from markupsafe import Markup
 
     content = io.StringIO()
-    with _drawing(name):
+    with house_style(name):
         figure = make()
         figure.savefig(content, format="svg", dpi=144,
                        metadata={key: None for key in ("Creator", "Date", "Format", "Type")})
@@ -96,5 +103,5 @@ def new_figure(width: float, height: float) -> Figure:
 
 def save(path: Path, name: str, make: Callable[[], Figure]) -> None:
     """Draw a figure into a PNG file; see `draw`."""
-    with _drawing(name):
+    with house_style(name):
         make().savefig(path, dpi=144, metadata={"Software": None})

@@ -87,11 +87,12 @@ def plate_figure(maps: list[PlateMap]) -> Figure:
         bottom = height - (row + 1) * (tall + head)
         axis = figure.add_axes((
             (column * cell + side) / wide, bottom / height, width / wide, tall / height))
-        _draw_map(figure, axis, one)
+        draw_map(axis, one)
     return figure
 
 
-def _draw_map(figure: Figure, axis: Axes, one: PlateMap) -> None:
+def draw_map(axis: Axes, one: PlateMap) -> None:
+    """One heat map, with its colour bar or the names of its classes to the right of the axes."""
     from matplotlib import colormaps
     from matplotlib.colors import BoundaryNorm, ListedColormap
     from matplotlib.ticker import MaxNLocator
@@ -127,7 +128,7 @@ def _draw_map(figure: Figure, axis: Axes, one: PlateMap) -> None:
                      labelbottom=False)
     axis.spines[:].set_visible(True)
     axis.spines[:].set_color(FAINT)
-    bar = figure.colorbar(image, cax=axis.inset_axes((1.02, 0, 0.03, 1)))
+    bar = axis.figure.colorbar(image, cax=axis.inset_axes((1.02, 0, 0.03, 1)))
     bar.outline.set_visible(False)
     bar.ax.tick_params(labelsize=6.5, length=0, pad=2)
     if names:

@@ -28,7 +28,7 @@ TABLES = ("load_data.csv", "layout.csv", "annotations.csv")
 UNPLACED = "unplaced.csv"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Imported:
     """The result of an import.
 
@@ -63,25 +63,30 @@ class Imported:
     images: str
     outside: bool
 
+    def __repr__(self) -> str:
+        return (f"Imported({self.screen!r}; recognised {self.kind}; "
+                f"{counted(len(self.unplaced), 'file')} unplaced)")
 
-def import_plates(folder: Path, out: Path, *, kind: str = "auto", pattern: str | None = None,
-                  layout: Path | None = None, channels: Mapping[str, str] | None = None,
-                  z: int | None = None, t: int | None = None, follow_links: bool = False,
+
+def import_plates(folder: str | Path, out: str | Path, *, kind: str = "auto",
+                  pattern: str | None = None, layout: str | Path | None = None,
+                  channels: Mapping[str, str] | None = None, z: int | None = None,
+                  t: int | None = None, follow_links: bool = False,
                   update: bool = False) -> Imported:
     """Write the three tables of a screen for a folder of images; the images stay where they are.
 
     Parameters
     ----------
-    folder : Path
+    folder : str or Path
         Holds images of one kind, of any number of plates.
-    out : Path
+    out : str or Path
         Receives load_data.csv, layout.csv, annotations.csv, unplaced.csv and, where the images lie
         elsewhere, screen.json.
     kind : str
         "auto", "regex" or a key of `moascope.importing.kinds.KINDS`.
     pattern : str, optional
         For "regex": see `moascope.importing.names.find_regex`.
-    layout : Path, optional
+    layout : str or Path, optional
         A plate map (`moascope.importing.maps.read_plate_map`).
     channels : mapping of str to str, optional
         New name of each channel, by its name in the files or at the instrument; an empty name
@@ -104,7 +109,14 @@ def import_plates(folder: Path, out: Path, *, kind: str = "auto", pattern: str |
     MoascopeError
         When no kind of plate is recognised, two images have the same plate, well, site and channel,
         or a table would be overwritten.
+
+    Examples
+    --------
+    >>> imported = moascope.import_plates("/plates/run7", "screens/run7")  # doctest: +SKIP
+    >>> imported.screen  # doctest: +SKIP
     """
+    folder, out = Path(folder), Path(out)
+    layout = None if layout is None else Path(layout)
     if not folder.is_dir():
         raise MoascopeError(f"{folder} is not a folder. Name the folder that holds the images.")
     _refuse_to_overwrite(out, layout, update)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ import pandas as pd
 from moascope.errors import MoascopeError
 from moascope.features.normalise import Sphering, apply_sphering, fit_sphering, standardise_plates
 from moascope.features.table import FeatureTable, label_of, load_features
+from moascope.learning.folds import Folds, read_folds, unit_of_rows
 from moascope.params import Head
 from moascope.screen.question import Question
 
@@ -198,38 +198,46 @@ def load_examples(embedded: Path, screen: Path, split: Path) -> Examples:
     Examples
         Sites that passed quality control and are negative controls or belong to a labelled unit.
     """
-    return join_examples(load_features(embedded), screen, split)
+    from moascope.screen.tables import read_screen
+
+    return join_examples(load_features(embedded), read_screen(screen).layout, read_folds(split))
 
 
-def join_examples(table: FeatureTable, screen: Path, split: Path) -> Examples:
+def join_examples(table: FeatureTable, layout: pd.DataFrame, folds: Folds) -> Examples:
     """What is known of sites, whatever stands for their features; see `load_examples`.
 
     Parameters
     ----------
     table : FeatureTable
         `X` may have more axes than two (pictures).
-    screen, split : Path
+    layout : DataFrame
+        One row per well; see `with_layout`.
+    folds : Folds
     """
-    from moascope.screen.tables import read_screen
+    return dealt_examples(replace(table, meta=with_layout(table.meta, layout)), folds)
 
-    question = Question.from_dict(json.loads((split / "target.json").read_text()))
-    groups = pd.read_parquet(split / "groups.parquet")
-    wells = pd.read_parquet(split / "wells.parquet")
-    layout = read_screen(screen).layout
-    meta = with_layout(table.meta, layout)
-    meta = meta.merge(wells, on=WELL_KEY, how="left", validate="many_to_one")
-    row_of = pd.Series(np.arange(len(groups)), index=groups["Metadata_Group"])
-    group = meta["Metadata_Group"].map(row_of).fillna(-1).astype(int).to_numpy()
+
+def dealt_examples(table: FeatureTable, folds: Folds) -> Examples:
+    """Sites whose wells are known, with the folds of their units; see `load_examples`.
+
+    Parameters
+    ----------
+    table : FeatureTable
+        Its `meta` has the columns of `Examples.meta` and `QC_Pass`.
+    folds : Folds
+    """
+    meta = table.meta
+    group = unit_of_rows(meta, folds.wells, folds.groups)
     used = meta["QC_Pass"].to_numpy(bool) & (
         (group >= 0) | (meta["Metadata_Control"] == "negative").to_numpy()
     )
     examples = Examples(
-        meta=meta.drop(columns=["Metadata_Group", "QC_Pass"]),
+        meta=meta.drop(columns="QC_Pass"),
         features=table.X,
         names=tuple(table.names),
         group=group,
-        groups=groups,
-        question=question,
+        groups=folds.groups,
+        question=folds.question,
         panels=tuple(sorted(set(meta["Metadata_Panel"][used]))),
     )
     return examples.take(used)

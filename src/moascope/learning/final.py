@@ -130,9 +130,7 @@ def predictions_table(
         The predictions table of the contract, and `Metadata_Group`, `Split` ("out_of_fold" or
         "held_out"), `Label`, `Threshold`.
     """
-    oof = out_of_fold(examples, level, outer_logits, outer_calibrations)
-    tables = [_annotated(examples, oof.units, oof.probability, oof.predicted, level,
-                         "out_of_fold", oof.threshold)]
+    tables = [out_of_fold_table(examples, level, outer_logits, outer_calibrations)]
     held_out = examples.held_out
     if held_out.any():
         sites = examples.seen_by(head)
@@ -145,6 +143,29 @@ def predictions_table(
                                  calibration.decide(probability), level, "held_out",
                                  calibration.threshold))
     return pd.concat(tables, ignore_index=True)
+
+
+def out_of_fold_table(examples: Examples, level: str,
+                      outer_logits: dict[tuple[int, int], np.ndarray],
+                      outer_calibrations: dict[tuple[int, int], Calibration]) -> pd.DataFrame:
+    """Predictions of the units in the folds, each by models that never saw its compound.
+
+    Parameters
+    ----------
+    examples : Examples
+        Sites.
+    level : {"site", "well", "compound"}
+    outer_logits, outer_calibrations : dict
+        (repeat, fold) -> logits, and the calibration of this level; from `nested.nested`.
+
+    Returns
+    -------
+    DataFrame
+        As `predictions_table` gives it.
+    """
+    oof = out_of_fold(examples, level, outer_logits, outer_calibrations)
+    return _annotated(examples, oof.units, oof.probability, oof.predicted, level, "out_of_fold",
+                      oof.threshold)
 
 
 def _annotated(examples: Examples, units: pd.DataFrame, probability: np.ndarray,

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import json
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -145,14 +148,16 @@ def audit_leaks(rows: pd.DataFrame, repeats: int) -> dict[str, int]:
     return counted
 
 
-@dataclass(frozen=True)
-class Dealt:
+@dataclass(frozen=True, repr=False)
+class Folds:
     """Units in folds.
 
     Attributes
     ----------
     groups : DataFrame
-        From `assign_folds`.
+        One row per unit, from `assign_folds`: `Metadata_Group` (key), `Metadata_Compound`, `Label`,
+        `Metadata_MoA`, `gpcr_action`, `Holdout` (bool) and `Fold_<repeat>` (int, -1 where held
+        out).
     wells : DataFrame
         The wells of these units: `Metadata_Plate`, `Metadata_Well`, `Metadata_Group`.
     question : Question
@@ -165,8 +170,117 @@ class Dealt:
     question: Question
     warnings: list[str]
 
+    @property
+    def repeats(self) -> int:
+        """How many times the units are dealt anew."""
+        return sum(column.startswith("Fold_") for column in self.groups)
 
-def deal(labels: Labels, usable: pd.DataFrame, params: Split, seed: int) -> Dealt:
+    def of_rows(self, rows: pd.DataFrame, repeat: int = 0) -> np.ndarray:
+        """The fold of the unit that each row belongs to.
+
+        Parameters
+        ----------
+        rows : DataFrame
+            With `Metadata_Plate` and `Metadata_Well`.
+        repeat : int
+
+        Returns
+        -------
+        ndarray, int, [n]
+            -1 where the unit is held out, or the row belongs to none.
+        """
+        unit = unit_of_rows(rows, self.wells, self.groups)
+        fold = self.groups[f"Fold_{repeat}"].to_numpy()
+        return np.where(unit >= 0, fold[unit], HELD_OUT)
+
+    def split(self, rows: pd.DataFrame,
+              repeat: int = 0) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Training and test rows of each fold, as scikit-learn's `cv` takes them.
+
+        Parameters
+        ----------
+        rows : DataFrame
+            With `Metadata_Plate` and `Metadata_Well`.
+        repeat : int
+
+        Yields
+        ------
+        train, test : ndarray, int
+            Positions of rows. No compound is on both sides, and held-out ones are on neither.
+
+        Examples
+        --------
+        >>> cross_val_score(model, X, y, cv=list(folds.split(features)))  # doctest: +SKIP
+        """
+        fold = self.of_rows(rows, repeat)
+        for number in range(int(self.groups[f"Fold_{repeat}"].max()) + 1):
+            yield (np.flatnonzero((fold >= 0) & (fold != number)),
+                   np.flatnonzero(fold == number))
+
+    def __repr__(self) -> str:
+        held_out = int(self.groups["Holdout"].sum())
+        counts = self.groups["Label"].value_counts().sort_index()
+        classes = ", ".join(f"{count} {name}" for name, count in counts.items())
+        number = int(self.groups["Fold_0"].max()) + 1
+        return (f"Folds({len(self.groups) - held_out} {self.question.unit}s in {number} folds x "
+                f"{self.repeats}, {held_out} held out; {classes})")
+
+
+def read_folds(folder: str | Path) -> Folds:
+    """Read the folds that the stage `split` dealt.
+
+    Parameters
+    ----------
+    folder : str or Path
+        `data/split` of a project: groups.parquet, wells.parquet and target.json.
+
+    Returns
+    -------
+    Folds
+
+    Raises
+    ------
+    MoascopeError
+        Where a file is missing.
+
+    Examples
+    --------
+    >>> folds = moascope.read_folds("data/split")  # doctest: +SKIP
+    """
+    folder = Path(folder)
+    try:
+        said = json.loads((folder / "target.json").read_text())
+        return Folds(pd.read_parquet(folder / "groups.parquet"),
+                     pd.read_parquet(folder / "wells.parquet"),
+                     Question.from_dict(said), list(said.get("warnings", [])))
+    except FileNotFoundError as error:
+        raise MoascopeError(f"{folder} holds no folds: {Path(error.filename).name} is missing. "
+                            "Run `dvc repro split` first.") from None
+
+
+def unit_of_rows(rows: pd.DataFrame, wells: pd.DataFrame, groups: pd.DataFrame) -> np.ndarray:
+    """The unit that each row belongs to.
+
+    Parameters
+    ----------
+    rows : DataFrame
+        With `Metadata_Plate` and `Metadata_Well`.
+    wells : DataFrame
+        `Metadata_Plate`, `Metadata_Well`, `Metadata_Group`; one row per well.
+    groups : DataFrame
+        With `Metadata_Group`.
+
+    Returns
+    -------
+    ndarray, int, [n]
+        Row of `groups`, -1 where the well belongs to none.
+    """
+    group = rows[WELL].merge(wells, on=WELL, how="left", validate="many_to_one")["Metadata_Group"]
+    row_of = pd.Series(np.arange(len(groups)), index=groups["Metadata_Group"])
+    return group.map(row_of).fillna(HELD_OUT).astype(int).to_numpy()
+
+
+def deal(labels: Labels, usable: pd.DataFrame, params: Split, seed: int) -> Folds:
     """Deal the labelled units that have a usable site; see `usable_units` and `assign_folds`.
 
     Parameters
@@ -191,7 +305,7 @@ def deal(labels: Labels, usable: pd.DataFrame, params: Split, seed: int) -> Deal
             f"({', '.join(untestable)}): the model learns them, but no unseen compound of theirs "
             "can be scored, so they are left out of the scores."
         )
-    return Dealt(table, wells, replace(labels.question, untestable=untestable), warnings)
+    return Folds(table, wells, replace(labels.question, untestable=untestable), warnings)
 
 
 def usable_units(
@@ -219,7 +333,7 @@ def usable_units(
     return labels.groups[present].reset_index(drop=True), wells, warnings
 
 
-def plane_rows(facts: pd.DataFrame, manifest: pd.DataFrame, dealt: Dealt,
+def plane_rows(facts: pd.DataFrame, manifest: pd.DataFrame, dealt: Folds,
                unit: str) -> pd.DataFrame:
     """The planes of dealt units as `audit_leaks` takes them.
 
@@ -229,7 +343,7 @@ def plane_rows(facts: pd.DataFrame, manifest: pd.DataFrame, dealt: Dealt,
         `Metadata_Plate`, `Metadata_Well`, `FileName`, `Blank` of every plane.
     manifest : DataFrame
         `FileName`, `SHA256`.
-    dealt : Dealt
+    dealt : Folds
     unit : {"compound", "well"}
     """
     # Blank pictures are alike by nature, and tell nothing of a compound.
@@ -245,7 +359,7 @@ def plane_rows(facts: pd.DataFrame, manifest: pd.DataFrame, dealt: Dealt,
     return rows
 
 
-def split_report(dealt: Dealt, checked: dict[str, int], params: Split) -> dict[str, Any]:
+def split_report(dealt: Folds, checked: dict[str, int], params: Split) -> dict[str, Any]:
     """What audit.json says: how many units of each class are where, and what was compared."""
     held_out = int(dealt.groups["Holdout"].sum())
     return {

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import tempfile
+import warnings
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -32,7 +33,7 @@ SPHERING = "sphering.npz"
 WEIGHTS = "backbone_{}{}"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Predictor:
     """A model in memory.
 
@@ -68,6 +69,51 @@ class Predictor:
     train: Train
     weights: dict[str, Path] = field(default_factory=dict)
     trained_on: tuple[str, ...] | None = None
+
+    def predict(self, screen: Screen, level: str = "compound", jobs: int = 1) -> pd.DataFrame:
+        """Predict a screen that the model need not have seen.
+
+        Parameters
+        ----------
+        screen : Screen
+            Its annotations are not read. Negative controls must be marked in the layout where the
+            model was trained with them.
+        level : {"site", "well", "compound"}
+            What one row of the predictions is.
+        jobs : int
+            Processes that prepare plates.
+
+        Returns
+        -------
+        DataFrame
+            One row per unit: its `Metadata_` columns, `P_<class>` (float, 0 to 1) for every class,
+            and `Predicted` (one of the classes).
+
+        Raises
+        ------
+        MoascopeError
+            When the level is unknown, channels or controls that the model needs are missing, or no
+            site can be used.
+
+        Warns
+        -----
+        UserWarning
+            For each site that was left out, with the reason.
+
+        Examples
+        --------
+        >>> model = moascope.load_model("models:/moascope@candidate")  # doctest: +SKIP
+        >>> wells = model.predict(screen, level="well")  # doctest: +SKIP
+        """
+        predictions, left_out = predict_screen(self, screen, level, jobs)
+        for sentence in left_out:
+            warnings.warn(sentence, stacklevel=2)
+        return predictions
+
+    def __repr__(self) -> str:
+        classes = ", ".join(self.question.classes)
+        return (f"Predictor(target {self.question.target}: {classes}; {self.embed.backbone} "
+                f"features of {', '.join(self.channels)})")
 
 
 def identities(groups: pd.DataFrame, unit: str) -> list[set[str]]:

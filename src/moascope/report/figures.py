@@ -20,14 +20,18 @@ from moascope.drawing.figures import (
     new_figure,
 )
 from moascope.report.curves import null_precision_band, precision_recall_rows
+from moascope.screen.question import Question
 from moascope.text import number, tidy
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 MOST_CURVES = len(CLASS_COLOURS)
 STYLES = ("-", "--", "-.", ":")
 LEAST_UNITS_A_BIN, MOST_BINS = 8, 8
+CURVE_SIZE, RELIABILITY_SIZE = (4.4, 4.9), (4.9, 4.0)   # inches
+GAP = 1.45   # lines between two kinds of a comparison, with their heading
 
 
 @dataclass(frozen=True)
@@ -43,10 +47,20 @@ class Compared:
 @in_house_style
 def precision_recall_figure(units: pd.DataFrame, asked: list[str], said: Callable[[str], str],
                             scores: dict[str, Any]) -> Figure:
+    """A figure of its own for `draw_precision_recall`, with the legend below."""
+    figure = new_figure(*CURVE_SIZE)
+    legend = draw_precision_recall(figure.subplots(), units, asked, said, scores)
+    figure.legend(loc="outside lower left", **legend)
+    return figure
+
+
+def draw_precision_recall(axis: Axes, units: pd.DataFrame, asked: list[str],
+                          said: Callable[[str], str], scores: dict[str, Any]) -> dict[str, Any]:
     """Precision over recall of units, with prevalence, and for one class the null band.
 
     Parameters
     ----------
+    axis : Axes
     units : DataFrame
         With `Label` and `P_<class>`.
     asked : list of str
@@ -55,9 +69,12 @@ def precision_recall_figure(units: pd.DataFrame, asked: list[str], said: Callabl
         From a class to how it is shown.
     scores : dict
         Of these units: `average_precision`, or `per_class`.
+
+    Returns
+    -------
+    dict
+        What a legend takes.
     """
-    figure = new_figure(4.4, 4.9)
-    axis = figure.subplots()
     rows = precision_recall_rows(units, asked)
     axis.set(xlim=(0, 1.01), ylim=(0, 1.03), xlabel="Recall: share of all hits found so far",
              ylabel="Precision: share of the list so far that are hits")
@@ -75,9 +92,8 @@ def precision_recall_figure(units: pd.DataFrame, asked: list[str], said: Callabl
         axis.step(*_at_hits(rows), where="pre", color=BLUE, linewidth=2,
                   label=f"Model, average precision {number(scores.get('average_precision'))}")
         handles, labels = axis.get_legend_handles_labels()
-        figure.legend(handles[::-1], labels[::-1], loc="outside lower left", frameon=False,
-                      fontsize=8.5)
-        return figure
+        return {"handles": handles[::-1], "labels": labels[::-1], "frameon": False,
+                "fontsize": 8.5}
     own = scores.get("per_class") or {}
     order = sorted(rows["class"].unique(), key=lambda name: (
         -own.get(name, {}).get("average_precision", 0), name))
@@ -96,10 +112,9 @@ def precision_recall_figure(units: pd.DataFrame, asked: list[str], said: Callabl
     handles, labels = axis.get_legend_handles_labels()
     last = len(handles) - (len(order) > MOST_CURVES)
     order_shown = [*reversed(range(last)), *range(last, len(handles))]
-    figure.legend([handles[i] for i in order_shown], [labels[i] for i in order_shown],
-                  loc="outside lower left", frameon=False, fontsize=8,
-                  ncols=2 if max(map(len, labels)) < 27 else 1)
-    return figure
+    return {"handles": [handles[i] for i in order_shown],
+            "labels": [labels[i] for i in order_shown], "frameon": False, "fontsize": 8,
+            "ncols": 2 if max(map(len, labels)) < 27 else 1}
 
 
 def _at_hits(rows: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
@@ -110,10 +125,24 @@ def _at_hits(rows: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
 
 @in_house_style
 def comparison_figure(rows: list[Compared], null: dict[str, Any]) -> Figure:
+    """A figure of its own for `draw_comparison`."""
+    figure = new_figure(*comparison_size(rows))
+    draw_comparison(figure.subplots(), rows, null)
+    return figure
+
+
+def comparison_size(rows: list[Compared]) -> tuple[float, float]:
+    """Width and height in inches that the lines of a comparison need."""
+    kinds = len({row.kind for row in rows})
+    return 6.5, 0.295 * (len(rows) + GAP * kinds) + 0.75
+
+
+def draw_comparison(axis: Axes, rows: list[Compared], null: dict[str, Any]) -> None:
     """Every score as a dot with its interval on one scale, invalid ones hatched and grey.
 
     Parameters
     ----------
+    axis : Axes
     rows : list of Compared
         In the order of the lines, kinds together.
     null : dict
@@ -132,9 +161,7 @@ def comparison_figure(rows: list[Compared], null: dict[str, Any]) -> Figure:
         if own:
             titles.append((at, heading))
             lines += [(at + 1 + place, row) for place, row in enumerate(own)]
-            at += len(own) + 1.45
-    figure = new_figure(6.5, 0.295 * at + 0.75)
-    axis = figure.subplots()
+            at += len(own) + GAP
     axis.set(xlim=(0, 1), ylim=(at - 0.6, -0.6), xlabel="Average precision")
     axis.spines["left"].set_visible(False)
     axis.grid(axis="x", color="#eef0f2", linewidth=0.8)
@@ -178,7 +205,6 @@ def comparison_figure(rows: list[Compared], null: dict[str, Any]) -> Figure:
     for tick, (_, row) in zip(axis.get_yticklabels(), lines, strict=True):
         tick.set_color("#6b737c" if row.kind == "invalid" else INK)
         tick.set_fontsize(8.5)
-    return figure
 
 
 def reliability_bins(stated: np.ndarray, right: np.ndarray) -> pd.DataFrame:
@@ -214,11 +240,53 @@ def reliability_bins(stated: np.ndarray, right: np.ndarray) -> pd.DataFrame:
     return found.assign(low=(centre - half).clip(0, 1), high=(centre + half).clip(0, 1))[columns]
 
 
+def reliability_of(units: pd.DataFrame, question: Question,
+                   said: Callable[[str], str]) -> tuple[pd.DataFrame, str, str]:
+    """The bins of predictions, and what the two axes are called.
+
+    Parameters
+    ----------
+    units : DataFrame
+        With `Label`, `Predicted` and `P_<class>`.
+    question : Question
+    said : callable
+        From a class to how it is shown.
+
+    Returns
+    -------
+    bins : DataFrame
+        As `reliability_bins` gives them.
+    observed, stated : str
+    """
+    if question.binary:
+        positive = question.classes[1]
+        return (reliability_bins(units[f"P_{positive}"].to_numpy(float),
+                                 (units["Label"] == positive).to_numpy()),
+                f"Share that are {tidy(said(positive), 30)}", "Predicted probability")
+    units = units[question.counts(question.index(units["Label"]))]
+    return (reliability_bins(units[question.probabilities].max(axis=1).to_numpy(float),
+                             (units["Label"] == units["Predicted"]).to_numpy()),
+            "Share predicted correctly", "Probability of the predicted class")
+
+
 @in_house_style
 def reliability_figure(bins: pd.DataFrame, observed: str, stated: str) -> Figure:
-    """Bins of `reliability_bins` against the diagonal of perfect calibration."""
-    figure = new_figure(4.9, 4.0)
-    axis = figure.subplots()
+    """A figure of its own for `draw_reliability`."""
+    figure = new_figure(*RELIABILITY_SIZE)
+    draw_reliability(figure.subplots(), bins, observed, stated)
+    return figure
+
+
+def draw_reliability(axis: Axes, bins: pd.DataFrame, observed: str, stated: str) -> None:
+    """Bins of `reliability_bins` against the diagonal of perfect calibration.
+
+    Parameters
+    ----------
+    axis : Axes
+    bins : DataFrame
+    observed, stated : str
+        What the axes are called.
+    """
     axis.plot([0, 1], [0, 1], color=MUTED, linewidth=1, linestyle=(0, (5, 3)),
               label="Perfectly calibrated")
     error = np.maximum([bins["observed"] - bins["low"], bins["high"] - bins["observed"]], 0)
@@ -228,4 +296,3 @@ def reliability_figure(bins: pd.DataFrame, observed: str, stated: str) -> Figure
     axis.grid(color="#eef0f2", linewidth=0.8)
     axis.set_axisbelow(True)
     axis.legend(loc="upper left", frameon=False, fontsize=8.5)
-    return figure

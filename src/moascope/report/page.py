@@ -129,17 +129,7 @@ def _comparison(metrics: dict[str, Any]) -> str | None:
 
 def _reliability(units: pd.DataFrame, asked: Question,
                  said: Callable[[str], str]) -> str | None:
-    if asked.binary:
-        positive = asked.classes[1]
-        stated = units[f"P_{positive}"].to_numpy(float)
-        right = (units["Label"] == positive).to_numpy()
-        words = f"Share that are {tidy(said(positive), 30)}", "Predicted probability"
-    else:
-        units = units[asked.counts(asked.index(units["Label"]))]
-        stated = units[asked.probabilities].max(axis=1).to_numpy(float)
-        right = (units["Label"] == units["Predicted"]).to_numpy()
-        words = "Share predicted correctly", "Probability of the predicted class"
-    bins = figures.reliability_bins(stated, right)
+    bins, *words = figures.reliability_of(units, asked, said)
     if len(bins) < 2:
         return None
     alt = f"Reliability by {asked.unit}: " + "; ".join(

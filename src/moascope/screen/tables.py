@@ -17,10 +17,11 @@ from moascope.screen.contract import (
 )
 from moascope.screen.description import images_folder, read_description
 from moascope.screen.reading import Findings, read_table
+from moascope.text import counted
 from moascope.work.files import write_csv
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Screen:
     """A screen whose tables have been checked.
 
@@ -53,13 +54,20 @@ class Screen:
     images: Path
     warnings: tuple[str, ...] = ()
 
+    def __repr__(self) -> str:
+        plates = self.layout["Metadata_Plate"].nunique()
+        compounds = set(self.layout["Metadata_Compound"]) - {""}
+        return (f"Screen({counted(plates, 'plate')}, {counted(len(self.layout), 'well')}, "
+                f"{counted(len(self.sites), 'site')}, {counted(len(compounds), 'compound')}; "
+                f"channels {', '.join(self.channels)})")
 
-def read_screen(folder: Path, allow_outside: bool = False) -> Screen:
+
+def read_screen(folder: str | Path, allow_outside: bool = False) -> Screen:
     """Read a screen folder and check all three tables.
 
     Parameters
     ----------
-    folder : Path
+    folder : str or Path
         Holds load_data.csv, layout.csv and annotations.csv; a folder made by acquire or an import
         also screen.json, which says where the images are.
     allow_outside : bool
@@ -74,6 +82,11 @@ def read_screen(folder: Path, allow_outside: bool = False) -> Screen:
     MoascopeError
         With a sentence for every problem in any of the tables: what is wrong, in which file and
         line, and what to do about it.
+
+    Examples
+    --------
+    >>> screen = moascope.read_screen("data/acquire")  # doctest: +SKIP
+    >>> screen.layout["Metadata_Control"].value_counts()  # doctest: +SKIP
     """
     folder = Path(folder)
     if not folder.is_dir():

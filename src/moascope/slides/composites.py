@@ -10,7 +10,9 @@ import pandas as pd
 
 from moascope.features.table import FeatureTable
 from moascope.learning.examples import Examples, join_examples
+from moascope.learning.folds import read_folds
 from moascope.pixels.prepared import some_prepared_plates
+from moascope.screen.tables import read_screen
 
 COLOURS = 3
 SITES_AT_ONCE = 64  # bounds memory: crops are read from disk as they are needed
@@ -116,5 +118,6 @@ def picture_examples(prepared: Path, screen: Path, split: Path, size: int,
                      sites: int) -> Examples:
     """Labelled fields outside the hold-out, with a small colour picture of each as features."""
     meta, pictures = load_composites(prepared, size, sites)
-    examples = join_examples(FeatureTable(meta, pictures, []), screen, split)
+    examples = join_examples(FeatureTable(meta, pictures, []), read_screen(screen).layout,
+                             read_folds(split))
     return examples.take(examples.in_folds)

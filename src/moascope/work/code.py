@@ -329,7 +329,8 @@ def _parsed(name: str, tree: ast.Module, package: str) -> _Module:
             for one in names:
                 module.definitions.setdefault(one, []).append(node)
         elif not _is_text(node):
-            module.body.append(node)
+            if not _is_for_checkers(node):
+                module.body.append(node)
             _note_imports(ast.walk(node), package, name, module.imports)
     return module
 
@@ -387,6 +388,12 @@ def _outside(inside: list[ast.AST], module: _Module) -> Iterator[str]:
 def _is_text(node: ast.AST) -> bool:
     return (isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
             and isinstance(node.value.value, str))
+
+
+def _is_for_checkers(node: ast.AST) -> bool:
+    """Whether a statement never runs: what is imported for annotations alone."""
+    return (isinstance(node, ast.If) and not node.orelse and isinstance(node.test, ast.Name)
+            and node.test.id == "TYPE_CHECKING")
 
 
 def _shape(node: Any) -> Any:
