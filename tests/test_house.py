@@ -25,7 +25,7 @@ FLOORS = [
     "importing", "annotation", "sources", "validation",
     "pixels", "features", "learning", "finetuning", "evaluation",
     "tracking", "promotion",
-    "drawing", "report", "layout",
+    "drawing", "report", "layout", "api",
     "slides", "distillation",
     "project", "stages", "cli",
 ]

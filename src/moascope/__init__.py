@@ -1,1 +1,83 @@
+"""moascope tells from pictures of cells alone how a drug acts.
+
+What a notebook needs, in the order of use:
+
+```python
+import moascope
+
+screen = moascope.read_screen("data/acquire")
+features = moascope.extract_features(screen, "morphology")
+folds = moascope.make_folds(screen, features, "Tubulin inhibitor")
+result = moascope.cross_validate(features, folds, dropout=0.3)
+evaluation = moascope.evaluate(result)
+evaluation.table  # scores next to their nulls
+moascope.plot_precision_recall(evaluation)
+
+model = moascope.load_model("models:/moascope@candidate")
+model.predict(screen, level="well")
+```
+
+`import_plates` and `simulate_screen` make a screen where there is none; `read_features` and
+`read_folds` read what a project's pipeline computed.
+
+Importing moascope loads none of this; each name is imported when it is first used.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
 __version__ = "0.1.0"
+
+__all__ = [
+    "CrossValidation", "Evaluation", "Folds", "Imported", "LeakError", "MoascopeError", "Predictor",
+    "Screen", "__version__", "add_metadata", "cross_validate", "evaluate", "extract_features",
+    "import_plates", "load_model", "make_folds", "plot_comparison", "plot_plate",
+    "plot_precision_recall", "plot_reliability", "read_features", "read_folds", "read_screen",
+    "simulate_screen",
+]
+
+if TYPE_CHECKING:
+    from moascope.api.evaluation import Evaluation, evaluate
+    from moascope.api.features import add_metadata, extract_features, read_features
+    from moascope.api.learning import CrossValidation, cross_validate, make_folds
+    from moascope.api.models import load_model
+    from moascope.api.plots import (
+        plot_comparison,
+        plot_plate,
+        plot_precision_recall,
+        plot_reliability,
+    )
+    from moascope.api.screens import simulate_screen
+    from moascope.errors import MoascopeError
+    from moascope.importing.plates import Imported, import_plates
+    from moascope.learning.folds import Folds, LeakError, read_folds
+    from moascope.learning.predictor import Predictor
+    from moascope.screen.tables import Screen, read_screen
+
+_HOMES = {
+    "api.evaluation": ("Evaluation", "evaluate"),
+    "api.features": ("add_metadata", "extract_features", "read_features"),
+    "api.learning": ("CrossValidation", "cross_validate", "make_folds"),
+    "api.models": ("load_model",),
+    "api.plots": ("plot_comparison", "plot_plate", "plot_precision_recall", "plot_reliability"),
+    "api.screens": ("simulate_screen",),
+    "errors": ("MoascopeError",),
+    "importing.plates": ("Imported", "import_plates"),
+    "learning.folds": ("Folds", "LeakError", "read_folds"),
+    "learning.predictor": ("Predictor",),
+    "screen.tables": ("Screen", "read_screen"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    from importlib import import_module
+
+    for home, names in _HOMES.items():
+        if name in names:
+            return getattr(import_module(f"{__name__}.{home}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

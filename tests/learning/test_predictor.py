@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 from helpers import make_screen
 
+from moascope.api.models import load_model
 from moascope.errors import MoascopeError
 from moascope.features.embed import features_of_screen
 from moascope.learning.calibration import Calibration
@@ -149,3 +150,19 @@ def test_a_panel_that_the_model_does_not_know_is_told(predictor, tmp_path):
     separate = replace(predictor, train=Train(panels="separate"))
     with pytest.raises(MoascopeError, match="knows no panel, this screen has the panel A"):
         predict_screen(separate, read_screen(folder), "well")
+
+
+def test_a_loaded_model_predicts_a_screen_and_warns_of_what_it_left_out(predictor, tmp_path):
+    save_predictor(predictor, tmp_path / "model")
+    model = load_model(tmp_path / "model")
+    assert repr(model) == ("Predictor(target gpcr: not_gpcr, gpcr; morphology features of DNA, "
+                           "Actin)")
+    folder = make_screen(tmp_path / "screen", wells=10, controls=4)
+    (folder / "images/Plate1/B02_s1_DNA.tif").write_bytes(b"no image")
+    screen = read_screen(folder)
+    expected, left_out = predict_screen(predictor, screen, "well")
+    assert len(left_out) == 1
+    with pytest.warns(UserWarning) as caught:
+        found = model.predict(screen, level="well")
+    assert [str(one.message) for one in caught] == list(left_out)
+    pd.testing.assert_frame_equal(found, expected)

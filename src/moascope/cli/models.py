@@ -58,11 +58,12 @@ def predict(
     Example: moascope predict --model models:/moascope@candidate --screen my_screen
     --level well --out predictions.csv
     """
-    from moascope.learning.predictor import load_predictor, predict_screen
+    from moascope.api.models import load_model
+    from moascope.learning.predictor import predict_screen
     from moascope.screen.tables import read_screen
     from moascope.work.files import write_csv
 
-    predictor = load_predictor(_model_folder(model))
+    predictor = load_model(model)
     predictions, warnings = predict_screen(predictor, read_screen(screen), level.value, jobs)
     for warning in warnings:
         print(f"warning: {warning}", file=sys.stderr)
@@ -114,12 +115,3 @@ def promote(
     if record["decision"] == REFUSED:
         raise MoascopeError([said, *record["reasons"]])
     print(said)
-
-
-def _model_folder(model: str) -> Path:
-    """The folder of a model given as a registry address or a path."""
-    if "://" not in model and ":/" not in model:
-        return Path(model)
-    from moascope.tracking.registry import fetch_model
-
-    return fetch_model(model)

@@ -104,6 +104,9 @@ def _by_panel(training: Examples, masks: np.ndarray, head: Head, train: Train,
                 raise MoascopeError(
                     f"Panel '{panel}' has too few annotated compounds for a head of its own. "
                     "Set train.panels=pooled in params.yaml, or add compounds to that panel."
+                    if panel else
+                    "Without two of the folds, compounds of a single class are left to learn from. "
+                    "Annotate more compounds, or use more folds (params.yaml: split.folds)."
                 )
         usable = np.where(labels[:, rows] < 0, 0, labels[:, rows])
         yield panel, (inputs(chosen, train), usable[0] if label.ndim == 1 else usable, weights,

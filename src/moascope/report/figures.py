@@ -49,8 +49,8 @@ def precision_recall_figure(units: pd.DataFrame, asked: list[str], said: Callabl
                             scores: dict[str, Any]) -> Figure:
     """A figure of its own for `draw_precision_recall`, with the legend below."""
     figure = new_figure(*CURVE_SIZE)
-    legend = draw_precision_recall(figure.subplots(), units, asked, said, scores)
-    figure.legend(loc="outside lower left", **legend)
+    axis = figure.subplots()
+    place_legend(axis, draw_precision_recall(axis, units, asked, said, scores), below=True)
     return figure
 
 
@@ -73,7 +73,7 @@ def draw_precision_recall(axis: Axes, units: pd.DataFrame, asked: list[str],
     Returns
     -------
     dict
-        What a legend takes.
+        What `place_legend` takes.
     """
     rows = precision_recall_rows(units, asked)
     axis.set(xlim=(0, 1.01), ylim=(0, 1.03), xlabel="Recall: share of all hits found so far",
@@ -115,6 +115,14 @@ def draw_precision_recall(axis: Axes, units: pd.DataFrame, asked: list[str],
     return {"handles": [handles[i] for i in order_shown],
             "labels": [labels[i] for i in order_shown], "frameon": False, "fontsize": 8,
             "ncols": 2 if max(map(len, labels)) < 27 else 1}
+
+
+def place_legend(axis: Axes, legend: dict[str, Any], below: bool) -> None:
+    """A legend below the axes, at the left of their figure, or where it hides least inside them."""
+    if below:
+        axis.get_figure(root=True).legend(loc="outside lower left", **legend)
+    else:
+        axis.legend(loc="best", **legend)
 
 
 def _at_hits(rows: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:

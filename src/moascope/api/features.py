@@ -1,0 +1,203 @@
+"""The features of a screen as a table that pandas, scikit-learn and pycytominer can work with."""
+
+from __future__ import annotations
+
+import tempfile
+import warnings
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from moascope.errors import MoascopeError
+from moascope.features.table import META_PREFIXES, FeatureTable, load_features
+from moascope.learning.examples import with_layout
+from moascope.params import parse_params
+from moascope.screen.columns import SITE, WELL
+from moascope.screen.tables import Screen
+from moascope.text import listing
+
+PASSED = "Metadata_QC_Pass"
+OF_LAYOUT = ("Metadata_Compound", "Metadata_Concentration_uM", "Metadata_Control")
+
+
+def extract_features(screen: Screen, backbone: str = "cellmobile", *,
+                     weights: str | Path | None = None, precision: str = "f32",
+                     cache: str | Path | None = None, jobs: int = 1,
+                     **prepare: Any) -> pd.DataFrame:
+    """Prepare the images of a screen and compute its features with a frozen backbone.
+
+    Parameters
+    ----------
+    screen : Screen
+    backbone : str
+        `cellmobile` (comes with moascope), `morphology` (classical measurements), `mobilenetv2`,
+        `resnet50`, the path of a Keras model (`.keras`), or several joined by `+`.
+    weights : str or Path, optional
+        The weights file of the backbone, where it cannot be downloaded.
+    precision : {"f32", "bf16"}
+    cache : str or Path, optional
+        A folder that keeps crops and features, so that a second call computes only the plates
+        that changed. By default nothing is kept.
+    jobs : int
+        Processes that prepare plates.
+    **prepare
+        Keys of the section `prepare` of params.yaml, such as `crop=128` (pixels) and `crops=4`
+        (per field, at most).
+
+    Returns
+    -------
+    DataFrame
+        One row per site; see `add_metadata` for its `Metadata_` columns. Every other column is a
+        feature (float32): `Count_Nuclei` (per field), `Intensity_<Channel>_<statistic>` and
+        `<Backbone>_<Channel>_<name>`, NaN where a site has no such channel. Features are raw;
+        `cross_validate` normalises them by the negative controls of their plate.
+
+    Raises
+    ------
+    MoascopeError
+        On a setting that is unknown or out of its range, where weights are not available, or where
+        no site can be read.
+
+    Warns
+    -----
+    UserWarning
+        For each site that is left out because its images cannot be read.
+
+    Examples
+    --------
+    >>> features = moascope.extract_features(screen, "morphology")  # doctest: +SKIP
+    """
+    from moascope.features.embed import features_of_screen
+
+    params = parse_params({
+        "prepare": prepare,
+        "embed": {"backbone": backbone, "precision": precision,
+                  "weights": None if weights is None else str(weights)},
+    }, "extract_features")
+    with tempfile.TemporaryDirectory(prefix="moascope-") as temporary:
+        table = features_of_screen(screen, params.prepare, params.embed,
+                                   Path(temporary if cache is None else cache), jobs=jobs)
+    for sentence in table.warnings:
+        warnings.warn(sentence, stacklevel=2)
+    return _frame(table, screen)
+
+
+def read_features(folder: str | Path, screen: Screen) -> pd.DataFrame:
+    """Read the features that the pipeline computed.
+
+    Parameters
+    ----------
+    folder : str or Path
+        `data/embed` of a project.
+    screen : Screen
+        The project's screen (`data/acquire`).
+
+    Returns
+    -------
+    DataFrame
+        As `extract_features` gives it.
+
+    Raises
+    ------
+    MoascopeError
+        Where the folder holds no features.
+
+    Examples
+    --------
+    >>> screen = moascope.read_screen("data/acquire")  # doctest: +SKIP
+    >>> features = moascope.read_features("data/embed", screen)  # doctest: +SKIP
+    """
+    return _frame(load_features(Path(folder)), screen)
+
+
+def add_metadata(profiles: pd.DataFrame, screen: Screen) -> pd.DataFrame:
+    """Add what a screen's tables say of each row's well and compound.
+
+    Parameters
+    ----------
+    profiles : DataFrame
+        Features of sites or wells, from any software: `Metadata_Plate` and `Metadata_Well`,
+        optional `Metadata_Site`, `Metadata_Batch`, `Metadata_Panel` and `Metadata_QC_Pass`. Every
+        column without the prefix `Metadata_` is a feature.
+    screen : Screen
+
+    Returns
+    -------
+    DataFrame
+        `Metadata_Plate`, `Metadata_Well`, `Metadata_Site` (int), `Metadata_Batch`,
+        `Metadata_Panel`, `Metadata_Compound`, `Metadata_Concentration_uM` (float, micromolar),
+        `Metadata_Control` ("negative", "positive" or empty), `Metadata_MoA` and
+        `Metadata_QC_Pass` (bool), then the features. Other `Metadata_` columns are left out.
+
+    Raises
+    ------
+    MoascopeError
+        Where a column is missing, a feature is not a number, or no well is one of the screen's.
+
+    Examples
+    --------
+    >>> profiles = pd.read_parquet("pycytominer/augmented.parquet")  # doctest: +SKIP
+    >>> features = moascope.add_metadata(profiles, screen)  # doctest: +SKIP
+    """
+    missing = [column for column in WELL if column not in profiles]
+    if missing:
+        raise MoascopeError(f"The profiles have no column {listing(missing)}. Name the plate and "
+                            "the well of each row, as in the screen's layout.")
+    names = [str(name) for name in profiles.columns if not str(name).startswith(META_PREFIXES)]
+    words = [name for name in names if not pd.api.types.is_numeric_dtype(profiles[name])]
+    if words:
+        raise MoascopeError(f"The columns {listing(words)} of the profiles are not numbers. Remove "
+                            "them, or start their names with Metadata_.")
+    known = set(zip(screen.layout["Metadata_Plate"], screen.layout["Metadata_Well"], strict=True))
+    rows = profiles[WELL].astype(str)
+    if not known.intersection(zip(rows["Metadata_Plate"], rows["Metadata_Well"], strict=True)):
+        plate, well = rows.iloc[0] if len(rows) else ("", "")
+        raise MoascopeError(
+            f"No row of the profiles is a well of the screen (the first is plate {plate}, well "
+            f"{well}; the screen's first is {' '.join(screen.layout[WELL].iloc[0])}). Name plates "
+            "as the screen does, and wells like B02.")
+    meta = rows.reset_index(drop=True)
+    meta["Metadata_Site"] = _given(profiles, "Metadata_Site", 1)
+    for column in ("Metadata_Batch", "Metadata_Panel"):
+        meta[column] = _given(profiles, column, "")
+    passed = _given(profiles, "QC_Pass" if "QC_Pass" in profiles else PASSED, True)
+    meta = with_layout(meta, screen.layout)
+    moa = screen.annotations.set_index("Metadata_Compound")["Metadata_MoA"]
+    meta["Metadata_MoA"] = meta["Metadata_Compound"].map(moa).fillna("")
+    meta[PASSED] = passed
+    return pd.concat([meta, profiles[names].reset_index(drop=True)], axis=1)
+
+
+def feature_table(features: pd.DataFrame) -> FeatureTable:
+    """Features as the learning rooms take them.
+
+    Parameters
+    ----------
+    features : DataFrame
+        As `add_metadata` gives it.
+
+    Raises
+    ------
+    MoascopeError
+        Where a column is missing, or there is no feature.
+    """
+    columns = [*SITE, "Metadata_Batch", "Metadata_Panel", *OF_LAYOUT, PASSED]
+    missing = [column for column in columns if column not in features]
+    if missing:
+        raise MoascopeError(f"The features have no column {listing(missing)}. Add what the screen "
+                            "knows of each well with moascope.add_metadata(features, screen).")
+    names = [str(name) for name in features.columns if not str(name).startswith(META_PREFIXES)]
+    if not names:
+        raise MoascopeError("The table has no feature: every column starts with Metadata_.")
+    meta = features[columns].rename(columns={PASSED: "QC_Pass"}).reset_index(drop=True)
+    return FeatureTable(meta, features[names].to_numpy("float32"), names)
+
+
+def _given(profiles: pd.DataFrame, column: str, default: int | str | bool) -> Any:
+    return profiles[column].to_numpy() if column in profiles else default
+
+
+def _frame(table: FeatureTable, screen: Screen) -> pd.DataFrame:
+    return add_metadata(
+        pd.concat([table.meta, pd.DataFrame(table.X, columns=table.names)], axis=1), screen)

@@ -1,0 +1,357 @@
+"""What a person does in a notebook, on a tiny screen."""
+
+import json
+import pickle
+import subprocess
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+from helpers import make_screen
+from sklearn.dummy import DummyClassifier
+from sklearn.metrics import average_precision_score
+from sklearn.model_selection import cross_val_score
+
+import moascope
+
+LOADED_LATE = ("numpy", "pandas", "pydantic", "yaml", "matplotlib", "keras", "sklearn")
+TARGET = "tubulin inhibitor"
+QUICK = {"epochs": 8, "learning_rate": 0.02}
+
+
+@pytest.fixture(scope="module")
+def screen(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("notebook") / "screen"
+    return moascope.read_screen(make_screen(folder, plates=3, wells=24, sites=1, compounds=20,
+                                            controls=4, channels=("DNA",), effect=2.0))
+
+
+@pytest.fixture(scope="module")
+def features(screen):
+    return moascope.extract_features(screen, "morphology", crop=64, crops=1)
+
+
+@pytest.fixture(scope="module")
+def folds(screen, features):
+    return moascope.make_folds(screen, features, TARGET, folds=3, repeats=2, holdout=0.2)
+
+
+@pytest.fixture(scope="module")
+def result(features, folds):
+    return moascope.cross_validate(features, folds, QUICK)
+
+
+@pytest.fixture(scope="module")
+def evaluation(result):
+    return moascope.evaluate(result, bootstraps=50, permutations=99, refits=1)
+
+
+@pytest.fixture
+def plt():
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    yield pyplot
+    pyplot.close("all")
+
+
+def fresh(code):
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True,
+                          check=True).stdout.strip()
+
+
+# The package
+
+
+def test_importing_moascope_loads_nothing_of_it():
+    assert fresh("import sys, moascope\n"
+                 f"print([m for m in {LOADED_LATE} if m in sys.modules], moascope.__version__)"
+                 ) == f"[] {moascope.__version__}"
+
+
+def test_asking_what_there_is_loads_nothing_either():
+    assert fresh("import sys, moascope\nnames = dir(moascope)\n"
+                 "print('cross_validate' in names, set(moascope.__all__) <= set(names),\n"
+                 f"      [m for m in {LOADED_LATE} if m in sys.modules])") == "True True []"
+
+
+def test_every_public_name_is_there_and_documented():
+    for name in moascope.__all__:
+        value = getattr(moascope, name)
+        assert name == "__version__" or value.__doc__, name
+
+
+@pytest.mark.parametrize("name", [name for name in moascope.__all__ if name[0].islower()])
+def test_every_function_says_what_it_raises_and_shows_an_example(name):
+    text = getattr(moascope, name).__doc__
+    sections = ["Parameters", "Returns", "Examples"]
+    if name not in ("plot_precision_recall", "plot_comparison"):
+        sections.append("Raises")
+    assert [part for part in sections if f"{part}\n    ---" not in text] == []
+
+
+def test_the_names_for_checkers_are_the_names_that_are_there():
+    homes = [name for names in moascope._HOMES.values() for name in names]
+    assert sorted([*homes, "__version__"]) == sorted(moascope.__all__)
+
+
+def test_an_unknown_name_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="no attribute 'crossvalidate'"):
+        moascope.crossvalidate  # noqa: B018
+
+
+# Screens and features
+
+
+def test_a_simulated_screen_is_read_back(tmp_path):
+    made = moascope.simulate_screen(tmp_path / "made", format=96, compounds=8, fields=1, size=64,
+                                    panels=["A549 ACTB-RAB5A"], batches=1)
+    assert repr(made).startswith("Screen(")
+    assert len(made.annotations) >= 8
+    with pytest.raises(moascope.MoascopeError, match=r"simulated\.compound"):
+        moascope.simulate_screen(tmp_path / "other", compound=8)
+
+
+def test_an_imported_screen_takes_text_as_paths(screen, tmp_path):
+    imported = moascope.import_plates(str(screen.images / "images"), str(tmp_path / "out"),
+                                      kind="regex", pattern=(
+        r"(?P<plate>[^/]+)/(?P<well>[A-Z]\d+)_s(?P<site>\d)_(?P<channel>\w+)\.tif"))
+    assert len(imported.screen.sites) == len(screen.sites)
+    assert "72 sites" in repr(imported)
+
+
+def test_features_are_one_row_per_site_with_the_names_of_the_field(screen, features):
+    assert len(features) == len(screen.sites)
+    meta = [name for name in features if name.startswith("Metadata_")]
+    assert {"Metadata_Plate", "Metadata_Well", "Metadata_Site", "Metadata_Compound",
+            "Metadata_Concentration_uM", "Metadata_Control", "Metadata_MoA"} <= set(meta)
+    values = features.drop(columns=meta)
+    assert all(name.split("_")[0] in ("Count", "Intensity", "Morphology") for name in values)
+    assert (values.dtypes == "float32").sum() >= len(values.columns) - 6
+    joined = features.merge(screen.layout, on=["Metadata_Plate", "Metadata_Well"])
+    assert joined["Metadata_Compound_x"].equals(joined["Metadata_Compound_y"])
+
+
+def test_a_cache_gives_the_same_features_and_is_one_that_the_pipeline_can_read(screen, features,
+                                                                               tmp_path):
+    again = moascope.extract_features(screen, "morphology", crop=64, crops=1, cache=tmp_path)
+    pd.testing.assert_frame_equal(again, features)
+    pd.testing.assert_frame_equal(moascope.read_features(tmp_path / "embed", screen), features)
+
+
+def test_an_unreadable_site_is_left_out_with_a_warning(tmp_path):
+    folder = make_screen(tmp_path / "screen", channels=("DNA",))
+    next((folder / "images/Plate1").glob("*.tif")).write_bytes(b"no image")
+    screen = moascope.read_screen(folder)
+    with pytest.warns(UserWarning, match="left out|cannot|not"):
+        table = moascope.extract_features(screen, "morphology", crop=64, crops=1)
+    assert len(table) == len(screen.sites) - 1
+
+
+@pytest.mark.parametrize(("call", "said"), [
+    (lambda s, f: moascope.extract_features(s, "vgg"), "'vgg' is not a backbone"),
+    (lambda s, f: moascope.extract_features(s, crops=0), "crops = 0"),
+    (lambda s, f: moascope.extract_features(s, crps=2), "crps"),
+    (lambda s, f: moascope.read_features("nowhere", s), "holds no plate with features"),
+    (lambda s, f: moascope.add_metadata(f.drop(columns="Metadata_Well"), s),
+     "no column Metadata_Well"),
+    (lambda s, f: moascope.add_metadata(f.assign(Metadata_Plate="other"), s),
+     "No row of the profiles is a well of the screen"),
+    (lambda s, f: moascope.add_metadata(f.assign(note="words"), s), "note of the profiles are not"),
+    (lambda s, f: moascope.make_folds(s, f.drop(columns="Metadata_Control")),
+     "no column Metadata_Control"),
+    (lambda s, f: moascope.make_folds(s, f[[c for c in f if c.startswith("Metadata_")]]),
+     "no feature"),
+    (lambda s, f: moascope.make_folds(s, f, "no such mechanism"), "no such mechanism"),
+    (lambda s, f: moascope.make_folds(s, f, folds=1), r"split\.folds = 1"),
+    (lambda s, f: moascope.make_folds(s, f, TARGET, folds=19, holdout=0.2), "cannot be dealt"),
+    (lambda s, f: moascope.read_folds("nowhere"), "holds no folds: target.json is missing"),
+    (lambda s, f: moascope.read_screen("nowhere"), "is not a folder"),
+    (lambda s, f: moascope.load_model("nowhere"), "is not a moascope model"),
+])
+def test_a_mistake_is_one_sentence_that_names_it(screen, features, call, said):
+    with pytest.raises(moascope.MoascopeError, match=said):
+        call(screen, features)
+
+
+# Folds
+
+
+def test_folds_are_by_compound_and_held_out_ones_are_in_none(features, folds):
+    seen = []
+    for train, test in folds.split(features):
+        compounds = features["Metadata_Compound"].to_numpy()
+        assert not set(compounds[train]) & set(compounds[test])
+        seen += list(test)
+    held_out = folds.groups.loc[folds.groups["Holdout"], "Metadata_Compound"]
+    assert len(held_out) == 4
+    assert len(seen) == len(set(seen))
+    rest = np.setdiff1d(np.arange(len(features)), seen)
+    assert set(features["Metadata_Compound"].iloc[rest]) == {"DMSO", *held_out}
+    assert "3 folds x 2, 4 held out" in repr(folds)
+
+
+def test_scikit_learn_takes_the_folds(features, folds):
+    y = features["Metadata_MoA"] == TARGET
+    scores = cross_val_score(DummyClassifier(), features[["Count_Nuclei"]], y,
+                             cv=list(folds.split(features, repeat=1)))
+    assert len(scores) == 3
+
+
+# Cross-validation and scores
+
+
+def test_a_strong_mechanism_is_found_and_its_scores_are_scikit_learns(result, evaluation):
+    table = result.predictions["compound"]
+    expected = average_precision_score(table["Label"] == TARGET, table[f"P_{TARGET}"])
+    model = evaluation.table.loc["Unseen compounds"]
+    assert model["average_precision"] == pytest.approx(expected)
+    assert expected > 0.9
+    assert model["p"] < 0.05
+    assert model["low"] <= expected <= model["high"]
+    assert model["prevalence"] == pytest.approx((table["Label"] == TARGET).mean())
+    assert {"Guessing (prevalence)", "Trained on shuffled labels", "Plate only",
+            "Cell count only"} <= set(evaluation.table.index)
+    assert "permutation p = 0.01" in repr(evaluation)
+
+
+@pytest.mark.parametrize(("level", "rows"), [("site", 48), ("well", 48), ("compound", 16)])
+def test_predictions_have_one_row_per_unit_of_the_folds(result, level, rows):
+    table = result.predictions[level]
+    assert len(table) == rows
+    np.testing.assert_allclose(table[[f"P_{name}" for name in result.question.classes]].sum(axis=1),
+                               1, atol=1e-6)
+
+
+def test_hyperparameters_come_as_keywords_or_as_a_dict(features, folds, result):
+    keywords = moascope.cross_validate(features, folds, **QUICK)
+    pd.testing.assert_frame_equal(keywords.predictions["compound"], result.predictions["compound"])
+    both = moascope.cross_validate(features, folds, QUICK, epochs=1)
+    assert (both.head.epochs, both.head.learning_rate) == (1, 0.02)
+    assert "epochs=1" in repr(both)
+
+
+def test_the_choice_of_a_study_is_used_and_keywords_precede_it(features, folds, result, tmp_path):
+    chosen = {"final": QUICK, "folds": {f"{r}/{f}": QUICK for r in range(2) for f in range(3)}}
+    (tmp_path / "tuned.yaml").write_text(json.dumps(chosen))
+    found = moascope.cross_validate(features, folds, tuned=str(tmp_path / "tuned.yaml"))
+    pd.testing.assert_frame_equal(found.predictions["site"], result.predictions["site"])
+    less = moascope.cross_validate(features, folds, tuned=tmp_path / "tuned.yaml", epochs=1)
+    assert less.head.epochs == 1
+
+
+@pytest.mark.parametrize(("settings", "said"), [
+    ({"dropuot": 0.1}, "'train.dropuot' is not a parameter. Did you mean 'train.dropout'"),
+    ({"dropout": 2}, r"train\.dropout = 2 cannot be used"),
+    ({"backbone": "resnet50"}, "backbone 'resnet50'"),
+])
+def test_a_wrong_hyperparameter_is_one_sentence(features, folds, settings, said):
+    with pytest.raises(moascope.MoascopeError, match=said):
+        moascope.cross_validate(features, folds, **settings)
+
+
+def test_edited_folds_that_leak_are_an_error(features, folds):
+    groups = folds.groups.copy()
+    twin = groups[~groups["Holdout"]].iloc[[0]].assign(Metadata_Group="twin")
+    twin["Fold_0"] = (twin["Fold_0"] + 1) % 3
+    wells = folds.wells.copy()
+    own = wells.index[wells["Metadata_Group"] == groups.loc[twin.index[0], "Metadata_Group"]]
+    wells.loc[own[0], "Metadata_Group"] = "twin"
+    edited = moascope.Folds(pd.concat([groups, twin], ignore_index=True), wells, folds.question, [])
+    with pytest.raises(moascope.LeakError, match="is in several folds"):
+        moascope.cross_validate(features, edited, QUICK)
+
+
+def test_profiles_of_wells_from_elsewhere_are_features_too(screen, features, folds, result):
+    """As pycytominer aggregates them: one row per well, other metadata beside."""
+    values = [name for name in features if not name.startswith("Metadata_")]
+    profiles = features.groupby(["Metadata_Plate", "Metadata_Well"], as_index=False)[values].mean()
+    profiles["Metadata_broad_sample"] = "BRD"
+    own = moascope.add_metadata(profiles, screen)
+    assert "Metadata_broad_sample" not in own
+    found = moascope.cross_validate(own, folds, QUICK)
+    pd.testing.assert_frame_equal(found.predictions["compound"], result.predictions["compound"],
+                                  rtol=1e-4)
+
+
+def test_every_mechanism_can_be_asked_at_once(screen, features):
+    folds = moascope.make_folds(screen, features, "moa", folds=3, repeats=1)
+    found = moascope.evaluate(moascope.cross_validate(features, folds, QUICK), bootstraps=20,
+                              permutations=20, refits=0, leak=True)
+    assert set(found.metrics["out_of_fold"]["compound"]["per_class"]) == {
+        TARGET, "histamine receptor antagonist"}
+    assert "invalid" in set(found.table["kind"])
+    assert "Trained on shuffled labels" not in found.table.index
+
+
+def test_a_result_survives_a_notebooks_restart(result):
+    """Kernels are restarted, and people keep results in files."""
+    kept = pickle.loads(pickle.dumps(result))
+    pd.testing.assert_frame_equal(kept.predictions["well"], result.predictions["well"])
+
+
+# Figures
+
+
+def test_figures_are_axes_of_a_figure_that_pyplot_shows(evaluation, features, plt):
+    for number, draw in enumerate((moascope.plot_precision_recall, moascope.plot_comparison), 1):
+        axes = draw(evaluation)
+        assert plt.fignum_exists(number)
+        assert axes.get_figure() is plt.figure(number)
+    assert plt.rcParams["axes.spines.top"]
+
+
+def test_the_curve_is_that_of_the_predictions(evaluation, plt):
+    axes = moascope.plot_precision_recall(evaluation)
+    texts = [text.get_text() for text in axes.get_figure().legends[0].get_texts()]
+    value = evaluation.table.loc["Unseen compounds", "average_precision"]
+    assert f"Model, average precision {value:.3f}" in texts
+
+
+def test_figures_go_on_axes_that_are_given(evaluation, features, result, plt):
+    figure, axes = plt.subplots(2, 2)
+    drawn = [moascope.plot_precision_recall(evaluation, axes[0, 0]),
+             moascope.plot_comparison(evaluation, axes[0, 1]),
+             moascope.plot_reliability(evaluation, axes[1, 0]),
+             moascope.plot_plate(features, "Count_Nuclei", ax=axes[1, 1])]
+    assert drawn == list(axes.flat)
+    assert plt.get_fignums() == [figure.number]
+    assert axes[0, 0].get_legend() is not None
+    labels = [tick.get_text() for tick in axes[0, 1].get_yticklabels()]
+    assert labels == list(evaluation.table.index)
+
+
+def test_a_plate_shows_numbers_where_the_wells_are(features, screen, result, plt):
+    axes = moascope.plot_plate(features, "Count_Nuclei", "Plate2")
+    own = features[features["Metadata_Plate"] == "Plate2"].set_index("Metadata_Well")
+    grid = axes.images[0].get_array()
+    assert grid.shape == (8, 12)
+    assert grid[1, 1] == own.loc["B02", "Count_Nuclei"]
+    kinds = moascope.plot_plate(screen.layout, "Metadata_Control")
+    assert "Plate1" in kinds.get_title(loc="left")
+    moascope.plot_plate(result.predictions["well"], f"P_{TARGET}")
+    for table, column, plate, said in (
+            (features, "Count", None, "no column Count"),
+            (features, "Count_Nuclei", "Plate9", "no plate Plate9; it has Plate1"),
+            (features, "Metadata_Compound", None, "21 different values")):
+        with pytest.raises(moascope.MoascopeError, match=said):
+            moascope.plot_plate(table, column, plate)
+
+
+def test_too_few_compounds_have_no_reliability_curve(evaluation):
+    few = {"compound": evaluation.result.predictions["compound"].head(12)}
+    with pytest.raises(moascope.MoascopeError, match="at least 16 compounds"):
+        moascope.plot_reliability(replace(evaluation, result=replace(evaluation.result,
+                                                                     predictions=few)))
+
+
+def test_too_few_compounds_for_the_folds_are_said_in_the_words_of_the_screen(features, folds):
+    groups = folds.groups.iloc[:12].reset_index(drop=True)
+    few = replace(folds, groups=groups, wells=folds.wells[
+        folds.wells["Metadata_Group"].isin(groups["Metadata_Group"])])
+    with pytest.raises(moascope.MoascopeError, match="compounds of a single class are left"):
+        moascope.cross_validate(features, few, QUICK)
