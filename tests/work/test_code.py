@@ -64,6 +64,8 @@ def reach(package, function="run"):
     ("rooms/sums.py", "def unused():\n    return 1", "def unused():\n    return 2"),
     ("errors.py", "pass", "x = 1"),
     ("params.py", "size = 9", "size = 8"),
+    ("rooms/sums.py", "FEW = 3",
+     "if TYPE_CHECKING:\n    from rooms_of.rooms import pages\nFEW = 3"),
 ])
 def test_what_decides_no_result_changes_no_digest(package, file, old, new):
     before = reach(package)
