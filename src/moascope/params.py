@@ -21,9 +21,15 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from moascope.errors import MoascopeError
+from moascope.opening import read_file
+from moascope.text import tidy
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 TUNED = "tuned"
+MOST_YAML = 2**20
+"""Most bytes of params.yaml."""
+MOST_VALUES = 10_000
+MOST_NESTED = 50
 KERAS_FILE = ".keras"
 # The kind of problem whose input must not be shown.
 SECRET = "secret"
@@ -363,13 +369,18 @@ def load_params(path: Path = Path("params.yaml"), settings: Sequence[str] = ()) 
         With one sentence for each key that is unknown or has a value out of its range.
     """
     try:
-        content = yaml.safe_load(path.read_text()) or {}
+        content = parse_yaml(read_file(path, MOST_YAML).decode("utf-8-sig")) or {}
     except FileNotFoundError:
         raise MoascopeError(
             f"There is no {path} here. Go to the root of a moascope project, or make one with "
             "`moascope init FOLDER`."
         ) from None
-    except yaml.YAMLError as error:
+    except OSError as error:
+        raise MoascopeError(f"{path} cannot be read: {error.strerror}.") from None
+    except UnicodeDecodeError as error:
+        raise MoascopeError(f"{path} is not UTF-8 (byte {error.start:,}). Save it as "
+                            "UTF-8.") from None
+    except ValueError as error:
         raise MoascopeError(f"{path} is not valid YAML: {error}.") from None
     if not isinstance(content, dict):
         raise MoascopeError(f"{path} must hold sections like 'train:', but holds a single value.")
@@ -378,13 +389,51 @@ def load_params(path: Path = Path("params.yaml"), settings: Sequence[str] = ()) 
     return parse_params(content, "params" if settings else str(path))
 
 
+def parse_yaml(text: str) -> Any:
+    """Parse YAML of bounded depth and size, aliases counted as what they stand for.
+
+    Raises
+    ------
+    ValueError
+        With the cause, whatever is wrong with the text.
+    """
+    try:
+        _check_size(text)
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ValueError(str(error)) from None
+    except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError) as error:
+        # A value that is not what its tag or its looks say, such as !!bool 7.
+        raise ValueError(f"a value in it cannot be read ({type(error).__name__})") from None
+
+
+def _check_size(text: str) -> None:
+    # A few lines of aliases of aliases can stand for more values than memory holds.
+    sizes: dict[str | None, int] = {}
+    open_nodes: list[tuple[str | None, int]] = []
+    values = 0
+    for event in yaml.parse(text, Loader=yaml.SafeLoader):
+        if isinstance(event, yaml.AliasEvent):
+            values += sizes.get(event.anchor, 0)
+        elif isinstance(event, yaml.CollectionStartEvent):
+            open_nodes.append((event.anchor, values))
+        elif isinstance(event, yaml.CollectionEndEvent):
+            anchor, before = open_nodes.pop()
+            sizes[anchor] = values - before + 1
+        values += 1
+        if len(open_nodes) > MOST_NESTED:
+            raise ValueError(f"it is nested more than {MOST_NESTED} deep")
+        if values > MOST_VALUES:
+            raise ValueError(f"it has more than {MOST_VALUES:,} values")
+
+
 def _apply(setting: str, content: dict[str, Any]) -> None:
     key, equals, text = setting.partition("=")
     *sections, name = key.split(".")
     value = None
     try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError:
+        value = parse_yaml(text)
+    except ValueError:
         equals = ""
     if not equals or not name:
         raise MoascopeError(f"'{setting}' sets no parameter. Write it like train.dropout=0.5.")
@@ -415,7 +464,8 @@ def _sentence(problem: Any, origin: str) -> str:
         hint = f" Did you mean '{near[0]}'?" if near else " Remove it."
         return f"{origin}: '{key}' is not a parameter.{hint}"
     key = ".".join(_fields(location))
-    return f"{origin}: {key} = {problem['input']!r} cannot be used: {problem['msg'].lower()}."
+    value = tidy(repr(problem["input"]), most=200)
+    return f"{origin}: {key} = {value} cannot be used: {problem['msg'].lower()}."
 
 
 def _fields(location: list[str]) -> list[str]:

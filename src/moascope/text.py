@@ -42,6 +42,18 @@ def tidy(text: object, most: int = 0) -> str:
     return shown if not most or len(shown) <= most else shown[: most - 1] + "…"
 
 
+def is_number(text: str) -> bool:
+    """Whether a text is a whole number without a sign that fits into 64 bits."""
+    # Python refuses to convert thousands of digits.
+    return text.isascii() and text.isdecimal() and len(text) <= 18
+
+
+def cause(error: BaseException) -> str:
+    """The first line of an error's message, or its kind where it has none, for a sentence."""
+    lines = (getattr(error, "strerror", None) or str(error)).strip().splitlines()
+    return tidy(lines[0] if lines else type(error).__name__, most=300).rstrip(".")
+
+
 def number(value: Any, digits: int = 3) -> str:
     """A number as people write it; an en dash where there is none."""
     if value is None or not math.isfinite(value):

@@ -7,6 +7,7 @@ from moascope.importing.found import IMAGE, Found, Plane, folder_names
 from moascope.importing.names import CELLVOYAGER, by_names, separate_prefixes, well_at
 from moascope.importing.tree import Tree, locate
 from moascope.importing.xml import attributes, local, read_elements
+from moascope.text import is_number
 
 DATA, DETAIL = "measurementdata.mlf", "measurementdetail.mrf"
 
@@ -110,7 +111,7 @@ def _read_detail(tree: Tree, folder: str, found: Found) -> tuple[str, dict[str, 
             for element in read_elements(tree.root / file, {"Channel"}, file):
                 said = attributes(element)
                 name = said.get("Target") or said.get("Acquisition")
-                if said.get("Ch", "").isdecimal() and name:
+                if is_number(said.get("Ch", "")) and name:
                     channels[str(int(said["Ch"]))] = name
     except MoascopeError as error:
         # Without it names are missing, but no image is.

@@ -9,8 +9,14 @@ from moascope.errors import MoascopeError
 from moascope.importing.found import IMAGE, Found
 from moascope.importing.names import IMAGEXPRESS, by_names, is_step, separate_prefixes
 from moascope.importing.tree import Tree, parents
+from moascope.opening import read_file
 from moascope.screen.wells import canonical_well, well_name
 from moascope.text import counted, listing
+
+MOST_HTD = 2**22
+"""Most bytes of a plate description."""
+
+MOST_LINE = 2**16
 
 
 def find_imagexpress(tree: Tree) -> Found:
@@ -26,7 +32,7 @@ def find_imagexpress(tree: Tree) -> Found:
     OpenReadout project and written by the simulator of trissim/openhcs.
     """
     htds = [file for file in tree.files if file.lower().endswith(".htd")]
-    descriptions = {file: read_htd(tree.root.joinpath(file).read_bytes()) for file in htds}
+    descriptions = {file: read_htd(_content(tree, file)) for file in htds}
     found, prefixes = by_names(tree, IMAGEXPRESS, _plate_folder,
                                (file for file in tree.files if IMAGE.search(file)))
     separate_prefixes(found, tree, prefixes)
@@ -52,6 +58,14 @@ def find_imagexpress(tree: Tree) -> Found:
     return found
 
 
+def _content(tree: Tree, file: str) -> bytes:
+    try:
+        return read_file(tree.root / file, MOST_HTD)
+    except OSError as error:
+        raise MoascopeError(f"{file} cannot be read: {error.strerror}. Remove it to import by file "
+                            "names alone.") from None
+
+
 def read_htd(content: bytes) -> tuple[Mapping[str, str], set[str]]:
     """Read a plate description: names of wavelengths by their number, and the selected wells.
 
@@ -59,7 +73,9 @@ def read_htd(content: bytes) -> tuple[Mapping[str, str], set[str]]:
     """
     values: dict[str, list[str]] = {}
     text = content.decode("utf-8", errors="replace")
-    for row in csv.reader(text.splitlines(), skipinitialspace=True):
+    # Not a quote left open over many lines, but every line is a record.
+    for line in text.splitlines():
+        row = next(csv.reader([line[:MOST_LINE]], skipinitialspace=True), [])
         if row:
             values[row[0].strip().strip('"').lower()] = [cell.strip().strip('"')
                                                          for cell in row[1:]]

@@ -8,13 +8,14 @@ from moascope.errors import MoascopeError
 from moascope.importing.found import IMAGE, NOT_AN_IMAGE, Found, Plane, folder_names
 from moascope.importing.maps import describe_wells, join_wells, mark_vehicles, places_wells
 from moascope.importing.tree import Tree, locate
+from moascope.opening import open_file
 from moascope.screen.columns import recognise
 from moascope.screen.reading import Rows, read_rows
 from moascope.text import counted, listing
 
 _FILE = re.compile(r"(?:Image_)?FileName_(.+)", re.IGNORECASE)
-_SITE = re.compile(r"[A-Za-z]*0*([0-9]+)(?:\.0)?")
-_FRAME = re.compile(r"[0-9]+(\.0)?")
+_SITE = re.compile(r"[A-Za-z]*0*([0-9]{1,18})(?:\.0)?")
+_FRAME = re.compile(r"[0-9]{1,18}(\.0)?")
 
 
 def loaddata_tables(tree: Tree) -> list[str]:
@@ -131,7 +132,7 @@ def _column(header: list[str], kind: str, channel: str) -> int | None:
 
 def _names_images(tree: Tree, file: str) -> bool:
     try:
-        with (tree.root / file).open("rb") as table:
+        with open_file(tree.root / file) as table:
             start = table.readline(2**20)
     except OSError:
         return False

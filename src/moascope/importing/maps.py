@@ -11,7 +11,7 @@ from moascope.importing.names import letters_to_row, well_at
 from moascope.screen.columns import CONTROLS, plain, recognise, spellings
 from moascope.screen.reading import Rows, read_rows
 from moascope.screen.wells import canonical_well, well_name
-from moascope.text import counted, listing
+from moascope.text import counted, is_number, listing
 
 _CONTROL_WORDS = {
     "negative": "negative", "neg": "negative", "negcon": "negative", "negativecontrol": "negative",
@@ -200,7 +200,7 @@ def _grid_width(cells: Sequence[str]) -> int:
         numbers.pop()
     if len(numbers) not in _SIDES:
         return 0
-    return len(numbers) * all(cell.isdecimal() and int(cell) == index
+    return len(numbers) * all(is_number(cell) and int(cell) == index
                               for index, cell in enumerate(numbers, 1))
 
 

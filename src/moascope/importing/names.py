@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable
 from moascope.errors import MoascopeError
 from moascope.importing.found import IMAGE, Found, Plane, folder_names
 from moascope.importing.tree import Tree
+from moascope.screen.planes import frame_count
 from moascope.screen.wells import well_name
 
 IMAGEXPRESS = re.compile(
@@ -204,31 +205,13 @@ def find_regex(tree: Tree, pattern: str) -> Found:
         if "channel" in groups:
             found.planes.append(Plane(plate, well, site, place.get("channel", "1"), z, t, file, 0))
             continue
-        frames = frames or frame_count(tree, file)
+        frames = frames or frame_count(tree.root / file)
         found.planes += [Plane(plate, well, site, str(frame + 1), z, t, file, frame)
                          for frame in range(frames)]
     if frames > 1:
         found.notes.append(f"--pattern has no group 'channel', so the {frames} planes of each file "
                            "count as its channels, judged by the first file.")
     return found
-
-
-def frame_count(tree: Tree, file: str) -> int:
-    """How many planes an image file has; 1 where that cannot be read."""
-    import tifffile
-
-    try:
-        with tifffile.TiffFile(tree.root / file) as tiff:
-            return max(1, len(tiff.pages) * tiff.pages[0].samplesperpixel)
-    except (OSError, ValueError, IndexError, tifffile.TiffFileError):
-        pass
-    try:
-        from PIL import Image
-
-        with Image.open(tree.root / file) as image:
-            return len(image.getbands())
-    except (OSError, ValueError):
-        return 1
 
 
 def _steps(folder: str) -> tuple[int, int]:

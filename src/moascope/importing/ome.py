@@ -15,8 +15,9 @@ from moascope.importing.tree import Tree, locate, parents
 from moascope.importing.xml import local, read_elements
 from moascope.screen.arrays import array_header, zarr_metadata
 from moascope.screen.limits import PlaneError
+from moascope.screen.planes import tiff_description
 from moascope.screen.wells import well_name
-from moascope.text import counted
+from moascope.text import counted, is_number
 
 if TYPE_CHECKING:
     from xml.etree.ElementTree import Element
@@ -101,17 +102,8 @@ def find_omezarr(tree: Tree) -> Found:
 
 
 def _description(path: Path) -> bytes:
-    import tifffile
-
-    from moascope.screen.planes import silence
-
-    try:
-        with silence(), tifffile.TiffFile(path) as tiff:
-            text = tiff.pages[0].description
-    except (OSError, ValueError, IndexError, tifffile.TiffFileError):
-        return b""
-    text = text.strip()
-    return text.encode() if text.startswith("<") and text.endswith("OME>") else b""
+    text = tiff_description(path).strip()
+    return text.encode(errors="replace") if text.startswith("<") and text.endswith("OME>") else b""
 
 
 def _read_ome(tree: Tree, file: str, source: Path | io.BytesIO, found: Found,
@@ -173,7 +165,7 @@ def _read_wells(tree: Tree, file: str, plate: Element,
 
 def _index(sample: Element) -> int:
     index = sample.get("Index", "")
-    return int(index) if index.isascii() and index.isdecimal() else 0
+    return int(index) if is_number(index) else 0
 
 
 def _place_image(tree: Tree, file: str, image: Element, plate: str, well: str, site: int,
@@ -256,7 +248,7 @@ def _read_zarr_plate(tree: Tree, folder: str, plate: Mapping[str, Any], found: F
     written = plate.get("name")
     found.plates[key] = ((written,) if isinstance(written, str) and written else ()) + stems
     wells = plate.get("wells")
-    acquisitions: set[Any] = set()
+    acquisitions: set[str] = set()
     for well in wells if isinstance(wells, list) else []:
         at = well.get("path") if isinstance(well, dict) else None
         position = _position(at)
@@ -265,9 +257,9 @@ def _read_zarr_plate(tree: Tree, folder: str, plate: Mapping[str, Any], found: F
             continue
         try:
             fields = list(_fields(tree, folder, at))
-            numbered = all(field.isdecimal() for field, _ in fields)
+            numbered = all(is_number(field) for field, _ in fields)
             for order, (field, acquisition) in enumerate(fields, 1):
-                acquisitions.add(acquisition)
+                acquisitions.add(str(acquisition))
                 _place_field(tree, key, f"{at}/{field}", position,
                              int(field) if numbered else order, found)
         except PlaneError as error:

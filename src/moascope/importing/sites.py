@@ -14,7 +14,7 @@ from moascope.importing.found import IMAGE, NOT_AN_IMAGE, Found
 from moascope.importing.tree import Tree
 from moascope.screen.columns import SITE
 from moascope.screen.wells import canonical_well
-from moascope.text import counted, listing
+from moascope.text import counted, is_number, listing
 
 _LARGEST = 999_999_999
 _STEPS = {"z": "z plane", "t": "time point"}
@@ -205,7 +205,7 @@ def _word(name: str) -> str:
 
 
 def _natural(text: str) -> list[tuple[int, int | str]]:
-    return [(0, int(part)) if part.isdecimal() else (1, part.lower())
+    return [(0, int(part)) if is_number(part) else (1, part.lower())
             for part in re.split(r"([0-9]+)", text) if part]
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 from moascope.errors import MoascopeError
+from moascope.opening import open_file
 
 if TYPE_CHECKING:
     from xml.etree.ElementTree import Element
@@ -42,20 +44,22 @@ def read_elements(source: Path | IO[bytes], names: Collection[str],
     open_elements: list[Element] = []
     wanted = 0
     try:
-        for event, element in iterparse(source, events=("start", "end"), forbid_dtd=True):
-            inside = local(element.tag) in names
-            if event == "start":
-                open_elements.append(element)
-                wanted += inside
-                continue
-            open_elements.pop()
-            wanted -= inside
-            if wanted:
-                continue
-            if inside:
-                yield element
-            if inside and open_elements:
-                open_elements[-1].remove(element)
+        with contextlib.ExitStack() as opened:
+            file = opened.enter_context(open_file(source)) if isinstance(source, Path) else source
+            for event, element in iterparse(file, events=("start", "end"), forbid_dtd=True):
+                inside = local(element.tag) in names
+                if event == "start":
+                    open_elements.append(element)
+                    wanted += inside
+                    continue
+                open_elements.pop()
+                wanted -= inside
+                if wanted:
+                    continue
+                if inside:
+                    yield element
+                if open_elements:
+                    open_elements[-1].remove(element)
     except DefusedXmlException:
         raise MoascopeError(
             f"{called} declares XML entities or a document type, which no instrument writes and "
@@ -64,7 +68,7 @@ def read_elements(source: Path | IO[bytes], names: Collection[str],
     except ParseError as error:
         raise MoascopeError(f"{called} is damaged: {error}. Copy it again, or remove it to "
                             "import by file names alone.") from None
-    except (LookupError, ValueError) as error:
+    except (LookupError, RecursionError, ValueError) as error:
         raise MoascopeError(f"{called} cannot be read as XML: {error}. Copy it again, or remove "
                             "it to import by file names alone.") from None
     except OSError as error:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,13 +11,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from moascope.screen.limits import PlaneError, check_frame, check_size
-
-MAX_METADATA = 2**24
-"""Most bytes of JSON read for one array."""
-
-MAX_CHUNKS = 2**16
-"""Most chunks that one plane may be spread over."""
+from moascope.opening import MOST_JSON, open_file, parse_json, read_file
+from moascope.screen.limits import (
+    MAX_CHUNKS,
+    PlaneError,
+    check_decoded,
+    check_frame,
+    check_size,
+)
 
 _METADATA = {"zarr.json", ".zarray", ".zattrs", ".zgroup", ".zmetadata"}
 _MAX_DEPTH = 64
@@ -90,12 +90,15 @@ def read_array_planes(path: Path, name: str, frames: Sequence[int],
         chunk = "x".join(map(str, header.chunk))
         raise PlaneError(f"{name} is cut into chunks of {chunk}, which moascope does not read. "
                          "Write it again with one chunk per plane.", "large")
+    # Chunks at the edges of a plane are decoded whole, too.
+    check_decoded(name, 2 * pieces * math.prod(header.chunk))
     sharded = "sharding_indexed" in header.codecs
     for file in _files(path):
         if file.name in _METADATA:
             continue
-        starts = _shard_starts(path, file, name, header) if sharded else [0]
-        _check_chunk(file, name, header.codecs, 2 * math.prod(header.chunk), starts)
+        parts = (_parts_of_shard(path, file, name, header) if sharded
+                 else [(0, file.stat().st_size)])
+        _check_chunk(file, name, header.codecs, 2 * math.prod(header.chunk), parts)
     import zarr
 
     array = zarr.open_array(str(path), mode="r", zarr_format=header.zarr_format)
@@ -122,7 +125,7 @@ def array_header(path: Path, name: str) -> Header:
     try:
         header, dtype, codecs = (_header_v3 if metadata["zarr_format"] == 3 else _header_v2)(
             metadata)
-    except (KeyError, TypeError, ValueError, AttributeError, IndexError):
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError):
         raise PlaneError(f"{name} does not have the metadata of a Zarr array.") from None
     if dtype not in _DTYPES:
         raise PlaneError(f"{name} holds {dtype} values, and moascope reads 8-bit and 16-bit "
@@ -169,7 +172,7 @@ def array_sum(path: Path) -> tuple[int, str]:
     for file in _files(path):
         relative, length = file.relative_to(path).as_posix(), file.stat().st_size
         total.update(f"{len(relative.encode())}:{relative}:{length}:".encode())
-        with file.open("rb") as chunk:
+        with open_file(file) as chunk:
             total.update(hashlib.file_digest(chunk, "sha256").digest())
         size += length
     return size, total.hexdigest()
@@ -194,28 +197,31 @@ def _files(path: Path, depth: int = 0) -> Iterator[Path]:
 
 
 def _check_chunk(file: Path, name: str, codecs: Sequence[str], size: int,
-                 starts: Sequence[int]) -> None:
-    """Refuse a chunk whose header claims more bytes than a chunk of its array has."""
+                 parts: Sequence[tuple[int, int]]) -> None:
+    """Refuse a chunk whose headers claim more bytes than a chunk of its array has."""
     codec = next((codec for codec in codecs if codec in _DECLARING), None)
     declared = 0
-    with file.open("rb") as chunk:
-        for at in starts:
+    with open_file(file) as chunk:
+        for at, length in parts:
             chunk.seek(at)
-            start = chunk.read(18)
+            # A chunk that is far longer than its content is refused below.
+            start = chunk.read(min(length, 2 * size + _SLACK) if codec == "zstd" else 12)
             if codec == "blosc":
-                declared = max(declared, int.from_bytes(start[4:8], "little"))
+                declared = max(declared, *(int.from_bytes(start[i:i + 4], "little")
+                                           for i in (4, 8)))
             elif codec == "lz4":
                 declared = max(declared, int.from_bytes(start[:4], "little"))
-            elif codec == "zstd" and start[:4] == b"\x28\xb5\x2f\xfd":
+            elif codec == "zstd":
                 declared = max(declared, _zstd_size(start))
-    most = max(len(starts), 1) * (2 * size + _SLACK)
+    most = max(len(parts), 1) * (2 * size + _SLACK)
     if declared > size + _SLACK or file.stat().st_size > most:
         raise PlaneError(f"{name} has a chunk, {file.name}, that is larger than the metadata say.",
                          "large")
 
 
-def _shard_starts(path: Path, file: Path, name: str, header: Header) -> list[int]:
-    """Where the chunks of a shard begin (Zarr v3, sharding_indexed)."""
+def _parts_of_shard(path: Path, file: Path, name: str,
+                    header: Header) -> list[tuple[int, int]]:
+    """Where the chunks of a shard begin, and their lengths (Zarr v3, sharding_indexed)."""
     metadata = zarr_metadata(path, name)
     outer = metadata["chunk_grid"]["configuration"]["chunk_shape"]
     count = math.prod(int(side) // part for side, part in zip(outer, header.chunk, strict=True))
@@ -226,25 +232,43 @@ def _shard_starts(path: Path, file: Path, name: str, header: Header) -> list[int
         raise PlaneError(f"{name} has shards of a kind that moascope does not read. Write it "
                          "again without shards.")
     length = 16 * count
-    with file.open("rb") as shard:
+    with open_file(file) as shard:
         if sharding.get("index_location", "end") == "end":
             whole = length + 4 * (len(index) - 1)
             shard.seek(max(file.stat().st_size - whole, 0))
-        table = np.frombuffer(shard.read(length), dtype="<u8")
+        table = np.frombuffer(shard.read(length), dtype="<u8").reshape(-1, 2)
     # The offset of an absent chunk is 2^64 - 1.
-    return [int(at) for at in table[::2] if at < 2**63]
+    return [(int(at), int(length)) for at, length in table if at < 2**63]
 
 
-def _zstd_size(start: bytes) -> int:
-    """The size of content in a frame's header (RFC 8878, 3.1.1.1)."""
-    flag = start[4] >> 6
-    single = bool(start[4] & 0x20)
-    at = 5 + (not single) + (0, 1, 2, 4)[start[4] & 3]
-    width = (int(single), 2, 4, 8)[flag]
-    if not width:
-        raise PlaneError("A chunk of the array does not state its unpacked size, so it is not "
-                         "read. Write the array again with blosc.")
-    return int.from_bytes(start[at:at + width], "little") + (256 if width == 2 else 0)
+def _zstd_size(content: bytes) -> int:
+    """The sizes that the frames of a chunk state, in sum (RFC 8878, 3.1.1)."""
+    total, at = 0, 0
+    while at < len(content):
+        magic = int.from_bytes(content[at:at + 4], "little")
+        if magic & 0xFFFFFFF0 == 0x184D2A50:
+            # A frame to skip.
+            at += 8 + int.from_bytes(content[at + 4:at + 8], "little")
+            continue
+        if magic != 0xFD2FB528 or at + 5 > len(content):
+            # The decoder says what is wrong with it.
+            return total
+        descriptor = content[at + 4]
+        single = bool(descriptor & 0x20)
+        at += 5 + (not single) + (0, 1, 2, 4)[descriptor & 3]
+        width = (int(single), 2, 4, 8)[descriptor >> 6]
+        if not width:
+            raise PlaneError("A chunk of the array does not state its unpacked size, so it is not "
+                             "read. Write the array again with blosc.")
+        total += int.from_bytes(content[at:at + width], "little") + (256 if width == 2 else 0)
+        at += width
+        last = False
+        while not last and at < len(content):
+            block = int.from_bytes(content[at:at + 3], "little")
+            # A block of one repeated byte (type 1) has only that byte.
+            last, at = bool(block & 1), at + 3 + (1 if block >> 1 & 3 == 1 else block >> 3)
+        at += 4 * bool(descriptor & 4)
+    return total
 
 
 def _read_json(path: Path, name: str) -> dict[str, Any]:
@@ -252,13 +276,10 @@ def _read_json(path: Path, name: str) -> dict[str, Any]:
         raise PlaneError(f"{name} has a {path.name} that is a link, and links are not "
                          "followed. Copy the file there.")
     try:
-        with path.open("rb") as file:
-            content = file.read(MAX_METADATA + 1)
-        if len(content) > MAX_METADATA:
-            raise ValueError("longer than 16 MiB")
-        metadata = json.loads(content)
-    except (OSError, ValueError, RecursionError) as error:
-        raise PlaneError(f"{name} has a {path.name} that cannot be read: {error}.") from None
+        metadata = parse_json(read_file(path, MOST_JSON))
+    except (OSError, ValueError) as error:
+        raise PlaneError(f"{name} has a {path.name} that cannot be read: "
+                         f"{getattr(error, 'strerror', None) or error}.") from None
     if not isinstance(metadata, dict):
         raise PlaneError(f"{name} has a {path.name} that is not a JSON object.")
     return metadata

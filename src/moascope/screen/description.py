@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 from typing import Any
 
 from moascope.errors import MoascopeError
+from moascope.opening import MOST_JSON, parse_json, read_file
 from moascope.work.files import write_json
 
 DESCRIPTION = "screen.json"
@@ -28,13 +28,17 @@ def read_description(folder: Path) -> dict[str, Any]:
     """
     path = folder / DESCRIPTION
     try:
-        description = json.loads(path.read_text(encoding="utf-8"))
+        description = parse_json(read_file(path, MOST_JSON))
     except FileNotFoundError:
         return {}
     except ValueError as error:
         raise MoascopeError(f"{path} is not valid JSON ({error}). Run the acquire stage again, or "
                             "remove the file if you wrote it.") from None
-    if not isinstance(description, dict) or not isinstance(description.get("images", "."), str):
+    except OSError as error:
+        raise MoascopeError(f"{path} cannot be read: {error.strerror}. Run the acquire stage "
+                            "again, or remove it if you wrote it.") from None
+    if (not isinstance(description, dict) or not isinstance(description.get("images", "."), str)
+            or "\0" in description.get("images", ".")):
         raise MoascopeError(f"{path} must be a JSON object whose 'images' names a folder. Run the "
                             "acquire stage again, or remove the file if you wrote it.")
     return description

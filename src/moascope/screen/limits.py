@@ -6,8 +6,14 @@ from typing import Any
 
 from moascope.errors import MoascopeError
 
-MAX_PIXELS = 2**28
-"""Largest plane read: 16,384 pixels square, 512 MiB at 16 bits."""
+MAX_BYTES = 2**28
+"""Most bytes decoded for one plane, counting all samples of its pixels and all its tiles."""
+
+MAX_PIXELS = MAX_BYTES // 2
+"""Largest plane read: 11,585 pixels square at 16 bits. A decoder may hold it twice."""
+
+MAX_CHUNKS = 2**16
+"""Most strips, tiles or chunks that one plane may be spread over."""
 
 
 class PlaneError(MoascopeError):
@@ -30,6 +36,21 @@ def check_frame(name: str, frame: int, count: int) -> None:
         have = "only frame 0" if count == 1 else f"frames 0 to {count - 1}"
         raise PlaneError(f"{name} has {have}, not frame {frame}. "
                          "Correct the Frame_ column of load_data.csv.", "frame")
+
+
+def check_decoded(name: str, size: int) -> None:
+    """Raise a PlaneError where decoding a plane would fill more than `MAX_BYTES`."""
+    if size > MAX_BYTES:
+        raise PlaneError(f"{name} would fill {size / 2**20:,.0f} MiB once it is decoded, more than "
+                         f"the {MAX_BYTES / 2**20:,.0f} MiB that moascope reads at once. Save each "
+                         "channel as an image of its own, or in smaller tiles.", "large")
+
+
+def check_depth(name: str, dtype: Any) -> None:
+    """Raise a PlaneError for values other than 8-bit and 16-bit unsigned integers."""
+    if dtype is None or dtype.kind != "u" or dtype.itemsize > 2:
+        raise PlaneError(f"{name} holds {dtype or 'unknown'} values, and moascope reads 8-bit and "
+                         "16-bit unsigned integers only. Export it as 16-bit.", "depth")
 
 
 def check_size(name: str, width: int, height: int, max_pixels: int) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 import pandas as pd
 
 from moascope.errors import MoascopeError
+from moascope.opening import open_file
 from moascope.screen.limits import PlaneError
 from moascope.screen.planes import image_sum, open_image
 from moascope.screen.tables import Screen
@@ -67,12 +68,16 @@ def read_manifest(folder: Path) -> pd.DataFrame:
     """
     path = folder / MANIFEST
     try:
-        manifest = pd.read_csv(path, dtype=str, keep_default_na=False)
+        with open_file(path) as file:
+            manifest = pd.read_csv(file, dtype=str, keep_default_na=False)
     except (OSError, ValueError):
         manifest = pd.DataFrame()
     if list(manifest.columns) != _COLUMNS:
         raise MoascopeError(f"{path} is missing or not a manifest. Run the acquire stage "
                             "(dvc repro acquire), which writes it.")
+    if not manifest["Bytes"].str.fullmatch("[0-9]{1,18}").all():
+        raise MoascopeError(f"{path} has a number of bytes that is not a whole number. Run the "
+                            "acquire stage (dvc repro acquire), which writes it.")
     return manifest.astype({"Bytes": "int64"})
 
 

@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import io
 import logging
+import math
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -13,7 +14,18 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
-from moascope.screen.limits import MAX_PIXELS, PlaneError, check_frame, check_size
+from moascope.opening import open_file
+from moascope.screen.limits import (
+    MAX_CHUNKS,
+    MAX_PIXELS,
+    PlaneError,
+    check_decoded,
+    check_depth,
+    check_frame,
+    check_size,
+)
+from moascope.screen.segments import BOUNDED, HEADED, declared_size
+from moascope.text import tidy
 
 if TYPE_CHECKING:
     from moascope.screen.tables import Screen
@@ -158,7 +170,7 @@ def open_image(path: Path, name: str | None = None) -> Iterator[BinaryIO | Path]
     """
     name = name or str(path)
     try:
-        file = path.open("rb")
+        file = open_file(path)
     except FileNotFoundError:
         raise PlaneError(f"{name} is missing.", "missing") from None
     except IsADirectoryError:
@@ -168,9 +180,8 @@ def open_image(path: Path, name: str | None = None) -> Iterator[BinaryIO | Path]
             raise PlaneError(f"{name} is a folder, not an image.") from None
         yield path
         return
-    except (OSError, ValueError) as error:
-        cause = getattr(error, "strerror", None) or error
-        raise PlaneError(f"{name} cannot be opened: {cause}.") from None
+    except OSError as error:
+        raise PlaneError(f"{shown(name)} cannot be opened: {error.strerror}.") from None
     with file:
         yield file
 
@@ -223,9 +234,7 @@ def read_frames(file: BinaryIO | Path, name: str, frames: Sequence[int],
         raise PlaneError(f"{name} cannot be read: {cause}.",
                          "truncated" if truncated else "unreadable") from None
     for plane in planes.values():
-        if plane.dtype.kind != "u" or plane.dtype.itemsize > 2:
-            raise PlaneError(f"{name} holds {plane.dtype} values, and moascope reads 8-bit and "
-                             "16-bit unsigned integers only. Export it as 16-bit.", "depth")
+        check_depth(name, plane.dtype)
     return {frame: plane.astype(plane.dtype.newbyteorder("="), copy=False)
             for frame, plane in planes.items()}
 
@@ -263,6 +272,7 @@ def _tiff_frames(file: BinaryIO, name: str, frames: Sequence[int],
             check_frame(name, frame, count)
             page = tiff.pages[frame // samples]
             check_size(name, page.imagewidth, page.imagelength, max_pixels)
+            _check_page(file, name, page)
             # tifffile fills missing data with zeros, so check first where the data end.
             ends = [offset + length for offset, length in
                     zip(page.dataoffsets, page.databytecounts, strict=False)]
@@ -284,6 +294,61 @@ def _tiff_frames(file: BinaryIO, name: str, frames: Sequence[int],
     return planes
 
 
+def _check_page(file: BinaryIO, name: str, page: Any) -> None:
+    """Refuse a page that would fill too much memory, from what it declares about itself."""
+    check_depth(name, page.dtype)
+    rows, columns = min(page.rowsperstrip or 1, page.imagelength), page.imagewidth
+    if page.is_tiled:
+        # A tile may be far larger than its image.
+        rows, columns = page.tilelength * max(page.tiledepth, 1), page.tilewidth
+    together = page.samplesperpixel if page.planarconfig == 1 else 1
+    count, size = len(page.dataoffsets), page.dtype.itemsize
+    whole = math.prod(page.shape) * size
+    check_decoded(name, max(whole, count * rows * columns * together * size))
+    if count > MAX_CHUNKS:
+        raise PlaneError(f"{name} is cut into {count:,} strips or tiles. Save it again with fewer.",
+                         "large")
+    if page.compression in HEADED and not page.parent.is_ndpi:
+        tables = declared_size(page.compression, page.jpegtables or b"")
+        for offset, length in zip(page.dataoffsets, page.databytecounts, strict=False):
+            file.seek(offset)
+            check_decoded(name, max(tables, declared_size(page.compression, file.read(length))))
+    elif page.compression not in BOUNDED:
+        raise PlaneError(f"{name} is compressed in a way that moascope does not read (TIFF "
+                         f"compression {int(page.compression)}). Save it again with LZW or "
+                         "Deflate, or uncompressed.")
+
+
+def frame_count(path: Path) -> int:
+    """How many planes an image file has, as `read_plane` counts them; 1 where that is unknown."""
+    try:
+        with silence(), open_file(path) as file:
+            start = file.read(32)
+            file.seek(0)
+            if start.startswith(_TIFF_STARTS):
+                import tifffile
+
+                with tifffile.TiffFile(file) as tiff:
+                    return max(1, len(tiff.pages) * int(tiff.pages[0].samplesperpixel))
+            from PIL import Image
+
+            with Image.open(file, formats=list(_PILLOW_STARTS.values())) as image:
+                return len(image.getbands())
+    except Exception:  # As in `read_frames`; reading it will say what is wrong.
+        return 1
+
+
+def tiff_description(path: Path) -> str:
+    """The ImageDescription of a TIFF file's first page; empty where it has none."""
+    import tifffile
+
+    try:
+        with silence(), open_file(path) as file, tifffile.TiffFile(file) as tiff:
+            return str(tiff.pages[0].description)
+    except Exception:  # As in `read_frames`.
+        return ""
+
+
 def _pillow_frames(file: BinaryIO, name: str, frames: Sequence[int], max_pixels: int, kind: str,
                    start: bytes) -> dict[int, np.ndarray]:
     from PIL import Image
@@ -291,6 +356,9 @@ def _pillow_frames(file: BinaryIO, name: str, frames: Sequence[int], max_pixels:
     file.seek(0)
     with Image.open(file, formats=[kind]) as image:
         check_size(name, *image.size, max_pixels)
+        # The deepest values that Pillow decodes to have 4 bytes.
+        check_decoded(name, math.prod(image.size) * len(image.getbands())
+                      * (4 if image.mode in ("I", "F") else 1 + image.mode.startswith("I;16")))
         deep_colour = kind == "PNG" and start[24] == 16 and start[25] in (2, 4, 6)
         if deep_colour:
             # Pillow would silently keep only the upper 8 of the 16 bits.
@@ -322,6 +390,11 @@ def silence() -> Iterator[None]:
             yield
     finally:
         logger.setLevel(level)
+
+
+def shown(name: str) -> str:
+    """A file's name for a sentence: overlong and unprintable ones as far as they can be shown."""
+    return tidy(name.encode(errors="backslashreplace").decode(), most=200)
 
 
 def _place(row: Mapping[str, Any]) -> str:

@@ -12,6 +12,10 @@ import numpy as np
 import pandas as pd
 
 from moascope.errors import MoascopeError
+from moascope.opening import read_file
+
+MOST_TABLE = 2**31
+"""Most bytes of a table: a screen of ten million sites has fewer."""
 
 LINES_NAMED = 10
 """Lines that get a sentence each before the rest are counted."""
@@ -58,7 +62,7 @@ def read_rows(path: Path) -> tuple[Rows, list[str]]:
     """
     findings = Findings()
     try:
-        rows = _rows(path.name, path.read_bytes(), findings)
+        rows = _rows(path.name, read_file(path, MOST_TABLE), findings)
     except OSError as error:
         raise MoascopeError(f"{path} cannot be read: {error.strerror}.") from None
     if rows is None:
@@ -97,7 +101,7 @@ def read_table(path: Path, findings: Findings, may_be_empty: bool = False) -> Cs
     """
     name = path.name
     try:
-        content = path.read_bytes()
+        content = read_file(path, MOST_TABLE)
     except FileNotFoundError:
         remedy = ("Write one with the columns Metadata_Compound and Metadata_MoA; it may have no "
                   "rows." if may_be_empty else "A screen is a folder with load_data.csv, "
@@ -162,7 +166,10 @@ def _read_plain(name: str, content: bytes) -> CsvTable | None:
     if "\r" in line:
         return None
     delimiter = _delimiter(line)
-    header = [cell.strip() for cell in next(csv.reader([line], delimiter=delimiter), [])]
+    try:
+        header = [cell.strip() for cell in next(csv.reader([line], delimiter=delimiter), [])]
+    except csv.Error:
+        return None
     if not all(header) or len(set(header)) != len(header):
         return None
     try:

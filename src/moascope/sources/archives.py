@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import shutil
 import stat
 import zipfile
-import zlib
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
 from moascope.errors import MoascopeError
+from moascope.opening import open_file
 from moascope.sources.download import cannot_write
-from moascope.text import counted, listing
+from moascope.text import cause, counted, listing
 
 MOST_MEMBERS = 100_000
 _MOST_RATIO = 200  # 16-bit pictures of cells shrink by 2 to 4
@@ -105,22 +106,33 @@ def only_member(archive: Path, suffix: str, most_bytes: int) -> bytes:
         return b"".join(_member_chunks(archive, file, named[0], most_bytes))
 
 
-@contextmanager
+@contextlib.contextmanager
 def _opened(path: Path) -> Iterator[tuple[zipfile.ZipFile, list[zipfile.ZipInfo]]]:
-    try:
-        with zipfile.ZipFile(path) as file:
+    with contextlib.ExitStack() as open_files:
+        with _sentences(path):
+            file = open_files.enter_context(zipfile.ZipFile(open_files.enter_context(
+                open_file(path))))
             members = [member for member in file.infolist() if not member.is_dir()]
-            _check_members(path, members)
-            yield file, members
-    except (zipfile.BadZipFile, zlib.error, EOFError, OSError) as error:
-        # Damaged bzip2 raises OSError too, but without an errno.
-        if isinstance(error, OSError) and error.errno is not None:
-            raise
-        raise MoascopeError(f"{path} is not a valid zip archive ({error}). Remove it and run the "
-                            "command again to download it again.") from None
+        _check_members(path, members)
+        yield file, members
+
+
+@contextlib.contextmanager
+def _sentences(path: Path) -> Iterator[None]:
+    """Turn what zipfile and its decompressors raise on a damaged archive into a sentence."""
+    try:
+        yield
+    except MoascopeError:
+        raise
     except NotImplementedError as error:
         raise MoascopeError(f"{path} is compressed in a way that moascope does not read "
                             f"({error}).") from None
+    except Exception as error:  # They raise anything: LZMAError, IndexError, struct.error, ...
+        # Damaged bzip2 raises OSError too, but without an errno.
+        if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
+            raise
+        raise MoascopeError(f"{path} is not a valid zip archive ({cause(error)}). Remove it and "
+                            "run the command again to download it again.") from None
 
 
 def _check_members(path: Path, members: list[zipfile.ZipInfo]) -> None:
@@ -160,8 +172,14 @@ def _member_chunks(archive: Path, file: zipfile.ZipFile, member: zipfile.ZipInfo
     if member.file_size > most_bytes or (ratio > _MOST_RATIO and member.file_size > _CHUNK):
         raise MoascopeError(_swells(archive, member, member.file_size))
     got = 0
-    with file.open(member) as source:
-        while chunk := source.read(_CHUNK):
+    with contextlib.ExitStack() as opened:
+        with _sentences(archive):
+            source = opened.enter_context(file.open(member))
+        while True:
+            with _sentences(archive):
+                chunk = source.read(_CHUNK)
+            if not chunk:
+                return
             got += len(chunk)
             # The size in the table of contents may be wrong.
             if got > most_bytes or got > member.file_size:

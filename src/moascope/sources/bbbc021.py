@@ -27,7 +27,7 @@ from moascope.sources.plan import (
     refuse_strange_names,
     without_missing,
 )
-from moascope.text import listing
+from moascope.text import cause, listing
 
 ORIGIN = Origin(
     title="Human MCF7 cells, compound-profiling experiment (BBBC021v1)",
@@ -231,8 +231,8 @@ def _archive(plate: str) -> str:
 def _read(path: Path, columns: list[str]) -> pd.DataFrame:
     try:
         table = pd.read_csv(path, dtype=str, keep_default_na=False)
-    except ValueError as error:
-        raise MoascopeError(f"{path} is not a CSV table ({str(error).splitlines()[0]}). Remove it "
+    except (OSError, ValueError) as error:
+        raise MoascopeError(f"{path} is not a CSV table ({cause(error)}). Remove it "
                             "and run the command again.") from None
     lacking = [column for column in columns if column not in table]
     if lacking:

@@ -13,6 +13,7 @@ import gzip
 import hashlib
 import io
 import re
+import zlib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from urllib.parse import quote
@@ -20,6 +21,7 @@ from urllib.parse import quote
 import pandas as pd
 
 from moascope.errors import MoascopeError
+from moascope.opening import open_file
 from moascope.params import Idr0088
 from moascope.screen.planes import read_plane
 from moascope.screen.wells import canonical_well
@@ -35,7 +37,7 @@ from moascope.sources.plan import (
     refuse_strange_names,
     without_missing,
 )
-from moascope.text import counted, listing
+from moascope.text import cause, counted, listing
 
 ORIGIN = Origin(
     title="Tales of 1,008 small molecules: phenomic profiling in a panel of reporter cell lines",
@@ -206,9 +208,9 @@ def read_annotation(path: Path) -> pd.DataFrame:
                             usecols=lambda column: column in COLUMNS)
     except FileNotFoundError:
         raise MoascopeError(f"There is no annotation table {path}. {where}") from None
-    except (OSError, ValueError, EOFError) as error:
+    except (OSError, ValueError, EOFError, zlib.error) as error:
         raise MoascopeError(f"{path} cannot be read as the annotation table of idr0088 "
-                            f"({str(error).splitlines()[0]}). {where}") from None
+                            f"({cause(error)}). {where}") from None
     lacking = [column for column in COLUMNS if column not in table]
     if lacking or not len(table):
         what = f"has no column {listing(repr(c) for c in lacking)}" if lacking else "has no rows"
@@ -227,7 +229,8 @@ def read_annotation(path: Path) -> pd.DataFrame:
 def _table_bytes(path: Path) -> bytes:
     if path.suffix == ".zip":
         return only_member(path, ".csv", MOST_TABLE_BYTES)
-    with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+    with open_file(path) as stored, (
+            gzip.open(stored) if path.suffix == ".gz" else stored) as file:
         content = file.read(MOST_TABLE_BYTES + 1)
     if len(content) > MOST_TABLE_BYTES:
         raise ValueError(f"it is larger than {MOST_TABLE_BYTES:,} bytes")

@@ -18,6 +18,7 @@ import pandas as pd
 
 from moascope.annotation.compounds import annotate_compounds
 from moascope.errors import MoascopeError
+from moascope.opening import open_file
 from moascope.params import Acquire, Params
 from moascope.screen.columns import ANNOTATIONS
 from moascope.screen.description import images_folder, write_description
@@ -25,7 +26,7 @@ from moascope.sources import bbbc, bbbc021, idr0088
 from moascope.sources.download import sole_user
 from moascope.sources.http import Manners, Visit, visit
 from moascope.sources.plan import Collected, Origin, Plan, plan_words, refuse_too_much
-from moascope.text import counted, listing
+from moascope.text import cause, counted, listing
 from moascope.work.files import write_csv
 
 MISSING_FILE = "missing.csv"
@@ -136,13 +137,14 @@ def with_curated(annotations: pd.DataFrame, path: Path) -> pd.DataFrame:
     path = images_folder(Path(), {"images": str(path)})
     key = "Metadata_Compound"
     try:
-        curated = pd.read_csv(path, dtype=str, keep_default_na=False)
+        with open_file(path) as file:
+            curated = pd.read_csv(file, dtype=str, keep_default_na=False)
     except FileNotFoundError:
         raise MoascopeError(f"acquire.path is {path}, and there is no such file. Name your own "
                             "table of annotations, or leave acquire.path as it was.") from None
     except (OSError, ValueError) as error:
         raise MoascopeError(f"{path} cannot be read as annotations.csv "
-                            f"({str(error).splitlines()[0]}).") from None
+                            f"({cause(error)}).") from None
     lacking = [column for column in ANNOTATIONS if column not in curated]
     if lacking:
         raise MoascopeError(f"{path} (acquire.path) has no column {listing(lacking)}. Its columns "
