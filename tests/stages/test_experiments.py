@@ -176,13 +176,13 @@ def test_going_back_to_earlier_parameters_makes_no_run_and_leads_to_the_earlier_
 
 @pytest.fixture(scope="module")
 def plates(tmp_path_factory):
-    """A repository with the stage acquire alone, and a screen beside it and one in it."""
+    """A repository with the stages code and acquire, and a screen next to it and one in it."""
     beside = tmp_path_factory.mktemp("lab")
     make_screen(beside / "plates")
     folder = beside / "project"
     folder.mkdir()
-    acquire = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]["acquire"]
-    repository(folder, {"acquire": acquire})
+    stages = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+    repository(folder, {name: stages[name] for name in ("code", "acquire")})
     make_screen(folder / "data/mine")
     shell("dvc", "add", "-q", "data/mine", cwd=folder)
     commit(folder, "my plates")
