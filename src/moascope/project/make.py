@@ -192,7 +192,7 @@ def plots_page() -> str:
     import vl_convert
 
     # The version of Vega-Lite that DVC's plot templates are written for.
-    scripts = vl_convert.javascript_bundle(vl_version="5.20")
+    scripts = vl_convert.javascript_bundle(snippet=None, vl_version="5.20")
     return template("plots.html").replace("{scripts}", scripts.replace("</script", "<\\/script"))
 
 
