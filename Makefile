@@ -12,8 +12,9 @@ export TF_ENABLE_ONEDNN_OPTS ?= 1
 help:            ## this list
 	@grep -hE '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
 
-run: $(VENV)/ready  ## the whole pipeline on the embedded screen, and a summary
+run: $(VENV)/ready  ## the pipeline on the embedded screen, the gate to staging, and a summary
 	dvc repro register report
+	moascope promote --exit-zero
 	moascope summary
 
 baseline: $(VENV)/ready  ## also train the systems of the slides, about ten minutes more

@@ -132,7 +132,7 @@ def test_the_next_commands_run_where_the_person_stands(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
     assert next_steps(make.Made(Path("p"))) == [
-        "cd p", "dvc repro register report", "moascope summary"]
+        "cd p", "dvc repro register report", "moascope promote --exit-zero", "moascope summary"]
     monkeypatch.chdir(made.folder)
     assert next_steps(make.Made(Path()))[0] == "dvc repro register report"
     monkeypatch.setenv("PATH", "/usr/bin:/bin")

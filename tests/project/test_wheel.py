@@ -67,7 +67,8 @@ def project(installed, tmp_path_factory):
     folder = tmp_path_factory.mktemp("lab") / "my_screen"
     said = shell("moascope", "init", "my_screen", cwd=folder.parent, path=installed)
     assert "my_screen is a moascope project, and its files are committed." in said
-    assert "\n  cd my_screen\n  dvc repro register report\n  moascope summary\n" in said
+    assert ("\n  cd my_screen\n  dvc repro register report\n  moascope promote --exit-zero\n"
+            "  moascope summary\n") in said
     params = yaml.safe_load((folder / "params.yaml").read_text())
     for section, values in TINY.items():
         params[section] |= values

@@ -85,6 +85,9 @@ def promote(
     unseen_only: Annotated[bool, typer.Option(
         "--unseen-only", help="Score only the held-out compounds that neither model was trained "
                               "on, where one of them was trained on some.")] = False,
+    exit_zero: Annotated[bool, typer.Option(
+        "--exit-zero", help="End with status 0 also if the model is refused or nothing can be "
+                            "decided: for the last step of a run.")] = False,
     data: Annotated[Path, typer.Option(help="Data folder of the project.")] = Path("data"),
     report: Annotated[Path, typer.Option(help="Folder for promotion.json and history.csv.")]
     = Path("reports/promote"),
@@ -103,15 +106,26 @@ def promote(
     Example: moascope promote --dry-run && moascope promote && moascope promote --to production
     """
     from moascope.params import load_params
+    from moascope.promotion.contenders import UndecidedError
     from moascope.promotion.promote import promote as decide
     from moascope.promotion.records import HOLDS, REFUSED, sentence
-    from moascope.promotion.shown import show_decision
+    from moascope.promotion.shown import show_decision, show_not_promoted
 
-    record = decide(load_params(), data, report, to.value, model,
-                    None if version is None else str(version), unseen_only, dry_run)
+    try:
+        record = decide(load_params(), data, report, to.value, model,
+                        None if version is None else str(version), unseen_only, dry_run)
+    except UndecidedError as undecided:
+        if not exit_zero:
+            raise
+        show_not_promoted("The model stays a candidate: there is nothing to decide by.",
+                          undecided.problems)
+        return
     if record["decision"] != HOLDS:
         show_decision(record)
     said = ("Dry run, nothing is written. Without it: " if dry_run else "") + sentence(record)
+    if record["decision"] == REFUSED and exit_zero:
+        show_not_promoted(said, record["reasons"])
+        return
     if record["decision"] == REFUSED:
         raise MoascopeError([said, *record["reasons"]])
     print(said)

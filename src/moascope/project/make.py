@@ -150,7 +150,8 @@ def next_steps(made: Made) -> list[str]:
         lines.append(f"source {environment}")
     if made.folder.resolve() != Path.cwd():
         lines.append(f"cd {made.folder}")
-    return [*lines, "dvc repro register report", "moascope summary"]
+    return [*lines, "dvc repro register report", "moascope promote --exit-zero",
+            "moascope summary"]
 
 
 def _require_room(folder: Path) -> None:

@@ -21,6 +21,10 @@ from moascope.text import listing
 from moascope.work.digests import digest
 
 
+class UndecidedError(MoascopeError):
+    """No fair comparison is possible, so that no model is accepted or refused."""
+
+
 @dataclass(frozen=True)
 class Contender:
     """A registered model that takes part.
@@ -111,7 +115,7 @@ def check_comparable(contender: Contender, examples: Examples, alias: str) -> No
         ("unit", own.question.unit, examples.question.unit),
     ):
         if said != asked:
-            raise MoascopeError(
+            raise UndecidedError(
                 f"Version {contender.version} ({alias}) cannot be compared here: its {word} is "
                 f"{said}, and that of data/split is {asked}. Give every question a registered "
                 "model of its own (register.name in params.yaml), or run `dvc repro` with the "
@@ -132,7 +136,7 @@ def seen_in_training(contender: Contender, examples: Examples, alias: str) -> np
         Where the model does not record it: without that, no score of it can be trusted.
     """
     if contender.predictor.trained_on is None:
-        raise MoascopeError(
+        raise UndecidedError(
             f"Version {contender.version} ({alias}) does not record which compounds it was "
             "trained on, so it may have seen the held-out ones. Models registered by this version "
             "of moascope record it: run `dvc repro` to register a new one"
@@ -187,6 +191,6 @@ def unseen_hold_out(
                 + ", or add --unseen-only to use only the others."
             )
     if problems and not unseen_only:
-        raise MoascopeError(problems)
+        raise UndecidedError(problems)
     group = np.where(known[examples.group] & (examples.group >= 0), -1, examples.group)
     return replace(examples, group=group, _cache={}), int(known.sum())

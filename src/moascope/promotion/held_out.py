@@ -28,7 +28,7 @@ from moascope.learning.predictor import (
 )
 from moascope.metrics import bootstrap_weights, interval, macro_average_precision, paired_difference
 from moascope.params import Evaluate, Promote
-from moascope.promotion.contenders import Contender, Pipeline
+from moascope.promotion.contenders import Contender, Pipeline, UndecidedError
 from moascope.promotion.gate import Against, Numbers, share_worse
 from moascope.text import counted
 from moascope.work.digests import digest
@@ -104,7 +104,7 @@ def answers(
     kept = examples.take(rows)
     own = np.flatnonzero(_held_out_rows(kept))
     if not len(own):
-        raise MoascopeError(
+        raise UndecidedError(
             "No held-out compound is left to score. Raise split.holdout in params.yaml or "
             "annotate more compounds, and run `dvc repro`."
         )
@@ -207,7 +207,7 @@ def measure(
     label = label[keep]
     present = question.present(label)
     if scores is None or not present:
-        raise MoascopeError(
+        raise UndecidedError(
             f"The {counted(len(candidate), f'held-out {question.unit}')} are all of one class, so "
             "nothing can be ranked. Raise split.holdout in params.yaml or annotate more "
             "compounds, and run `dvc repro`."

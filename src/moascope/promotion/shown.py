@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from moascope.text import counted
+
+
+def show_not_promoted(said: str, reasons: Sequence[str]) -> None:
+    """Print why a model is not promoted as the end of a run that has done all it should."""
+    print(said)
+    for reason in reasons:
+        print(f"  - {reason}")
+    print("The run itself is complete, and its results are valid.")
 
 
 def show_decision(record: dict[str, Any]) -> None:

@@ -25,6 +25,9 @@ class Results:
     ----------
     metrics, registered : dict
         As metrics.json and registration.json hold them.
+    promotion : dict
+        The gate's last decision on the registered version, as promotion.json holds it; empty where
+        there is none.
     page : Path or None
         The report for people, where it is there.
     outdated : bool
@@ -33,6 +36,7 @@ class Results:
 
     metrics: dict[str, Any]
     registered: dict[str, Any]
+    promotion: dict[str, Any]
     page: Path | None
     outdated: bool
 
@@ -63,7 +67,16 @@ def read_results(report: Path, data: Path) -> Results:
         raise MoascopeError(f"The last run has not come to its end: {missing.filename} does not "
                             "exist. Run `dvc repro register`.") from None
     pages = sorted(report.rglob(PAGE))
-    return Results(metrics, registered, pages[0] if pages else None, _outdated(data, report))
+    return Results(metrics, registered, _decision(report, registered),
+                   pages[0] if pages else None, _outdated(data, report))
+
+
+def _decision(report: Path, registered: dict[str, Any]) -> dict[str, Any]:
+    """The gate's last decision, where it is about the registered version and no other."""
+    path = report / "promote" / "promotion.json"
+    record = json.loads(path.read_text()) if path.is_file() else {}
+    own = all(record.get(key) == registered[key] for key in ("name", "version", "run_id"))
+    return record if own else {}
 
 
 def _outdated(data: Path, report: Path) -> bool:
@@ -126,8 +139,8 @@ def show_summary(results: Results, pages: Sequence[tuple[str, str]]) -> None:
     if results.outdated:
         console.print("A later run was not finished: these results are older than what is in "
                       "data/. Run `dvc repro register report`.", style="yellow")
-    console.print(f"Run {registered['run_id']}, model {registered['name']} version "
-                  f"{registered['version']} (@{registered['alias']}).")
+    for sentence in _standing(registered, results.promotion):
+        console.print(sentence, markup=False)
     if results.page:
         console.print(f"The report is {results.page}.", highlight=False, soft_wrap=True)
     if pages:
@@ -135,3 +148,20 @@ def show_summary(results: Results, pages: Sequence[tuple[str, str]]) -> None:
     for words, link in pages:
         # A link that is broken over two lines cannot be clicked.
         console.print(f"  {words:<20} {link}", highlight=False, soft_wrap=True)
+
+
+def _standing(registered: dict[str, Any], promotion: dict[str, Any]) -> list[str]:
+    """Where the registered model stands, and what the gate said about it."""
+    name, version = registered["name"], registered["version"]
+    model = f"Model {name} version {version} (run {registered['run_id']})"
+    if not promotion:
+        return [f"{model} is the candidate. `moascope promote` decides whether it is good enough "
+                "for staging."]
+    numbers, to = promotion["numbers"], promotion["to"]
+    held = counted(promotion["held_out"]["compounds"], "held-out " + promotion["unit"])
+    if promotion["decision"] == "promoted":
+        return [f"{model} is in {to}: it passed every test of the gate on {held}, which took no "
+                f"part in training or tuning (average precision "
+                f"{numbers['average_precision']:.3f}). Load it as models:/{name}@{to}."]
+    return [f"{model} stays the candidate: on {held}, which took no part in training or tuning, "
+            f"it does not show enough for {to}.", *promotion["reasons"]]
