@@ -127,6 +127,19 @@ def test_nothing_heavy_is_imported_before_it_is_used():
     assert done.stdout.splitlines() == [f"{module} []" for module in modules]
 
 
+def test_nothing_before_evaluate_can_read_the_truth_of_a_simulated_screen():
+    """Only the simulator that writes the truth names its files, and only the oracle reads them."""
+    home = SOURCE / "moascope"
+    naming = {path.relative_to(home).as_posix() for path in home.rglob("*.py")
+              if re.search(r"KNOB_TABLE|[\"'/]truth\b", path.read_text())}
+    assert naming == {"sources/simulated/compounds.py", "sources/simulated/screen.py",
+                      "evaluation/oracle.py"}
+    reaching = {stage for stage in STAGES
+                if home / "evaluation/oracle.py" in closure(home / f"stages/{stage}.py")}
+    # The report prints what evaluate wrote, with its headline.
+    assert reaching == {"evaluate", "report"}
+
+
 def test_help_loads_nothing_that_works_with_data():
     code = ("import contextlib, io, sys\n"
             "from moascope.cli.app import app\n"

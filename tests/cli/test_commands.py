@@ -105,6 +105,52 @@ def test_a_run_that_did_not_come_to_its_end_is_said(clone, say):
     assert status == 1 and "registration.json does not exist. Run `dvc repro register`." in error
 
 
+PROMOTION = {"name": "moascope", "version": "1", "to": "staging", "decision": "promoted",
+             "unit": "compound", "numbers": {"average_precision": 0.95},
+             "held_out": {"compounds": 25}, "reasons": []}
+
+
+@pytest.mark.parametrize(("record", "words"), [
+    (None, "is the candidate. `moascope promote` decides"),
+    ({}, "is in staging: it passed every test of the gate on 25 held-out compounds, which took no "
+         "part in training or tuning (average precision 0.950). Load it as "
+         "models:/moascope@staging."),
+    ({"decision": "refused", "reasons": ["The permutation test gives p = 0.4."]},
+     "stays the candidate: on 25 held-out compounds, which took no part in training or tuning, it "
+     "does not show enough for staging. The permutation test gives p = 0.4."),
+    # Decisions on other versions, and those that came with a clone.
+    ({"version": "2"}, "is the candidate. `moascope promote` decides"),
+    ({"run_id": "f" * 32}, "is the candidate. `moascope promote` decides"),
+])
+def test_the_summary_says_where_the_model_stands(clone, say, record, words):
+    (clone / "data/train").mkdir(parents=True)
+    (clone / "data/train/run.json").write_text("{}")
+    registered = clone / "reports/register/registration.json"
+    registered.write_text(json.dumps(json.loads(registered.read_text()) | {"version": "1"}))
+    if record is not None:
+        own = {"run_id": json.loads(registered.read_text())["run_id"]}
+        (clone / "reports/promote").mkdir()
+        (clone / "reports/promote/promotion.json").write_text(
+            json.dumps(PROMOTION | own | record))
+    status, out, _ = say("summary")
+    assert status == 0
+    assert words in " ".join(out.split())
+
+
+@pytest.mark.parametrize(("efficiency", "words"), [
+    (0.803, "reaches 0.932 on the same folds. The model covers 80 % of the way"),
+    (None, "this screen holds nothing to find")])
+def test_the_summary_of_a_simulated_screen_shows_its_oracle(clone, say, efficiency, words):
+    (clone / "data/train").mkdir(parents=True)
+    (clone / "data/train/run.json").write_text("{}")
+    assert "oracle" not in say("summary")[1]
+    path = clone / "reports/evaluate/metrics.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"oracle": {
+        "average_precision": 0.932, "low": 0.9, "high": 0.96, "p": 0.3, "efficiency": efficiency}}))
+    said = " ".join(say("summary")[1].split())
+    assert "oracle (true state of the" in said and words in said
+
+
 @pytest.mark.parametrize("command", [
     ("predict", "--model", "models:/moascope@candidate", "--screen", ".", "--out", "x.csv"),
     ("predict", "--model", "runs:/0/model", "--screen", ".", "--out", "x.csv"),
@@ -149,7 +195,7 @@ def test_a_decision_shows_its_numbers_at_80_columns(monkeypatch, capsys):
     show_decision(record)
     out = capsys.readouterr().out
     assert "0.123" in out and "> 0.456" in out and " NO " in out
-    assert "1 held-out compound left out" in out and "1 earlier decision used" in out
+    assert "1 held-out compound excluded" in out and "1 earlier decision used" in out
 
 
 WHERE = '''\

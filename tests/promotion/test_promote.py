@@ -725,6 +725,30 @@ def test_the_command_shows_every_requirement_and_ends_on_what_was_decided(projec
     assert "not met (promote.least_gain)." in err
     assert "Traceback" not in err
 
+    status, out, err = command(monkeypatch, capsys, "--exit-zero")
+    assert (status, err) == (0, "")
+    assert "Version 2 of 'moascope' is not promoted to staging; version 1 keeps it" in out
+    assert "  - The average precision differs by" in out
+    assert out.endswith("The run itself is complete, and its results are valid.\n")
+    assert project.aliases()["staging"] == "1"
+
+
+def test_what_cannot_be_decided_ends_a_run_well_and_a_broken_model_does_not(project, monkeypatch,
+                                                                           capsys):
+    Path("params.yaml").write_text(yaml.safe_dump(SECTIONS))
+    project.register(GOOD)
+    groups = pd.read_parquet("data/split/groups.parquet")
+    pd.DataFrame.to_parquet(groups.assign(Holdout=False), "data/split/groups.parquet")
+    status, _, err = command(monkeypatch, capsys)
+    assert status == 1 and "error: No held-out compound is left to score." in err
+    status, out, err = command(monkeypatch, capsys, "--exit-zero")
+    assert (status, err) == (0, "")
+    assert out.startswith("The model stays a candidate: there is nothing to decide by.\n"
+                          "  - No held-out compound is left to score.")
+    Path("data/train/run.json").unlink()
+    status, _, err = command(monkeypatch, capsys, "--exit-zero")
+    assert status == 1 and "is not there, and the gate needs it" in err
+
 
 def test_a_registered_version_says_where_its_run_and_its_report_are():
     said = description_of({"target": "gpcr", "average_precision": "0.3", "caveat": "simulated"},

@@ -13,6 +13,7 @@ from moascope.evaluation.batches import evaluate_unseen_batches
 from moascope.evaluation.caveats import caveats_of
 from moascope.evaluation.controls import evaluate_mechanisms
 from moascope.evaluation.leak import evaluate_leak
+from moascope.evaluation.oracle import evaluate_oracle
 from moascope.evaluation.scores import evaluate_predictions
 from moascope.learning.examples import Examples
 from moascope.learning.predictor import load_predictor
@@ -38,8 +39,8 @@ def protocol(params: Params, examples: Examples, predictions: dict[str, pd.DataF
     dict
         What was evaluated (`target`, `classes`, `unit`, `head`, ...), `out_of_fold` and
         `held_out` scores by level, `by_panel`, `by_concentration_uM`, `by_mechanism`,
-        `by_action`, `baselines`, `mechanisms`, `unseen_batch`, `random_image_split`, and the
-        verdicts `above_chance` and `useful`.
+        `by_action`, `baselines`, `mechanisms`, `unseen_batch`, `random_image_split`, `oracle` (of
+        a simulated screen), and the verdicts `above_chance` and `useful`.
     """
     settings, seed, question = params.evaluate, params.seed, examples.question
     model = load_predictor(trained / "model")
@@ -75,6 +76,10 @@ def protocol(params: Params, examples: Examples, predictions: dict[str, pd.DataF
         metrics["random_image_split"] = evaluate_leak(examples, model.head, model.train, settings,
                                                       seed)
     main = metrics["out_of_fold"]["compound"]
+    # Last: nothing above may depend on the truth.
+    if params.acquire.source == "simulated" and (
+            oracle := evaluate_oracle(examples, screen, main, settings, seed)):
+        metrics["oracle"] = oracle
     metrics["above_chance"] = main["p"] < 0.05
     metrics["useful"] = metrics["baselines"]["useful"]
     return metrics

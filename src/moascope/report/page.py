@@ -16,6 +16,7 @@ from moascope.drawing.page import render_page
 from moascope.learning.examples import WELL_KEY, Examples
 from moascope.report import figures
 from moascope.report.compounds import ranked_compounds
+from moascope.report.oracle import oracle_sentence
 from moascope.report.plates import MOST_PLATES, chosen_plates, plate_maps, quality_counts
 from moascope.report.scores import compared, confusion, score_tables, threshold_words
 from moascope.report.study import study_section
@@ -84,6 +85,7 @@ def render_report(metrics: dict[str, Any], predictions: dict[str, pd.DataFrame],
         tiles=tiles(metrics), caveats=caveats(metrics),
         curve=_curve(unseen["compound"], asked, said, main),
         comparison=_comparison(metrics), leak=metrics.get("random_image_split"),
+        oracle=oracle_sentence(metrics),
         confusions=[found for level, title in (("compound", f"By {unit}"), ("site", "By image"))
                     if (found := confusion(title, (metrics.get("out_of_fold") or {}).get(level),
                                            classes, said))],

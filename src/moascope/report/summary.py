@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 
 from moascope.errors import MoascopeError
+from moascope.report.oracle import oracle_sentence
 from moascope.text import counted, tidy
 
 PAGE = "report.html"
@@ -123,6 +124,8 @@ def show_summary(results: Results, pages: Sequence[tuple[str, str]]) -> None:
     for name, score in sorted(metrics["baselines"]["scores"].items()):
         if name != "prevalence":
             row(name.replace("_", " "), score)
+    if "oracle" in metrics:
+        row("oracle (true state of the cells)", metrics["oracle"])
     if "random_image_split" in metrics:
         leak = metrics["random_image_split"]["true_labels"]["compound"]
         row("INVALID: random split by image", leak, "dim")
@@ -134,6 +137,8 @@ def show_summary(results: Results, pages: Sequence[tuple[str, str]]) -> None:
                       f"at a prevalence of {score['prevalence']:.3f}.", markup=False)
     console.print(f"Permutation p = {main['p']:.3g}: "
                   + ("above chance." if metrics["above_chance"] else "not above chance."))
+    if oracle := oracle_sentence(metrics):
+        console.print(oracle)
     for caveat in metrics["caveats"] + metrics["warnings"]:
         console.print(caveat, style="yellow", markup=False)
     if results.outdated:

@@ -1,0 +1,24 @@
+"""What the oracle of a simulated screen says about the model's score, as a sentence."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from moascope.report.words import main_scores
+from moascope.text import number, p_value
+
+
+def oracle_sentence(metrics: dict[str, Any]) -> str:
+    """How near the model comes to what the screen holds; empty where there is no oracle."""
+    oracle = metrics.get("oracle") or {}
+    if not oracle or not main_scores(metrics):
+        return ""
+    found = ("Oracle of the simulated screen: a simple model of the true state of the cells, which "
+             f"no real screen tells, reaches {number(oracle['average_precision'])} on the same "
+             "folds")
+    if oracle.get("efficiency") is None:
+        return (f"{found} (permutation p = {p_value(oracle['p'])}), which is not above chance: "
+                "this screen holds nothing to find, and no model should find anything.")
+    share = number(100 * oracle["efficiency"], 0)
+    return (f"{found}. The model covers {share} % of the way from the prevalence to it. No model "
+            "is chosen by the oracle.")
