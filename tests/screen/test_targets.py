@@ -5,8 +5,9 @@ import pandas as pd
 import pytest
 
 from moascope.errors import MoascopeError
+from moascope.screen.compounds import compound_group
 from moascope.screen.tables import Screen
-from moascope.screen.targets import compound_group, label_screen
+from moascope.screen.targets import label_screen
 
 
 def screen(annotations, controls=2):
@@ -99,7 +100,7 @@ def test_forms_of_one_compound_that_disagree_are_left_out_and_told():
     )
     labels = label_screen(screen(table), "gpcr")
     assert set(labels.groups["Metadata_Compound"]) == {"r", "s"}
-    assert "p and q share an InChIKey first block" in labels.warnings[0]
+    assert "p and q are one compound" in labels.warnings[0]
 
 
 def test_a_name_stands_in_where_there_is_no_key():

@@ -17,6 +17,8 @@ from moascope.annotation.decide import Decision, decide
 from moascope.annotation.terms import load_terms
 from moascope.errors import MoascopeError
 from moascope.screen.columns import plain, recognise
+from moascope.screen.compounds import name_key
+from moascope.screen.terms import split_terms
 from moascope.text import counted, listing
 from moascope.work.files import write_csv
 
@@ -112,8 +114,7 @@ def read_compounds(path: Path) -> Compounds:
     if frame["Metadata_Compound"].duplicated().any():
         joined = frame.groupby("Metadata_Compound", sort=False)
         frame = pd.DataFrame({
-            column: joined[column].agg(_join_terms if column in ("Metadata_MoA", "Metadata_Target")
-                                       else _first_word)
+            column: joined[column].agg(_JOINED.get(column, _first_word))
             for column in frame.columns if column != "Metadata_Compound"}).reset_index()
     return Compounds(frame.reset_index(drop=True).astype("str"), rows, tuple(warnings))
 
@@ -170,7 +171,7 @@ def read_targets(path: Path) -> dict[str, frozenset[str]]:
     Returns
     -------
     dict of str to frozenset of str
-        Name of the compound in lower case -> symbols in upper case.
+        Name of the compound (`name_key`) -> symbols in upper case.
     """
     frame = _read_table(path)
     named, _ = _recognise(path, frame.columns)
@@ -182,7 +183,7 @@ def read_targets(path: Path) -> dict[str, frozenset[str]]:
     found: dict[str, set[str]] = {}
     for compound, symbols in zip(frame[named["Metadata_Compound"]],
                                  frame[named["Metadata_Target"]], strict=True):
-        found.setdefault(compound.strip().casefold(), set()).update(split_symbols(symbols))
+        found.setdefault(name_key(compound), set()).update(split_symbols(symbols))
     return {compound: frozenset(symbols) for compound, symbols in found.items() if symbols}
 
 
@@ -228,7 +229,7 @@ def annotate_compounds(
     decisions = []
     for name, moa, symbols in zip(compounds["Metadata_Compound"], compounds["Metadata_MoA"], own,
                                   strict=True):
-        key = (moa, symbols | targets.get(name.casefold(), frozenset()))
+        key = (moa, symbols | targets.get(name_key(name), frozenset()))
         if key not in remembered:
             remembered[key] = decide(*key, gpcr_genes, genes_name)
         decisions.append(remembered[key])
@@ -339,8 +340,15 @@ def table_version() -> int:
 
 
 def _join_terms(terms: pd.Series) -> str:
-    return "|".join(dict.fromkeys(part.strip() for text in terms for part in text.split("|")
+    return "|".join(split_terms("|".join(terms)))
+
+
+def _join_targets(symbols: pd.Series) -> str:
+    return "|".join(dict.fromkeys(part.strip() for text in symbols for part in text.split("|")
                                   if part.strip()))
+
+
+_JOINED = {"Metadata_MoA": _join_terms, "Metadata_Target": _join_targets}
 
 
 def _first_word(values: pd.Series) -> str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cache
 
 from moascope.annotation.terms import Match, TermTable, Words, load_terms, split_words
+from moascope.screen.terms import split_terms
 
 BY_GENES = "(by target genes)"
 """In place of a family where target genes, not words, made the "yes"."""
@@ -67,11 +68,6 @@ class Decision:
     families: tuple[tuple[str, str], ...]
 
 
-def split_terms(moa: str) -> tuple[str, ...]:
-    """The single terms of a mechanism, in their order and without repetition."""
-    return tuple(dict.fromkeys(" ".join(term.split()) for term in moa.split("|") if term.strip()))
-
-
 def decide(moa: str, symbols: Collection[str] = (),
            gpcr_genes: Collection[str] = frozenset(), genes_name: str = "") -> Decision:
     """Decide for one compound: the words first, its target genes second.
@@ -79,7 +75,8 @@ def decide(moa: str, symbols: Collection[str] = (),
     Parameters
     ----------
     moa : str
-        Terms separated by "|"; empty where nothing is known.
+        Terms, separated as `moascope.screen.terms.split_terms` separates them; empty where nothing
+        is known.
     symbols : collection of str
         Gene symbols of the compound's targets, upper case; empty where they are not known.
     gpcr_genes : collection of str

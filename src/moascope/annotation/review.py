@@ -7,8 +7,8 @@ from collections.abc import Mapping
 import pandas as pd
 
 from moascope.annotation.compounds import Annotated
+from moascope.screen.compounds import compound_groups
 from moascope.screen.tables import Screen
-from moascope.screen.targets import compound_group
 
 REVIEW = ["Metadata_Compound", "Metadata_MoA", "question", "images", "suggestion"]
 
@@ -77,10 +77,11 @@ def _forms_that_differ(table: pd.DataFrame) -> dict[int, str]:
     """Rows of compounds whose salt or stereoisomer is annotated differently, with the question."""
     if "Metadata_InChIKey" not in table:
         return {}
+    group_of = compound_groups(table["Metadata_Compound"].tolist(),
+                               table["Metadata_InChIKey"].tolist())
     groups: dict[str, list[int]] = {}
-    for row, (name, key) in enumerate(zip(table["Metadata_Compound"], table["Metadata_InChIKey"],
-                                          strict=True)):
-        groups.setdefault(compound_group(name, key), []).append(row)
+    for row, name in enumerate(table["Metadata_Compound"]):
+        groups.setdefault(group_of[name], []).append(row)
     questions = {}
     for rows in groups.values():
         decided = {table["gpcr"].iloc[row] for row in rows} - {"unknown"}

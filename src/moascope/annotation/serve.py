@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from moascope.annotation.compounds import DECIDED
-from moascope.annotation.decide import read_term, split_terms
+from moascope.annotation.decide import read_term
 from moascope.annotation.pictures import channel_colours
 from moascope.annotation.review import in_words
 from moascope.annotation.run import Done
 from moascope.annotation.session import Session, begin_session, fingerprint
 from moascope.screen.columns import GPCR_ACTIONS
 from moascope.screen.limits import PlaneError
+from moascope.screen.terms import split_terms
 from moascope.web.application import make_application, query, render_page
 from moascope.web.defences import Application
 from moascope.web.serving import serve_until_stopped

@@ -12,14 +12,9 @@ from typing import Any
 
 import yaml
 
-GREEK = {
-    "α": "alpha", "β": "beta", "γ": "gamma", "δ": "delta", "ε": "epsilon", "θ": "theta",
-    "κ": "kappa", "λ": "lambda", "μ": "mu", "µ": "mu", "ρ": "rho", "σ": "sigma", "τ": "tau",
-    "ω": "omega",
-}
+from moascope.screen.terms import GREEK, stem
+
 _WORD = re.compile("|".join([*GREEK, r"[^\W\d_α-ωµ]+", r"\d+"]))
-_BRITISH = [("oestr", "estr"), ("tumour", "tumor"), ("leucotri", "leukotri"), ("sulph", "sulf"),
-            ("adrenoreceptor", "adrenoceptor")]
 
 
 @dataclass(frozen=True)
@@ -144,7 +139,7 @@ def split_words(text: str) -> Words:
     plain = "".join(_plain(character) for character in text)
     words, spans = [], []
     for match in _WORD.finditer(plain):
-        words.append(_stem(GREEK.get(match[0], match[0])))
+        words.append(stem(GREEK.get(match[0], match[0])))
         spans.append(match.span())
     return Words(text, tuple(words), tuple(spans))
 
@@ -154,14 +149,6 @@ def _plain(character: str) -> str:
         return character
     wide = unicodedata.normalize("NFKD", character.lower())
     return wide[0] if wide and wide[0].isascii() else character.lower()[0]
-
-
-def _stem(word: str) -> str:
-    for british, other in _BRITISH:
-        word = word.replace(british, other)
-    if len(word) > 3 and word.endswith("s") and not word.endswith(("ss", "us", "is")):
-        word = word[:-1]
-    return word
 
 
 @cache
@@ -224,7 +211,7 @@ def parse_terms(table: Mapping[str, Any]) -> TermTable:
                 endings.append((word[1:], kind))
             else:
                 # A word that is glue and says something, such as "inverse", says it.
-                contexts.setdefault(_stem(word), kind)
+                contexts.setdefault(stem(word), kind)
     return TermTable(table["version"], contexts, tuple(stems), tuple(endings), unless,
                      {first: tuple(rows) for first, rows in patterns.items()})
 

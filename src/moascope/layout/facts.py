@@ -11,7 +11,8 @@ import pandas as pd
 
 from moascope.screen.columns import SITE, WELL
 from moascope.screen.tables import Screen
-from moascope.screen.targets import Labels, moa_terms
+from moascope.screen.targets import Labels
+from moascope.screen.terms import moa_terms
 from moascope.screen.wells import plate_format
 
 _ACTION = re.compile(r"(?P<family>.+?)[ ,]+(?:(?:full|inverse|partial|selective|weak)[ _])*"

@@ -15,8 +15,10 @@ import pandas as pd
 from moascope.errors import MoascopeError
 from moascope.params import Split
 from moascope.screen.columns import WELL
+from moascope.screen.compounds import name_key, structure
 from moascope.screen.manifest import checksums
 from moascope.screen.question import Question
+from moascope.screen.tables import Screen
 from moascope.screen.targets import Labels
 
 HELD_OUT = -1
@@ -102,8 +104,9 @@ def audit_leaks(rows: pd.DataFrame, repeats: int) -> dict[str, int]:
     ----------
     rows : DataFrame
         One row per image plane in use: `Metadata_Plate`, `Metadata_Well`, `Metadata_Group`,
-        `Metadata_Compound`, `SHA256` (of the plane's file; empty where blank or unknown),
-        `Holdout` and `Fold_<repeat>`.
+        `Metadata_Compound` (names joined by "|", compared as `name_key` compares them), `SHA256`
+        (of the plane's file; empty where blank or unknown), `Holdout` and `Fold_<repeat>`;
+        optionally `Structure`, the first block of the InChIKey.
     repeats : int
 
     Returns
@@ -119,14 +122,20 @@ def audit_leaks(rows: pd.DataFrame, repeats: int) -> dict[str, int]:
     problems = []
     checks = {
         "Metadata_Group": "unit",
-        "Metadata_Compound": "compound",
+        "Compound": "compound",
+        "Structure": "structure",
         "Well": "well",
         "SHA256": "image file",
     }
     rows = rows.assign(Well=rows["Metadata_Plate"] + " " + rows["Metadata_Well"])
     counted = {}
     for column, word in checks.items():
-        known = rows[rows[column] != ""]
+        if column == "Compound":
+            known = _by_name(rows, [f"Fold_{repeat}" for repeat in range(repeats)])
+        elif column in rows:
+            known = rows[rows[column] != ""]
+        else:
+            continue
         code, keys = pd.factorize(known[column])
         counted[column.removeprefix("Metadata_").lower() + "s"] = len(keys)
         for repeat in range(repeats):
@@ -146,6 +155,15 @@ def audit_leaks(rows: pd.DataFrame, repeats: int) -> dict[str, int]:
     if problems:
         raise LeakError(problems)
     return counted
+
+
+def _by_name(rows: pd.DataFrame, folds: list[str]) -> pd.DataFrame:
+    """One row per compound name, well and fold, with `Compound`: the name as it is compared."""
+    wells = rows[["Metadata_Compound", "Well", *folds]].drop_duplicates()
+    keys = {names: sorted({name_key(name) for name in names.split("|")} - {""})
+            for names in wells["Metadata_Compound"].unique()}
+    named = wells.assign(Compound=wells["Metadata_Compound"].map(keys)).explode("Compound")
+    return named[named["Compound"].notna()].reset_index(drop=True)
 
 
 @dataclass(frozen=True, repr=False)
@@ -334,7 +352,7 @@ def usable_units(
 
 
 def plane_rows(facts: pd.DataFrame, manifest: pd.DataFrame, dealt: Folds,
-               unit: str) -> pd.DataFrame:
+               unit: str, screen: Screen | None = None) -> pd.DataFrame:
     """The planes of dealt units as `audit_leaks` takes them.
 
     Parameters
@@ -345,6 +363,9 @@ def plane_rows(facts: pd.DataFrame, manifest: pd.DataFrame, dealt: Folds,
         `FileName`, `SHA256`.
     dealt : Folds
     unit : {"compound", "well"}
+    screen : Screen, optional
+        Gives each well's compound and its InChIKey as the tables have them, so that the audit does
+        not rely on the units that were dealt.
     """
     # Blank pictures are alike by nature, and tell nothing of a compound.
     facts = facts[~facts["Blank"].astype(bool)]
@@ -353,8 +374,18 @@ def plane_rows(facts: pd.DataFrame, manifest: pd.DataFrame, dealt: Folds,
     folds = [column for column in dealt.groups if column.startswith("Fold_")]
     wells = dealt.wells.merge(dealt.groups[["Metadata_Group", "Metadata_Compound", "Holdout",
                                             *folds]])
+    if screen is not None:
+        plated = screen.layout.set_index(WELL)["Metadata_Compound"]
+        own = pd.Series(plated.reindex(pd.MultiIndex.from_frame(wells[WELL])).to_numpy())
+        wells["Metadata_Compound"] = own.where(own.notna(), wells["Metadata_Compound"])
+        if "Metadata_InChIKey" in screen.annotations:
+            blocks = dict(zip(screen.annotations["Metadata_Compound"].map(name_key),
+                              screen.annotations["Metadata_InChIKey"].map(structure), strict=True))
+            wells["Structure"] = wells["Metadata_Compound"].map(
+                lambda name: blocks.get(name_key(name), ""))
     rows = facts.merge(wells, on=WELL)
     if unit == "well":
+        rows = rows.drop(columns="Structure", errors="ignore")
         rows["Metadata_Compound"] = ""
     return rows
 

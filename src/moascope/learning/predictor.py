@@ -23,9 +23,9 @@ from moascope.learning.examples import LEVELS, WELL_KEY, Examples, averaging, wi
 from moascope.learning.head import FittedHeads
 from moascope.learning.panels import POOLED, predict_by_panel
 from moascope.params import Embed, Head, Prepare, Train, parse_params
+from moascope.screen.compounds import compound_group, compound_groups, name_key
 from moascope.screen.question import Question
 from moascope.screen.tables import Screen
-from moascope.screen.targets import compound_group
 from moascope.work.files import write_json
 
 DESCRIPTION = "model.json"
@@ -134,7 +134,8 @@ def identities(groups: pd.DataFrame, unit: str) -> list[set[str]]:
     known = [{group} for group in groups["Metadata_Group"]]
     if unit == "compound":
         for words, names in zip(known, groups["Metadata_Compound"], strict=True):
-            words.update(compound_group(name) for name in names.split("|"))
+            for name in names.split("|"):
+                words |= {compound_group(name), name_key(name)}
     return known
 
 
@@ -347,13 +348,12 @@ def sites_of(predictor: Predictor, screen: Screen, table: FeatureTable) -> Examp
             f"computed here, {lacking[0]} for one. Use the moascope version that the model names."
         )
     meta = with_layout(table.meta, screen.layout)
-    key = (
-        screen.annotations.set_index("Metadata_Compound")["Metadata_InChIKey"].to_dict()
-        if "Metadata_InChIKey" in screen.annotations
-        else {}
-    )
     names = meta["Metadata_Compound"]
-    unit = names.map({n: compound_group(n, key.get(n, "")) for n in names.unique()})
+    known, keys = names.unique().tolist(), [""] * names.nunique()
+    if "Metadata_InChIKey" in screen.annotations:
+        known += screen.annotations["Metadata_Compound"].tolist()
+        keys += screen.annotations["Metadata_InChIKey"].tolist()
+    unit = names.map(compound_groups(known, keys))
     code = unit.where(names != "").astype("category").cat
     features = table.X[:, [order[name] for name in predictor.names]]
     controls = ((meta["Metadata_Control"] == "negative") & meta["QC_Pass"].astype(bool)).to_numpy()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -83,16 +84,20 @@ def is_canonical(wells: pd.Series) -> pd.Series:
 
 def check_words(table: CsvTable, column: str, allowed: Sequence[str],
                 findings: Findings, several: bool = False) -> pd.Series:
-    """A column of a few allowed words, in lower case; with `several`, joined by "|" and sorted."""
+    """A column of a few allowed words, in lower case; with `several`, sorted and joined by "|"."""
     words = table.rows[column].str.strip().str.lower()
     known = listing([f"'{word}'" for word in allowed if word])
     if several:
-        words = words.map(lambda text: "|".join(sorted(tidy_terms(text).split("|")))).astype("str")
+        words = words.map(_sorted_words).astype("str")
     report(table, ~words.map(lambda text: set(text.split("|") if several else [text])
                              <= set(allowed)).astype(bool),
            lambda row: f"{column} is '{table.rows[column][row].strip()}'. "
                        f"Write {known}, or leave it empty.", findings)
     return words
+
+
+def _sorted_words(text: str) -> str:
+    return "|".join(sorted({word for word in re.split(r"[|,;/\s]+", text) if word}))
 
 
 def check_unique(table: CsvTable, keys: pd.DataFrame, what: str, remedy: str,
@@ -128,8 +133,3 @@ def check_whole_numbers(table: CsvTable, column: str, findings: Findings,
     # A number of its own for each wrong row, so that none is also reported as a duplicate.
     stand_in = pd.Series([str(-1 - row) for row in range(len(text))], dtype="str")
     return text.where(whole, stand_in).str.split(".").str[0].astype("int64")
-
-
-def tidy_terms(terms: str) -> str:
-    """Terms joined by "|", each once and without blanks around it."""
-    return "|".join(dict.fromkeys(term.strip() for term in terms.split("|") if term.strip()))

@@ -17,7 +17,6 @@ from moascope.screen.checks import (
     is_canonical,
     report,
     require,
-    tidy_terms,
 )
 from moascope.screen.columns import (
     ANNOTATIONS,
@@ -28,8 +27,11 @@ from moascope.screen.columns import (
     SITE,
     WELL,
 )
+from moascope.screen.compounds import name_key
 from moascope.screen.filenames import check_files
 from moascope.screen.reading import CsvTable, Findings
+from moascope.screen.terms import one_spelling
+from moascope.screen.vehicles import is_vehicle
 from moascope.text import counted, listing
 
 
@@ -175,7 +177,9 @@ def check_annotations(table: CsvTable | None, findings: Findings) -> pd.DataFram
         if column in annotations:
             annotations[column] = check_words(table, column, words, findings,
                                               several=column == "gpcr_action")
-    annotations["Metadata_MoA"] = annotations["Metadata_MoA"].map(tidy_terms).astype("str")
+    terms = one_spelling(annotations["Metadata_MoA"].tolist(), table.name)
+    annotations["Metadata_MoA"] = pd.Series(terms.cells, index=annotations.index, dtype="str")
+    findings.warnings += terms.warnings
     compounds = annotations["Metadata_Compound"]
     report(table, compounds == "",
            lambda row: "Metadata_Compound is empty. Name the compound, or remove the line.",
@@ -193,25 +197,56 @@ def check_annotations(table: CsvTable | None, findings: Findings) -> pd.DataFram
     return annotations[leading].sort_values("Metadata_Compound", ignore_index=True, kind="stable")
 
 
+def spell_compounds_alike(layout: pd.DataFrame, annotations: pd.DataFrame,
+                          findings: Findings) -> pd.DataFrame:
+    """layout.csv with compounds spelt as in annotations.csv, where only the spelling differs.
+
+    Parameters
+    ----------
+    layout, annotations : DataFrame
+        As `check_layout` and `check_annotations` give them.
+    findings : Findings
+        Gets a warning that names the spellings.
+    """
+    annotated = {name_key(name): name for name in reversed(annotations["Metadata_Compound"])}
+    exact = set(annotations["Metadata_Compound"])
+    spelt = {name: annotated[key] for name in layout["Metadata_Compound"].unique()
+             if name not in exact and (key := name_key(name)) in annotated}
+    if not spelt:
+        return layout
+    pairs = listing((f"'{ours}' and '{theirs}'" for ours, theirs in sorted(spelt.items())), 3)
+    findings.warnings.append(
+        f"{counted(len(spelt), 'compound')} spelt differently in layout.csv and annotations.csv, "
+        f"by case, blanks or accents, and taken as the same: {pairs}.")
+    return layout.assign(Metadata_Compound=layout["Metadata_Compound"].replace(spelt))
+
+
+def warn_of_controls(layout: pd.DataFrame, findings: Findings) -> None:
+    """Warn of wells that look like negative controls and are not marked."""
+    control = layout["Metadata_Control"]
+    names = layout.loc[control == "", "Metadata_Compound"]
+    negative = {name_key(name) for name in
+                layout.loc[control == "negative", "Metadata_Compound"].unique()}
+    alike = sorted(name for name in names.unique() if name
+                   and (is_vehicle(name) or name_key(name) in negative))
+    if alike:
+        wells = int(names.isin(alike).sum())
+        findings.warnings.append(
+            f"layout.csv has {counted(wells, 'well')} of {listing(alike)} that look like negative "
+            "controls and are not marked, so they count as compounds. Write negative in "
+            "Metadata_Control if they are controls.")
+
+
 def check_compounds_are_annotated(layout: pd.DataFrame, annotations: pd.DataFrame,
                                   findings: Findings) -> None:
     """Warn of compounds that only one of layout.csv and annotations.csv names."""
     plated = layout.loc[layout["Metadata_Control"] != "negative", "Metadata_Compound"].unique()
     annotated = set(annotations["Metadata_Compound"])
-    by_lower = {compound.lower(): compound for compound in annotated}
     missing = sorted(compound for compound in plated if compound and compound not in annotated)
     if missing:
         findings.warnings.append(
             f"layout.csv has {counted(len(missing), 'compound')} without a row in "
             f"annotations.csv, treated as of unknown mechanism: {listing(missing)}.")
-    spelt = [(compound, by_lower[compound.lower()]) for compound in missing
-             if compound.lower() in by_lower]
-    if spelt:
-        pairs = listing((f"'{ours}' and '{theirs}'" for ours, theirs in spelt), 3)
-        findings.warnings.append(
-            f"{counted(len(spelt), 'compound name')} of layout.csv and annotations.csv differ only "
-            f"in upper and lower case: {pairs}. Write them the same way if they are the same "
-            "compound.")
     unplated = sorted(annotated - set(layout["Metadata_Compound"]))
     if unplated:
         findings.warnings.append(

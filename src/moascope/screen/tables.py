@@ -14,6 +14,8 @@ from moascope.screen.contract import (
     check_layout,
     check_sites,
     check_sites_have_wells,
+    spell_compounds_alike,
+    warn_of_controls,
 )
 from moascope.screen.description import images_folder, read_description
 from moascope.screen.reading import Findings, read_table
@@ -107,7 +109,10 @@ def read_screen(folder: str | Path, allow_outside: bool = False) -> Screen:
     annotations = check_annotations(annotations_csv, findings)
     if sites is not None and layout is not None:
         check_sites_have_wells(sites, layout, findings)
+    if layout is not None:
+        warn_of_controls(layout, findings)
     if layout is not None and annotations is not None:
+        layout = spell_compounds_alike(layout, annotations, findings)
         check_compounds_are_annotated(layout, annotations, findings)
     if findings.problems or sites is None or layout is None or annotations is None:
         raise MoascopeError(findings.problems)

@@ -8,12 +8,17 @@ from dataclasses import dataclass
 import pandas as pd
 
 from moascope.errors import MoascopeError
+from moascope.screen.compounds import compound_groups, name_key
 from moascope.screen.question import Question
 from moascope.screen.tables import Screen
+from moascope.screen.terms import moa_terms, names_within, one_spelling, term_key
+from moascope.text import counted, listing
 
 GPCR_TARGETS = ("gpcr", "gpcr_agonist", "gpcr_antagonist")
 CONTROL_CLASS = "negative control"
 CONFLICT = "(conflict)"
+FEWEST = 3
+"""Fewest compounds of each class of a binary question."""
 
 
 @dataclass(frozen=True)
@@ -39,21 +44,6 @@ class Labels:
     warnings: tuple[str, ...]
 
 
-def moa_terms(moa: str) -> tuple[str, ...]:
-    """The single mechanisms of an annotation, sorted and without repetition."""
-    return tuple(sorted({term.strip() for term in moa.split("|") if term.strip()}))
-
-
-def compound_group(compound: str, inchikey: str = "") -> str:
-    """Key shared by all forms of one compound.
-
-    Salts and stereoisomers share the first block of the InChIKey (the hash of the connectivity);
-    where there is no key, the name without case and surplus blanks stands in.
-    """
-    block = inchikey.strip().upper().split("-")[0]
-    return block if len(block) == 14 else " ".join(compound.casefold().split())
-
-
 def label_screen(screen: Screen, target: str) -> Labels:
     """Decide for every compound of a screen which class of `target` it is.
 
@@ -75,34 +65,28 @@ def label_screen(screen: Screen, target: str) -> Labels:
     screen with a single labelled compound and controls: no claim about unseen compounds is
     possible, and its wells are compared with the control wells instead.
     """
-    annotations = screen.annotations
+    annotations = screen.annotations.assign(
+        Metadata_MoA=one_spelling(screen.annotations["Metadata_MoA"].tolist()).cells)
     treated = screen.layout[
         (screen.layout["Metadata_Control"] != "negative")
         & (screen.layout["Metadata_Compound"] != "")
     ]
+    plated = {name_key(name) for name in treated["Metadata_Compound"].unique()}
     annotated = annotations[
-        annotations["Metadata_Compound"].isin(treated["Metadata_Compound"])
+        annotations["Metadata_Compound"].map(name_key).isin(plated)
     ].copy()
-    label_of, target = _labeller(annotated, target)
+    label_of, target, unsure = _labeller(annotated, target)
     annotated["Label"] = label_of
-    keys = (
-        annotated["Metadata_InChIKey"]
-        if "Metadata_InChIKey" in annotated
-        else pd.Series("", index=annotated.index)
-    )
-    annotated["Metadata_Group"] = [
-        compound_group(name, key)
-        for name, key in zip(annotated["Metadata_Compound"], keys, strict=True)
-    ]
+    annotated["Metadata_Group"] = _groups(annotated, treated, annotated["Metadata_Compound"])
     for column in ("Metadata_MoA", "gpcr_action"):
         if column not in annotated:
             annotated[column] = ""
     binary = target != "moa"
     groups, warnings = _merge_groups(annotated)
+    warnings += unsure
     unit = "compound"
-    wells = treated.merge(
-        annotated[["Metadata_Compound", "Metadata_Group"]], on="Metadata_Compound"
-    )[["Metadata_Plate", "Metadata_Well", "Metadata_Group"]]
+    wells = treated[["Metadata_Plate", "Metadata_Well"]].assign(
+        Metadata_Group=_groups(annotated, treated, treated["Metadata_Compound"]))
     wells = wells[wells["Metadata_Group"].isin(groups["Metadata_Group"])]
 
     controls = screen.layout[screen.layout["Metadata_Control"] == "negative"]
@@ -130,8 +114,18 @@ def label_screen(screen: Screen, target: str) -> Labels:
     )
 
 
-def _labeller(annotated: pd.DataFrame, target: str) -> tuple[list[str], str]:
-    """The label of each annotated compound, and the target as it is spelt in the table."""
+def _groups(annotated: pd.DataFrame, treated: pd.DataFrame, names: pd.Series) -> pd.Series:
+    """The group of each of `names`, over all names of both tables."""
+    keys = (annotated["Metadata_InChIKey"].tolist() if "Metadata_InChIKey" in annotated
+            else [""] * len(annotated))
+    plated = treated["Metadata_Compound"].unique().tolist()
+    return names.map(compound_groups([*annotated["Metadata_Compound"], *plated],
+                                     [*keys, *[""] * len(plated)])).astype("str")
+
+
+def _labeller(annotated: pd.DataFrame, target: str) -> tuple[list[str], str, list[str]]:
+    """The label of each annotated compound, the target as it is spelt in the table, and a sentence
+    about compounds that may or may not belong to it."""
     if target in GPCR_TARGETS:
         if "gpcr" not in annotated:
             raise MoascopeError(
@@ -142,7 +136,7 @@ def _labeller(annotated: pd.DataFrame, target: str) -> tuple[list[str], str]:
         positive, negative = f"{target}", f"not_{target}"
         gpcr = annotated["gpcr"].str.strip().str.lower()
         if target == "gpcr":
-            return [{"yes": positive, "no": negative}.get(word, "") for word in gpcr], target
+            return [{"yes": positive, "no": negative}.get(word, "") for word in gpcr], target, []
         if "gpcr_action" not in annotated:
             raise MoascopeError(
                 f"target = {target} needs the column 'gpcr_action' (agonist, antagonist or other) "
@@ -158,12 +152,12 @@ def _labeller(annotated: pd.DataFrame, target: str) -> tuple[list[str], str]:
                 labels.append(positive if wanted in actions else negative)
             else:
                 labels.append("")
-        return labels, target
+        return labels, target, []
     terms = [moa_terms(moa) for moa in annotated["Metadata_MoA"]]
     if target == "moa":
-        return ["|".join(t) for t in terms], target
+        return ["|".join(t) for t in terms], target, []
     known = sorted({term for t in terms for term in t})
-    spelt = next((term for term in known if term.casefold() == target.casefold()), None)
+    spelt = next((term for term in known if term_key(term) == term_key(target)), None)
     if spelt is None:
         near = difflib.get_close_matches(target, known, n=3, cutoff=0.3) or known[:3]
         raise MoascopeError(
@@ -171,7 +165,16 @@ def _labeller(annotated: pd.DataFrame, target: str) -> tuple[list[str], str]:
             + (f"Did you mean {' or '.join(repr(t) for t in near)}?" if near
                else "annotations.csv names no mechanism at all.")
         )
-    return [(spelt if spelt in t else f"not_{spelt}") if t else "" for t in terms], spelt
+    unsure = [any(names_within(term, spelt) for term in t) and spelt not in t for t in terms]
+    labels = ["" if doubt or not t else spelt if spelt in t else f"not_{spelt}"
+              for t, doubt in zip(terms, unsure, strict=True)]
+    if not any(unsure):
+        return labels, spelt, []
+    doubtful = annotated[unsure]
+    return labels, spelt, [
+        f"{counted(len(doubtful), 'compound')} name '{spelt}' inside a longer mechanism and are "
+        f"left out as unknown: {listing(doubtful['Metadata_Compound'], 3)} "
+        f"('{doubtful['Metadata_MoA'].iloc[0]}'). Separate mechanisms by '|' in annotations.csv."]
 
 
 def _merge_groups(annotated: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
@@ -186,8 +189,8 @@ def _merge_groups(annotated: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
     )
     for names in merged.loc[merged["Label"] == CONFLICT, "Metadata_Compound"]:
         warnings.append(
-            f"{names.replace('|', ' and ')} share an InChIKey first block but have different "
-            "labels; they are left out as unknown."
+            f"{names.replace('|', ' and ')} are one compound (the same name, or InChIKeys that "
+            "share their first block) but have different labels; they are left out as unknown."
         )
     return merged[merged["Label"] != CONFLICT].reset_index(drop=True), warnings
 
@@ -246,3 +249,37 @@ def _require_classes(groups: pd.DataFrame, classes: tuple[str, ...], target: str
             f"There is no {word} compound for target = {target} among the {len(groups)} annotated "
             "compounds of this screen. Check the annotations, or choose another target."
         )
+
+
+def refuse_few(groups: pd.DataFrame, question: Question) -> None:
+    """Refuse a question about a class that has too few compounds to be learnt and scored.
+
+    Parameters
+    ----------
+    groups : DataFrame
+        Units with `Label` and `Metadata_MoA`.
+    question : Question
+
+    Raises
+    ------
+    MoascopeError
+        When a binary question about compounds has fewer than `FEWEST` of either class: learning,
+        choosing and scoring each need one that the other two have not seen.
+    """
+    if not question.binary or question.unit != "compound":
+        return
+    for name, word in zip(question.classes, ("negative", "positive"), strict=True):
+        members = groups.loc[groups["Label"] == name, "Metadata_Compound"]
+        if len(members) >= FEWEST:
+            continue
+        terms = pd.Series([term for moa in groups["Metadata_MoA"] for term in moa_terms(moa)],
+                          dtype="str").value_counts()
+        others = [f"'{term}' ({count})" for term, count in sorted(
+            terms.items(), key=lambda item: (-item[1], item[0]))
+            if count >= FEWEST and len(groups) - count >= FEWEST and term != question.target]
+        remedy = (f"Mechanisms with at least {FEWEST} here: {listing(others)}." if others else
+                  "No mechanism of this screen has as many.")
+        raise MoascopeError(
+            f"target = {question.target} has {counted(len(members), f'{word} compound')} "
+            f"({listing(members)}), and at least {FEWEST} are needed to learn from some and test "
+            f"on others. Annotate more compounds, or set another target. {remedy}")

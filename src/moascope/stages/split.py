@@ -15,7 +15,7 @@ from moascope.screen.columns import WELL
 from moascope.screen.description import read_description
 from moascope.screen.manifest import read_manifest
 from moascope.screen.tables import read_screen
-from moascope.screen.targets import label_screen
+from moascope.screen.targets import label_screen, refuse_few
 from moascope.work.files import write_json
 
 
@@ -28,9 +28,10 @@ def split(params: Params, screen: Path, planes: Path, embedded: Path, out: Path,
     labels = label_screen(read, params.target)
     quality = load_quality(embedded)
     dealt = deal(labels, quality[quality["QC_Pass"]], params.split, params.seed)
+    refuse_few(dealt.groups, labels.question)
     facts = pd.read_parquet(planes / "planes.parquet", columns=[*WELL, "FileName", "Blank"])
-    checked = audit_leaks(plane_rows(facts, read_manifest(screen), dealt, labels.question.unit),
-                          params.split.repeats)
+    checked = audit_leaks(plane_rows(facts, read_manifest(screen), dealt, labels.question.unit,
+                                     read), params.split.repeats)
 
     out.mkdir(parents=True, exist_ok=True)
     dealt.groups.to_parquet(out / "groups.parquet", index=False)

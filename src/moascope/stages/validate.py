@@ -6,7 +6,7 @@ from pathlib import Path
 
 from moascope.params import Params
 from moascope.screen.tables import read_screen
-from moascope.screen.targets import label_screen
+from moascope.screen.targets import label_screen, refuse_few
 from moascope.validation.checks import closing_words, stop_if_critical, validate_screen
 from moascope.work.processes import default_jobs
 
@@ -21,7 +21,8 @@ def validate(params: Params, screen: Path, out: Path, report: Path) -> str:
     from moascope.tracking.screens import log_validation
 
     # A question that the annotations cannot answer should not wait until everything is embedded.
-    label_screen(read_screen(screen), params.target)
+    labels = label_screen(read_screen(screen), params.target)
+    refuse_few(labels.groups, labels.question)
     validation = validate_screen(params.validate_, screen, out, report, default_jobs())
     log_validation(params, validation, report / "data_docs")
     stop_if_critical(validation, params.validate_)
