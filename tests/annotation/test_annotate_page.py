@@ -200,7 +200,7 @@ def test_a_decision_is_on_disk_before_the_answer(start, out):
     row = rows(out).loc["C01"]
     assert row[["gpcr", "gpcr_action", "curator"]].tolist() == ["yes", "agonist|antagonist",
                                                                "anna"]
-    assert row["evidence"].startswith("a person decided; terms 2: ")
+    assert row["evidence"].startswith("a person decided; terms 3: ")
 
 
 def test_an_action_goes_with_a_yes_only(start, out):

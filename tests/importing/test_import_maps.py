@@ -48,13 +48,131 @@ def test_rows_and_columns_make_wells_whether_letters_or_numbers(tmp_path):
 
 @pytest.mark.parametrize(("column", "written", "micromolar"), [
     ("Concentration_uM", "0.5", "0.5"), ("Dose (µM)", "0.5", "0.5"),
-    ("conc_nM", "500", "0.5"), ("mmoles_per_liter", "5", "5000.0"), ("conc", "", ""),
+    ("conc_nM", "500", "0.5"), ("Concentration (mM)", "0.005", "5.0"), ("Conc_M", "5e-6", "5.0"),
+    ("Final Concentration [nM]", "5", "0.005"), ("conc", "", ""), ("Metadata_dose", "5", "5.0"),
+    ("conc", "100 nM", "0.1"), ("Concentration_uM", "2e-3 mM", "2.0"), ("dose", "5\u03bcM", "5.0"),
+    ("dose", "1 \u00b5mol/L", "1.0"), ("pert_dose", "10", "10.0"),
 ])
 def test_concentrations_become_micromolar(tmp_path, column, written, micromolar):
-    path = write(tmp_path / "m.csv", f"Well,Compound,{column}\nA1,x,{written}\n")
+    path = write(tmp_path / "m.csv", f"Well,Compound,{column}\nA1,x,{written}\nA2,DMSO,\n")
     wells, notes = read_plate_map(path)
     assert wells[0].get("Metadata_Concentration_uM", "") == micromolar
-    assert bool(notes) == (column == "conc")
+    bare = "M" not in column.removeprefix("Metadata_")
+    assert any("m.csv: " in note for note in notes) == (bare or " " in written)
+
+
+@pytest.mark.parametrize("units", ["Units", "Unit", "conc_units", "pert_dose_unit"])
+def test_a_column_of_units_counts(tmp_path, units):
+    path = write(tmp_path / "m.csv", f"Well,Compound,Concentration,{units}\nA1,x,100,nM\n"
+                                     "A2,y,10,uM\nA3,z,1,mM\nA4,DMSO,0.1,%\n")
+    wells, notes = read_plate_map(path)
+    assert [well.get("Metadata_Concentration_uM") for well in wells] == ["0.1", "10.0", "1000.0",
+                                                                         None]
+    assert notes[0] == (f"m.csv: 'Concentration' is read with the units of '{units}' "
+                        "(0.1 to 1000 uM).")
+
+
+@pytest.mark.parametrize(("table", "sentence"), [
+    ("Concentration_uM,Units\nA1,x,5,nM\n", "has the unit 'nM' in the column of units and another"),
+    ("Concentration\nA1,x,5 mg/ml\n", "'5 mg/ml' has the unit 'mg/ml', which is not a molar"),
+    ("Conc_uM,Conc_nM\nA1,x,5,500\n", "'Conc_uM' says 5 uM and 'Conc_nM' says 0.5 uM"),
+    ('Concentration\nA1,x,"1,000"\n', "has a comma that may separate thousands or decimals"),
+    ("Concentration\nA1,x,1:1000\n", "which is not a molar concentration"),
+])
+def test_a_dose_that_could_be_two_is_refused_with_its_line(tmp_path, table, sentence):
+    with pytest.raises(MoascopeError, match=f"line 2: .*{sentence}"):
+        read_plate_map(write(tmp_path / "m.csv", f"Well,Compound,{table}"))
+
+
+def test_the_stock_is_not_the_well(tmp_path):
+    path = write(tmp_path / "m.csv", "Well,Compound,mmoles_per_liter\nA1,x,10\nA2,DMSO,\n")
+    wells, notes = read_plate_map(path)
+    assert wells[0]["Metadata_Concentration_uM"] == "10.0"
+    assert "diluted 1:1000 in the well: 10 mM becomes 10 uM" in notes[0]
+    path = write(tmp_path / "m.csv", "Well,Compound,mmoles_per_liter\nA1,x,0.01\nA2,DMSO,\n")
+    assert read_plate_map(path)[0][0]["Metadata_Concentration_uM"] == "10.0"
+    path = write(tmp_path / "n.csv", "Well,Compound,Stock_mM\nA1,x,10\nA2,DMSO,\n")
+    wells, notes = read_plate_map(path)
+    assert "Metadata_Concentration_uM" not in wells[0]
+    assert "no concentration is read; 'Stock_mM' may hold one" in notes[0]
+    path = write(tmp_path / "n.csv", "Well,Compound,Concentration_mM\nA1,x,10\nA2,DMSO,\n")
+    assert any("usual for a stock only" in note for note in read_plate_map(path)[1])
+
+
+def test_thousands_and_decimals_are_told_apart_or_refused(tmp_path):
+    with pytest.raises(MoascopeError, match="'1,000' has a comma"):
+        read_plate_map(write(tmp_path / "m.csv", "Well;Compound;Dose_uM\nA1;x;1,000\n"))
+    path = write(tmp_path / "m.csv", "Well;Compound;Dose_uM\nA1;x;1,125\nA2;y;0,5\n")
+    wells, notes = read_plate_map(path)
+    assert [well["Metadata_Concentration_uM"] for well in wells] == ["1.125", "0.5"]
+    assert "the comma in 'Dose_uM' is read as a decimal comma (0.5 to 1.125 uM)" in notes[0]
+
+
+@pytest.mark.parametrize("name", [
+    "DMSO 0.1%", "DMSO (0.5 %)", "dmso", "Dimethyl sulfoxide", "dimethylsulphoxide", "DMSO_1",
+    "0.1 % (v/v) DMSO", "Vehicle (DMSO)", "D.M.S.O.", "neg. control", "(CH3)2SO", "DMSO control",
+])
+def test_the_vehicle_is_found_however_it_is_spelt(tmp_path, name):
+    path = write(tmp_path / "m.csv", f'Well,Compound\nA1,"{name}"\nA2,DMSO + taxol\n')
+    wells, notes = read_plate_map(path)
+    assert [well.get("Metadata_Control", "") for well in wells] == ["negative", ""]
+    assert "m.csv marks no controls; 1 well of" in notes[0]
+
+
+@pytest.mark.parametrize(("header", "line", "name"), [
+    ("Compound,Control", "DMSO,", "DMSO"), ("broad_sample,solvent", ",DMSO", "DMSO"),
+    ("Compound,Role", "DMSO,control", "DMSO"), ("Compound,pert_type", "DMSO,ctl_vehicle", "DMSO"),
+    ("Compound,control_type", ",negcon", "negative control"), ("Compound,Role", "x,NC", "x"),
+    ("Compound,Role", "untreated,", "untreated"), ("Compound,Type", "water,", "water"),
+])
+def test_a_control_is_found_by_solvent_and_role(tmp_path, header, line, name):
+    path = write(tmp_path / "m.csv", f"Well,{header}\nA1,{line}\nA2,taxol,\n")
+    wells, _ = read_plate_map(path)
+    assert [well.get("Metadata_Control", "") for well in wells] == ["negative", ""]
+    assert wells[0]["Metadata_Compound"] == name
+
+
+def test_no_control_and_an_unmarked_one_are_said(tmp_path):
+    path = write(tmp_path / "m.csv", "Well,Compound\nA1,taxol\nA2,\nA3,empty\n")
+    assert read_plate_map(path)[1] == [
+        "m.csv: 1 well of 'empty' is read as empty.",
+        "m.csv marks no negative controls and names no DMSO or vehicle; 2 wells without a compound "
+        "stay empty. Write negative in a column Control, or the solvent as the compound, if there "
+        "are any."]
+    path = write(tmp_path / "n.csv", "Well,Compound,Control\nA1,DMSO,negative\nA2,dmso 1%,\n")
+    assert "but not 1 well of dmso 1%, which count as compounds" in read_plate_map(path)[1][0]
+
+
+@pytest.mark.parametrize("row", ["A1,x,0,5", "A1,x", "A1,x,1,,,7"])
+def test_a_row_of_another_length_is_refused_with_its_line(tmp_path, row):
+    with pytest.raises(MoascopeError, match=r"m\.csv, line 2: . values for 3 columns"):
+        read_plate_map(write(tmp_path / "m.csv", f"Well,Compound,Dose_uM\n{row}\n"))
+    with pytest.raises(MoascopeError, match="line 2: 3 values for 2 columns"):
+        read_plate_map(write(tmp_path / "n.csv", ",1,2\nA,x,0,5\n"))
+
+
+@pytest.mark.parametrize(("columns", "row"), [
+    (range(1, 4), "B"), (range(1, 5), "C"), (range(1, 7), "D"), (range(1, 9), "F"),
+    (range(2, 12), "G"), (range(1, 25), "P"), (range(1, 49), "AF"), (range(3, 47, 2), "B"),
+])
+def test_grids_are_read_by_their_numbers(tmp_path, columns, row):
+    text = ("compound," + ",".join(map(str, columns)) + "\n"
+            + f"{row}," + ",".join(f"c{column}" for column in columns) + "\n")
+    assert compounds(write(tmp_path / "m.csv", text)) == {
+        f"{row}{column:02d}": f"c{column}" for column in columns}
+
+
+def test_a_row_of_rising_doses_is_no_grid_of_its_own(tmp_path):
+    text = "concentration (nM),1,2,3\nA,1,2,3\nB,4,5,6\n\ncompound,1,2,3\nA,DMSO,x,y\nB,z,z,z\n"
+    wells, _ = read_plate_map(write(tmp_path / "m.csv", text))
+    doses = {well["Metadata_Well"]: well["Metadata_Concentration_uM"] for well in wells}
+    assert doses == {"A01": "0.001", "A02": "0.002", "A03": "0.003", "B01": "0.004",
+                     "B02": "0.005", "B03": "0.006"}
+
+
+def test_columns_that_are_not_read_are_named(tmp_path):
+    path = write(tmp_path / "m.csv", "Well,Compound,mg_per_ml,Lot\nA1,DMSO,,\n")
+    assert "m.csv: 2 columns not read: 'mg_per_ml', 'Lot'." in read_plate_map(path)[1]
 
 
 def test_a_decimal_comma_is_one_where_semicolons_part_the_cells(tmp_path):

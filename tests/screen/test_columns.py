@@ -10,16 +10,14 @@ from moascope.screen.columns import OF_COMPOUNDS, OF_WELLS, SPELLINGS, plain, re
      {"Metadata_Plate": 0, "Metadata_Well": 1, "Metadata_Compound": 2}),
     # JUMP and LINCS
     (["Assay_Plate_Barcode", "well_position", "broad_sample", "mmoles_per_liter", "control_type"],
-     {"Metadata_Plate": 0, "Metadata_Well": 1, "Metadata_Compound": 2,
-      "Metadata_Concentration_mM": 3, "Metadata_Control": 4}),
+     {"Metadata_Plate": 0, "Metadata_Well": 1, "Metadata_Compound": 2, "Metadata_Control": 4}),
     # the Image Data Resource
     (["Plate", "Well", "Compound Name", "Compound InChIKey", "Compound MoA", "Control Type",
       "Compound Concentration (microMolar)"],
      {"Metadata_Plate": 0, "Metadata_Well": 1, "Metadata_Compound": 2, "Metadata_InChIKey": 3,
-      "Metadata_MoA": 4, "Metadata_Control": 5, "Metadata_Concentration_uM": 6}),
-    (["Row", "Col", "Drug", "Dose (\u00b5M)"],
-     {"Metadata_Row": 0, "Metadata_Column": 1, "Metadata_Compound": 2,
-      "Metadata_Concentration_uM": 3}),
+      "Metadata_MoA": 4, "Metadata_Control": 5}),
+    (["Row", "Col", "Drug", "Solvent"],
+     {"Metadata_Row": 0, "Metadata_Column": 1, "Metadata_Compound": 2, "Metadata_Solvent": 3}),
 ])
 def test_tables_of_wells_are_understood_under_the_names_of_the_field(header, found):
     assert recognise(header, "wells") == (found, [])

@@ -76,7 +76,8 @@ def _read_table(tree: Tree, file: str, rows: Rows, found: Found) -> None:
                _column(header, "Frame", channel)) for channel, index in channels.items()]
     counts: dict[tuple[str, str], int] = {}
     told: list[dict[str, str]] = []
-    wells, problems = describe_wells(rows, columns, file)
+    wells, problems, notes, _ = describe_wells(rows, columns, file)
+    found.notes += notes
     for entry, line, cells in zip(wells, rows.lines[1:], rows.cells[1:], strict=True):
         here = f"{file}, line {line}"
         if line in problems or entry is None:

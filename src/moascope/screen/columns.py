@@ -40,12 +40,9 @@ OF_WELLS: Mapping[str, tuple[str, ...]] = {
     "Metadata_Row": ("row", "rowid", "wellrow"),
     "Metadata_Column": ("col", "column", "colid", "wellcolumn", "wellcol"),
     "Metadata_Compound": ("treatment", "drug", "broadsample", "substance", "reagent"),
-    "Metadata_Concentration_uM": ("concentrationum", "compoundconcentrationmicromolar",
-                                  "concentration", "conc", "concum", "dose", "doseum",
-                                  "concentrationmicromolar", "um"),
-    "Metadata_Concentration_nM": ("concentrationnm", "concnm", "dosenm", "nm"),
-    "Metadata_Concentration_mM": ("concentrationmm", "concmm", "dosemm", "mm", "mmolesperliter"),
-    "Metadata_Control": ("control", "welltype", "role", "wellrole"),
+    "Metadata_Solvent": ("solvent", "vehicle", "diluent"),
+    "Metadata_Control": ("control", "welltype", "role", "wellrole", "samplerole", "sampletype",
+                         "contenttype", "perttype"),
 }
 """Further spellings in tables of wells or sites, where a treatment is a compound."""
 
