@@ -20,13 +20,13 @@ def test_the_shipped_file_holds_every_parameter_and_its_default():
 
 
 @pytest.mark.parametrize(("given", "preset", "signal", "shared"), [
-    ({}, "teaching", 2.0, 3.5),
+    ({}, "teaching", 2.0, 4.5),
     ({"preset": "literature"}, "literature", 2.0, 0.0),
     ({"preset": "literature", "signal": 6}, "literature", 6.0, 0.0),
     ({"preset": "null"}, "null", 0.0, 0.0),
     ({"preset": None}, "null", 0.0, 0.0),
     ({"signal": None, "shared_gpcr": 1}, "teaching", 2.0, 1.0),
-    ({"signal": 0}, "teaching", 0.0, 3.5),
+    ({"signal": 0}, "teaching", 0.0, 4.5),
 ])
 def test_a_single_value_overrides_the_preset_of_the_simulated_screen(given, preset, signal, shared):
     simulated = parse_params({"simulated": given}).simulated

@@ -104,7 +104,7 @@ class Bbbc016(Section):
 
 # What each preset of the simulated screen stands for; see docs/simulated.md.
 SIMULATED_PRESETS = {
-    "teaching": {"signal": 2.0, "shared_gpcr": 3.5},
+    "teaching": {"signal": 2.0, "shared_gpcr": 4.5},
     "literature": {"signal": 2.0, "shared_gpcr": 0.0},
     "null": {"signal": 0.0, "shared_gpcr": 0.0},
 }

@@ -24,6 +24,7 @@ from moascope.sources.simulated.compounds import (
     class_direction,
     draw_compounds,
     response,
+    shared_direction,
 )
 from moascope.sources.simulated.layout import DOSES_UM, plate_maps
 from moascope.sources.simulated.markers import LINES, MARKER_PAIRS, MARKERS, panel_parts
@@ -233,8 +234,17 @@ def test_gpcr_ligands_share_a_response_in_every_panel_and_nothing_else_has_it():
     ligands = np.array([effect for gpcr, effect in shared if gpcr])
     # One direction and one length, in the panels that do not express the receptor as well.
     assert np.allclose(ligands, ligands[0], atol=1e-6)
-    assert np.linalg.norm(ligands[0]) == pytest.approx(3.5, abs=1e-6)
+    assert np.linalg.norm(ligands[0]) == pytest.approx(params.shared_gpcr, abs=1e-6)
     assert not any(effect.any() for gpcr, effect in shared if not gpcr)
+
+
+@pytest.mark.parametrize("seed", range(200, 205))
+def test_the_shared_response_changes_neither_the_number_of_cells_nor_their_brightness(seed):
+    direction = dict(zip(KNOBS, shared_direction(seed), strict=True))
+    assert np.linalg.norm(list(direction.values())) == pytest.approx(1)
+    for name in KNOBS:
+        blind = name in ("count", "cell_size", "vacuoles", "nuclear_size") or "intensity" in name
+        assert (direction[name] == 0) == blind, name
 
 
 @pytest.mark.parametrize("settings", [

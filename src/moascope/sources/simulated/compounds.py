@@ -37,8 +37,10 @@ STRENGTH = {"strong": 3.0, "medium": 1.3, "inert": 0.0, "agonist": 2.0, "antagon
 # `signal` is the strength of an agonist; the other kinds keep their ratio to it.
 REFERENCE_SIGNAL = STRENGTH["agonist"]
 
-# Names the direction of the response that GPCR ligands may share.
-SHARED = "gpcr"
+# What the response that GPCR ligands may share moves: where things lie, not how many cells there
+# are nor how bright they are, or the baseline of count and intensity would find them as well.
+SHARED_KNOBS = ("nuclear_shape", "marker2_spots", "marker2_perinuclear", "marker3_nuclear",
+                "marker3_fibres")
 
 COMPOUNDS_PER_CLASS = 6
 SHARED_BY_COUPLING = 0.6
@@ -96,6 +98,22 @@ def class_direction(seed: int, moa: str) -> np.ndarray:
     return -unit if action == "antagonist" else unit
 
 
+def shared_direction(seed: int) -> np.ndarray:
+    """Give the unit vector over `KNOBS` of the response that GPCR ligands share.
+
+    Every knob of `SHARED_KNOBS` moves as far as the others, up or down as the seed has it, so that
+    no seed leaves the response to a single knob that its panels hardly show.
+
+    Returns
+    -------
+    ndarray, float64, shape (12,)
+    """
+    signs = stream(seed, "direction", "shared").choice([-1.0, 1.0], len(SHARED_KNOBS))
+    direction = np.zeros(len(KNOBS))
+    direction[[KNOBS.index(name) for name in SHARED_KNOBS]] = signs / np.sqrt(len(SHARED_KNOBS))
+    return direction
+
+
 def response(
     seed: int, compound: Compound, concentration: float, panel: str, signal: float,
     shared_gpcr: float = 0.0,
@@ -132,7 +150,7 @@ def response(
     if compound.through_gpcr and shared_gpcr:
         # Also where the family's own response is mute: a response in half of the panels would
         # bury most of it in the other half.
-        effect = effect + scale * shared_gpcr * _direction(seed, SHARED)
+        effect = effect + scale * shared_gpcr * shared_direction(seed)
     if compound.amphiphilic:
         # Scaled as well: amphiphiles are more frequent among antagonists, which would betray
         # the class in a screen that is to hold no signal.
