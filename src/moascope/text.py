@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 import unicodedata
 from collections.abc import Iterable
 from typing import Any
@@ -26,6 +27,15 @@ def listing(names: Iterable[Any], most: int = EXAMPLES) -> str:
     names = [str(name) for name in names]
     more = len(names) - most
     return ", ".join(names[:most]) + (f" and {more:,} more" if more > 0 else "")
+
+
+def assumed_lines(sentences: Iterable[str]) -> list[str]:
+    """Everything that was assumed, each sentence once, as lines of at most 80 characters."""
+    lines = []
+    for sentence in dict.fromkeys(sentences):
+        lines += textwrap.wrap(sentence, 80, initial_indent="  - ", subsequent_indent="    ",
+                               break_long_words=False, break_on_hyphens=False)
+    return ["assumed", *lines] if lines else []
 
 
 def tidy(text: object, most: int = 0) -> str:

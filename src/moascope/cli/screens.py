@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -63,8 +62,6 @@ def import_(
     imported = import_plates(
         folder, out, kind=kind.value, pattern=pattern, layout=layout,
         channels=parse_channels(channels), z=z, t=t, follow_links=follow_links, update=update)
-    for warning in (*imported.notes, *imported.screen.warnings):
-        print(f"note: {warning}", file=sys.stderr)
     print(describe_import(imported, out))
 
 
@@ -85,6 +82,7 @@ def layout(
     from moascope.screen.description import read_description
     from moascope.screen.tables import read_screen
     from moascope.screen.targets import label_screen
+    from moascope.text import assumed_lines
 
     read = read_screen(screen)
     labels = label_screen(read, target)
@@ -93,6 +91,8 @@ def layout(
     groups = assign_folds(labels.groups, folds, split.repeats, holdout=0, seed=0)
     write_screen_page(out, read, labels, groups, read_description(screen), seed=0)
     print(f"The layout of {len(read.layout):,} wells is shown in {out / SCREEN_PAGE}.")
+    for line in assumed_lines((*read.warnings, *labels.warnings)):
+        print(line)
 
 
 def annotate(

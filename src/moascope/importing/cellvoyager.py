@@ -7,7 +7,7 @@ from moascope.importing.found import IMAGE, Found, Plane, folder_names
 from moascope.importing.names import CELLVOYAGER, by_names, separate_prefixes, well_at
 from moascope.importing.tree import Tree, locate
 from moascope.importing.xml import attributes, local, read_elements
-from moascope.text import is_number
+from moascope.text import is_number, listing
 
 DATA, DETAIL = "measurementdata.mlf", "measurementdetail.mrf"
 
@@ -45,7 +45,32 @@ def find_cellvoyager(tree: Tree) -> Found:
     found.planes += named.planes
     found.plates.update(named.plates)
     found.unplaced += named.unplaced
+    _tell_actions_apart(found)
     return found
+
+
+def _tell_actions_apart(found: Found) -> None:
+    """Name a channel that several actions took after both; elsewhere the action is left out.
+
+    Until here each plane's channel is "channel@action".
+    """
+    actions: dict[tuple[str, str], set[str]] = {}
+    for plane in found.planes:
+        channel, _, action = plane.channel.partition("@")
+        actions.setdefault((plane.plate, channel), set()).add(action)
+    for index, plane in enumerate(found.planes):
+        channel, _, action = plane.channel.partition("@")
+        if len(actions[plane.plate, channel]) > 1:
+            name = f"C{channel}_A{action}"
+            if told := found.channels.get((plane.plate, channel)):
+                found.channels[plane.plate, name] = f"{told} A{action}"
+            channel = name
+        found.planes[index] = plane._replace(channel=channel)
+    several = sorted({channel for (_, channel), of in actions.items() if len(of) > 1})
+    if several:
+        found.notes.append(f"Several actions took channel {listing(f'C{c}' for c in several)}; "
+                           "each action is a channel of its own, such as "
+                           f"C{several[0]}_A1. --channels with an empty name leaves one out.")
 
 
 def _read_measurement(tree: Tree, folder: str, index: str, found: Found) -> None:
@@ -78,7 +103,8 @@ def _read_measurement(tree: Tree, folder: str, index: str, found: Found) -> None
         if said.get("ZImageProcessing"):
             # A projection has channel numbers of its own.
             channels.setdefault(channel, f"C{channel} {said['ZImageProcessing']}")
-        found.planes.append(Plane(folder, well, site, channel, z, t, file, 0))
+        action = said.get("ActionIndex", "").lstrip("0")
+        found.planes.append(Plane(folder, well, site, f"{channel}@{action}", z, t, file, 0))
         if channels.get(channel):
             found.channels.setdefault((folder, channel), channels[channel])
 

@@ -53,6 +53,8 @@ class Found:
     wells : list of mapping
         What is known about wells: columns as in layout.csv and annotations.csv, the plate by its
         key.
+    projected : set of str
+        Plates, by key, whose z of 0 is a projection of the stack and no plane of it.
     notes : list of str
         A sentence about each guess.
     """
@@ -64,6 +66,7 @@ class Found:
     unplaced: list[tuple[str, str]] = field(default_factory=list)
     read: set[str] = field(default_factory=set)
     wells: list[Mapping[str, str]] = field(default_factory=list)
+    projected: set[str] = field(default_factory=set)
     notes: list[str] = field(default_factory=list)
 
 

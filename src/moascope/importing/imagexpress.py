@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Mapping
 
 from moascope.errors import MoascopeError
 from moascope.importing.found import IMAGE, Found
-from moascope.importing.names import IMAGEXPRESS, by_names, is_step, separate_prefixes
+from moascope.importing.names import (
+    IMAGEXPRESS,
+    by_names,
+    in_z_folder,
+    is_step,
+    separate_prefixes,
+)
 from moascope.importing.tree import Tree, parents
 from moascope.opening import read_file
 from moascope.screen.wells import canonical_well, well_name
@@ -18,9 +25,13 @@ MOST_HTD = 2**22
 
 MOST_LINE = 2**16
 
+_HAS_Z = re.compile(r"_z[0-9]+[^/]*$", re.IGNORECASE)
+
 
 def find_imagexpress(tree: Tree) -> Found:
     """Place ImageXpress files by their names, with .HTD plate descriptions where there are any.
+
+    ZStep_0 holds projections of a stack, and so do the files next to ZStep_ folders: their z is 0.
 
     A plate is a folder without its TimePoint_<t> and ZStep_<z> folders. The .HTD next to it names
     the wavelengths and the wells that were to be imaged.
@@ -35,6 +46,7 @@ def find_imagexpress(tree: Tree) -> Found:
     descriptions = {file: read_htd(_content(tree, file)) for file in htds}
     found, prefixes = by_names(tree, IMAGEXPRESS, _plate_folder,
                                (file for file in tree.files if IMAGE.search(file)))
+    _find_projections(found)
     separate_prefixes(found, tree, prefixes)
     found.read.update(htds)
     wells: dict[str, set[str]] = {}
@@ -87,6 +99,17 @@ def read_htd(content: bytes) -> tuple[Mapping[str, str], set[str]]:
             if cell.upper() == "TRUE":
                 selected.add(well_name(row, column))
     return names, selected
+
+
+def _find_projections(found: Found) -> None:
+    """Give projections the z of 0, in plates that have ZStep_ folders."""
+    stacked = {plane.plate for plane in found.planes if in_z_folder(plane.file)}
+    for index, plane in enumerate(found.planes):
+        if plane.plate in stacked:
+            if not in_z_folder(plane.file) and not _HAS_Z.search(plane.file):
+                plane = found.planes[index] = plane._replace(z=0)
+            if plane.z == 0:
+                found.projected.add(plane.plate)
 
 
 def _plate_folder(folder: str) -> str:

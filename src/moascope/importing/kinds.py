@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from moascope.errors import MoascopeError
 from moascope.importing.cellvoyager import DATA, find_cellvoyager
@@ -13,7 +13,7 @@ from moascope.importing.incell import find_incell
 from moascope.importing.loaddata import find_loaddata, loaddata_tables
 from moascope.importing.names import CELLVOYAGER, HARMONY, IMAGEXPRESS, INCELL, find_regex
 from moascope.importing.ome import find_ometiff, find_omezarr, has_plate
-from moascope.importing.tree import Tree
+from moascope.importing.tree import LINK_OUT, Tree
 from moascope.text import counted, listing
 
 KINDS: Mapping[str, tuple[str, Callable[[Tree], Found]]] = {
@@ -70,6 +70,10 @@ def recognise(tree: Tree) -> tuple[str, str]:
     if matches[best]:
         return best, "file names"
     if not images:
+        if lead_out := links_out(tree):
+            raise MoascopeError(f"{tree.root} holds {counted(lead_out, 'link')} that "
+                                f"lead{'s' if lead_out == 1 else ''} out of it, and no image "
+                                "otherwise. Add --follow-links to follow links.")
         raise MoascopeError(f"{tree.root} holds no image that moascope reads (TIFF, PNG, JPEG, "
                             f"BMP or OME-Zarr) among {counted(len(tree.files), 'file')}.")
     raise MoascopeError(
@@ -87,6 +91,31 @@ def find_planes(tree: Tree, kind: str, pattern: str | None) -> Found:
                                 "'(?P<well>[A-P][0-9]{2})_s(?P<site>[0-9]+)_(?P<channel>.+)\\.tif'.")
         return find_regex(tree, pattern)
     return KINDS[kind][1](tree)
+
+
+def links_out(tree: Tree) -> int:
+    """How many links to outside the folder were not followed."""
+    return sum(reason == LINK_OUT for _, reason in tree.left_out)
+
+
+def other_kinds(files: Iterable[str], kind: str) -> dict[str, list[str]]:
+    """Files whose names are those of another instrument, by its kind.
+
+    Parameters
+    ----------
+    files : iterable of str
+        Files that `kind` did not place.
+    kind : str
+        A key of `KINDS`, or "regex".
+    """
+    found: dict[str, list[str]] = {}
+    for file in files:
+        name = file.rpartition("/")[2]
+        other = next((other for other in _PATTERNS
+                      if IMAGE.search(name) and _is_plain_match(other, name)), None)
+        if other is not None and other != kind:
+            found.setdefault(other, []).append(file)
+    return found
 
 
 def _is_plain_match(kind: str, name: str) -> bool:

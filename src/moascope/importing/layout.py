@@ -52,18 +52,18 @@ def told_by_map(layout: Path, imaged: pd.DataFrame, notes: list[str]) -> Told:
             continue
         for plate in [plates[written.casefold()]] if written else plates.values():
             told[plate, entry["Metadata_Well"]] = entry
-    without_image = sum(well not in wells for well in told)
-    without_map = len(wells - told.keys())
+    without_image = sorted(well for well in told if well not in wells)
+    without_map = sorted(wells - told.keys())
     if unknown:
         notes.append(f"{layout.name} has {counted(len(unknown), 'plate')} without images: "
                      f"{listing(sorted(unknown))}. The images are of plates "
                      f"{listing(plates.values())}.")
     if without_image:
-        notes.append(f"{layout.name} has {counted(without_image, 'well')} without images, "
-                     "which are left out of layout.csv.")
+        notes.append(f"{layout.name} has {counted(len(without_image), 'well')} without images, "
+                     f"which are left out of layout.csv: {listing(map(' '.join, without_image))}.")
     if without_map:
-        notes.append(f"{layout.name} lacks {counted(without_map, 'well')} with images; their "
-                     "compound is left empty.")
+        notes.append(f"{layout.name} lacks {counted(len(without_map), 'well')} with images; their "
+                     f"compound is left empty: {listing(map(' '.join, without_map))}.")
     if not told:
         raise MoascopeError(f"{layout} has none of the plates that were found "
                             f"({listing(plates.values())}). It has "

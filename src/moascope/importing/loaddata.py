@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from urllib.parse import unquote
 
 from moascope.errors import MoascopeError
 from moascope.importing.found import IMAGE, NOT_AN_IMAGE, Found, Plane, folder_names
@@ -13,13 +14,14 @@ from moascope.screen.columns import recognise
 from moascope.screen.reading import Rows, read_rows
 from moascope.text import counted, listing
 
-_FILE = re.compile(r"(?:Image_)?FileName_(.+)", re.IGNORECASE)
+_FILE = re.compile(r"(?:Image_)?(FileName|URL)_(.+)", re.IGNORECASE)
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/+|file:", re.IGNORECASE)
 _SITE = re.compile(r"[A-Za-z]*0*([0-9]{1,18})(?:\.0)?")
 _FRAME = re.compile(r"[0-9]{1,18}(\.0)?")
 
 
 def loaddata_tables(tree: Tree) -> list[str]:
-    """The tables in a tree that name images: load_data.csv, else any CSV file with FileName_."""
+    """The tables in a tree that name images: load_data.csv, else any with FileName_ or URL_."""
     tables = [file for file in tree.files if file.lower().endswith(".csv") and _names_images(
         tree, file)]
     named = [file for file in tables if file.rpartition("/")[2].lower() == "load_data.csv"]
@@ -30,7 +32,8 @@ def find_loaddata(tree: Tree) -> Found:
     """Place images by CellProfiler's LoadData tables.
 
     A row is a site. FileName_<Channel> or Image_FileName_<Channel>, with PathName_<Channel>, name
-    its images, and Metadata_ columns its place; a leading "Orig" of channels is dropped. Paths are
+    its images, or URL_<Channel> does (CellProfiler's listing of image sets); Metadata_ columns give
+    its place. A leading "Orig" of channels is dropped, and file: URLs are read as paths. Paths are
     usually those of another machine, so a file is found by the longest matching end of its path.
     Without a column for the site, the rows of a well are its sites in order.
 
@@ -61,8 +64,12 @@ def _read_table(tree: Tree, file: str, rows: Rows, found: Found) -> None:
         raise MoascopeError(f"{file} has no column 'Metadata_Well', and no columns 'Metadata_Row' "
                             "and 'Metadata_Col'. Its columns are "
                             f"{listing(header, 12)}.")
-    channels = {match[1]: index for index, match in enumerate(map(_FILE.fullmatch, header))
-                if match}
+    # FileName_ counts before URL_ where a channel has both.
+    matches = sorted((match[1].casefold() == "url", index, match[2])
+                     for index, match in enumerate(map(_FILE.fullmatch, header)) if match)
+    channels: dict[str, int] = {}
+    for _, index, channel in matches:
+        channels.setdefault(channel, index)
     names = {channel: channel.removeprefix("Orig") for channel in channels}
     if len(set(names.values())) < len(names):
         names = {channel: channel for channel in channels}
@@ -104,8 +111,7 @@ def _read_table(tree: Tree, file: str, rows: Rows, found: Found) -> None:
             if not name:
                 continue
             folder_told = cells[path].strip() if path is not None else ""
-            image = locate(tree, folder, f"{folder_told}/{name}" if folder_told else name,
-                           beyond=True)
+            image = _image(tree, folder, folder_told, name)
             plane = cells[frame].strip() if frame is not None else "0"
             if image is None:
                 found.unplaced.append((f"{here}: {name}", "named there, but not in the folder"))
@@ -126,6 +132,15 @@ def _read_table(tree: Tree, file: str, rows: Rows, found: Found) -> None:
                            "as its sites 1, 2, ... in order.")
 
 
+def _image(tree: Tree, folder: str, folder_told: str, name: str) -> str | None:
+    """The listed file that a table means by a name or a URL, and by a folder where it has one."""
+    if _URL.match(name):
+        return locate(tree, folder, unquote(_URL.sub("", name, count=1)), beyond=True)
+    if _URL.match(folder_told):
+        folder_told = unquote(_URL.sub("", folder_told, count=1))
+    return locate(tree, folder, f"{folder_told}/{name}" if folder_told else name, beyond=True)
+
+
 def _column(header: list[str], kind: str, channel: str) -> int | None:
     named = (f"{kind}_{channel}", f"Image_{kind}_{channel}")
     return next((header.index(name) for name in named if name in header), None)
@@ -137,5 +152,6 @@ def _names_images(tree: Tree, file: str) -> bool:
             start = table.readline(2**20)
     except OSError:
         return False
-    columns = re.split(r"[,;\t]", start.decode("utf-8", errors="replace").lstrip("\ufeff"))
+    encoding = "utf-16" if start.startswith((b"\xff\xfe", b"\xfe\xff")) else "utf-8"
+    columns = re.split(r"[,;\t]", start.decode(encoding, errors="replace").lstrip("\ufeff"))
     return any(_FILE.fullmatch(column.strip().strip('"')) for column in columns)

@@ -28,7 +28,7 @@ it and as the JUMP pilot (cpg0000) has it."""
 
 CELLVOYAGER = re.compile(
     r"(?:(?P<prefix>.+)_)?(?P<well>[A-Z]{1,2}[0-9]{2})_T(?P<t>[0-9]+)F(?P<site>[0-9]+)L[0-9]+"
-    r"A[0-9]+Z(?P<z>[0-9]+)C(?P<channel>[0-9]+)\.\w+", re.IGNORECASE)
+    r"A(?P<action>[0-9]+)Z(?P<z>[0-9]+)C(?P<channel>[0-9]+)\.\w+", re.IGNORECASE)
 """110000251230_B02_T0001F001L01A01Z01C01.tif: barcode, well, time point, field, time line, action,
 z, channel, as in idr0088."""
 
@@ -53,7 +53,7 @@ def by_names(tree: Tree, pattern: re.Pattern[str], plate_of: Callable[[str], str
     tree : Tree
     pattern : compiled pattern
         Groups `well`, or `row` and `column`; and as far as names have them `site`, `channel`, `z`,
-        `t` and `thumbnail`.
+        `t`, `action` and `thumbnail`.
     plate_of : callable
         From the folder of a file to the folder that is its plate.
     files : iterable of str
@@ -71,6 +71,7 @@ def by_names(tree: Tree, pattern: re.Pattern[str], plate_of: Callable[[str], str
     grouped = pattern.groupindex
     by_well, has_prefix, has_thumbnail = ("well" in grouped, "prefix" in grouped,
                                           "thumbnail" in grouped)
+    has_action = "action" in grouped
     wells: dict[tuple[str, str], str | None] = {}
     folders: dict[str, tuple[str, int, int]] = {}
     for file in files:
@@ -101,6 +102,8 @@ def by_names(tree: Tree, pattern: re.Pattern[str], plate_of: Callable[[str], str
             prefix = parts["prefix"] or ""
             of_plate[prefix] = of_plate.get(prefix, 0) + 1
         channel = (parts["channel"] or "1").lstrip("0")
+        if has_action:
+            channel += f"@{parts['action'].lstrip('0')}"
         planes.append(Plane(plate, well, int(parts["site"] or 1), channel, int(parts["z"] or z),
                             int(parts["t"] or t), file, 0))
     return found, prefixes
@@ -142,6 +145,8 @@ def separate_prefixes(found: Found, tree: Tree, prefixes: dict[str, dict[str, in
                 for prefix in sorted(prefixes[plane.plate], key=len, reverse=True):
                     if name.startswith(f"{prefix}_" if prefix else ""):
                         key = f"{plane.plate}\n{prefix}"
+                        if plane.plate in found.projected:
+                            found.projected.add(key)
                         found.planes[index] = plane._replace(plate=key)
                         break
     for key in dict.fromkeys(plane.plate for plane in found.planes):
@@ -223,6 +228,11 @@ def _steps(folder: str) -> tuple[int, int]:
         elif step := _TIME_FOLDER.fullmatch(part):
             t = int(step[1])
     return z, t
+
+
+def in_z_folder(file: str) -> bool:
+    """Whether a file lies in a ZStep_ folder."""
+    return any(_Z_FOLDER.fullmatch(part) for part in file.split("/")[:-1])
 
 
 def is_step(part: str) -> bool:

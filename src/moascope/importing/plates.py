@@ -14,14 +14,15 @@ from typing import Any
 import pandas as pd
 
 from moascope.errors import MoascopeError
-from moascope.importing.kinds import KINDS, find_planes, recognise
+from moascope.importing.colours import choose_samples
+from moascope.importing.kinds import KINDS, find_planes, links_out, other_kinds, recognise
 from moascope.importing.layout import describe, keep_filled_in, told_by_images, told_by_map
 from moascope.importing.sites import place_sites
 from moascope.importing.tree import Tree, scan_tree
 from moascope.screen.columns import WELL
 from moascope.screen.description import write_description
 from moascope.screen.tables import Screen, read_screen
-from moascope.text import counted, listing
+from moascope.text import assumed_lines, counted, listing
 from moascope.work.files import write_csv
 
 TABLES = ("load_data.csv", "layout.csv", "annotations.csv")
@@ -139,8 +140,11 @@ def import_plates(folder: str | Path, out: str | Path, *, kind: str = "auto",
             + f". {out / UNPLACED} lists every file with the reason. Try another --kind.")
     placed = place_sites(tree, found, channels, z, t)
     notes += placed.notes
+    notes += _hints(tree, kind, placed.table, placed.unplaced)
     prefix, images, outside = _where_images_are(folder, out)
     sites = placed.table
+    sites, said = choose_samples(folder, sites, list(placed.channels))
+    notes += said
     for channel in placed.channels:
         names = sites[f"FileName_{channel}"]
         sites[f"FileName_{channel}"] = names.where(names == "", prefix + names)
@@ -215,6 +219,26 @@ def _without_own(tree: Tree, out: Path) -> Tree:
     own = {f"{inside}{name}" for name in (*TABLES, UNPLACED, "screen.json")}
     return Tree(tree.root, tuple(file for file in tree.files if file not in own), tree.arrays,
                 tree.left_out)
+
+
+def _hints(tree: Tree, kind: str, sites: pd.DataFrame,
+           unplaced: Sequence[tuple[str, str]]) -> list[str]:
+    """Sentences about what may have been misunderstood: links, other instruments, plates."""
+    hints = []
+    if count := links_out(tree):
+        hints.append(f"{counted(count, 'link')} out of the folder not followed "
+                     "(--follow-links follows them).")
+    left = [file for file, reason in unplaced if reason != "a thumbnail"]
+    for other, files in other_kinds(left, kind).items():
+        hints.append(f"{counted(len(files), 'file')} not read with names of {KINDS[other][0]}, "
+                     f"such as {files[0]}; import them by --kind {other} into another --out.")
+    wells = sites[WELL].drop_duplicates().groupby("Metadata_Plate").size()
+    if len(wells) > 1 and (wells == 1).all():
+        hints.append(f"{counted(len(wells), 'plate')} of one well each: {listing(wells.index)}. If "
+                     "these folders are compounds or wells of one plate, name it in the pattern, "
+                     "such as --pattern '(?P<plate>)[^/]*_(?P<well>[A-P][0-9]{2})_s(?P<site>[0-9]+)"
+                     "_w(?P<channel>[0-9])', and give the compounds by --layout.")
+    return hints
 
 
 # What is written
@@ -300,6 +324,7 @@ def describe_import(imported: Imported, out: Path) -> str:
         todo.append("Metadata_MoA in annotations.csv")
     if todo:
         lines.append(f"fill in     {' and '.join(todo)}")
+    lines += assumed_lines((*imported.notes, *screen.warnings))
     return "\n".join([*lines, *_next_steps(out, imported.outside)])
 
 

@@ -72,6 +72,7 @@ def place_sites(tree: Tree, found: Found, channels: Mapping[str, str] | None = N
     planes = _name_plates(planes, found)
     planes, called = _name_channels(planes, found, channels or {}, unplaced)
     planes = _choose_step(planes, "t", t, ["Plate", "Well", "Site"], unplaced, notes)
+    planes = _choose_projection(planes, found, z, unplaced, notes)
     planes = _choose_step(planes, "z", z, ["Plate", "Well", "Site", "Channel"], unplaced, notes)
     _refuse_duplicates(planes)
     unplaced += _the_rest(tree, found, planes, unplaced)
@@ -207,6 +208,37 @@ def _word(name: str) -> str:
 def _natural(text: str) -> list[tuple[int, int | str]]:
     return [(0, int(part)) if is_number(part) else (1, part.lower())
             for part in re.split(r"([0-9]+)", text) if part]
+
+
+def _choose_projection(planes: pd.DataFrame, found: Found, wanted: int | None,
+                       unplaced: list[tuple[str, str]], notes: list[str]) -> pd.DataFrame:
+    """Projections for all channels, or planes for all: never both in one site."""
+    projection = planes["Key"].isin(found.projected) & (planes["z"] == 0)
+    if wanted is not None or not projection.any():
+        return planes
+    ours = planes[planes["Key"].isin(found.projected)]
+    place = ["Key", "Well", "Site", "Channel"]
+    has = ours[ours["z"] == 0][place].drop_duplicates()
+    if (ours["z"] == 0).all():
+        return planes
+    complete = len(has) == len(ours[place].drop_duplicates())
+    steps = sorted(ours.loc[ours["z"] != 0, "z"].unique())
+    only = sorted(has["Channel"].unique())
+    lost = (planes["Key"].isin(found.projected) & ~projection) if complete else projection
+    notes.append(
+        f"Sites have projections and planes {_range(steps)} of a stack; "
+        + (f"the projections are used for all channels, and {counted(int(lost.sum()), 'plane')} "
+           f"left out (--z {steps[0]} uses a plane)." if complete else
+           f"only {listing(only)} has projections at every site, so planes are used for all "
+           f"channels and {counted(int(lost.sum()), 'projection')} left out (--z 0 uses "
+           "projections alone)." if len(has) == len(ours.loc[ours["Channel"].isin(only), place]
+                                                    .drop_duplicates()) else
+           "some sites lack a projection, so planes are used for all channels and "
+           f"{counted(int(lost.sum()), 'projection')} left out (--z 0 uses projections alone)."))
+    reason = "a plane of a stack, whose projection is used" if complete else (
+        "a projection, while planes are used")
+    unplaced += [(file, reason) for file in planes["File"][lost].unique()]
+    return planes[~lost]
 
 
 def _choose_step(planes: pd.DataFrame, axis: str, wanted: int | None, unit: Sequence[str],

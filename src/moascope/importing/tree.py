@@ -10,6 +10,8 @@ from pathlib import Path
 
 from moascope.errors import MoascopeError
 
+LINK_OUT = "a link to outside the folder (--follow-links follows it)"
+
 ARRAY_MARKS = {"zarr.json", ".zgroup", ".zattrs", ".zarray"}
 """A folder that holds one of these is a Zarr group or array; its chunks are not listed as
 files."""
@@ -219,7 +221,7 @@ def _reason_against_link(path: Path, root: Path, follow_links: bool, seen: set[s
     if target.is_relative_to(root):
         return "a link to something else in the folder"
     if not follow_links:
-        return "a link to outside the folder (--follow-links follows it)"
+        return LINK_OUT
     if target.is_dir():
         if str(target) in seen or root.is_relative_to(target):
             return "a link to a folder that was already listed"

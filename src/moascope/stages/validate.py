@@ -24,6 +24,8 @@ def validate(params: Params, screen: Path, out: Path, report: Path) -> str:
     labels = label_screen(read_screen(screen), params.target)
     refuse_few(labels.groups, labels.question)
     validation = validate_screen(params.validate_, screen, out, report, default_jobs())
+    for warning in validation["warnings"]:
+        print(f"validate: {warning}")
     log_validation(params, validation, report / "data_docs")
     stop_if_critical(validation, params.validate_)
     return closing_words(validation, report / "validation.json")

@@ -11,6 +11,7 @@ from moascope.screen.columns import SITE
 from moascope.screen.description import read_description
 from moascope.screen.manifest import read_manifest
 from moascope.screen.tables import read_screen
+from moascope.screen.unread import COLUMNS, unread_planes
 from moascope.text import counted, listing
 from moascope.validation.expectations import check_expectations
 from moascope.validation.facts import count_reasons, plane_facts, quarantined_sites
@@ -54,6 +55,8 @@ def validate_screen(params: Validate, folder: Path, out: Path, report: Path,
         raise
     description = read_description(folder)
     planes = plane_facts(screen, manifest, jobs)
+    unread = unread_planes(planes)
+    planes = planes.drop(columns=COLUMNS)
     quarantine = quarantined_sites(planes)
     outcomes = check_expectations(screen, planes, quarantine, params, report / "data_docs")
     validation = {
@@ -76,7 +79,7 @@ def validate_screen(params: Validate, folder: Path, out: Path, report: Path,
             "examples": [f"plate {row[0]}, well {row[1]}, site {row[2]}: {row[3]}"
                          for row in quarantine.head(10).itertuples(index=False)],
         },
-        "warnings": list(screen.warnings),
+        "warnings": [*screen.warnings, *unread],
     }
     partial = out / ".planes.parquet.partial"
     planes.to_parquet(partial, index=False)

@@ -16,6 +16,7 @@ from moascope.screen.limits import PlaneError
 from moascope.screen.manifest import checksums
 from moascope.screen.planes import image_sum, open_image, plane_path, read_frames
 from moascope.screen.tables import Screen
+from moascope.screen.unread import COLUMNS, NONE_UNREAD, planes_held
 from moascope.work.processes import run_parallel
 
 BIT_DEPTHS = (8, 10, 12, 14, 16)
@@ -61,7 +62,7 @@ def plane_facts(screen: Screen, manifest: pd.DataFrame, jobs: int) -> pd.DataFra
         `Min`, `Max`, `Mean` (float, NaN where unreadable), `AtMax` (share of pixels at the plane's
         largest value), `BitDepth` (int, of plate and channel), `Saturated` (share of pixels at the
         top code of that depth), `Blank` (bool, all pixels alike), `Problem` (a key of `REASONS` or
-        empty).
+        empty); `Held`, `Colour`, `Signal` (int, as `planes_held` gives them).
     """
     # Tables instead of a dictionary per plane: a screen has millions of planes.
     sites = screen.sites[[*SITE, *(f"{what}_{channel}" for channel in screen.channels
@@ -78,6 +79,7 @@ def plane_facts(screen: Screen, manifest: pd.DataFrame, jobs: int) -> pd.DataFra
         facts.append(outcome)
     planes = pd.concat(facts, ignore_index=True).astype(
         {"DType": "str", "Error": "str", "Problem": "str", "Channel": "str"})
+    planes = planes.fillna(NONE_UNREAD).astype(dict.fromkeys(COLUMNS, "int64"))
     planes = planes.sort_values([*SITE, "Channel"], ignore_index=True, kind="stable")
     _add_saturation(planes)
     _compare_with_plate(planes)
@@ -150,14 +152,16 @@ def _facts_of_file(images: Path, name: str, frames: Sequence[int],
         with open_image(plane_path(images, name), name) as file:
             _, total = image_sum(file)
             changed = expected is not None and total != expected
+            held = NONE_UNREAD
             try:
                 planes = read_frames(file, name, frames)
+                held = planes_held(plane_path(images, name), file, name, frames)
             except PlaneError:
                 if len(set(frames)) == 1:
                     raise
                 # One wrong frame number must not quarantine the other channels of the file.
                 return {frame: _facts_of_frame(file, name, frame, changed) for frame in frames}
-            return {frame: _describe(planes[frame], name, changed) for frame in frames}
+            return {frame: _describe(planes[frame], name, changed) | held for frame in frames}
     except PlaneError as error:
         return dict.fromkeys(frames, _unreadable(error))
 
