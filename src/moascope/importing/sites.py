@@ -74,6 +74,10 @@ def place_sites(tree: Tree, found: Found, channels: Mapping[str, str] | None = N
     planes = _choose_step(planes, "t", t, ["Plate", "Well", "Site"], unplaced, notes)
     planes = _choose_projection(planes, found, z, unplaced, notes)
     planes = _choose_step(planes, "z", z, ["Plate", "Well", "Site", "Channel"], unplaced, notes)
+    kept = set(planes["Channel"])
+    if lost := [channel for channel in called if channel not in kept]:
+        notes.append(f"{listing(lost)} left out: no image at the chosen plane and time point.")
+        called = {channel: name for channel, name in called.items() if channel in kept}
     _refuse_duplicates(planes)
     unplaced += _the_rest(tree, found, planes, unplaced)
     return Sites(_sites_table(planes, called), called,

@@ -1,0 +1,157 @@
+"""What an import takes for granted is right where it can be known, and said everywhere."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+from helpers import write_tiff
+
+from moascope.errors import MoascopeError
+from moascope.importing.plates import describe_import, import_plates
+from moascope.text import assumed_lines
+
+RNG = np.random.default_rng(0)
+
+
+def image(path: Path) -> Path:
+    write_tiff(path, np.arange(16, dtype=np.uint16).reshape(4, 4))
+    return path
+
+
+def colour(path: Path, sample: int) -> None:
+    """A colour picture in one sample, with a scale bar in the others."""
+    values = np.zeros((32, 32, 3), np.uint8)
+    values[30:, 2:8] = 255
+    values[..., sample] = RNG.integers(1, 200, (32, 32))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    tifffile.imwrite(path, values, photometric="rgb")
+
+
+def notes(imported) -> str:
+    return " ".join(imported.notes)
+
+
+def test_projections_beside_z_folders_are_used_for_all_channels_and_planes_can_be_chosen(tmp_path):
+    for channel in (1, 2):
+        image(tmp_path / f"in/P/TimePoint_1/x_A01_s1_w{channel}.tif")
+        for z in (1, 2):
+            image(tmp_path / f"in/P/TimePoint_1/ZStep_{z}/x_A01_s1_w{channel}.tif")
+    imported = import_plates(tmp_path / "in", tmp_path / "out")
+    files = imported.screen.sites[["FileName_w1", "FileName_w2"]].to_numpy()[0]
+    assert not any("ZStep" in file for file in files)
+    assert "the projections are used for all channels" in notes(imported)
+    planes = import_plates(tmp_path / "in", tmp_path / "planes", z=2)
+    files = planes.screen.sites[["FileName_w1", "FileName_w2"]].to_numpy()[0]
+    assert all("ZStep_2" in file for file in files)
+
+
+def test_a_projection_of_one_channel_does_not_meet_planes_of_another(tmp_path):
+    image(tmp_path / "in/P/ZStep_0/x_A01_s1_w1.tif")
+    for channel in (1, 2):
+        for z in (1, 2):
+            image(tmp_path / f"in/P/ZStep_{z}/x_A01_s1_w{channel}.tif")
+    imported = import_plates(tmp_path / "in", tmp_path / "out")
+    files = imported.screen.sites[["FileName_w1", "FileName_w2"]].to_numpy()[0]
+    assert all("ZStep_1" in file for file in files)
+    assert "only w1 has projections at every site, so planes are used" in notes(imported)
+    projections = import_plates(tmp_path / "in", tmp_path / "projections", z=0)
+    assert projections.screen.channels == ("w1",)
+
+
+def test_one_channel_of_two_actions_is_two_channels(tmp_path):
+    for action in (1, 2):
+        image(tmp_path / f"in/P_B02_T0001F001L01A0{action}Z01C01.tif")
+    image(tmp_path / "in/P_B02_T0001F001L01A01Z01C02.tif")
+    imported = import_plates(tmp_path / "in", tmp_path / "out")
+    assert set(imported.screen.channels) == {"C1_A1", "C1_A2", "C2"}
+    assert "Several actions took channel C1" in notes(imported)
+
+
+@pytest.mark.parametrize("address", [
+    "file:///D:/Screens/Plate%201/B02%20dna.tif", "file:/D:/Screens/Plate%201/B02%20dna.tif",
+    "file://server/share/Plate%201/B02%20dna.tif", "https://host/Plate%201/B02%20dna.tif",
+])
+@pytest.mark.parametrize("column", ["FileName_DNA", "URL_DNA"])
+def test_loaddata_addresses_are_paths(tmp_path, address, column):
+    image(tmp_path / "in/Plate 1/B02 dna.tif")
+    (tmp_path / "in/set.csv").write_text(f"Metadata_Plate,Metadata_Well,Metadata_Site,{column}\n"
+                                         f"P1,B02,1,{address}\n")
+    imported = import_plates(tmp_path / "in", tmp_path / "out")
+    assert list(imported.screen.sites["FileName_DNA"]) == ["Plate 1/B02 dna.tif"]
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-be", "utf-8-sig"])
+def test_loaddata_tables_are_found_in_any_unicode(tmp_path, encoding):
+    image(tmp_path / "in/a.tif")
+    text = "Metadata_Plate\tMetadata_Well\tMetadata_Site\tFileName_DNA\r\nP1\tB02\t1\ta.tif\r\n"
+    mark = "\ufeff" if encoding == "utf-16-be" else ""
+    (tmp_path / "in/load_data.csv").write_bytes((mark + text).encode(encoding))
+    assert import_plates(tmp_path / "in", tmp_path / "out").kind == "CellProfiler LoadData"
+
+
+@pytest.mark.parametrize("sample", [0, 1, 2])
+def test_a_colour_image_is_read_where_its_picture_is(tmp_path, sample):
+    for well in ("A01", "A02"):
+        image(tmp_path / f"in/x_{well}_s1_w1.tif")
+        colour(tmp_path / f"in/x_{well}_s1_w2.tif", sample)
+    imported = import_plates(tmp_path / "in", tmp_path / "out")
+    assert (imported.screen.sites["Frame_w2"] == sample).all()
+    assert (imported.screen.sites["Frame_w1"] == 0).all()
+    assert ("Channel w2 is in colour images" in notes(imported)) == (sample > 0)
+
+
+def test_pages_that_are_not_read_are_said(tmp_path):
+    (tmp_path / "in").mkdir()
+    tifffile.imwrite(tmp_path / "in/x_A01_s1_w1.tif", np.ones((5, 8, 8), np.uint16),
+                     photometric="minisblack")
+    imported = import_plates(tmp_path / "in", tmp_path / "out")
+    assert "with 5 planes, of which frame 0 is read" in notes(imported)
+
+
+def test_links_out_of_the_folder_are_said_whether_all_or_some(tmp_path):
+    image(tmp_path / "store/x_A01_s1_w1.tif")
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in/P1").symlink_to(tmp_path / "store")
+    with pytest.raises(MoascopeError, match=r"1 link that leads out of it.*--follow-links"):
+        import_plates(tmp_path / "in", tmp_path / "out")
+    image(tmp_path / "in/x_A02_s1_w1.tif")
+    assert "1 link out of the folder not followed" in notes(
+        import_plates(tmp_path / "in", tmp_path / "out"))
+
+
+def test_files_of_a_second_instrument_are_named(tmp_path):
+    image(tmp_path / "in/x_A01_s1_w1.tif")
+    image(tmp_path / "in/x_A02_s1_w1.tif")
+    image(tmp_path / "in/r01c01f01p01-ch1sk1fk1fl1.tiff")
+    imported = import_plates(tmp_path / "in", tmp_path / "out")
+    assert "1 file not read with names of Opera Phenix / Harmony" in notes(imported)
+
+
+def test_folders_of_one_well_each_get_a_hint_that_helps(tmp_path):
+    for number, compound in enumerate(("DMSO", "taxol", "nocodazole"), 1):
+        image(tmp_path / f"in/{compound}/x_B0{number}_s1_w1.tif")
+    imported = import_plates(tmp_path / "in", tmp_path / "out")
+    hint = next(note for note in imported.notes if "3 plates of one well each" in note)
+    pattern = hint.partition("--pattern '")[2].partition("'")[0]
+    again = import_plates(tmp_path / "in", tmp_path / "again", pattern=pattern)
+    assert again.screen.sites["Metadata_Plate"].nunique() == 1
+
+
+def test_everything_assumed_is_listed_at_the_end_at_80_columns(tmp_path):
+    path = tmp_path / "m.csv"
+    path.write_text("Well,Compound,mmoles_per_liter,Lot\nA1,DMSO,,\nA2,taxol,10,7\nH9,x,1,\n")
+    for well in ("A01", "A02", "A03"):
+        image(tmp_path / f"in/x_{well}_s1_w1.tif")
+    imported = import_plates(tmp_path / "in", tmp_path / "out", layout=path)
+    shown = describe_import(imported, tmp_path / "out").splitlines()
+    assumed = shown[shown.index("assumed") + 1:]
+    text = " ".join(line.strip() for line in assumed)
+    for said in ("diluted 1:1000", "1 column not read: 'Lot'", "1 well of DMSO used as negative",
+                 "1 well without images, which are left out of layout.csv: in H09",
+                 "lacks 1 well with images; their compound is left empty: in A03"):
+        assert said in text
+    assert assumed_lines([]) == []
+    assert max(map(len, assumed_lines(imported.notes))) <= 80
