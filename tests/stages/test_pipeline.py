@@ -327,6 +327,16 @@ def test_the_gate_hears_from_the_registry_what_train_wrote(ran):
     assert not (ran / "reports/promote").exists()
 
 
+def test_the_score_stands_next_to_its_oracle(ran):
+    oracle = metrics(ran)["oracle"]
+    main = metrics(ran)["out_of_fold"]["compound"]
+    assert oracle["average_precision"] > main["null_high"]
+    assert oracle["efficiency"] == pytest.approx(
+        (main["average_precision"] - main["prevalence"])
+        / (oracle["average_precision"] - main["prevalence"]), abs=1e-4)
+    assert "Oracle of the simulated screen" in (ran / "reports/report/report.html").read_text()
+
+
 def test_a_helper_runs_trials_of_the_same_study_and_the_stage_logs_them(ran, tmp_path):
     shutil.copytree(ran / "data", tmp_path / "data",
                     ignore=shutil.ignore_patterns("images", "prepare", "train"))

@@ -12,6 +12,7 @@ import yaml
 
 from moascope.errors import MoascopeError
 from moascope.report.oracle import oracle_sentence
+from moascope.report.words import verdict
 from moascope.text import counted, tidy
 
 PAGE = "report.html"
@@ -129,6 +130,7 @@ def show_summary(results: Results, pages: Sequence[tuple[str, str]]) -> None:
     if "random_image_split" in metrics:
         leak = metrics["random_image_split"]["true_labels"]["compound"]
         row("INVALID: random split by image", leak, "dim")
+    console.print(verdict(metrics)[1], style="bold", markup=False)
     console.print(table)
     strong = sorted(metrics["mechanisms"].items(), key=lambda item: -item[1]["average_precision"])
     if strong:
