@@ -20,7 +20,7 @@ PART_OF = {"compare": "baseline"}
 WITHOUT_PARAMETERS = ("code", "report")
 # From the ground up, one room a floor: a room imports the rooms below it and never one above.
 FLOORS = [
-    "errors", "quiet", "metrics", "text", "opening",
+    "passwords", "errors", "quiet", "metrics", "text", "opening",
     "params", "work", "web", "screen",
     "importing", "annotation", "sources", "validation",
     "pixels", "features", "learning", "finetuning", "evaluation",

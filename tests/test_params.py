@@ -3,8 +3,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from moascope.errors import MoascopeError, address_shown
+from moascope.errors import MoascopeError
 from moascope.params import Params, load_params, parse_params
+from moascope.passwords import address_shown
 
 ROOT = Path(__file__).parents[1]
 

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import sys
+import threading
+import traceback
 from collections.abc import Callable, Iterable
+from typing import Any
+
+from moascope.passwords import scrub
 
 
 class MoascopeError(Exception):
@@ -13,22 +19,17 @@ class MoascopeError(Exception):
     ----------
     problems : str or iterable of str
         One sentence, or one sentence for each problem found. All of them are shown, so that a
-        person mends a table once and not once an error.
+        person mends a table once and not once an error. Passwords in them are hidden.
     """
 
     def __init__(self, problems: str | Iterable[str]):
-        self.problems = [problems] if isinstance(problems, str) else list(problems)
+        self.problems = [scrub(problem) for problem in
+                         ([problems] if isinstance(problems, str) else problems)]
         super().__init__("\n".join(self.problems))
 
     def __reduce__(self):
         # Errors cross process boundaries (plates are worked on in parallel).
         return type(self), (self.problems,)
-
-
-def address_shown(address: str) -> str:
-    """The address of a database or server without user, password and options."""
-    scheme, separator, rest = address.partition("://")
-    return f"{scheme}{separator}{rest.rpartition('@')[2].partition('?')[0]}" if rest else address
 
 
 MOST_PROBLEMS_SHOWN = 20
@@ -37,11 +38,15 @@ MOST_PROBLEMS_SHOWN = 20
 def run_to_exit_code(program: Callable[[], object]) -> int:
     """Call `program`; on a MoascopeError print its sentences on stderr.
 
+    Any other exception is a mistake of ours and is shown with its traceback. Nothing that is
+    printed or logged on the way holds a password.
+
     Returns
     -------
     int
-        0 when the program ended well, 1 on a MoascopeError, 130 on Ctrl-C.
+        0 when the program ended well, 1 on an exception, 130 on Ctrl-C.
     """
+    scrub_what_is_logged()
     try:
         program()
     except MoascopeError as error:
@@ -55,4 +60,35 @@ def run_to_exit_code(program: Callable[[], object]) -> int:
         print("interrupted; what was finished is kept and the next run goes on from it",
               file=sys.stderr)
         return 130
+    except Exception:
+        print(scrub(traceback.format_exc()), end="", file=sys.stderr)
+        return 1
     return 0
+
+
+def scrub_what_is_logged() -> None:
+    """Hide passwords in this process's log records, and in the tracebacks of its threads."""
+    make = logging.getLogRecordFactory()
+    if getattr(make, "scrubs", False):
+        return
+
+    def scrubbed(*arguments: Any, **named: Any) -> logging.LogRecord:
+        record = make(*arguments, **named)
+        record.msg, record.args = scrub(_message(record)), None
+        if record.exc_info and record.exc_info[0]:
+            # A formatter that finds a text does not format the exception itself.
+            record.exc_text = scrub("".join(traceback.format_exception(*record.exc_info)).rstrip())
+        return record
+
+    scrubbed.scrubs = True  # pyright: ignore[reportFunctionMemberAccess]
+    logging.setLogRecordFactory(scrubbed)
+    threading.excepthook = lambda failed: print(scrub("".join(traceback.format_exception(
+        failed.exc_type, failed.exc_value, failed.exc_traceback))), end="", file=sys.stderr)
+
+
+def _message(record: logging.LogRecord) -> str:
+    try:
+        return record.getMessage()
+    except (TypeError, ValueError):
+        # As in logging itself: a record whose arguments do not fit must not end the program.
+        return f"{record.msg} {record.args}"

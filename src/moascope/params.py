@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
@@ -22,6 +21,7 @@ from pydantic_core import PydanticCustomError
 
 from moascope.errors import MoascopeError
 from moascope.opening import read_file
+from moascope.passwords import holds_password
 from moascope.text import tidy
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
@@ -232,7 +232,7 @@ class Tune(Section):
     @classmethod
     def _without_password(cls, address: str | None) -> str | None:
         # Git, DVC and MLflow keep what is written here, for everybody to read.
-        if address and re.search(r"//[^/@]*:.*@|[?&]password=", address):
+        if address and holds_password(address):
             raise PydanticCustomError(SECRET, (
                 "tune.storage holds a password, and params.yaml is no place for one. Take it out "
                 "of here and give the whole address in the environment variable MOASCOPE_STORAGE, "
