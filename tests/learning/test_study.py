@@ -48,7 +48,7 @@ def test_trials_are_a_target_and_a_study_goes_on_where_it_stopped(examples, tmp_
 
 
 def test_the_defaults_are_tried_first(examples, tmp_path):
-    study = open_study(str(tmp_path / "study.journal"), "s")
+    study = open_study(str(tmp_path / "study.journal"), "s", Tune(space=SPACE))
     run(study, examples, 1)
     assert study.trials[0].params["l2"] == Head().l2
     assert study.trials[0].params["dropout"] == Head().dropout

@@ -15,11 +15,13 @@ import pytest
 from optuna.trial import TrialState
 
 from moascope.cli.study import work
-from moascope.errors import MoascopeError, address_shown
+from moascope.errors import MoascopeError
 from moascope.learning import workers
 from moascope.learning.storage import open_study, study_storage
 from moascope.learning.workers import run_trials
 from moascope.params import Tune, parse_params
+from moascope.passwords import address_shown
+from moascope.work.identity import this_process
 
 WORKER = """
 import sys, time
@@ -116,16 +118,67 @@ def test_two_workers_share_the_trials_and_draw_nothing_twice(storage, study):
     assert len(set(drawn)) == len(drawn)
 
 
-def test_a_killed_worker_loses_no_finished_trial_and_leaves_none_running(storage, study):
+def test_the_trial_of_a_killed_worker_is_run_again_with_its_number_and_parameters(storage, study):
     run_trials(study, lambda trial: trial.suggest_float("x", 0, 1), 3)
     killed = start(storage, 9, seconds=600)
     assert killed.stdout.readline().startswith("began")
     killed.send_signal(signal.SIGKILL)
     killed.communicate()
     assert states(study) == [TrialState.COMPLETE] * 3 + [TrialState.RUNNING]
+    drawn = study.trials[3].params
     assert ended(start(storage, 5)) == 2
-    assert states(study) == ([TrialState.COMPLETE] * 3 + [TrialState.FAIL]
-                             + [TrialState.COMPLETE] * 2)
+    assert states(study) == [TrialState.COMPLETE] * 5
+    assert study.trials[3].params == drawn
+
+
+def test_six_workers_of_which_two_are_killed_lose_and_double_no_trial(tmp_path):
+    """And they end with the parameters of a worker that was alone and was not killed."""
+    storage, alone = (str(tmp_path / name) for name in ("study.journal", "alone.journal"))
+    study = open_study(storage, "s")
+    workers_ = [start(storage, 12, seconds=0.4) for _ in range(6)]
+    for killed in workers_[:2]:
+        assert killed.stdout.readline().startswith("began")
+        killed.kill()
+        killed.communicate()
+    for process in workers_[2:]:
+        ended(process)
+    assert set(states(study)) == {TrialState.COMPLETE}
+    assert 12 <= len(study.trials) <= 17
+    run_trials(open_study(alone, "s"), lambda trial: trial.suggest_float("x", 0, 1), 10)
+    # The first ten are drawn without a look at others, so they are the same in whatever order.
+    assert [trial.params for trial in study.trials[:10]] == [
+        trial.params for trial in open_study(alone, "s").trials]
+
+
+def test_of_two_workers_that_claim_a_trial_the_last_one_has_it(tmp_path, monkeypatch):
+    study = open_study(str(tmp_path / "study.journal"), "s")
+    trial = study.ask()
+    trial.set_user_attr(workers.WORKER, {"released": True})
+    abandoned, = workers._abandoned(study, {}, lease=60)
+
+    def quicker(seconds):
+        trial.set_user_attr(workers.WORKER, {"claim": "another's"})
+
+    monkeypatch.setattr(workers.time, "sleep", quicker)
+    assert workers._claim(study, abandoned) is None
+    monkeypatch.setattr(workers.time, "sleep", lambda seconds: None)
+    assert workers._claim(study, abandoned).number == trial.number
+
+
+def test_a_trial_that_ends_its_worker_every_time_is_failed_in_the_end(tmp_path):
+    study = open_study(str(tmp_path / "study.journal"), "s")
+    began = []
+
+    def deadly(trial):
+        began.append(trial.number)
+        raise MemoryError
+
+    for _ in range(workers.MOST_ATTEMPTS):
+        with pytest.raises(MemoryError):
+            run_trials(study, deadly, 1)
+    assert began == [0] * workers.MOST_ATTEMPTS
+    assert run_trials(study, lambda trial: 0.5, 1) == 1
+    assert states(study) == [TrialState.FAIL, TrialState.COMPLETE]
 
 
 def test_a_living_workers_trial_is_waited_for_and_never_failed(storage, study):
@@ -143,7 +196,7 @@ def test_a_living_workers_trial_is_waited_for_and_never_failed(storage, study):
 def test_a_helper_does_not_wait_for_the_trials_of_others(tmp_path):
     study = open_study(str(tmp_path / "study.journal"), "s")
     running = study.ask()
-    running.set_user_attr(workers.WORKER, {"machine": workers._machine(), "process": os.getpid()})
+    running.set_user_attr(workers.WORKER, this_process())
     assert run_trials(study, lambda trial: 0.0, 1, stay=False) == 0
     assert states(study) == [TrialState.RUNNING]
 
@@ -159,12 +212,10 @@ def test_a_worker_elsewhere_is_gone_when_its_signs_of_life_stop(tmp_path, monkey
     signs = {}
     for step in range(7):
         living.set_user_attr(workers.SIGN, step)
-        workers._fail_abandoned(study, signs, lease=60)
-        assert states(study) == [TrialState.RUNNING] * 3
+        assert workers._abandoned(study, signs, lease=60) == []
         now += 10
-    workers._fail_abandoned(study, signs, lease=60)
-    assert states(study) == [TrialState.FAIL, TrialState.RUNNING, TrialState.FAIL]
-    assert unnamed.number == 2
+    abandoned = workers._abandoned(study, signs, lease=60)
+    assert [trial.number for trial in abandoned] == [silent.number, unnamed.number]
 
 
 def test_a_worker_that_slept_too_long_gives_its_trial_up_and_goes_on(tmp_path):
@@ -183,15 +234,19 @@ def test_a_worker_that_slept_too_long_gives_its_trial_up_and_goes_on(tmp_path):
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, ZeroDivisionError])
-def test_what_ends_a_worker_ends_its_trial(tmp_path, error):
+def test_what_ends_a_worker_leaves_its_trial_to_the_next_run(tmp_path, error):
     study = open_study(str(tmp_path / "study.journal"), "s")
+    drawn = []
 
     def objective(trial):
+        drawn.append(trial.suggest_float("x", 0, 1))
         raise error
 
     with pytest.raises(error):
-        run_trials(study, objective, 2)
-    assert states(study) == [TrialState.FAIL]
+        run_trials(study, objective, 1)
+    assert run_trials(study, lambda trial: trial.suggest_float("x", 0, 1), 1) == 1
+    assert states(study) == [TrialState.COMPLETE]
+    assert study.trials[0].params["x"] == drawn[0]
 
 
 def test_a_pruned_trial_counts(tmp_path):
@@ -265,17 +320,44 @@ def test_a_storage_that_does_not_answer_is_a_sentence_without_the_password(addre
 
 
 @pytest.mark.parametrize("address", [
-    "postgresql://user:secret@127.0.0.1/x", "postgresql://127.0.0.1/x?password=secret",
+    "postgresql://user:secret@127.0.0.1/x",
+    "postgresql+psycopg://user:secret@127.0.0.1/x",
+    "POSTGRESQL://USER:secret@127.0.0.1/x",
+    " postgresql://user:secret@127.0.0.1/x",
+    "postgresql://:secret@127.0.0.1/x",
     "postgresql://user:sec/secret@127.0.0.1/x",
+    "postgresql://user:sec?secret#@127.0.0.1/x",
+    "postgresql://user%3Asecret@127.0.0.1/x",
+    "postgresql://user%3Asecret%40127.0.0.1/x",
+    "postgresql://user:secret@one,two/x",
+    "postgresql:///user:secret@127.0.0.1/x",
+    "postgresql:/user:secret@127.0.0.1/x",
+    "postgresql:user:secret@127.0.0.1/x",
+    "user:secret@127.0.0.1/x",
+    "//user:secret@127.0.0.1/x",
+    "postgresql://127.0.0.1/x?password=secret",
+    "postgresql://127.0.0.1/x?user=u&PassWord=secret",
+    "postgresql://127.0.0.1/x?p%61ssword=secret",
+    "postgresql://127.0.0.1/x?user=u%26password%3Dsecret",
+    "postgresql://127.0.0.1/x?sslpassword=secret",
+    "postgresql://127.0.0.1/x?sslmode=on;passwd=secret",
+    "postgresql://127.0.0.1/x?options=PGPASSWORD=secret",
+    "mysql://127.0.0.1/x?pwd=secret",
+    "host=127.0.0.1 user=u password=secret",
+    "host=127.0.0.1 password = 'secret secret'",
+    "redis://:secret@127.0.0.1",
 ])
 def test_a_password_in_params_is_refused_and_not_shown(address):
     with pytest.raises(MoascopeError, match="MOASCOPE_STORAGE") as error:
         parse_params({"tune": {"storage": address}})
     assert "secret" not in str(error.value)
+    assert "secret" not in address_shown(address)
 
 
 def test_an_address_without_a_password_may_stand_in_params():
-    for address in ("postgresql://user@127.0.0.1:5432/x", "postgresql:///x", "some/file.journal"):
+    for address in ("postgresql://user@127.0.0.1:5432/x", "postgresql:///x", "some/file.journal",
+                    "postgresql://db/x?sslmode=require&passfile=/data/anna/.pgpass",
+                    r"C:\Users\anna@lab\study.journal"):
         assert parse_params({"tune": {"storage": address}}).tune.storage == address
 
 

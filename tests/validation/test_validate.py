@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import sys
 import types
 from pathlib import Path
@@ -30,6 +32,19 @@ def facts(folder: Path, jobs: int = 1, damage=None) -> tuple[pd.DataFrame, pd.Da
         damage()
     planes = plane_facts(screen, manifest, jobs)
     return planes, quarantined_sites(planes)
+
+
+def end_worker(*arguments):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_worker_that_is_killed_ends_validate_in_a_sentence(tmp_path, monkeypatch):
+    folder = make_screen(tmp_path / "screen", plates=2, wells=40)
+    monkeypatch.setattr("moascope.validation.facts._facts_of_sites", end_worker)
+    with pytest.raises(MoascopeError, match="validate: a worker process was ended from outside, "
+                                            "most often because memory ran out, after 0 of 160 "
+                                            "sites. Nothing is lost; run it again"):
+        facts(folder, jobs=2)
 
 
 def first_dna(folder: Path) -> Path:

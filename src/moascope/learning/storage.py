@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from moascope.errors import MoascopeError, address_shown
+from moascope.errors import MoascopeError
+from moascope.learning.space import drawn_by_default
 from moascope.params import Tune
+from moascope.passwords import address_shown, scrub
+from moascope.work.servers import ANSWER_SECONDS, require_answer
 
 if TYPE_CHECKING:
     import optuna
@@ -39,7 +41,7 @@ def open_study(storage: str, name: str, tune: Tune | None = None, make: bool = T
         one machine, a database many.
     name : str
     tune : Tune, optional
-        `pruner` is read.
+        `pruner` is read, and of `space` where the defaults lie, which are tried first.
     make : bool
         Make the study where it is not there yet.
 
@@ -51,6 +53,11 @@ def open_study(storage: str, name: str, tune: Tune | None = None, make: bool = T
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
+    if "://" in storage:
+        # PostgreSQL's own library then gives up as soon as we do.
+        os.environ.setdefault("PGCONNECT_TIMEOUT", f"{ANSWER_SECONDS:.0f}")
+        require_answer(storage, "The study's storage", "Start it, or correct params.yaml: "
+                       f"tune.storage or ${STORAGE_VARIABLE}.")
     try:
         backend = (optuna.storages.RDBStorage(storage) if "://" in storage
                    else _journal(Path(storage), make))
@@ -72,29 +79,24 @@ def open_study(storage: str, name: str, tune: Tune | None = None, make: bool = T
         # Every database driver has its own exceptions; the address is what a person can correct.
         raise MoascopeError(
             f"The study's storage {address_shown(storage)} (params.yaml: tune.storage, or "
-            f"${STORAGE_VARIABLE}) cannot be opened: {_without_secrets(error, storage)}"
+            f"${STORAGE_VARIABLE}) cannot be opened: {_reason(error, storage)}"
         ) from None
     if study is None:
         raise MoascopeError(
             f"There is no study '{name}' in {address_shown(storage)}. Start the pipeline first "
             "(`dvc repro`), with the same params.yaml and the same data here as there."
         )
-    study.sampler = _sampler(name)
+    study.sampler = _sampler(name, (tune or Tune()).space)
     study.pruner = _pruner(tune or Tune())
     return study
 
 
 
-def _without_secrets(error: Exception, storage: str) -> str:
+def _reason(error: Exception, storage: str) -> str:
     if isinstance(error, ModuleNotFoundError):
         return f"the Python package '{error.name}' is needed for it. Install it."
     line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-    _, _, rest = storage.partition("://")
-    # A password with an @ or a / in it is taken apart by whoever parses the address.
-    parts = re.split(r"[:/@]", rest.rpartition("@")[0])[1:]
-    for secret in [storage, *parts, *re.findall(r"[?&]password=([^&]+)", rest)]:
-        line = line.replace(secret, "***") if secret else line
-    return line
+    return scrub(line.replace(storage, address_shown(storage)), storage)
 
 
 
@@ -134,7 +136,7 @@ def _pruner(tune: Tune) -> optuna.pruners.BasePruner:
 
 
 
-def _sampler(name: str) -> optuna.samplers.BaseSampler:
+def _sampler(name: str, space: dict[str, Any]) -> optuna.samplers.BaseSampler:
     """TPE seeded, for each trial anew, by the study and the trial's number.
 
     A study that was stopped goes on as if it had not been, and no two workers draw the same.
@@ -143,16 +145,20 @@ def _sampler(name: str) -> optuna.samplers.BaseSampler:
 
     class Numbered(optuna.samplers.BaseSampler):
         def before_trial(self, study, trial):
+            # The defaults come first, so that a study never ends with less than they give.
+            self.given = drawn_by_default(space) if trial.number == 0 else {}
             self.tpe = optuna.samplers.TPESampler(
                 n_startup_trials=STARTUP, seed=_seed_of(f"{name} {trial.number}"))
 
         def infer_relative_search_space(self, study, trial):
-            return self.tpe.infer_relative_search_space(study, trial)
+            return {} if self.given else self.tpe.infer_relative_search_space(study, trial)
 
         def sample_relative(self, study, trial, search_space):
             return self.tpe.sample_relative(study, trial, search_space)
 
         def sample_independent(self, study, trial, name, distribution):
+            if name in self.given:
+                return self.given[name]
             return self.tpe.sample_independent(study, trial, name, distribution)
 
     return Numbered()

@@ -14,7 +14,7 @@ from moascope.learning.cross_fit import masks_without
 from moascope.learning.examples import Examples
 from moascope.learning.nested import CHECKPOINTS, Inner, fold_pairs
 from moascope.learning.panels import predict_by_panel, train_by_panel, training_rows
-from moascope.learning.space import check_space, drawn_by_default, suggest
+from moascope.learning.space import check_space, suggest
 from moascope.learning.trials import CURVE
 from moascope.learning.workers import run_trials
 from moascope.params import Train, Tune
@@ -82,9 +82,6 @@ def top_up(
         How many trials were run by this call.
     """
     check_space(tune.space)
-    if tune.trials and not study.get_trials(deepcopy=False):
-        # The defaults come first, so that a study never ends with less than they give.
-        study.enqueue_trial(drawn_by_default(tune.space))
     return run_trials(study, make_objective(examples, tune, train, seed), tune.trials, ended, stay)
 
 
@@ -121,6 +118,8 @@ def make_objective(examples: Examples, tune: Tune, train: Train, seed: int
         every = -(-head.epochs // CHECKPOINTS)
         curve: list[list[float]] = []
         best = -np.inf
+        # Of a trial that is run again, the worker before had been told to go on up to here.
+        reported = trial.study.get_trials(deepcopy=False)[trial.number].last_step or 0
         for epoch, heads in train_by_panel(rows, masks[train.level], head, train, seed, every):
             logits = predict_by_panel(heads, sites, train, wanted)
             scores = [selection_score(inner, logits, repeat, fold)
@@ -130,8 +129,9 @@ def make_objective(examples: Examples, tune: Tune, train: Train, seed: int
             # A trial is worth what its best epoch is; where scores fall with training, the pruner
             # would compare what they fell to with what they had been.
             best = max(best, float(np.mean(scores)))
-            trial.report(best, epoch)
-            if epoch < head.epochs and trial.should_prune():
+            if epoch > reported:
+                trial.report(best, epoch)
+            if reported <= epoch < head.epochs and trial.should_prune():
                 raise optuna.TrialPruned
         return best
 

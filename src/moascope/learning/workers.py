@@ -1,23 +1,21 @@
 """Several processes, on one machine or many, run the trials of one Optuna study.
 
 A trial that runs belongs to a worker. The worker says so in the trial, and goes on saying that it
-lives; a trial whose worker is gone is failed and replaced by whoever notices. The storage is all
+lives; whoever notices that a trial's worker is gone runs the same trial again, with its number and
+its parameters, so that a study that was interrupted ends like one that was not. The storage is all
 that workers share, and it is the same procedure for a journal file and for a database.
 """
 
 from __future__ import annotations
 
 import contextlib
-import os
-import socket
 import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-import psutil
+from moascope.work.identity import has_ended, this_process
 
 if TYPE_CHECKING:
     import optuna
@@ -26,6 +24,10 @@ if TYPE_CHECKING:
 LEASE = 60.0
 SIGNS_A_LEASE = 6
 PAUSE = 1.0
+# Seconds after which a trial belongs to the last worker that claimed it.
+CLAIM = 1.0
+# A trial that ends its worker every time (memory, a fault in a library) is failed in the end.
+MOST_ATTEMPTS = 10
 WORKER = "worker"
 SIGN = "sign_of_life"
 
@@ -51,10 +53,10 @@ def run_trials(
     ended : callable
         Called with the study and each trial, this worker's or another's, that ends meanwhile.
     stay : bool
-        Wait for the trials of other workers, and replace them where their workers are gone;
-        otherwise return as soon as there is nothing left to begin.
+        Wait for the trials of other workers, and run them where their workers are gone; otherwise
+        return as soon as there is nothing left to begin.
     lease : float
-        Seconds without a sign of life after which a trial of another machine is failed.
+        Seconds without a sign of life after which a trial of another machine is taken over.
 
     Returns
     -------
@@ -68,7 +70,7 @@ def run_trials(
     signs: dict[int, tuple[object, float]] = {}
     ran = 0
     while True:
-        _fail_abandoned(study, signs, lease)
+        abandoned = _abandoned(study, signs, lease)
         trials = study.get_trials(deepcopy=False)
         for trial in trials:
             if trial.state.is_finished() and trial.number not in reported:
@@ -76,8 +78,16 @@ def run_trials(
                 ended(study, trial)
         done = sum(trial.state in (TrialState.COMPLETE, TrialState.PRUNED) for trial in trials)
         running = sum(trial.state == TrialState.RUNNING for trial in trials)
-        if done + running < target:
-            _run_one(study, objective, lease)
+        if abandoned and (done >= target or _attempts(abandoned[0]) >= MOST_ATTEMPTS):
+            _fail(study, abandoned[0])
+        elif abandoned:
+            if claimed := _claim(study, abandoned[0]):
+                _run_one(study, claimed, objective, lease)
+                ran += 1
+        elif done + running < target:
+            trial = study.ask()
+            trial.set_user_attr(WORKER, this_process())
+            _run_one(study, trial, objective, lease)
             ran += 1
         elif running and stay:
             time.sleep(min(PAUSE, lease / SIGNS_A_LEASE))
@@ -85,29 +95,26 @@ def run_trials(
             return ran
 
 
-def _run_one(study: optuna.Study, objective: Callable[[optuna.Trial], float],
+def _run_one(study: optuna.Study, trial: optuna.Trial, objective: Callable[[optuna.Trial], float],
              lease: float) -> None:
     from optuna import TrialPruned
     from optuna.exceptions import UpdateFinishedTrialError
     from optuna.trial import TrialState
 
-    trial = study.ask()
-    with contextlib.suppress(UpdateFinishedTrialError):
-        # Only a worker that slept for longer than its lease (a closed laptop) finds its trial
-        # failed by another; it leaves it at that.
-        trial.set_user_attr(WORKER, {"machine": _machine(), "process": os.getpid()})
-        with _signs_of_life(trial, lease):
-            try:
-                score = objective(trial)
-            except TrialPruned:
-                study.tell(trial, state=TrialState.PRUNED, skip_if_finished=True)
-            except UpdateFinishedTrialError:
-                raise
-            except BaseException:
-                study.tell(trial, state=TrialState.FAIL, skip_if_finished=True)
-                raise
-            else:
-                study.tell(trial, score, skip_if_finished=True)
+    # Only a worker that slept for longer than its lease (a closed laptop) finds its trial ended
+    # by another; it leaves it at that.
+    with contextlib.suppress(UpdateFinishedTrialError), _signs_of_life(trial, lease):
+        try:
+            score = objective(trial)
+        except TrialPruned:
+            study.tell(trial, state=TrialState.PRUNED, skip_if_finished=True)
+        except UpdateFinishedTrialError:
+            raise
+        except BaseException:
+            _release(study, trial.number)
+            raise
+        else:
+            study.tell(trial, score, skip_if_finished=True)
 
 
 @contextlib.contextmanager
@@ -133,36 +140,65 @@ def _signs_of_life(trial: optuna.Trial, lease: float) -> Iterator[None]:
         thread.join()
 
 
-def _fail_abandoned(study: optuna.Study, signs: dict[int, tuple[object, float]],
-                    lease: float) -> None:
-    """Fail running trials whose worker is gone; `signs` is what was seen of them, and when.
+def _abandoned(study: optuna.Study, signs: dict[int, tuple[object, float]],
+               lease: float) -> list[optuna.trial.FrozenTrial]:
+    """Running trials whose worker is gone; `signs` is what was seen of them, and when.
 
     A worker of this machine is gone when its process is. Of another machine's only the signs of
     life are seen; they are timed by the watcher's own clock, so that clocks need not agree.
     """
-    from optuna.exceptions import UpdateFinishedTrialError
     from optuna.trial import TrialState
 
+    found = []
     for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
         worker = trial.user_attrs.get(WORKER, {})
-        sign = trial.user_attrs.get(SIGN)
+        sign = (worker, trial.user_attrs.get(SIGN))
         now = time.monotonic()
         if trial.number not in signs or signs[trial.number][0] != sign:
             signs[trial.number] = (sign, now)
         silent = now - signs[trial.number][1] > lease
-        ended = (worker.get("machine") == _machine()
-                 and not psutil.pid_exists(worker["process"]))
-        if silent or ended:
-            # Another worker may notice at the same moment.
-            with contextlib.suppress(UpdateFinishedTrialError):
-                study.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)
+        if silent or worker.get("released") or has_ended(worker):
+            found.append(trial)
+    return found
 
 
-def _machine() -> str:
-    """What tells machines apart, and containers, whose process numbers are their own."""
-    try:
-        # Names of hosts will not do: containers that share the host's network share its name.
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-        return f"{boot} {Path('/proc/self/ns/pid').readlink()}"
-    except OSError:
-        return f"{socket.gethostname()} {uuid.getnode():x}"
+def _claim(study: optuna.Study, abandoned: optuna.trial.FrozenTrial) -> optuna.Trial | None:
+    """Take over a trial; None where another worker claims it too, and last.
+
+    No storage can say "if it is still nobody's". All who noticed at the same moment have written
+    their claim within a second, and the last one stands.
+    """
+    import optuna
+
+    mine = this_process() | {"attempts": _attempts(abandoned) + 1, "claim": uuid.uuid4().hex}
+    with contextlib.suppress(optuna.exceptions.UpdateFinishedTrialError):
+        study._storage.set_trial_user_attr(abandoned._trial_id, WORKER, mine)
+        time.sleep(CLAIM)
+        now = study._storage.get_trial(abandoned._trial_id)
+        if now.user_attrs.get(WORKER) == mine and not now.state.is_finished():
+            # It has its number and what was drawn for it; what was not is drawn as it would
+            # have been.
+            return optuna.Trial(study, abandoned._trial_id)
+    return None
+
+
+def _attempts(trial: optuna.trial.FrozenTrial) -> int:
+    return trial.user_attrs.get(WORKER, {}).get("attempts", 1)
+
+
+def _release(study: optuna.Study, number: int) -> None:
+    """Leave a trial to whoever comes next, also to the next run."""
+    # Where the storage is what failed, the end of this process says the same.
+    with contextlib.suppress(Exception):
+        trial = study.get_trials(deepcopy=False)[number]
+        study._storage.set_trial_user_attr(
+            trial._trial_id, WORKER, {"released": True, "attempts": _attempts(trial)})
+
+
+def _fail(study: optuna.Study, trial: optuna.trial.FrozenTrial) -> None:
+    from optuna.exceptions import UpdateFinishedTrialError
+    from optuna.trial import TrialState
+
+    # Another worker may notice at the same moment.
+    with contextlib.suppress(UpdateFinishedTrialError):
+        study.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from moascope.screen.manifest import checksums
 from moascope.screen.planes import image_sum, open_image, plane_path, read_frames
 from moascope.screen.tables import Screen
 from moascope.screen.unread import COLUMNS, NONE_UNREAD, planes_held
-from moascope.work.processes import run_parallel
+from moascope.work.processes import ended_worker, run_parallel
 
 BIT_DEPTHS = (8, 10, 12, 14, 16)
 """Bit depths of cameras in use; 10 to 14 are stored in 16-bit files."""
@@ -74,6 +75,9 @@ def plane_facts(screen: Screen, manifest: pd.DataFrame, jobs: int) -> pd.DataFra
              for start in range(0, len(sites), _SITES_A_TASK)}
     facts: list[pd.DataFrame] = []
     for _, outcome in run_parallel(_facts_of_sites, tasks, jobs, "reading planes"):
+        if isinstance(outcome, BrokenProcessPool):
+            raise MoascopeError(ended_worker(
+                "validate", len(facts) * _SITES_A_TASK, len(sites), "site", kept=False)) from None
         if isinstance(outcome, BaseException):
             raise outcome
         facts.append(outcome)

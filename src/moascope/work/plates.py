@@ -8,7 +8,7 @@ from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 from moascope.errors import MoascopeError
-from moascope.work.processes import run_parallel
+from moascope.work.processes import ended_worker, run_parallel
 
 KEY_FILE = "key.txt"
 _PARTIAL = ".partial-"
@@ -91,9 +91,7 @@ def _raise_failures(failures: Mapping[str, BaseException], label: str, due: int)
     problems: list[str] = []
     for plate, failure in failures.items():
         if isinstance(failure, BrokenProcessPool):
-            problems.append(f"{label}: a worker process was ended from outside, often for want of "
-                            f"memory, while {due - len(failures)} of {due} plates were done. "
-                            "Those are kept; run it again, with fewer jobs if it ends so again.")
+            problems.append(ended_worker(label, due - len(failures), due, "plate", kept=True))
         elif isinstance(failure, MoascopeError):
             problems += failure.problems
         else:

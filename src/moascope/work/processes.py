@@ -15,9 +15,12 @@ from concurrent.futures import (
     ThreadPoolExecutor,
     as_completed,
 )
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
+from moascope.errors import scrub_what_is_logged
+from moascope.text import counted
 from moascope.work.ray import RAY, run_on_ray
 
 T = TypeVar("T")
@@ -61,14 +64,35 @@ def run_parallel(function: Callable[..., Any], tasks: Mapping[str, tuple[Any, ..
             return
         pool = ProcessPoolExecutor(min(jobs, len(tasks)), _context(function, tasks), _start_worker)
         try:
-            futures: dict[Future[Any], str] = {
-                pool.submit(function, *arguments): name for name, arguments in tasks.items()
-            }
+            futures: dict[Future[Any], str] = {}
+            for name, arguments in tasks.items():
+                futures[_submitted(pool, function, arguments)] = name
             for future in as_completed(futures):
                 advance()
                 yield futures[future], future.exception() or future.result()
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
+
+
+def ended_worker(label: str, done: int, due: int, noun: str, kept: bool) -> str:
+    """The sentence on a worker process that was ended from outside.
+
+    Parameters
+    ----------
+    label : str
+        Of the work.
+    done, due : int
+        Tasks.
+    noun : str
+        What a task is.
+    kept : bool
+        Whether what is done is there for the next run.
+    """
+    return (f"{label}: a worker process was ended from outside, most often because memory ran out, "
+            f"after {done:,} of {counted(due, noun)}. "
+            + ("Those are kept; run it again" if kept else "Nothing is lost; run it again")
+            + ", and if it ends the same way, on fewer processors (`taskset -c 0 dvc repro`) or "
+              "with more memory.")
 
 
 def ahead(function: Callable[[T], R], items: Iterable[T], threads: int) -> Iterator[R]:
@@ -129,7 +153,19 @@ def _context(function: Callable[..., Any], tasks: Mapping[str, tuple[Any, ...]])
     return context
 
 
+def _submitted(pool: ProcessPoolExecutor, function: Callable[..., Any],
+               arguments: tuple[Any, ...]) -> Future[Any]:
+    try:
+        return pool.submit(function, *arguments)
+    except BrokenProcessPool as error:
+        # A worker was ended while others still got their tasks.
+        failed: Future[Any] = Future()
+        failed.set_exception(error)
+        return failed
+
+
 def _start_worker() -> None:
+    scrub_what_is_logged()
     # Ctrl-C reaches the whole group: a worker then ends without a traceback of its own.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     threading.Thread(target=_end_with_parent, daemon=True).start()
