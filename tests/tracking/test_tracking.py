@@ -435,10 +435,97 @@ def test_a_deleted_experiment_ends_in_a_sentence(store, client):
 
 
 def test_a_tracking_server_that_does_not_answer_ends_in_a_sentence(store, monkeypatch):
-    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
-    with pytest.raises(MoascopeError, match=r"The tracking store http://127\.0\.0\.1:9 cannot"):
+    with pytest.raises(MoascopeError, match=r"The tracking store http://127\.0\.0\.1:9 does not"):
         logged("one")
+
+
+def test_a_run_whose_process_was_killed_is_ended_by_the_next_one(store, client):
+    from moascope.tracking.endings import process_tag
+
+    first = client.get_run(logged("one"))
+    experiment = first.info.experiment_id
+    # Process numbers end below this one, and a run without a process may be somebody's.
+    gone = json.dumps(json.loads(process_tag()["process"]) | {"process": 2**22 + 1})
+    killed = client.create_run(experiment, tags={"process": gone}).info.run_id
+    alive = client.create_run(experiment, tags=process_tag()).info.run_id
+    elsewhere = client.create_run(experiment, tags={"process": '{"machine": "elsewhere"}'})
+    logged("two")
+    status = {run.info.run_id: run.info.status for run in client.search_runs([experiment])}
+    assert status[killed] == "KILLED"
+    assert status[alive] == status[elsewhere.info.run_id] == "RUNNING"
+    assert json.loads(first.data.tags["process"])["process"] == os.getpid()
+
+
+def test_the_run_of_a_trial_that_was_cut_short_is_finished_and_not_doubled(store, client):
+    import optuna
+
+    from moascope.tracking.runs import start_run
+    from moascope.tracking.trials import TrialLog
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    study = optuna.create_study(direction="maximize", study_name="s")
+    study.optimize(lambda trial: trial.suggest_float("dropout", 0, 0.5), 3)
+    with start_run(PARAMS, "study", "tune", INPUTS) as parent:
+        log = TrialLog(parent, "score")
+        assert log.known("s") == set()
+        log(study, study.trials[0])
+        for step, trial in (("log_batch", study.trials[1]), ("set_terminated", study.trials[2])):
+            kept = getattr(log.client, step)
+            setattr(log.client, step, stopped)
+            with pytest.raises(KeyboardInterrupt):
+                log(study, trial)
+            setattr(log.client, step, kept)
+        again = TrialLog(parent, "score")
+        assert again.known("s") == {0}
+        for trial in study.trials[1:]:
+            again(study, trial)
+        assert again.known("s") == {0, 1, 2}
+    runs = client.search_runs([parent.info.experiment_id], "tags.`optuna.study` = 's'")
+    assert sorted(run.data.tags["optuna.trial"] for run in runs) == ["0", "1", "2"]
+    assert {run.info.status for run in runs} == {"FINISHED"}
+
+
+def stopped(*arguments, **named):
+    raise KeyboardInterrupt
+
+
+@pytest.mark.filterwarnings("ignore:.*Any type hint is inferred")   # MLflow's own, on import
+@pytest.mark.parametrize("step", ["register_model", "set_registered_model_alias",
+                                  "update_model_version", "after"])
+def test_a_registration_that_was_cut_short_is_finished_and_never_doubled(
+        store, client, monkeypatch, step):
+    import mlflow
+    from mlflow import MlflowClient
+
+    from moascope.tracking.registry import log_candidate
+    from moascope.tracking.runs import resume_run
+
+    (store / "model").mkdir()
+    (store / "model/weights").write_text("w")
+
+    def register(score="0.4"):
+        with resume_run(PARAMS, run_id, "one", "register", INPUTS):
+            return log_candidate("m", store / "model", ("DNA",), ("no", "yes"), False,
+                                 {"average_precision": score})
+
+    run_id = logged("one")
+    home = mlflow if step == "register_model" else MlflowClient
+    if step == "after":
+        register()
+    else:
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(home, step, stopped)
+            register()
+    made = register()
+    version, = client.search_model_versions("name = 'm'")
+    assert made["version"] == str(version.version)
+    found = client.get_model_version("m", version.version)
+    assert found.aliases == ["candidate"]
+    assert found.description.startswith("**model** on unknown features")
+    models = client.search_logged_models([client.get_run(run_id).info.experiment_id])
+    assert [f"models:/{model.model_id}" for model in models] == [version.source]
+    assert int(register(score="0.5")["version"]) == 2, "another score is another version"
 
 
 def test_the_log_of_a_folder_leaves_out_what_dvc_keeps_in_it(store, client):

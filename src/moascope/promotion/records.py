@@ -12,6 +12,7 @@ import pandas as pd
 
 from moascope.promotion.gate import Decision
 from moascope.text import counted
+from moascope.tracking.endings import end_abandoned, process_tag
 from moascope.tracking.registry import aliases_of, describe_version
 from moascope.tracking.runs import open_experiment
 from moascope.work.files import write_csv, write_json
@@ -84,7 +85,9 @@ def write_decision(client: MlflowClient, record: dict[str, Any], decision: Decis
     verb = "->" if decision.passed else "refused for"
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     experiment = open_experiment(client, promotions_of(name))
-    run = client.create_run(experiment.experiment_id, run_name=f"version {version} {verb} {to}")
+    end_abandoned(client, experiment.experiment_id)
+    run = client.create_run(experiment.experiment_id, run_name=f"version {version} {verb} {to}",
+                            tags=process_tag())
     own = run.info.run_id
     now = int(time.time() * 1000)
     metrics = {

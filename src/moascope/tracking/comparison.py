@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from moascope.params import Head, Params
+from moascope.passwords import scrub
+from moascope.tracking.endings import process_tag
 from moascope.tracking.numbers import HEADLINE
 
 if TYPE_CHECKING:
@@ -157,7 +159,7 @@ def pipeline_run(client: MlflowClient, experiment_id: str, params: Params,
         made = client.create_run(experiment_id, run_name=pipeline_name(params, split), tags={
             "stage": STAGE, "pipeline": key, "source": params.acquire.source,
             "target": params.target, "digest.screen": digests["screen"],
-            "digest.split": digests["split"],
+            "digest.split": digests["split"], **process_tag(),
         }).info.run_id
         client.set_terminated(made)
         if (eldest := _parents(client, experiment_id, key)[0]) != made:
@@ -169,7 +171,7 @@ def pipeline_run(client: MlflowClient, experiment_id: str, params: Params,
 def screen_name(params: Params) -> str:
     """The name of the source; for a folder of plates, the name of the folder."""
     if params.acquire.source == "folder":
-        return Path(params.acquire.path).resolve().name
+        return scrub(Path(params.acquire.path).resolve().name)
     return params.acquire.source
 
 

@@ -11,6 +11,7 @@ import yaml
 from moascope.evaluation.protocol import headline
 from moascope.params import Head, Params
 from moascope.tracking.comparison import NOTE, PARENT, links, model_name
+from moascope.tracking.endings import process_tag
 from moascope.tracking.numbers import evaluation_metrics, headline_metrics
 from moascope.tracking.runs import log_folder, resume_run
 
@@ -73,7 +74,7 @@ def log_baselines(model: Run, metrics: dict[str, Any]) -> None:
     for name, score in sorted(metrics["baselines"]["scores"].items()):
         run_id = known.get(name) or client.create_run(
             experiment, run_name=f"baseline {name.replace('_', ' ')}", tags={
-                PARENT: parent, "stage": "evaluate", "baseline": name,
+                PARENT: parent, "stage": "evaluate", "baseline": name, **process_tag(),
                 NOTE: "A baseline, which sees no biology: a model is useful only where it is "
                       "better than every one of them.",
             }).info.run_id

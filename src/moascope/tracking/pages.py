@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from moascope.errors import address_shown
+from moascope.passwords import address_shown
 from moascope.tracking.comparison import address, run_address, version_address
+from moascope.tracking.moved import follow_project
 from moascope.tracking.runs import project_root
 
 # Where a plain `mlflow ui` serves.
@@ -30,6 +31,9 @@ def results_pages(registered: dict[str, Any]) -> list[tuple[str, str]]:
     server = os.environ.get("MLFLOW_TRACKING_URI", "")
     if not server and not (project_root() / "mlflow.db").exists():
         return []
+    if not server:
+        # So that `mlflow ui` finds the artifacts of a project that was moved or copied.
+        follow_project(project_root())
     base = address_shown(server).rstrip("/") if server.startswith("http") else LOCAL_PAGE
     experiment, run = registered.get("experiment_id"), registered["run_id"]
     model = ("the model", f"{base}/{version_address(registered['name'], registered['version'])}")

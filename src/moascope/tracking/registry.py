@@ -14,11 +14,15 @@ from moascope.errors import MoascopeError
 from moascope.params import Params
 from moascope.tracking.comparison import links, run_address, screen_name
 from moascope.tracking.runs import connect, require_store, store_shown
+from moascope.work.digests import digest
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+    from mlflow.entities import Run
 
 CANDIDATE = "candidate"
+# The name of a run's model among its artifacts.
+MODEL = "model"
 
 # What a model needs to prepare, embed and predict; heavier parts only where its backbone does.
 SERVING = (
@@ -46,6 +50,8 @@ def log_candidate(
 ) -> dict[str, Any]:
     """Log a model folder to the active run, register it, and give it the alias `candidate`.
 
+    Can be repeated: a registration that was cut short is finished.
+
     Parameters
     ----------
     name : str
@@ -67,29 +73,68 @@ def log_candidate(
     from mlflow import MlflowClient
 
     package = Path(__file__).resolve().parents[1]
+    requirements = pinned_requirements(deep)
+    tags = tags | {"digest.package": digest(
+        requirements, {path.relative_to(package).as_posix(): digest(path.read_bytes())
+                       for path in sorted(package.rglob("*"))
+                       if path.is_file() and "__pycache__" not in path.parts})}
+    client = MlflowClient()
+    run = mlflow.active_run()
+    version = _registered(client, name, run.info.run_id, tags)
+    if version is None:
+        _withdraw_unregistered(client, run)
+        version = _log_and_register(name, package, model, signature(channels, classes),
+                                    requirements, tags)
+    client.set_registered_model_alias(name, CANDIDATE, version)
+    describe_version(name, version)
+    return {
+        "name": name,
+        "version": version,
+        "run_id": run.info.run_id,
+        "model_uri": f"models:/{name}/{version}",
+    }
+
+
+def _log_and_register(name: str, package: Path, model: Path, signed: Any,
+                      requirements: list[str], tags: dict[str, str]) -> str:
+    import mlflow
+
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     # MLflow comments on every step on stderr; the stage itself says what came of it.
     with contextlib.redirect_stderr(io.StringIO()), warnings.catch_warnings():
         # An example would need its images; the signature says what is expected.
         warnings.filterwarnings("ignore", message=".*input example.*")
         info = mlflow.pyfunc.log_model(
-            name="model",
+            name=MODEL,
             python_model=str(package / "tracking" / "pyfunc.py"),
             artifacts={"model": str(model)},
             code_paths=[str(package)],
-            signature=signature(channels, classes),
-            pip_requirements=pinned_requirements(deep),
+            signature=signed,
+            pip_requirements=requirements,
         )
-        version = mlflow.register_model(info.model_uri, name, tags=tags)
-    client = MlflowClient()
-    client.set_registered_model_alias(name, CANDIDATE, version.version)
-    describe_version(name, str(version.version))
-    return {
-        "name": name,
-        "version": str(version.version),
-        "run_id": mlflow.active_run().info.run_id,
-        "model_uri": f"models:/{name}/{version.version}",
-    }
+        return str(mlflow.register_model(info.model_uri, name, tags=tags).version)
+
+
+def _registered(client: MlflowClient, name: str, run_id: str, tags: dict[str, str]) -> str | None:
+    """The version that this registration made before it was cut short, if it did.
+
+    It is known by its run and its tags, which are those of the same model, scores and code:
+    registering what is registered makes no second version.
+    """
+    found = [version for version in client.search_model_versions(
+                 f"name = '{name}' and run_id = '{run_id}'")
+             if all(version.tags.get(key) == value for key, value in tags.items())]
+    return str(max(int(version.version) for version in found)) if found else None
+
+
+def _withdraw_unregistered(client: MlflowClient, run: Run) -> None:
+    """Delete models that a registration of this run logged and could not register any more."""
+    sources = {version.source for version in
+               client.search_model_versions(f"run_id = '{run.info.run_id}'")}
+    for logged in client.search_logged_models(
+            [run.info.experiment_id], f"source_run_id = '{run.info.run_id}'"):
+        if logged.name == MODEL and f"models:/{logged.model_id}" not in sources:
+            client.delete_logged_model(logged.model_id)
 
 
 def fetch_model(address: str, into: Path | None = None) -> Path:

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from moascope.errors import MoascopeError, address_shown
+from moascope.errors import MoascopeError
 from moascope.params import Params
+from moascope.passwords import address_shown, scrub
 from moascope.tracking.comparison import (
     PARENT,
     bring_up_to_date,
@@ -21,6 +22,9 @@ from moascope.tracking.comparison import (
     prepare_experiment,
     screen_name,
 )
+from moascope.tracking.endings import end_abandoned, process_tag
+from moascope.tracking.moved import ARTIFACTS, DATABASE, follow_project
+from moascope.work.servers import ANSWER_SECONDS, require_answer
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -28,6 +32,15 @@ if TYPE_CHECKING:
 
 # Variables that DVC sets while it runs a stage.
 DVC_VARIABLES = ("DVC_STAGE", "DVC_EXP_NAME", "DVC_EXP_BASELINE_REV")
+HOW_TO_REACH = "Start it, or unset MLFLOW_TRACKING_URI to keep runs in mlflow.db here."
+# MLflow would try for many minutes; with these, a server that dies meanwhile is reported in half
+# of one. What the environment already says stands.
+PATIENCE = {
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "12",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+    "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
+    "PGCONNECT_TIMEOUT": f"{ANSWER_SECONDS:.0f}",
+}
 
 
 def project_root() -> Path:
@@ -39,18 +52,30 @@ def connect() -> str:
     """Point MLflow at the tracking server, and return its address.
 
     `MLFLOW_TRACKING_URI` decides; without it, `mlflow.db` at the root of the project, which is
-    what a plain `mlflow ui` there shows.
+    what a plain `mlflow ui` there shows. Where the project has been moved or copied, that database
+    is corrected first.
+
+    Raises
+    ------
+    MoascopeError
+        Where the server does not answer.
     """
     os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
     # As with DVC and Great Expectations: no telemetry.
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    for variable, value in PATIENCE.items():
+        os.environ.setdefault(variable, value)
+    address = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{project_root() / DATABASE}"
+    for server in {address, os.environ.get("MLFLOW_REGISTRY_URI") or address}:
+        require_answer(server, "The tracking store", HOW_TO_REACH)
+    if _file(address) == project_root() / DATABASE:
+        follow_project(project_root())
     import mlflow
 
     # Its running commentary (migrations, monitors, new versions) has no place in our terminal.
     for name in ("mlflow", "alembic"):
         logging.getLogger(name).setLevel(logging.WARNING)
 
-    address = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{project_root() / 'mlflow.db'}"
     mlflow.set_tracking_uri(address)
     # A run id from outside would make the children part of that run (mlflow issue 15713).
     os.environ.pop("MLFLOW_RUN_ID", None)
@@ -113,6 +138,7 @@ def start_run(
     experiment = open_experiment(client, experiment_name(params))
     prepare_experiment(client, experiment, params)
     experiment_id = experiment.experiment_id
+    end_abandoned(client, experiment_id)
     digests = dvc_digests(inputs)
     parent = pipeline_run(client, experiment_id, params, digests, inputs.get("split"), _database())
     tags = {
@@ -124,8 +150,10 @@ def start_run(
         **{f"digest.{key}": digest for key, digest in digests.items()},
         **git_state(),
     }
-    with mlflow.start_run(run_name=name, experiment_id=experiment_id, parent_run_id=parent,
-                          tags=tags, log_system_metrics=system_metrics) as run:
+    tags = {key: scrub(value) for key, value in tags.items()} | process_tag()
+    with _answering(), mlflow.start_run(
+            run_name=name, experiment_id=experiment_id, parent_run_id=parent, tags=tags,
+            log_system_metrics=system_metrics) as run:
         mlflow.log_params(flat(params))
         yield run
     if parent:
@@ -155,11 +183,28 @@ def resume_run(params: Params, run_id: str, name: str, stage: str,
             mlflow.set_tag("original_run", run_id)
             yield run
         return
-    with mlflow.start_run(run_id=known.info.run_id) as run:
+    end_abandoned(client, known.info.experiment_id)
+    for key, value in process_tag().items():
+        client.set_tag(known.info.run_id, key, value)
+    with _answering(), mlflow.start_run(run_id=known.info.run_id) as run:
         yield run
     parent = known.data.tags.get(PARENT)
     if parent and _known_run(client, parent):
         bring_up_to_date(client, parent)
+
+
+@contextlib.contextmanager
+def _answering() -> Iterator[None]:
+    """Say in one sentence that the server has gone while a run was open."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        yield
+    except MlflowException as error:
+        if "API request to" not in str(error):
+            raise
+        raise MoascopeError(f"The tracking store {store_shown()} does not answer any more: "
+                            f"{str(error).splitlines()[0]} {HOW_TO_REACH}") from None
 
 
 def _known_run(client: MlflowClient, run_id: str) -> Run | None:
@@ -254,7 +299,9 @@ def flat(params: Params) -> dict[str, Any]:
             found.update({f"{section}.{key}": value for key, value in values.items()})
         else:
             found[section] = values
-    return found
+    # Addresses of images and servers may hold passwords, and everybody reads what is logged.
+    return {key: value if scrub(value) == str(value) else scrub(value)
+            for key, value in found.items()}
 
 
 def open_experiment(client: MlflowClient, name: str) -> Experiment:
@@ -267,8 +314,7 @@ def open_experiment(client: MlflowClient, name: str) -> Experiment:
     except MlflowException as error:
         raise MoascopeError(
             f"The tracking store {store_shown()} cannot be used: "
-            f"{str(error).splitlines()[0]} Start it, or unset MLFLOW_TRACKING_URI to keep runs in "
-            "mlflow.db here.") from None
+            f"{str(error).splitlines()[0]} {HOW_TO_REACH}") from None
     if experiment is not None and experiment.lifecycle_stage == LifecycleStage.DELETED:
         raise MoascopeError(
             f"The MLflow experiment '{name}' was deleted. Bring it back with "
@@ -276,7 +322,7 @@ def open_experiment(client: MlflowClient, name: str) -> Experiment:
             "with `mlflow gc`.")
     if experiment is None:
         # Without its own location, runs of a temporary workspace would leave their artifacts there.
-        location = (project_root() / "mlruns").as_uri() if _database() else None
+        location = (project_root() / ARTIFACTS).as_uri() if _database() else None
         # MLflow's page shows what belongs to training, not to language models.
         tags = {"mlflow.experimentKind": "custom_model_development"}
         with contextlib.suppress(MlflowException):   # another process was quicker
@@ -289,8 +335,12 @@ def _database() -> Path | None:
     """The database file, where the tracking store is one."""
     import mlflow
 
-    address = mlflow.get_tracking_uri()
-    return Path(address.removeprefix("sqlite:///")) if address.startswith("sqlite") else None
+    return _file(mlflow.get_tracking_uri())
+
+
+def _file(address: str) -> Path | None:
+    return (Path(address.removeprefix("sqlite:///")).resolve() if address.startswith("sqlite")
+            else None)
 
 
 def git_state() -> dict[str, str]:
