@@ -41,10 +41,11 @@ def end_worker(*arguments):
 def test_a_worker_that_is_killed_ends_validate_in_a_sentence(tmp_path, monkeypatch):
     folder = make_screen(tmp_path / "screen", plates=2, wells=40)
     monkeypatch.setattr("moascope.validation.facts._facts_of_sites", end_worker)
-    with pytest.raises(MoascopeError, match="validate: a worker process was ended from outside, "
-                                            "most often because memory ran out, after 0 of 160 "
-                                            "sites. Nothing is lost; run it again"):
+    with pytest.raises(MoascopeError) as ended:
         facts(folder, jobs=2)
+    assert str(ended.value).startswith(
+        "validate: a worker process was ended from outside, most often because memory ran out, "
+        "after 0 of 160 sites. Nothing is lost; run it again")
 
 
 def first_dna(folder: Path) -> Path:
