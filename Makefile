@@ -8,7 +8,7 @@ export PYTHONNOUSERSITE := 1
 export TF_CPP_MIN_LOG_LEVEL := 3
 export TF_ENABLE_ONEDNN_OPTS ?= 1
 
-.PHONY: help run baseline bench test test-slow lint docs architecture licences wheel lock clean
+.PHONY: help run baseline bench test test-slow lint docs example architecture licences wheel lock clean
 help:            ## this list
 	@grep -hE '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
 
@@ -33,8 +33,13 @@ lint: $(VENV)/ready ## style, common mistakes and types
 	ruff check src tests benchmarks docs
 	pyright
 
+# pdoc sees what has been imported, and names of the API are imported when they are used.
 docs: $(VENV)/ready ## the Python API as pages in docs/api/ (not in git)
-	pdoc --docformat numpy --output-directory docs/api moascope
+	python -c "from moascope import *; from pdoc.__main__ import cli; cli()" \
+	  --docformat numpy --output-directory docs/api moascope
+
+example: $(VENV)/ready ## run docs/example.py on this project's screen and write docs/example.md, two minutes
+	python docs/make_example.py
 
 architecture: $(VENV)/ready ## the picture of the rooms and their imports, from the code
 	python docs/draw_architecture.py docs/architecture.svg

@@ -99,6 +99,24 @@ def test_the_names_for_checkers_are_the_names_that_are_there():
     assert sorted([*homes, "__version__"]) == sorted(moascope.__all__)
 
 
+def test_checkers_know_the_types_of_what_is_imported_late(tmp_path):
+    """As an editor sees a notebook's code, without anything of ours switched off."""
+    code = tmp_path / "notebook.py"
+    code.write_text("import moascope\n\nscreen = moascope.read_screen('x')\n"
+                    "reveal_type(screen.channels)\nreveal_type(moascope.load_model('m'))\n"
+                    "moascope.plot_plate(screen.layout, 3)\n")
+    (tmp_path / "pyrightconfig.json").write_text(json.dumps({"typeCheckingMode": "strict"}))
+    done = subprocess.run([sys.executable, "-m", "pyright", "--pythonpath", sys.executable,
+                           "--outputjson", str(code)], cwd=tmp_path, capture_output=True, text=True)
+    found = json.loads(done.stdout)["generalDiagnostics"]
+    said = {one["range"]["start"]["line"] + 1: one["message"] for one in found}
+    assert "tuple[str, ...]" in said[4]
+    assert "Predictor" in said[5]
+    assert '"Literal[3]" is not assignable to "str"' in said[6]
+    assert not [one for one in found if one["severity"] == "error" and
+                one["range"]["start"]["line"] != 5]
+
+
 def test_an_unknown_name_is_an_attribute_error():
     with pytest.raises(AttributeError, match="no attribute 'crossvalidate'"):
         moascope.crossvalidate  # noqa: B018
@@ -196,7 +214,10 @@ def test_folds_are_by_compound_and_held_out_ones_are_in_none(features, folds):
 
 
 def test_scikit_learn_takes_the_folds(features, folds):
-    y = features["Metadata_MoA"] == TARGET
+    y = folds.labels(features)
+    assert list(y == "") == list(features["Metadata_Control"] == "negative")
+    treated = features["Metadata_Control"] != "negative"
+    assert list((y == TARGET)[treated]) == list(features["Metadata_MoA"][treated] == TARGET)
     scores = cross_val_score(DummyClassifier(), features[["Count_Nuclei"]], y,
                              cv=list(folds.split(features, repeat=1)))
     assert len(scores) == 3

@@ -3,12 +3,14 @@
 import json
 import os
 import re
+import runpy
 import shutil
 import socket
 import subprocess
 import sys
 import time
 import urllib.request
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +18,9 @@ import pandas as pd
 import pytest
 import yaml
 
+import moascope
 from moascope import cli
+from moascope.work.files import rounded
 
 # The first test waits for the whole pipeline, beside another process of tests.
 pytestmark = pytest.mark.timeout(600)
@@ -176,6 +180,55 @@ def client(ran):
     from mlflow import MlflowClient
 
     return MlflowClient(f"sqlite:///{ran / 'mlflow.db'}")
+
+
+def test_a_notebook_computes_what_the_stages_computed(ran):
+    screen = moascope.read_screen(ran / "data/acquire")
+    features = moascope.read_features(ran / "data/embed", screen)
+    folds = moascope.make_folds(screen, features, "gpcr", **TINY["split"])
+    dealt = moascope.read_folds(ran / "data/split")
+    pd.testing.assert_frame_equal(folds.groups, dealt.groups)
+    assert folds.question == dealt.question
+    result = moascope.cross_validate(features, folds, tuned=ran / "data/tune/tuned.yaml")
+    for level, table in result.predictions.items():
+        own = pd.read_parquet(ran / f"data/train/predictions_{level}.parquet")
+        own = own[own["Split"] == "out_of_fold"].reset_index(drop=True)
+        pd.testing.assert_frame_equal(table, own)
+    scored = rounded(dict(moascope.evaluate(result, **TINY["evaluate"]).metrics))
+    published = metrics(ran)
+    for name in ("out_of_fold", "baselines", "by_panel", "by_mechanism", "head", "useful"):
+        assert scored[name] == published[name], name
+
+
+def test_a_notebook_computes_the_features_of_the_stages(ran):
+    """Also where the stages look at what validate quarantined, and a notebook at the images."""
+    screen = moascope.read_screen(ran / "data/acquire")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)   # sites that are left out
+        features = moascope.extract_features(screen, cache=ran / ".dvc/tmp/notebook", crops=1)
+    expected = moascope.read_features(ran / "data/embed", screen)
+    pd.testing.assert_frame_equal(features, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_the_ten_lines_of_the_readme_run(ran, monkeypatch, capsys):
+    monkeypatch.chdir(ran)
+    import matplotlib
+
+    matplotlib.use("Agg")
+    lines = re.search(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)[1]
+    assert len(lines.splitlines()) == 10
+    names = {}
+    exec(lines, names)
+    assert "Cell count only" in capsys.readouterr().out
+    assert set(names["wells"]["Predicted"]) <= {"gpcr", "not_gpcr"}
+
+
+def test_the_example_of_the_documentation_runs(ran, tmp_path, monkeypatch):
+    monkeypatch.chdir(ran)
+    maker = runpy.run_path(str(ROOT / "docs/make_example.py"))
+    maker["run"](ROOT / "docs/example.py", tmp_path)
+    assert "Cell count only" in (tmp_path / "example.md").read_text()
+    assert len(list(tmp_path.glob("example_*.png"))) == 5
 
 
 def test_mlflow_at_the_root_has_the_runs_and_the_candidate(ran, client):

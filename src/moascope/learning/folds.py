@@ -211,6 +211,22 @@ class Folds:
         fold = self.groups[f"Fold_{repeat}"].to_numpy()
         return np.where(unit >= 0, fold[unit], HELD_OUT)
 
+    def labels(self, rows: pd.DataFrame) -> np.ndarray:
+        """The class of the unit that each row belongs to.
+
+        Parameters
+        ----------
+        rows : DataFrame
+            With `Metadata_Plate` and `Metadata_Well`.
+
+        Returns
+        -------
+        ndarray, str, [n]
+            Empty where the row belongs to none, as those of negative controls.
+        """
+        unit = unit_of_rows(rows, self.wells, self.groups)
+        return np.where(unit >= 0, self.groups["Label"].to_numpy()[unit], "")
+
     def split(self, rows: pd.DataFrame,
               repeat: int = 0) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Training and test rows of each fold, as scikit-learn's `cv` takes them.
@@ -228,6 +244,7 @@ class Folds:
 
         Examples
         --------
+        >>> y = folds.labels(features)  # doctest: +SKIP
         >>> cross_val_score(model, X, y, cv=list(folds.split(features)))  # doctest: +SKIP
         """
         fold = self.of_rows(rows, repeat)
