@@ -29,12 +29,13 @@ from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 
-__all__ = [
-    "CrossValidation", "Evaluation", "Folds", "Imported", "LeakError", "MoascopeError", "Predictor",
-    "Screen", "__version__", "add_metadata", "cross_validate", "evaluate", "extract_features",
-    "import_plates", "load_model", "make_folds", "plot_comparison", "plot_plate",
-    "plot_precision_recall", "plot_reliability", "read_features", "read_folds", "read_screen",
-    "simulate_screen",
+# In the order of use, which is that of the documentation.
+__all__ = [  # noqa: RUF022
+    "read_screen", "import_plates", "simulate_screen", "extract_features", "read_features",
+    "add_metadata", "make_folds", "read_folds", "cross_validate", "evaluate",
+    "plot_precision_recall", "plot_comparison", "plot_reliability", "plot_plate", "load_model",
+    "Screen", "Imported", "Folds", "CrossValidation", "Evaluation", "Predictor", "MoascopeError",
+    "LeakError", "__version__",
 ]
 
 if TYPE_CHECKING:

@@ -79,8 +79,8 @@ def evaluate(result: CrossValidation, *, bootstraps: int = 1000, permutations: i
 
     Examples
     --------
-    >>> evaluation = moascope.evaluate(result)  # doctest: +SKIP
-    >>> evaluation.table  # doctest: +SKIP
+    >>> evaluation = moascope.evaluate(result)
+    >>> evaluation.table
     """
     settings = parse_params({"evaluate": {
         "bootstraps": bootstraps, "permutations": permutations, "refits": refits}},

@@ -66,7 +66,7 @@ def extract_features(screen: Screen, backbone: str = "cellmobile", *,
 
     Examples
     --------
-    >>> features = moascope.extract_features(screen, "morphology")  # doctest: +SKIP
+    >>> features = moascope.extract_features(screen, "morphology")
     """
     from moascope.features.embed import features_of_screen
 
@@ -105,8 +105,8 @@ def read_features(folder: str | Path, screen: Screen) -> pd.DataFrame:
 
     Examples
     --------
-    >>> screen = moascope.read_screen("data/acquire")  # doctest: +SKIP
-    >>> features = moascope.read_features("data/embed", screen)  # doctest: +SKIP
+    >>> screen = moascope.read_screen("data/acquire")
+    >>> features = moascope.read_features("data/embed", screen)
     """
     return _frame(load_features(Path(folder)), screen)
 
@@ -137,8 +137,8 @@ def add_metadata(profiles: pd.DataFrame, screen: Screen) -> pd.DataFrame:
 
     Examples
     --------
-    >>> profiles = pd.read_parquet("pycytominer/augmented.parquet")  # doctest: +SKIP
-    >>> features = moascope.add_metadata(profiles, screen)  # doctest: +SKIP
+    >>> profiles = pd.read_parquet("pycytominer/augmented.parquet")
+    >>> features = moascope.add_metadata(profiles, screen)
     """
     missing = [column for column in WELL if column not in profiles]
     if missing:

@@ -64,7 +64,7 @@ def make_folds(screen: Screen, features: pd.DataFrame, target: str = "gpcr", *, 
 
     Examples
     --------
-    >>> folds = moascope.make_folds(screen, features, "Tubulin inhibitor")  # doctest: +SKIP
+    >>> folds = moascope.make_folds(screen, features, "Tubulin inhibitor")
     """
     params = parse_params({"target": target, "seed": seed, "split": {
         "folds": folds, "repeats": repeats, "holdout": holdout}}, "make_folds")
@@ -150,8 +150,8 @@ def cross_validate(features: pd.DataFrame, folds: Folds, settings: Mapping[str, 
 
     Examples
     --------
-    >>> result = moascope.cross_validate(features, folds, layers=1, dropout=0.4)  # doctest: +SKIP
-    >>> result.predictions["compound"]  # doctest: +SKIP
+    >>> result = moascope.cross_validate(features, folds, layers=1, dropout=0.4)
+    >>> result.predictions["compound"]
     """
     params = parse_params({"seed": seed, "train": {**(settings or {}), **hyperparameters}},
                           "cross_validate")

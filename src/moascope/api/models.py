@@ -29,8 +29,8 @@ def load_model(model: str | Path) -> Predictor:
 
     Examples
     --------
-    >>> model = moascope.load_model("models:/moascope@candidate")  # doctest: +SKIP
-    >>> model.predict(moascope.read_screen("screens/run8"), level="well")  # doctest: +SKIP
+    >>> model = moascope.load_model("models:/moascope@candidate")
+    >>> model.predict(moascope.read_screen("screens/run8"), level="well")
     """
     address = os.fspath(model)
     if ":/" not in address:

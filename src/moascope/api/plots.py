@@ -40,8 +40,8 @@ def plot_precision_recall(evaluation: Evaluation, ax: Axes | None = None) -> Axe
 
     Examples
     --------
-    >>> ax = moascope.plot_precision_recall(evaluation)  # doctest: +SKIP
-    >>> ax.figure.savefig("precision_recall.png")  # doctest: +SKIP
+    >>> ax = moascope.plot_precision_recall(evaluation)
+    >>> ax.figure.savefig("precision_recall.png")
     """
     question = evaluation.result.question
     units = evaluation.result.predictions["compound"]
@@ -70,7 +70,7 @@ def plot_comparison(evaluation: Evaluation, ax: Axes | None = None) -> Axes:
 
     Examples
     --------
-    >>> moascope.plot_comparison(evaluation)  # doctest: +SKIP
+    >>> moascope.plot_comparison(evaluation)
     """
     metrics = dict(evaluation.metrics)
     rows = compared(metrics)
@@ -99,7 +99,7 @@ def plot_reliability(evaluation: Evaluation, ax: Axes | None = None) -> Axes:
 
     Examples
     --------
-    >>> moascope.plot_reliability(evaluation)  # doctest: +SKIP
+    >>> moascope.plot_reliability(evaluation)
     """
     question = evaluation.result.question
     bins, observed, stated = figures.reliability_of(
@@ -140,8 +140,8 @@ def plot_plate(table: pd.DataFrame, column: str, plate: str | None = None,
 
     Examples
     --------
-    >>> moascope.plot_plate(features, "Count_Nuclei")  # doctest: +SKIP
-    >>> moascope.plot_plate(result.predictions["well"], "P_gpcr", plate="P1")  # doctest: +SKIP
+    >>> moascope.plot_plate(features, "Count_Nuclei")
+    >>> moascope.plot_plate(result.predictions["well"], "P_gpcr", plate="P1")
     """
     missing = [name for name in (*WELL, column) if name not in table]
     if missing:

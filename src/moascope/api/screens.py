@@ -38,7 +38,7 @@ def simulate_screen(folder: str | Path, *, seed: int = 0, jobs: int = 1,
 
     Examples
     --------
-    >>> screen = moascope.simulate_screen("simulated", compounds=36, format=96)  # doctest: +SKIP
+    >>> screen = moascope.simulate_screen("simulated", compounds=36, format=96)
     """
     from moascope.sources.simulated import simulate
 

@@ -113,8 +113,8 @@ def import_plates(folder: str | Path, out: str | Path, *, kind: str = "auto",
 
     Examples
     --------
-    >>> imported = moascope.import_plates("/plates/run7", "screens/run7")  # doctest: +SKIP
-    >>> imported.screen  # doctest: +SKIP
+    >>> imported = moascope.import_plates("/plates/run7", "screens/run7")
+    >>> imported.screen
     """
     folder, out = Path(folder), Path(out)
     layout = None if layout is None else Path(layout)

@@ -244,8 +244,8 @@ class Folds:
 
         Examples
         --------
-        >>> y = folds.labels(features)  # doctest: +SKIP
-        >>> cross_val_score(model, X, y, cv=list(folds.split(features)))  # doctest: +SKIP
+        >>> y = folds.labels(features)
+        >>> cross_val_score(model, X, y, cv=list(folds.split(features)))
         """
         fold = self.of_rows(rows, repeat)
         for number in range(int(self.groups[f"Fold_{repeat}"].max()) + 1):
@@ -280,7 +280,7 @@ def read_folds(folder: str | Path) -> Folds:
 
     Examples
     --------
-    >>> folds = moascope.read_folds("data/split")  # doctest: +SKIP
+    >>> folds = moascope.read_folds("data/split")
     """
     folder = Path(folder)
     try:

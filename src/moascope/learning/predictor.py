@@ -102,8 +102,8 @@ class Predictor:
 
         Examples
         --------
-        >>> model = moascope.load_model("models:/moascope@candidate")  # doctest: +SKIP
-        >>> wells = model.predict(screen, level="well")  # doctest: +SKIP
+        >>> model = moascope.load_model("models:/moascope@candidate")
+        >>> wells = model.predict(screen, level="well")
         """
         predictions, left_out = predict_screen(self, screen, level, jobs)
         for sentence in left_out:

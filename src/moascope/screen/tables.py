@@ -87,8 +87,8 @@ def read_screen(folder: str | Path, allow_outside: bool = False) -> Screen:
 
     Examples
     --------
-    >>> screen = moascope.read_screen("data/acquire")  # doctest: +SKIP
-    >>> screen.layout["Metadata_Control"].value_counts()  # doctest: +SKIP
+    >>> screen = moascope.read_screen("data/acquire")
+    >>> screen.layout["Metadata_Control"].value_counts()
     """
     folder = Path(folder)
     if not folder.is_dir():
