@@ -4,6 +4,7 @@ import json
 import pickle
 import subprocess
 import sys
+import warnings
 from dataclasses import replace
 
 import numpy as np
@@ -179,11 +180,17 @@ def test_an_unreadable_site_is_left_out_with_a_warning(tmp_path):
      "no column Metadata_Well"),
     (lambda s, f: moascope.add_metadata(f.assign(Metadata_Plate="other"), s),
      "No row of the profiles is a well of the screen"),
-    (lambda s, f: moascope.add_metadata(f.assign(note="words"), s), "note of the profiles are not"),
+    (lambda s, f: moascope.add_metadata(f.assign(note="words"), s), "note are not numbers"),
     (lambda s, f: moascope.make_folds(s, f.drop(columns="Metadata_Control")),
      "no column Metadata_Control"),
     (lambda s, f: moascope.make_folds(s, f[[c for c in f if c.startswith("Metadata_")]]),
      "no feature"),
+    (lambda s, f: moascope.add_metadata(f.assign(Metadata_Well="Z99"), s), "'Z99' is not a well"),
+    (lambda s, f: moascope.add_metadata(f.assign(Metadata_QC_Pass="no"), s), "True or False"),
+    (lambda s, f: moascope.add_metadata(pd.concat([f, f[["Count_Nuclei"]]], axis=1), s),
+     "Count_Nuclei twice"),
+    (lambda s, f: moascope.add_metadata(f.assign(Count_Nuclei=np.inf), s), "infinite values"),
+    (lambda s, f: moascope.add_metadata(f.assign(Count_Nuclei=1e300), s), "infinite values"),
     (lambda s, f: moascope.make_folds(s, f, "no such mechanism"), "no such mechanism"),
     (lambda s, f: moascope.make_folds(s, f, folds=1), r"split\.folds = 1"),
     (lambda s, f: moascope.make_folds(s, f, TARGET, folds=19, holdout=0.2), "cannot be dealt"),
@@ -265,6 +272,25 @@ def test_the_choice_of_a_study_is_used_and_keywords_precede_it(features, folds, 
     assert less.head.epochs == 1
 
 
+def test_the_choice_of_a_study_on_other_folds_is_an_error(features, folds, tmp_path):
+    (tmp_path / "tuned.yaml").write_text(json.dumps({"final": {}, "folds": {"0/0": {}, "0/1": {}}}))
+    with pytest.raises(moascope.MoascopeError, match="2 folds in all repeats, and there are 6"):
+        moascope.cross_validate(features, folds, tuned=tmp_path / "tuned.yaml")
+    with pytest.raises(moascope.MoascopeError, match="There is no file"):
+        moascope.cross_validate(features, folds, tuned=tmp_path / "other.yaml")
+
+
+def test_compounds_without_features_are_said_and_not_predicted(features, folds):
+    lost = folds.groups.loc[~folds.groups["Holdout"], "Metadata_Compound"].iloc[0]
+    with pytest.warns(UserWarning, match=rf"1 compound of the folds .* {lost}\."):
+        found = moascope.cross_validate(features[features["Metadata_Compound"] != lost], folds,
+                                        QUICK)
+    assert lost not in set(found.predictions["compound"]["Metadata_Compound"])
+    assert len(found.predictions["compound"]) == 15
+    with pytest.raises(moascope.MoascopeError, match="Make the folds from the same screen"):
+        moascope.cross_validate(features.assign(Metadata_QC_Pass=False), folds)
+
+
 @pytest.mark.parametrize(("settings", "said"), [
     ({"dropuot": 0.1}, "'train.dropuot' is not a parameter. Did you mean 'train.dropout'"),
     ({"dropout": 2}, r"train\.dropout = 2 cannot be used"),
@@ -297,6 +323,45 @@ def test_profiles_of_wells_from_elsewhere_are_features_too(screen, features, fol
     found = moascope.cross_validate(own, folds, QUICK)
     pd.testing.assert_frame_equal(found.predictions["compound"], result.predictions["compound"],
                                   rtol=1e-4)
+
+
+def test_wells_are_found_in_any_spelling_and_strange_ones_are_said(screen, features):
+    spelt = features.assign(Metadata_Well=features["Metadata_Well"].str.replace("0", ""))
+    pd.testing.assert_frame_equal(moascope.add_metadata(spelt, screen), features)
+    strange = features.assign(Metadata_Well=features["Metadata_Well"].replace("B02", "H12"))
+    with pytest.warns(UserWarning, match="3 wells of the profiles are not in .* Plate1 H12"):
+        table = moascope.add_metadata(strange, screen)
+    assert set(table.loc[table["Metadata_Well"] == "H12", "Metadata_Compound"]) == {""}
+
+
+def test_pycytominer_normalises_the_features_and_a_head_learns_from_them(screen, features, folds):
+    values = [name for name in features if not name.startswith("Metadata_")]
+    meta = [name for name in features if name.startswith("Metadata_")]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import pycytominer
+
+        profiles = pycytominer.normalize(features, features=values, meta_features=meta,
+                                         samples="Metadata_Control == 'negative'",
+                                         method="mad_robustize")
+        profiles = pycytominer.feature_select(profiles, features=values, operation=[
+            "variance_threshold", "correlation_threshold", "drop_na_columns"])
+    assert len(profiles.columns) < len(features.columns)
+    found = moascope.cross_validate(profiles, folds, QUICK, normalisation="none")
+    table = found.predictions["compound"]
+    assert average_precision_score(table["Label"] == TARGET, table[f"P_{TARGET}"]) > 0.8
+
+
+def test_copairs_takes_the_features_as_they_are(features):
+    from copairs import map as copairs_map
+
+    own = features[features["Metadata_Control"] != "negative"].reset_index(drop=True)
+    meta = own.filter(regex="^Metadata_")
+    found = copairs_map.average_precision(
+        meta, own.drop(columns=meta.columns).fillna(0).to_numpy(), pos_sameby=["Metadata_MoA"],
+        pos_diffby=["Metadata_Compound"], neg_sameby=[], neg_diffby=["Metadata_MoA"])
+    assert len(found) == len(own)
+    assert found["average_precision"].mean() > 0.5
 
 
 def test_every_mechanism_can_be_asked_at_once(screen, features):

@@ -15,7 +15,8 @@ from moascope.learning.examples import with_layout
 from moascope.params import parse_params
 from moascope.screen.columns import SITE, WELL
 from moascope.screen.tables import Screen
-from moascope.text import listing
+from moascope.screen.wells import canonical_well
+from moascope.text import counted, listing
 
 PASSED = "Metadata_QC_Pass"
 OF_LAYOUT = ("Metadata_Compound", "Metadata_Concentration_uM", "Metadata_Control")
@@ -133,7 +134,13 @@ def add_metadata(profiles: pd.DataFrame, screen: Screen) -> pd.DataFrame:
     Raises
     ------
     MoascopeError
-        Where a column is missing, a feature is not a number, or no well is one of the screen's.
+        Where a column is missing, a feature is not a number or infinite, a well has no valid name,
+        or no well is one of the screen's.
+
+    Warns
+    -----
+    UserWarning
+        Where some wells are not in the screen's layout. They have no compound, and are not used.
 
     Examples
     --------
@@ -144,24 +151,18 @@ def add_metadata(profiles: pd.DataFrame, screen: Screen) -> pd.DataFrame:
     if missing:
         raise MoascopeError(f"The profiles have no column {listing(missing)}. Name the plate and "
                             "the well of each row, as in the screen's layout.")
-    names = [str(name) for name in profiles.columns if not str(name).startswith(META_PREFIXES)]
-    words = [name for name in names if not pd.api.types.is_numeric_dtype(profiles[name])]
-    if words:
-        raise MoascopeError(f"The columns {listing(words)} of the profiles are not numbers. Remove "
-                            "them, or start their names with Metadata_.")
-    known = set(zip(screen.layout["Metadata_Plate"], screen.layout["Metadata_Well"], strict=True))
-    rows = profiles[WELL].astype(str)
-    if not known.intersection(zip(rows["Metadata_Plate"], rows["Metadata_Well"], strict=True)):
-        plate, well = rows.iloc[0] if len(rows) else ("", "")
-        raise MoascopeError(
-            f"No row of the profiles is a well of the screen (the first is plate {plate}, well "
-            f"{well}; the screen's first is {' '.join(screen.layout[WELL].iloc[0])}). Name plates "
-            "as the screen does, and wells like B02.")
-    meta = rows.reset_index(drop=True)
+    names = _feature_names(profiles)
+    meta = profiles[WELL].astype(str).reset_index(drop=True)
+    spelt = {name: canonical_well(name) for name in meta["Metadata_Well"].unique()}
+    meta["Metadata_Well"] = meta["Metadata_Well"].map(spelt)
+    _check_wells(meta, screen)
     meta["Metadata_Site"] = _given(profiles, "Metadata_Site", 1)
     for column in ("Metadata_Batch", "Metadata_Panel"):
         meta[column] = _given(profiles, column, "")
+        meta[column] = meta[column].fillna("").astype(str)
     passed = _given(profiles, "QC_Pass" if "QC_Pass" in profiles else PASSED, True)
+    if not pd.api.types.is_bool_dtype(pd.Series(passed)):
+        raise MoascopeError(f"The column {PASSED} of the profiles must hold True or False.")
     meta = with_layout(meta, screen.layout)
     moa = screen.annotations.set_index("Metadata_Compound")["Metadata_MoA"]
     meta["Metadata_MoA"] = meta["Metadata_Compound"].map(moa).fillna("")
@@ -187,11 +188,54 @@ def feature_table(features: pd.DataFrame) -> FeatureTable:
     if missing:
         raise MoascopeError(f"The features have no column {listing(missing)}. Add what the screen "
                             "knows of each well with moascope.add_metadata(features, screen).")
-    names = [str(name) for name in features.columns if not str(name).startswith(META_PREFIXES)]
-    if not names:
-        raise MoascopeError("The table has no feature: every column starts with Metadata_.")
+    names = _feature_names(features)
     meta = features[columns].rename(columns={PASSED: "QC_Pass"}).reset_index(drop=True)
     return FeatureTable(meta, features[names].to_numpy("float32"), names)
+
+
+def _feature_names(table: pd.DataFrame) -> list[str]:
+    """The columns that are features.
+
+    Raises
+    ------
+    MoascopeError
+        Where there is none, one occurs twice, or one has values that no model can take.
+    """
+    import numpy as np
+
+    names = [str(name) for name in table.columns if not str(name).startswith(META_PREFIXES)]
+    if not names:
+        raise MoascopeError("The table has no feature: every column starts with Metadata_.")
+    twice = pd.Index(names)[pd.Index(names).duplicated()]
+    if len(twice):
+        raise MoascopeError(f"The table has {listing(twice)} twice. Remove one of each.")
+    words = [name for name in names if not pd.api.types.is_numeric_dtype(table[name])]
+    if words:
+        raise MoascopeError(f"The columns {listing(words)} are not numbers. Remove them, or start "
+                            "their names with Metadata_.")
+    with np.errstate(over="ignore"):
+        infinite = np.isinf(table[names].to_numpy("float32")).any(axis=0)
+    if infinite.any():
+        raise MoascopeError(
+            f"The features {listing(np.array(names)[infinite])} have infinite values, or values "
+            "beyond those of 32-bit numbers. Remove them, or replace the values by NaN.")
+    return names
+
+
+def _check_wells(meta: pd.DataFrame, screen: Screen) -> None:
+    """Fail where no row is a well of the layout, and warn where some are not."""
+    known = pd.MultiIndex.from_frame(screen.layout[WELL])
+    found = pd.MultiIndex.from_frame(meta).isin(known)
+    if not found.any():
+        plate, well = meta.iloc[0] if len(meta) else ("", "")
+        raise MoascopeError(
+            f"No row of the profiles is a well of the screen (the first is plate {plate}, well "
+            f"{well}; the screen's first is {' '.join(screen.layout[WELL].iloc[0])}). Name plates "
+            "as the screen does.")
+    if not found.all():
+        strange = meta[~found].drop_duplicates().agg(" ".join, axis=1)
+        warnings.warn(f"{counted(len(strange), 'well')} of the profiles are not in the screen's "
+                      f"layout and are not used: {listing(strange)}.", stacklevel=3)
 
 
 def _given(profiles: pd.DataFrame, column: str, default: int | str | bool) -> Any:

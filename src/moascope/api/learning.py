@@ -11,15 +11,17 @@ from typing import Any
 import pandas as pd
 
 from moascope.api.features import feature_table
+from moascope.errors import MoascopeError
 from moascope.learning.examples import LEVELS, Examples, dealt_examples
 from moascope.learning.final import chosen_heads, out_of_fold_table, resolve
 from moascope.learning.folds import Folds, audit_leaks, deal
 from moascope.learning.nested import nested
-from moascope.params import Head, Train, parse_params
+from moascope.params import Head, Params, Train, parse_params
 from moascope.screen.columns import WELL
 from moascope.screen.question import Question
 from moascope.screen.tables import Screen
 from moascope.screen.targets import label_screen
+from moascope.text import counted, listing
 
 
 def make_folds(screen: Screen, features: pd.DataFrame, target: str = "gpcr", *, folds: int = 5,
@@ -130,7 +132,9 @@ def cross_validate(features: pd.DataFrame, folds: Folds, settings: Mapping[str, 
     settings : mapping, optional
         Hyperparameters as a dict; keywords take precedence.
     tuned : str or Path, optional
-        What a study chose for each fold (`data/tune/tuned.yaml`), in place of the defaults.
+        What a study chose for each fold (`data/tune/tuned.yaml`), in place of the defaults. The
+        folds must be those of the study (`read_folds("data/split")`): with others, a choice has
+        seen compounds that it is scored on.
     seed : int
         Of the initial weights and the order of training rows.
     **hyperparameters
@@ -146,7 +150,13 @@ def cross_validate(features: pd.DataFrame, folds: Folds, settings: Mapping[str, 
     ------
     MoascopeError
         On a hyperparameter that is unknown or out of its range, where a panel shows some head fewer
-        than two classes, or where a compound is in two folds (`LeakError`).
+        than two classes, where no compound of the folds has a feature, or where a compound is in
+        two folds (`LeakError`).
+
+    Warns
+    -----
+    UserWarning
+        Where some compounds of the folds have no row that passed quality control.
 
     Examples
     --------
@@ -158,16 +168,44 @@ def cross_validate(features: pd.DataFrame, folds: Folds, settings: Mapping[str, 
     table = feature_table(features)
     _audit(table.meta, folds)
     examples = dealt_examples(table, folds)
+    _check_units(examples)
+    outer = [(repeat, fold) for repeat in range(examples.repeats)
+             for fold in range(examples.fold_count)]
     if tuned is None:
         head = resolve(params, {})
-        heads = {(repeat, fold): head for repeat in range(examples.repeats)
-                 for fold in range(examples.fold_count)}
+        heads = dict.fromkeys(outer, head)
     else:
-        head, heads = chosen_heads(Path(tuned), params)
+        head, heads = _tuned(Path(tuned), params, outer)
     logits, calibrations = nested(examples, heads, params.train, params.seed)
     predictions = {level: out_of_fold_table(examples, level, logits, calibrations[level])
                    for level in LEVELS}
     return CrossValidation(predictions, head, params.train, examples, params.seed)
+
+
+def _tuned(file: Path, params: Params,
+           outer: list[tuple[int, int]]) -> tuple[Head, dict[tuple[int, int], Head]]:
+    if not file.is_file():
+        raise MoascopeError(f"There is no file {file}. A study writes data/tune/tuned.yaml.")
+    head, heads = chosen_heads(file, params)
+    if sorted(heads) != outer:
+        raise MoascopeError(f"{file} is of a study with {len(heads)} folds in all repeats, and "
+                            f"there are {len(outer)} here. Use the folds of the study "
+                            "(moascope.read_folds), or leave out tuned.")
+    return head, heads
+
+
+def _check_units(examples: Examples) -> None:
+    """Fail where no compound of the folds has a row, and warn where some have none."""
+    present = set(examples.group[examples.in_folds])
+    wanted = examples.groups.index[~examples.held_out]
+    lost = examples.groups.loc[[one for one in wanted if one not in present], "Metadata_Compound"]
+    if not present:
+        raise MoascopeError("No compound of the folds has a row in the features that passed "
+                            "quality control. Make the folds from the same screen and features.")
+    if len(lost):
+        warnings.warn(f"{counted(len(lost), 'compound')} of the folds have no row in the features "
+                      f"that passed quality control and are not predicted: {listing(lost)}.",
+                      stacklevel=3)
 
 
 def _audit(meta: pd.DataFrame, folds: Folds) -> None:
