@@ -53,6 +53,7 @@ def run(script: Path, out: Path) -> None:
     matplotlib.use("Agg")
     from matplotlib import pyplot as plt
 
+    plt.close("all")   # no figure of whoever calls
     names: dict[str, Any] = {"__name__": "example"}
     page, pictures = [NOTE], 0
     for kind, text in cells(script.read_text()):
