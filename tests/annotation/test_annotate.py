@@ -499,3 +499,31 @@ def test_the_term_table_is_short_lines_of_plain_text():
     text = files("moascope.annotation").joinpath("terms.yaml").read_text()
     assert all(len(line) <= 100 for line in text.splitlines())
     assert isinstance(yaml.safe_load(text)["version"], int)
+
+
+@pytest.mark.parametrize("role", ["negcon", "NC", "vehicle", "negative control", "control"])
+def test_controls_are_left_out_whatever_word_marks_them(tmp_path, role):
+    path = tmp_path / "w.csv"
+    path.write_text(f"Compound,MoA,Control Type\nDMSO,,{role}\na,HDAC inhibitor,\n")
+    assert list(read_compounds(path).table["Metadata_Compound"]) == ["a"]
+
+
+def test_a_vehicle_that_nothing_marks_is_left_out_and_said(tmp_path):
+    path = tmp_path / "w.csv"
+    path.write_text("Compound,MoA\nDMSO 0.1%,\na,HDAC inhibitor\n")
+    read = read_compounds(path)
+    assert list(read.table["Metadata_Compound"]) == ["a"]
+    assert "1 row of DMSO 0.1% left out" in read.warnings[0]
+
+
+@pytest.mark.parametrize("text", ["Compound,MoA\na,x,y\nb,z\n", "Compound,MoA\na,x\nb,y,z\n",
+                                  "Compound,MoA,SMILES\na,x,C\nb,y\n"])
+def test_a_ragged_table_of_compounds_is_refused(tmp_path, text):
+    (tmp_path / "w.csv").write_text(text)
+    with pytest.raises(MoascopeError, match=r"w\.csv.*(cannot be read as a table|fewer values)"):
+        read_compounds(tmp_path / "w.csv")
+
+
+def test_a_table_of_compounds_in_utf_16_is_read(tmp_path):
+    (tmp_path / "w.csv").write_text("Compound\tMoA\nβ-estradiol\tx\n", encoding="utf-16")
+    assert list(read_compounds(tmp_path / "w.csv").table["Metadata_Compound"]) == ["β-estradiol"]

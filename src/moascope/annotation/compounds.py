@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import re
+import warnings
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,9 +17,11 @@ import pandas as pd
 from moascope.annotation.decide import Decision, decide
 from moascope.annotation.terms import load_terms
 from moascope.errors import MoascopeError
+from moascope.importing.maps import control_word
 from moascope.screen.columns import plain, recognise
 from moascope.screen.compounds import name_key
 from moascope.screen.terms import split_terms
+from moascope.screen.vehicles import is_vehicle
 from moascope.text import counted, listing
 from moascope.work.files import write_csv
 
@@ -76,7 +79,8 @@ def read_compounds(path: Path) -> Compounds:
     path : Path
         CSV or TSV, or a zip archive with one such file: annotations.csv, or a table of wells with
         columns such as Compound Name, Compound MoA, Compound InChIKey and Control Type (as the
-        annotation of an IDR screen has them). Rows of negative controls are left out.
+        annotation of an IDR screen has them). Rows of negative controls and of a vehicle such as
+        DMSO are left out.
 
     Raises
     ------
@@ -92,7 +96,16 @@ def read_compounds(path: Path) -> Compounds:
                                 f"{listing(frame.columns, 12)}. Rename the column of {held}.")
     control = named.pop("Metadata_Control", None)
     if control is not None:
-        frame = frame[~frame[control].str.contains("negative", case=False, regex=False)]
+        negative = [control_word(word, compound) == "negative" or "negative" in word.lower()
+                    for word, compound in zip(frame[control], frame[named["Metadata_Compound"]],
+                                              strict=True)]
+        frame = frame[~pd.Series(negative, index=frame.index, dtype=bool)]
+    vehicle = frame[named["Metadata_Compound"]].map(is_vehicle).astype(bool)
+    if vehicle.any() and not vehicle.all():
+        names = sorted(frame.loc[vehicle, named["Metadata_Compound"]].unique())
+        warnings.append(f"{path.name}: {counted(int(vehicle.sum()), 'row')} of {listing(names)} "
+                        "left out, because a vehicle has no mechanism.")
+        frame = frame[~vehicle]
     if "Metadata_Compound" not in frame:
         frame = frame[list(named.values())]
     frame = frame.rename(columns={column: name for name, column in named.items()})
@@ -396,15 +409,28 @@ def _parse(path: Path, file: IO[bytes]) -> pd.DataFrame:
     except UnicodeDecodeError as error:
         # A letter may be cut at the end of what was looked at.
         encoding = "utf-8-sig" if error.start > len(start) - 4 else "cp1252"
+    if start.startswith((b"\xff\xfe", b"\xfe\xff")):
+        encoding = "utf-16"
     header = start.decode(encoding, errors="replace").split("\n", 1)[0]
     delimiter = max(",;\t", key=header.count)
     try:
-        frame = pd.read_csv(file, dtype="str", keep_default_na=False, sep=delimiter,
-                            encoding=encoding, encoding_errors="replace",
-                            quoting=csv.QUOTE_MINIMAL)
-    except (pd.errors.ParserError, pd.errors.EmptyDataError) as error:
+        with warnings.catch_warnings():
+            # pandas drops what a first row has beyond the header, and warns.
+            warnings.simplefilter("error", pd.errors.ParserWarning)
+            frame = pd.read_csv(file, dtype="str", keep_default_na=False, sep=delimiter,
+                                encoding=encoding, encoding_errors="replace", index_col=False,
+                                quoting=csv.QUOTE_MINIMAL)
+    except (pd.errors.ParserError, pd.errors.EmptyDataError, pd.errors.ParserWarning,
+            UnicodeError) as error:
         raise MoascopeError(f"{path} cannot be read as a table: "
                             f"{str(error).strip().splitlines()[-1]}. Save it as plain CSV."
                             ) from None
     frame.columns = frame.columns.str.strip()
-    return frame.fillna("")
+    # An empty cell is text; only a row that ends early has none.
+    short = frame.isna().any(axis=1).to_numpy().nonzero()[0]
+    if len(short):
+        first = frame.iloc[short[0]].dropna()
+        raise MoascopeError(f"{path}: {counted(len(short), 'row')} with fewer values than the "
+                            f"header, the first with {len(first)} for {len(frame.columns)} columns "
+                            f"({listing(first, 3)}). Look for a missing value.")
+    return frame

@@ -101,7 +101,8 @@ def describe_wells(rows: Rows, columns: Mapping[str, int], name: str) -> Describ
             emptied[compound] = emptied.get(compound, 0) + 1
             compound = entry["Metadata_Compound"] = ""
         if "Metadata_Control" in said:
-            word = _control(said["Metadata_Control"], compound, said.get("Metadata_Solvent", ""))
+            word = control_word(said["Metadata_Control"], compound,
+                                said.get("Metadata_Solvent", ""))
             if word is None:
                 problems[line] = (f"{name}, line {line}: '{said['Metadata_Control']}' is not "
                                   "a kind of control. Write "
@@ -138,8 +139,8 @@ def _is_no_compound(compound: str) -> bool:
     return plain(compound) in _NO_COMPOUND or not any(map(str.isalnum, compound))
 
 
-def _control(word: str, compound: str, solvent: str) -> str | None:
-    """The kind of control that a cell states; None where it cannot be told."""
+def control_word(word: str, compound: str, solvent: str = "") -> str | None:
+    """The kind of control that a cell states of a well; None where it cannot be told."""
     text = plain(word)
     if text in _CONTROL_WORDS:
         return _CONTROL_WORDS[text]
