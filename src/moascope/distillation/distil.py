@@ -132,18 +132,21 @@ def _run(client, out: Path, name: str, card: dict) -> str:
     """The MLflow run of this folder: a resumed training goes on in the one that it began."""
     from mlflow.exceptions import MlflowException
 
+    from moascope.tracking.endings import PROCESS, end_abandoned, process_tag
     from moascope.tracking.runs import open_experiment
 
     noted = out / "run.json"
     if noted.exists():
         run_id = json.loads(noted.read_text())["run_id"]
         try:
+            client.set_tag(run_id, PROCESS, process_tag()[PROCESS])
             client.update_run(run_id, status="RUNNING")
             return run_id
         except MlflowException:
             pass  # another tracking server, or a database that is gone: a new run
     experiment_id = open_experiment(client, "distillation").experiment_id
-    run_id = client.create_run(experiment_id, run_name=name).info.run_id
+    end_abandoned(client, experiment_id)
+    run_id = client.create_run(experiment_id, run_name=name, tags=process_tag()).info.run_id
     for key, value in {**card["recipe"], "teacher": card["teacher"]}.items():
         client.log_param(run_id, key, value)
     out.mkdir(parents=True, exist_ok=True)
