@@ -29,3 +29,10 @@ def test_a_script_becomes_a_page_with_its_pictures(maker, tmp_path):
     assert page.splitlines()[2:5] == ["# Title", "", "Words."]
     assert "![x = 3](example_1.png)\n\n```python\nx\n```\n\n```\n3\n```" in page
     assert (tmp_path / "example_1.png").stat().st_size > 1000
+
+
+def test_the_page_shows_the_script_as_it_is(maker):
+    page = (DOCS / "example.md").read_text()
+    assert page.startswith(maker["NOTE"])
+    for kind, text in maker["cells"]((DOCS / "example.py").read_text()):
+        assert (f"```python\n{text}\n```" if kind == "code" else text) in page
