@@ -19,6 +19,7 @@ from moascope.errors import MoascopeError
 from moascope.params import Validate, parse_params
 from moascope.screen.manifest import checksums, make_manifest
 from moascope.screen.tables import read_screen
+from moascope.screen.unread import unread_planes
 from moascope.stages.acquire import acquire
 from moascope.stages.validate import validate
 from moascope.validation.checks import stop_if_critical, validate_screen
@@ -254,9 +255,29 @@ def test_the_stage_says_what_it_found_in_one_sentence(validated, tmp_path, monke
     stand_in = types.ModuleType("moascope.tracking.screens")
     stand_in.log_validation = lambda *arguments: logged.append(arguments)
     monkeypatch.setitem(sys.modules, "moascope.tracking.screens", stand_in)
-    sentence = validate(parse_params({}), validated["root"] / "acquire", tmp_path / "v",
-                        tmp_path / "r")
+    sentence = validate(parse_params({"target": "moa"}), validated["root"] / "acquire",
+                        tmp_path / "v", tmp_path / "r")
+    with pytest.raises(MoascopeError, match=r"2 negative compounds .* at least 3 are needed"):
+        validate(parse_params({}), validated["root"] / "acquire", tmp_path / "v", tmp_path / "r")
     assert sentence == ("31 of 32 sites usable; 1 quarantined (1 truncated); 5 warnings, see "
                         f"{tmp_path / 'r' / 'validation.json'}")
     assert logged[0][1]["sites"] == 32
     assert (logged[0][2] / "index.html").is_file()
+
+
+def test_planes_that_are_not_read_are_said_with_the_column_that_reads_them(tmp_path):
+    folder = make_screen(tmp_path / "screen", wells=4, sites=1, channels=("DNA", "GFP"))
+    rng = np.random.default_rng(0)
+    for file in sorted((folder / "images").rglob("*_GFP.tif")):
+        values = np.zeros((64, 80, 3), np.uint8)
+        values[60:, 2:8, 0] = 255
+        values[..., 1] = rng.integers(1, 200, (64, 80))
+        tifffile.imwrite(file, values, photometric="rgb")
+    for file in sorted((folder / "images").rglob("*_DNA.tif")):
+        tifffile.imwrite(file, rng.integers(0, 99, (3, 64, 80)).astype(np.uint16),
+                         photometric="minisblack")
+    screen = read_screen(folder)
+    pages, colours = unread_planes(plane_facts(screen, make_manifest(screen), 1))
+    assert "Channel DNA: 4 files" in pages and "with 3 planes, of which frame 0 is read" in pages
+    assert "in colour; red is read, and the picture is in green" in colours
+    assert "Add a column Frame_GFP with 1" in colours

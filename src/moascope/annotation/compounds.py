@@ -426,11 +426,26 @@ def _parse(path: Path, file: IO[bytes]) -> pd.DataFrame:
                             f"{str(error).strip().splitlines()[-1]}. Save it as plain CSV."
                             ) from None
     frame.columns = frame.columns.str.strip()
-    # An empty cell is text; only a row that ends early has none.
-    short = frame.isna().any(axis=1).to_numpy().nonzero()[0]
-    if len(short):
-        first = frame.iloc[short[0]].dropna()
-        raise MoascopeError(f"{path}: {counted(len(short), 'row')} with fewer values than the "
-                            f"header, the first with {len(first)} for {len(frame.columns)} columns "
-                            f"({listing(first, 3)}). Look for a missing value.")
+    _refuse_short_rows(path, file, encoding, delimiter, len(frame.columns))
     return frame
+
+
+def _refuse_short_rows(path: Path, file: IO[bytes], encoding: str, delimiter: str,
+                       width: int) -> None:
+    """Refuse a table whose rows end early; pandas would fill them up with empty cells."""
+    file.seek(0)
+    text = io.TextIOWrapper(file, encoding, errors="replace", newline="")
+    reader = csv.reader(text, delimiter=delimiter)
+    try:
+        short = [(reader.line_num, len(row)) for row in reader if 0 < len(row) < width
+                 and any(cell.strip() for cell in row)]
+    except csv.Error as error:
+        raise MoascopeError(f"{path} cannot be read as a table: {error}. Save it as plain CSV."
+                            ) from None
+    finally:
+        text.detach()
+    if short:
+        line, length = short[0]
+        more = f", and {counted(len(short) - 1, 'more line')}" if len(short) > 1 else ""
+        raise MoascopeError(f"{path}, line {line}{more}: {length} values for {width} columns. Look "
+                            "for a missing value.")
