@@ -32,7 +32,7 @@ import yaml
 
 ROOT = Path(__file__).resolve().parents[1]
 COMMAND = ("dvc", "repro", "register", "report")
-PARTS = ("src", "dvc.yaml", "params.yaml", ".dvc", ".dvcignore", ".gitignore", "LICENSE",
+PARTS = ("src", "screen", "dvc.yaml", "params.yaml", ".dvc", ".dvcignore", ".gitignore", "LICENSE",
          "pyproject.toml")
 TINY: dict[str, Any] = {
     "simulated": {"format": 96, "compounds": 36, "batches": 2, "fields": 1, "signal": 6.0,

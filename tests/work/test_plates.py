@@ -193,3 +193,11 @@ def test_ray_makes_the_same_plates_and_tells_the_same_of_bad_ones(tmp_path, monk
     assert update_plates(Path("out"), dict.fromkeys("ABD", "1"), write_name, 1, "naming") == (2, 1)
     assert plates_in(tmp_path / "out") == ["A", "B", "D"]
     assert (tmp_path / "out/A/name.txt").read_text() == "A"
+
+
+def test_half_a_file_of_a_call_that_was_killed_is_removed(tmp_path):
+    update_plates(tmp_path, {"A": "1"}, write_name, 1, "test")
+    (tmp_path / ".features.json.partial").write_text("{")
+    (tmp_path / "features.json").write_text("{}")
+    update_plates(tmp_path, {"A": "1"}, write_name, 1, "test")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["A", "features.json"]

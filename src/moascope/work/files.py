@@ -18,6 +18,11 @@ def write_atomically(path: Path, content: str | bytes) -> None:
     partial.replace(path)
 
 
+def is_partial(path: Path) -> bool:
+    """Whether a file is what `write_atomically` had written when it was killed."""
+    return path.name.startswith(".") and path.name.endswith(".partial") and path.is_file()
+
+
 def write_json(path: Path, content: Any, digits: int | None = None) -> None:
     """Write JSON for people and for git: sorted keys, an indent of two, a newline at the end.
 

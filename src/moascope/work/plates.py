@@ -8,6 +8,7 @@ from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 from moascope.errors import MoascopeError
+from moascope.work.files import is_partial
 from moascope.work.processes import ended_worker, run_parallel
 
 KEY_FILE = "key.txt"
@@ -51,6 +52,9 @@ def update_plates(out: Path, keys: Mapping[str, str], work: Callable[[str, Path]
     for entry in out.iterdir():
         if entry.is_dir() and entry.name not in keys:
             shutil.rmtree(entry)
+        elif is_partial(entry):
+            # Of a call that was killed; DVC would take it for a part of the result.
+            entry.unlink()
     due = due_plates(out, keys)
     tasks = {plate: (work, plate, out, keys[plate]) for plate in due}
     failures: dict[str, BaseException] = {}
