@@ -51,7 +51,8 @@ def test_rows_and_columns_make_wells_whether_letters_or_numbers(tmp_path):
     ("conc_nM", "500", "0.5"), ("Concentration (mM)", "0.005", "5.0"), ("Conc_M", "5e-6", "5.0"),
     ("Final Concentration [nM]", "5", "0.005"), ("conc", "", ""), ("Metadata_dose", "5", "5.0"),
     ("conc", "100 nM", "0.1"), ("Concentration_uM", "2e-3 mM", "2.0"), ("dose", "5\u03bcM", "5.0"),
-    ("dose", "1 \u00b5mol/L", "1.0"), ("pert_dose", "10", "10.0"),
+    ("dose", "1 \u00b5mol/L", "1.0"), ("dose", "5 (nM)", "0.005"), ("dose", "2 umol L-1", "2.0"),
+    ("pert_dose", "10", "10.0"),
 ])
 def test_concentrations_become_micromolar(tmp_path, column, written, micromolar):
     path = write(tmp_path / "m.csv", f"Well,Compound,{column}\nA1,x,{written}\nA2,DMSO,\n")
@@ -78,6 +79,7 @@ def test_a_column_of_units_counts(tmp_path, units):
     ("Conc_uM,Conc_nM\nA1,x,5,500\n", "'Conc_uM' says 5 uM and 'Conc_nM' says 0.5 uM"),
     ('Concentration\nA1,x,"1,000"\n', "has a comma that may separate thousands or decimals"),
     ("Concentration\nA1,x,1:1000\n", "which is not a molar concentration"),
+    ("Concentration,Units\nA1,x,5,ug/mL\n", "has the unit 'ug/mL', which is not a molar"),
 ])
 def test_a_dose_that_could_be_two_is_refused_with_its_line(tmp_path, table, sentence):
     with pytest.raises(MoascopeError, match=f"line 2: .*{sentence}"):
@@ -223,6 +225,7 @@ def test_grids_of_compounds_doses_and_plates_lie_in_one_file(tmp_path):
     ("Well,Compound,Dose_uM\nA1,x,-1\n", "line 2: '-1' is not a concentration"),
     ("Well,Compound,Control\nA1,x,perhaps\n", "line 2: 'perhaps' is not a kind of control"),
     ("Well,Compound\nA1,x\nA01,y\n", "has two different entries for well A01: x, and y"),
+    ("Well,Compound,Compound\nA1,x,y\n", "has the column 'Compound' twice"),
     ("Well,Volume\nA1,x\n", "has no column 'Compound'"),
     ("Compound,Volume\nA1,x\n", "has no column 'Well'"),
     ("", "is empty"),

@@ -70,7 +70,8 @@ def test_a_positive_is_never_among_the_negatives():
     labels = label_screen(screen(table), "tubulin inhibitor")
     positive = labels.question.target
     assert labels_of(labels) == {**dict.fromkeys("abcd", positive), "f": f"not_{positive}"}
-    assert "1 compound name" in labels.warnings[0] and "e ('foo, tubulin" in labels.warnings[0]
+    assert "longer mechanism of 1 compound" in labels.warnings[0]
+    assert "e ('foo, tubulin" in labels.warnings[0]
 
 
 def test_two_positives_are_refused_with_what_would_help():

@@ -123,6 +123,28 @@ def test_a_decimal_comma_is_read_between_semicolons_and_said(folder):
     assert "decimal comma" in screen.warnings[0]
 
 
+def test_a_comma_that_may_separate_thousands_is_refused(folder):
+    path = folder / "layout.csv"
+    path.write_text(path.read_text().replace(",", ";").replace("1.0", "1,000"))
+    with pytest.raises(MoascopeError, match="may separate thousands or decimals"):
+        read_screen(folder)
+
+
+def test_a_column_of_units_in_the_layout_is_said_to_be_unused(folder):
+    path = folder / "layout.csv"
+    first, *rest = path.read_text().splitlines()
+    path.write_text("\n".join([first + ",Units", *(line + ",nM" for line in rest)]) + "\n")
+    assert "'Units', which is not used" in " ".join(read_screen(folder).warnings)
+
+
+def test_wells_that_look_like_controls_and_are_not_marked_are_said(folder):
+    path = folder / "layout.csv"
+    text = path.read_text()
+    path.write_text(text.replace("DMSO", "DMSO 0.1%", 1).replace(",negative", ",", 1))
+    assert "1 well of DMSO 0.1% not marked as negative controls" in " ".join(
+        read_screen(folder).warnings)
+
+
 def test_latin_1_is_read_with_a_warning(folder):
     path = folder / "annotations.csv"
     path.write_bytes(path.read_text().replace("tubulin", "tubulin µ").encode("latin-1"))

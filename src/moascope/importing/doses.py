@@ -154,21 +154,29 @@ def _header_factor(column: str, name: str) -> float | str | None:
 
 
 def _unit_column(rows: Rows, named: Sequence[str]) -> int | None:
-    """The column that holds units of concentration, if one does."""
+    """The column that holds units, if one does; they may be of mass, and are refused then."""
     for at, column in enumerate(named):
         if _UNIT_COLUMN.fullmatch(column) and any(
-                at < len(cells) and _factor(cells[at]) for cells in rows.cells[1:]):
+                at < len(cells) and _is_unit(cells[at]) for cells in rows.cells[1:]):
             return at
     return None
 
 
 def _factor(unit: str) -> float | None:
     """Micromolar in one unit; None where it is not a molar unit."""
-    text = re.sub(r"[\s.·*^]", "", unicodedata.normalize("NFKC", unit)).replace("μ", "u")
-    text = re.sub(r"l-1$|ml-1$", "l", text)
-    if text == "M":
-        return 1e6
-    return _UNITS.get(text.casefold().replace("liter", "l").replace("litre", "l"))
+    text = _unit(unit)
+    return 1e6 if text == "M" else _UNITS.get(text.casefold())
+
+
+def _is_unit(cell: str) -> bool:
+    """Whether a cell is a unit, molar or not."""
+    text = _unit(cell)
+    return text == "M" or text.casefold() in _UNITS
+
+
+def _unit(text: str) -> str:
+    text = re.sub(r"[\s.·*^()\[\]]", "", unicodedata.normalize("NFKC", text)).replace("μ", "u")
+    return re.sub(r"(?<=[lL])-1$", "", re.sub(r"lit(?:er|re)s?$", "l", text))
 
 
 def _micromolar(text: str, unit: str, factor: float, decimal_comma: bool, thousands: bool,

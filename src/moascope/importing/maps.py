@@ -196,6 +196,11 @@ def read_plate_map(path: Path) -> tuple[list[dict[str, str]], list[str]]:
         if "Metadata_Compound" not in columns:
             raise MoascopeError(f"{path} has no column 'Compound'. Its columns are "
                                 f"{listing(rows.cells[0], 12)}.")
+        twice = sorted({column.strip() for column in rows.cells[0] if column.strip()
+                        and [other.strip() for other in rows.cells[0]].count(column.strip()) > 1})
+        if twice:
+            raise MoascopeError(f"{path.name} has the column '{column}' twice. Remove one."
+                                for column in twice)
         refuse_ragged(rows, path.name)
         wells, said, used = _strictly(rows, columns, path.name)
         notes += said

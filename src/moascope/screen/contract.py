@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -26,6 +27,7 @@ from moascope.screen.columns import (
     LAYOUT,
     SITE,
     WELL,
+    plain,
 )
 from moascope.screen.compounds import name_key
 from moascope.screen.filenames import check_files
@@ -115,6 +117,12 @@ def check_layout(table: CsvTable | None, findings: Findings) -> pd.DataFrame | N
         "Metadata_Concentration_uM": _check_concentrations(table, findings),
         "Metadata_Control": check_words(table, "Metadata_Control", CONTROLS, findings),
     })
+    units = [column for column in table.rows.columns
+             if re.search(r"units?$", plain(column)) and table.rows[column].str.strip().any()]
+    if units:
+        findings.warnings.append(
+            f"layout.csv has the column {listing(map(repr, units))}, which is not used: "
+            "Metadata_Concentration_uM is always micromolar.")
     check_unique(table, layout[WELL], "well", "remove one.", findings)
     report(table, (layout["Metadata_Control"] != "") & (layout["Metadata_Compound"] == ""),
            lambda row: f"plate {plates[row]}, well {layout['Metadata_Well'][row]} is a control "
@@ -127,7 +135,14 @@ def check_layout(table: CsvTable | None, findings: Findings) -> pd.DataFrame | N
 def _check_concentrations(table: CsvTable, findings: Findings) -> pd.Series:
     column = "Metadata_Concentration_uM"
     text = table.rows[column].str.strip()
-    if table.decimal_comma and text.str.contains(",", regex=False).any():
+    commas = text[text.str.contains(",", regex=False)]
+    if len(commas) and commas.str.fullmatch(r"[1-9][0-9]{0,2}(,[0-9]{3})+").all():
+        # Every comma may separate thousands: 1,000 is one or a thousand.
+        report(table, text.index.isin(commas.index),
+               lambda row: f"{column} is '{text[row]}', whose comma may separate thousands or "
+                           "decimals. Write 1000 or 1.0.", findings)
+        text = text.where(~text.index.isin(commas.index), "0")
+    elif table.decimal_comma and len(commas):
         text = text.str.replace(",", ".", regex=False)
         findings.warnings.append(f"{table.name} is separated by semicolons or tabs, so the comma "
                                  f"in {column} was read as a decimal comma.")
@@ -232,9 +247,9 @@ def warn_of_controls(layout: pd.DataFrame, findings: Findings) -> None:
     if alike:
         wells = int(names.isin(alike).sum())
         findings.warnings.append(
-            f"layout.csv has {counted(wells, 'well')} of {listing(alike)} that look like negative "
-            "controls and are not marked, so they count as compounds. Write negative in "
-            "Metadata_Control if they are controls.")
+            f"layout.csv has {counted(wells, 'well')} of {listing(alike)} not marked as negative "
+            "controls, which count as compounds. Write negative in Metadata_Control if they are "
+            "controls.")
 
 
 def check_compounds_are_annotated(layout: pd.DataFrame, annotations: pd.DataFrame,

@@ -172,8 +172,8 @@ def _labeller(annotated: pd.DataFrame, target: str) -> tuple[list[str], str, lis
         return labels, spelt, []
     doubtful = annotated[unsure]
     return labels, spelt, [
-        f"{counted(len(doubtful), 'compound')} name '{spelt}' inside a longer mechanism and are "
-        f"left out as unknown: {listing(doubtful['Metadata_Compound'], 3)} "
+        f"'{spelt}' stands inside a longer mechanism of {counted(len(doubtful), 'compound')}, left "
+        f"out as unknown: {listing(doubtful['Metadata_Compound'], 3)} "
         f"('{doubtful['Metadata_MoA'].iloc[0]}'). Separate mechanisms by '|' in annotations.csv."]
 
 
