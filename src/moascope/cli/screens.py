@@ -40,7 +40,8 @@ def import_(
     channels: Annotated[str, typer.Option(
         help="New names for channels, such as w1=DNA,w2=GFP; an empty name leaves the channel "
              "out.")] = "",
-    z: Annotated[int | None, typer.Option(help="Plane to use from a stack; the first by default.",
+    z: Annotated[int | None, typer.Option(help="Plane to use from a stack, 0 for its "
+                                               "projection; the first by default.",
                                           show_default=False)] = None,
     t: Annotated[int | None, typer.Option(help="Time point to use; the first by default.",
                                           show_default=False)] = None,

@@ -233,7 +233,8 @@ def spell_compounds_alike(layout: pd.DataFrame, annotations: pd.DataFrame,
     findings.warnings.append(
         f"{counted(len(spelt), 'compound')} spelt differently in layout.csv and annotations.csv, "
         f"by case, blanks or accents, and taken as the same: {pairs}.")
-    return layout.assign(Metadata_Compound=layout["Metadata_Compound"].replace(spelt))
+    names = layout["Metadata_Compound"].map(lambda name: spelt.get(name, name))
+    return layout.assign(Metadata_Compound=names.astype("str"))
 
 
 def warn_of_controls(layout: pd.DataFrame, findings: Findings) -> None:
