@@ -129,10 +129,24 @@ def test_serving_gives_the_features_of_the_stages(tmp_path):
     prepare_plates(screen, tmp_path / "prepared", SETTINGS, 1)
     embed_plates(tmp_path / "prepared", tmp_path / "embedded", MORPHOLOGY, 1)
     stages = load_features(tmp_path / "embedded")
-    served = features_of_screen(screen, SETTINGS, MORPHOLOGY, tmp_path / "work")
-    assert served.names == stages.names
-    assert np.array_equal(served.X, stages.X)
-    assert served.warnings == ()
+    for work in (tmp_path / "work", None):
+        served = features_of_screen(screen, SETTINGS, MORPHOLOGY, work)
+        assert served.names == stages.names
+        assert np.array_equal(served.X, stages.X)
+        pd.testing.assert_frame_equal(served.meta, stages.meta)
+        assert served.warnings == ()
+
+
+def test_features_in_memory_are_those_on_disk_where_panels_have_other_channels(tmp_path):
+    screen = write_plate(tmp_path / "images", two_channels(6))
+    screen.sites.loc[3:, "Metadata_Plate"] = "P2"
+    screen.sites.loc[3:, "FileName_GFP"] = ""
+    screen.sites.loc[3:, "Metadata_Panel"] = "DNA only"
+    kept = features_of_screen(screen, SETTINGS, MORPHOLOGY, tmp_path / "work")
+    made = features_of_screen(screen, SETTINGS, MORPHOLOGY)
+    assert made.names == kept.names
+    assert np.array_equal(made.X, kept.X, equal_nan=True)
+    pd.testing.assert_frame_equal(made.meta, kept.meta)
 
 
 def test_serving_leaves_out_what_it_cannot_read_and_says_so(tmp_path):

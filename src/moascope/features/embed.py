@@ -7,7 +7,8 @@ import dataclasses
 import functools
 import itertools
 import shutil
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,7 +17,14 @@ import pandas as pd
 
 from moascope.errors import MoascopeError
 from moascope.features.backbones import Backbone, find_weights, open_backbone, weights_digest
-from moascope.features.table import FEATURES_FILE, FeatureTable, label_of, load_features
+from moascope.features.table import (
+    FEATURES_FILE,
+    FeatureTable,
+    join_backbones,
+    join_plates,
+    label_of,
+    load_features,
+)
 from moascope.params import KERAS_FILE, Embed, Head, Prepare
 from moascope.pixels.prepare import prepare_plates
 from moascope.pixels.prepared import PreparedPlate, prepared_plates
@@ -48,6 +56,23 @@ def embed_plate(plate: PreparedPlate, out: Path, backbone: Backbone) -> None:
         float32 `<Backbone>_<Channel>_<name>` and `<Backbone>_<A>_<B>_<name>`.
     backbone : Backbone
     """
+    sites, features, names = plate_features(plate, backbone)
+    table = pd.concat([sites, pd.DataFrame(features, columns=names)], axis=1)
+    table.to_parquet(out / FEATURES_FILE, index=False)
+
+
+def plate_features(plate: PreparedPlate,
+                   backbone: Backbone) -> tuple[pd.DataFrame, np.ndarray, list[str]]:
+    """What `embed_plate` writes, in memory.
+
+    Returns
+    -------
+    sites : DataFrame
+        All columns but the backbone's features.
+    features : ndarray, float32 [sites, features]
+    names : list of str
+        Of the features.
+    """
     sites, channels, stored = plate.sites(), plate.channels, plate.crops()
     pairs = list(itertools.combinations(range(len(channels)), 2)) if backbone.pairs else []
     features = np.empty(
@@ -68,8 +93,7 @@ def embed_plate(plate: PreparedPlate, out: Path, backbone: Backbone) -> None:
         features[np.ix_(absent, [index in seen for seen, _ in owners])] = np.nan
     kept = [name for name in sites.columns
             if name.startswith(("Metadata_", "Count_", "Intensity_")) or name == "QC_Pass"]
-    table = pd.concat([sites[kept], pd.DataFrame(features, columns=names)], axis=1)
-    table.to_parquet(out / FEATURES_FILE, index=False)
+    return sites[kept], features, names
 
 
 def _site_vectors(block: np.ndarray, backbone: Backbone,
@@ -193,7 +217,7 @@ def _open_once(name: str, weights: Path | None, precision: str, crop: int, seen:
     return open_backbone(name, weights, precision, crop)
 
 
-def features_of_screen(screen: Screen, prepare: Prepare, embed: Embed, work: Path,
+def features_of_screen(screen: Screen, prepare: Prepare, embed: Embed, work: Path | None = None,
                        weights: Mapping[str, Path] | None = None, jobs: int = 1) -> FeatureTable:
     """Prepare and embed a screen that no stage has seen, as a model does that predicts it.
 
@@ -202,9 +226,10 @@ def features_of_screen(screen: Screen, prepare: Prepare, embed: Embed, work: Pat
     screen : Screen
     prepare, embed : Prepare, Embed
         The parameters with which the model was trained.
-    work : Path
+    work : Path, optional
         A folder for what lies between; crops and features stay there, and a second call with the
-        same folder goes on from them.
+        same folder goes on from them. Without it nothing stays, and features never touch the disk,
+        on which a few sites would spend most of their time.
     weights : mapping, optional
         Backbone -> its weights file, in place of `embed.weights`.
     jobs : int
@@ -222,11 +247,33 @@ def features_of_screen(screen: Screen, prepare: Prepare, embed: Embed, work: Pat
     """
     if weights:
         embed = embed.model_copy(update={"weights": {k: str(v) for k, v in weights.items()}})
-    prepare_plates(screen, work / "prepare", prepare, jobs)
-    embed_plates(work / "prepare", work / "embed", embed, jobs)
-    left_out = [sentence for plate in prepared_plates(work / "prepare")
-                for sentence in plate.facts["left_out"]]
-    table = load_features(work / "embed")
+    with contextlib.ExitStack() as scratch:
+        folder = work or Path(scratch.enter_context(
+            tempfile.TemporaryDirectory(prefix="moascope-")))
+        prepare_plates(screen, folder / "prepare", prepare, jobs)
+        plates = prepared_plates(folder / "prepare")
+        left_out = [sentence for plate in plates for sentence in plate.facts["left_out"]]
+        if work:
+            embed_plates(folder / "prepare", folder / "embed", embed, jobs)
+            table = load_features(folder / "embed")
+        else:
+            table = _features_in_memory(plates, embed)
     if not len(table.meta):
         raise MoascopeError(["No site of the screen could be read.", *left_out])
     return dataclasses.replace(table, warnings=tuple(left_out))
+
+
+def _features_in_memory(plates: Sequence[PreparedPlate], settings: Embed) -> FeatureTable:
+    tables = []
+    # In the order in which `load_features` finds their folders.
+    for name in sorted(settings.backbones, key=label_of):
+        file = find_weights(name, settings)
+        seen = weights_digest(file)
+        made = []
+        for plate in plates:
+            crop = plate.crops().shape[-1]
+            made.append(plate_features(
+                plate, _open_once(name, file, settings.precision, crop, seen)))
+        tables.append(join_plates([(sites, features) for sites, features, _ in made],
+                                  [names for _, _, names in made]))
+    return join_backbones(tables)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -79,11 +80,45 @@ def load_features(folder: Path) -> FeatureTable:
         Where there is no plate, or backbones that saw other sites.
     """
     backbones = _backbones(folder)
-    first, *others = [_load_backbone(path) for path in backbones]
-    for path, other in zip(backbones[1:], others, strict=True):
-        if not other.meta.equals(first.meta):
+    tables = [_load_backbone(path) for path in backbones]
+    for path, other in zip(backbones[1:], tables[1:], strict=True):
+        if not other.meta.equals(tables[0].meta):
             raise MoascopeError(f"{path} and {backbones[0]} hold features of different sites. Run "
                                 "`dvc repro embed` again.")
+    return join_backbones(tables)
+
+
+def join_plates(plates: Sequence[tuple[pd.DataFrame, np.ndarray]],
+                names: Sequence[Sequence[str]]) -> FeatureTable:
+    """The features of one backbone on several plates.
+
+    Parameters
+    ----------
+    plates : sequence of (DataFrame, ndarray)
+        Of each plate its sites as `embed_plate` writes them, without and with its features:
+        a table that begins with the `Metadata_` columns, and float32 [sites, features].
+    names : sequence of sequence of str
+        Of each plate the names of its features.
+    """
+    measured = [[name for name in sites if not name.startswith(META_PREFIXES)]
+                for sites, _ in plates]
+    union = list(dict.fromkeys(name for pair in zip(measured, names, strict=True)
+                               for own in pair for name in own))
+    positions = {name: position for position, name in enumerate(union)}
+    X = np.full((sum(len(sites) for sites, _ in plates), len(union)), np.nan, np.float32)
+    start = 0
+    for (sites, features), own, known in zip(plates, measured, names, strict=True):
+        rows = slice(start, start + len(sites))
+        X[rows, [positions[name] for name in own]] = sites[own].to_numpy(np.float32)
+        X[rows, [positions[name] for name in known]] = features
+        start = rows.stop
+    meta = [sites.drop(columns=own) for (sites, _), own in zip(plates, measured, strict=True)]
+    return FeatureTable(pd.concat(meta, ignore_index=True), X, union)
+
+
+def join_backbones(tables: Sequence[FeatureTable]) -> FeatureTable:
+    """The features of several backbones, which saw the same sites, next to each other."""
+    first, *others = tables
     # Counts and intensities stand beside the features of every backbone; once is enough.
     seen = set(first.names)
     kept = [[i for i, name in enumerate(table.names) if name not in seen] for table in others]

@@ -6,6 +6,7 @@ folder: `model.json`, `heads_<number>.npz`, `sphering.npz` and, for deep backbon
 
 from __future__ import annotations
 
+import contextlib
 import json
 import tempfile
 import warnings
@@ -266,9 +267,12 @@ def predict_screen(
     if level not in LEVELS:
         raise MoascopeError(f"'{level}' is not a level; choose one of {', '.join(LEVELS)}.")
     check_fits(predictor, screen)
-    with tempfile.TemporaryDirectory(prefix="moascope-") as work:
+    with contextlib.ExitStack() as scratch:
+        # Several processes hand features over on disk.
+        work = (Path(scratch.enter_context(tempfile.TemporaryDirectory(prefix="moascope-")))
+                if jobs > 1 else None)
         table = features_of_screen(
-            screen, predictor.prepare, predictor.embed, Path(work), predictor.weights, jobs
+            screen, predictor.prepare, predictor.embed, work, predictor.weights, jobs
         )
     if len(table.meta) == 0:
         raise MoascopeError(["No site of this screen can be used.", *table.warnings])

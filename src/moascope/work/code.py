@@ -302,6 +302,7 @@ def _entry(function: Callable[..., Any]) -> str:
     return f"{function.__module__.partition('.')[2]}:{function.__qualname__}"
 
 
+@cache
 def _version(distribution: str) -> str:
     try:
         return version(distribution)
