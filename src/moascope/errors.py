@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import sys
 import threading
@@ -33,6 +34,7 @@ class MoascopeError(Exception):
 
 
 MOST_PROBLEMS_SHOWN = 20
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 def run_to_exit_code(program: Callable[[], object]) -> int:
@@ -44,7 +46,7 @@ def run_to_exit_code(program: Callable[[], object]) -> int:
     Returns
     -------
     int
-        0 when the program ended well, 1 on an exception, 130 on Ctrl-C.
+        0 when the program ended well, 1 on an exception or a full disk, 130 on Ctrl-C.
     """
     scrub_what_is_logged()
     try:
@@ -55,6 +57,13 @@ def run_to_exit_code(program: Callable[[], object]) -> int:
         hidden = len(error.problems) - MOST_PROBLEMS_SHOWN
         if hidden > 0:
             print(f"error: and {hidden} more of the kind", file=sys.stderr)
+        return 1
+    except OSError as error:
+        if error.errno not in _FULL:
+            raise
+        where = f" while writing {error.filename}" if error.filename else ""
+        print(f"error: The disk is full{where} ({error.strerror}). Make room and run the same "
+              "command again; what was finished is kept.", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("interrupted; what was finished is kept and the next run goes on from it",

@@ -49,6 +49,9 @@ def predict(
     level: Annotated[Level, typer.Option(help="One row per site, well or compound.")]
     = Level.compound,
     jobs: Annotated[int, typer.Option(min=1, help="Processes that prepare plates.")] = 2,
+    allow_outside: Annotated[bool, typer.Option(
+        "--allow-outside", help="Also read images outside the folder, where its screen.json or a "
+                                "link leads to them.")] = False,
 ) -> None:
     """Predict a screen, which may be new to the model.
 
@@ -64,7 +67,10 @@ def predict(
     from moascope.work.files import write_csv
 
     predictor = load_model(model)
-    predictions, warnings = predict_screen(predictor, read_screen(screen), level.value, jobs)
+    # What acquire wrote in this project is the project's own.
+    own = screen.resolve() == Path("data/acquire").resolve()
+    read = read_screen(screen, allow_outside, received=not own)
+    predictions, warnings = predict_screen(predictor, read, level.value, jobs)
     for warning in warnings:
         print(f"warning: {warning}", file=sys.stderr)
     out.parent.mkdir(parents=True, exist_ok=True)

@@ -51,15 +51,15 @@ def check_plates(table: CsvTable, findings: Findings) -> pd.Series:
     plates = table.rows["Metadata_Plate"].str.strip()
     wrong = {plate for plate in plates.unique() if not _is_folder_name(plate)}
     report(table, plates.isin(wrong),
-           lambda row: f"'{plates[row]}' cannot be a plate name. Use 1 to 200 characters, without "
-                       "/ or \\ and not starting with a dot: a folder of results gets this "
+           lambda row: f"'{plates[row]}' cannot be a plate name. Use 1 to 200 bytes of UTF-8, "
+                       "without / or \\ and not starting with a dot: a folder of results gets this "
                        "name.", findings)
     return plates
 
 
 def _is_folder_name(plate: str) -> bool:
-    return (0 < len(plate) <= 200 and not plate.startswith(".") and plate.isprintable()
-            and not set(plate) & set("/\\"))
+    return (0 < len(plate.encode(errors="replace")) <= 200 and not plate.startswith(".")
+            and plate.isprintable() and not set(plate) & set("/\\"))
 
 
 def check_wells(table: CsvTable, plates: pd.Series, findings: Findings) -> pd.Series:

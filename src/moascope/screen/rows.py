@@ -36,6 +36,10 @@ def screen_from_rows(rows: pd.DataFrame, images: Path, work: Path) -> Screen:
         As `read_screen` does.
     """
     rows = rows.copy()
+    dose = "Metadata_Concentration_uM"
+    if dose in rows:
+        # An empty cell of a CSV file arrives as empty text or as NaN.
+        rows[dose] = rows[dose].map(lambda cell: "" if pd.isna(cell) else cell)
     for column in (*LAYOUT, *COMPOUND):
         if column not in rows:
             rows[column] = ""
@@ -48,4 +52,4 @@ def screen_from_rows(rows: pd.DataFrame, images: Path, work: Path) -> Screen:
     for name, table in tables.items():
         table.to_csv(work / name, index=False)
     write_description(work, {"source": "rows", "images": str(images.resolve())})
-    return read_screen(work)
+    return read_screen(work, follow_links=False)

@@ -17,9 +17,9 @@ from moascope.screen.contract import (
     spell_compounds_alike,
     warn_of_controls,
 )
-from moascope.screen.description import images_folder, read_description
+from moascope.screen.description import DESCRIPTION, images_folder, read_description
 from moascope.screen.reading import Findings, read_table
-from moascope.text import counted
+from moascope.text import counted, tidy
 from moascope.work.files import write_csv
 
 
@@ -64,7 +64,8 @@ class Screen:
                 f"channels {', '.join(self.channels)})")
 
 
-def read_screen(folder: str | Path, allow_outside: bool = False) -> Screen:
+def read_screen(folder: str | Path, allow_outside: bool = False,
+                received: bool = False, follow_links: bool = True) -> Screen:
     """Read a screen folder and check all three tables.
 
     Parameters
@@ -74,6 +75,11 @@ def read_screen(folder: str | Path, allow_outside: bool = False) -> Screen:
         also screen.json, which says where the images are.
     allow_outside : bool
         Whether the tables may name images outside the screen's folder.
+    received : bool
+        Whether the folder came from somebody else, so that its screen.json is not trusted: images
+        lie in the folder, and links that lead out of it are not followed.
+    follow_links : bool
+        Whether links in the folder of images may lead out of it where screen.json is trusted.
 
     Returns
     -------
@@ -101,9 +107,13 @@ def read_screen(folder: str | Path, allow_outside: bool = False) -> Screen:
     layout_csv = read_table(folder / "layout.csv", findings)
     annotations_csv = read_table(folder / "annotations.csv", findings, may_be_empty=True)
 
-    outside = allow_outside or bool(description.get("allow_outside"))
+    if received and not (allow_outside or images.resolve().is_relative_to(folder.resolve())):
+        raise MoascopeError(f"{folder / DESCRIPTION} says that the images lie outside the folder "
+                            f"({tidy(description['images'], most=200)}). Add --allow-outside if "
+                            "you trust it.")
+    outside = allow_outside or (not received and bool(description.get("allow_outside")))
     # Images of an acquired screen are known by checksum, and DVC may keep them as links.
-    links = outside or bool(description)
+    links = outside or (follow_links and not received and bool(description))
     sites, channels = check_sites(load_data, images, outside, links, findings)
     layout = check_layout(layout_csv, findings)
     annotations = check_annotations(annotations_csv, findings)

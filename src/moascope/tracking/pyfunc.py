@@ -5,6 +5,7 @@ MLflow runs this file when it logs and when it loads the model.
 
 from __future__ import annotations
 
+import logging
 import os
 import tempfile
 from pathlib import Path
@@ -14,8 +15,10 @@ import pandas as pd
 from mlflow.models import set_model
 from mlflow.pyfunc import PythonModel
 
-# Requests name files on the server's disk; where this is set, they may not leave that folder.
+# Requests name files on the server's disk: they may not leave this folder, and without it the
+# server reads none.
 SCREENS = "MOASCOPE_SCREENS"
+LONGEST_NAME = 255
 
 
 class MoascopeModel(PythonModel):
@@ -45,28 +48,73 @@ class MoascopeModel(PythonModel):
         Returns
         -------
         DataFrame
-            The predictions table.
+            The predictions table; where sites were left out, with a column `Warnings` that says
+            why.
+
+        Raises
+        ------
+        MlflowException
+            With a sentence that names no folder of the server.
         """
+        from mlflow.exceptions import MlflowException
+        from mlflow.protos.databricks_pb2 import INTERNAL_ERROR, INVALID_PARAMETER_VALUE
+
+        from moascope.errors import MoascopeError
+
+        hidden: list[str] = []
+        try:
+            return self._predict(model_input, {"screen": "", "level": "compound"} | (params or {}),
+                                 hidden)
+        except MoascopeError as error:
+            raise MlflowException("\n".join(_without(text, hidden) for text in error.problems),
+                                  INVALID_PARAMETER_VALUE) from None
+        except Exception:
+            # MLflow would send the traceback, with the server's paths, to the client.
+            logging.getLogger("moascope").exception("A prediction failed.")
+            raise MlflowException("The prediction failed. The server's log says why.",
+                                  INTERNAL_ERROR) from None
+
+    def _predict(self, rows: pd.DataFrame, params: dict[str, Any],
+                 hidden: list[str]) -> pd.DataFrame:
+        """Predict; `hidden` gets the server's folders, which no answer may name."""
         from moascope.learning.predictor import predict_screen
         from moascope.screen.rows import screen_from_rows
 
-        params = {"screen": "", "level": "compound"} | (params or {})
-        root = _allowed(params["screen"])
+        root = _allowed(params["screen"], hidden)
         with tempfile.TemporaryDirectory(prefix="moascope-") as folder:
-            screen = screen_from_rows(model_input, root, Path(folder))
-            predictions, _ = predict_screen(self.predictor, screen, params["level"])
+            hidden.append(folder)
+            screen = screen_from_rows(rows, root, Path(folder))
+            predictions, warnings = predict_screen(self.predictor, screen, params["level"])
+        if warnings:
+            # The same for every row: an answer is one table, and has no other place for it.
+            predictions["Warnings"] = "\n".join(_without(text, hidden) for text in warnings)
         return predictions
 
 
-def _allowed(folder: str) -> Path:
+def _allowed(folder: str, hidden: list[str]) -> Path:
     from moascope.errors import MoascopeError
 
     allowed = os.environ.get(SCREENS)
-    root = Path(allowed or ".").joinpath(folder).resolve()
-    if allowed and not root.is_relative_to(Path(allowed).resolve()):
+    if not allowed:
+        raise MoascopeError(f"This server may read no screen. Set {SCREENS} to the folder that "
+                            "holds the screens, and start it again.")
+    home = Path(allowed).resolve()
+    hidden.append(str(home))
+    if "\0" in folder or any(len(os.fsencode(part)) > LONGEST_NAME for part in folder.split("/")):
+        raise MoascopeError("The parameter 'screen' is not the name of a folder.")
+    root = (home / folder).resolve()
+    if not root.is_relative_to(home):
         raise MoascopeError(f"The screen '{folder}' lies outside {SCREENS}, the folder that this "
                             "server may read.")
+    if not root.is_dir():
+        raise MoascopeError(f"There is no screen '{folder}' on this server.")
     return root
+
+
+def _without(sentence: str, hidden: list[str]) -> str:
+    for folder in hidden:
+        sentence = sentence.replace(f"{folder}/", "").replace(folder, "the server's folder")
+    return sentence
 
 
 set_model(MoascopeModel())

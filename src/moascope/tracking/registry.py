@@ -255,13 +255,15 @@ def signature(channels: tuple[str, ...], classes: tuple[str, ...]) -> Any:
     """
     from mlflow.models import ModelSignature
     from mlflow.types import ColSpec, ParamSchema, ParamSpec, Schema
+    from mlflow.types.schema import AnyType
 
     required = [ColSpec("string", "Metadata_Plate"), ColSpec("string", "Metadata_Well"),
                 ColSpec("long", "Metadata_Site")]
     required += [ColSpec("string", f"FileName_{channel}") for channel in channels]
     optional = [ColSpec("string", f"Metadata_{column}", required=False)
                 for column in ("Batch", "Panel", "Compound", "Control", "InChIKey")]
-    optional.append(ColSpec("double", "Metadata_Concentration_uM", required=False))
+    # A column with empty cells comes as numbers, text or both; reading the rows checks it.
+    optional.append(ColSpec(AnyType(), "Metadata_Concentration_uM", required=False))
     optional += [ColSpec("long", f"Frame_{channel}", required=False) for channel in channels]
     outputs = [ColSpec("string", "Metadata_Compound")]
     outputs += [ColSpec("double", f"P_{name}") for name in classes]

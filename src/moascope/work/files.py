@@ -14,8 +14,14 @@ if TYPE_CHECKING:
 def write_atomically(path: Path, content: str | bytes) -> None:
     """Write a file that is either there whole or not at all."""
     partial = path.with_name(f".{path.name}.partial")
-    partial.write_bytes(content.encode() if isinstance(content, str) else content)
-    partial.replace(path)
+    try:
+        partial.write_bytes(content.encode() if isinstance(content, str) else content)
+        partial.replace(path)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        # An error of writing does not say which file it was.
+        error.filename = error.filename or str(path)
+        raise
 
 
 def is_partial(path: Path) -> bool:
