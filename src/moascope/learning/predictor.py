@@ -7,11 +7,12 @@ folder: `model.json`, `heads_<number>.npz`, `sphering.npz` and, for deep backbon
 from __future__ import annotations
 
 import contextlib
-import json
 import tempfile
 import warnings
+import zipfile
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -23,10 +24,12 @@ from moascope.learning.calibration import Calibration
 from moascope.learning.examples import LEVELS, WELL_KEY, Examples, averaging, with_layout
 from moascope.learning.head import FittedHeads
 from moascope.learning.panels import POOLED, predict_by_panel
+from moascope.opening import MOST_JSON, parse_json, read_file
 from moascope.params import Embed, Head, Prepare, Train, parse_params
 from moascope.screen.compounds import compound_group, compound_groups, name_key
 from moascope.screen.question import Question
 from moascope.screen.tables import Screen
+from moascope.text import cause
 from moascope.work.files import write_json
 
 DESCRIPTION = "model.json"
@@ -194,9 +197,17 @@ def load_predictor(folder: Path) -> Predictor:
         When the folder holds no model.
     """
     try:
-        description = json.loads((folder / DESCRIPTION).read_text())
-    except (FileNotFoundError, NotADirectoryError):
-        raise MoascopeError(f"{folder} is not a moascope model: it has no {DESCRIPTION}.") from None
+        return _load(folder, parse_json(read_file(folder / DESCRIPTION, MOST_JSON)))
+    except (FileNotFoundError, NotADirectoryError) as error:
+        lacks = Path(error.filename or DESCRIPTION).name
+        raise MoascopeError(f"{folder} is not a moascope model: it has no {lacks}.") from None
+    except (ArithmeticError, AttributeError, EOFError, LookupError, OSError, TypeError, ValueError,
+            zipfile.BadZipFile) as error:
+        raise MoascopeError(f"{folder} is damaged and cannot be read as a moascope model "
+                            f"({cause(error)}). Copy it again, or train it again.") from None
+
+
+def _load(folder: Path, description: Any) -> Predictor:
     head = Head(**description["head"])
     heads = {}
     for number, panel in enumerate(description["heads"]):
