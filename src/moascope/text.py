@@ -31,7 +31,7 @@ def listing(names: Iterable[Any], most: int = EXAMPLES) -> str:
 
 def assumed_lines(sentences: Iterable[str]) -> list[str]:
     """Everything that was assumed, each sentence once, as lines of at most 80 characters."""
-    lines = []
+    lines: list[str] = []
     for sentence in dict.fromkeys(sentences):
         lines += textwrap.wrap(sentence, 80, initial_indent="  - ", subsequent_indent="    ",
                                break_long_words=False, break_on_hyphens=False)
