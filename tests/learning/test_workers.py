@@ -150,6 +150,22 @@ def test_six_workers_of_which_two_are_killed_lose_and_double_no_trial(tmp_path):
         trial.params for trial in open_study(alone, "s").trials]
 
 
+def test_a_worker_that_is_killed_while_it_writes_holds_nobody_up(tmp_path):
+    storage = str(tmp_path / "study.journal")
+    study = open_study(storage, "s")
+    holder = subprocess.Popen([sys.executable, "-c", (
+        "import sys, time; from pathlib import Path\n"
+        "from moascope.learning.storage import _journal_lock\n"
+        "_journal_lock(Path(sys.argv[1])).acquire(); print('held', flush=True); time.sleep(60)"),
+        storage], stdout=subprocess.PIPE, text=True)
+    assert holder.stdout.readline() == "held\n"
+    holder.kill()
+    holder.communicate()
+    start = time.monotonic()
+    run_trials(study, lambda trial: 0.0, 1)
+    assert time.monotonic() - start < 5
+
+
 def test_of_two_workers_that_claim_a_trial_the_last_one_has_it(tmp_path, monkeypatch):
     study = open_study(str(tmp_path / "study.journal"), "s")
     trial = study.ask()

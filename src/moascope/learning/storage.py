@@ -16,6 +16,7 @@ from moascope.work.servers import ANSWER_SECONDS, require_answer
 
 if TYPE_CHECKING:
     import optuna
+    from optuna.storages.journal._file import BaseJournalFileLock
 
 STORAGE_VARIABLE = "MOASCOPE_STORAGE"
 
@@ -102,13 +103,14 @@ def _reason(error: Exception, storage: str) -> str:
 
 def _journal(path: Path, make: bool) -> optuna.storages.BaseStorage | None:
     from optuna.storages import JournalStorage
-    from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
+    from optuna.storages.journal import JournalFileBackend
 
     if not path.exists():
         if not make:
             return None
         path.parent.mkdir(parents=True, exist_ok=True)
-    lock = JournalFileSymlinkLock(str(path))
+    lock = _journal_lock(path)
+    path.touch()   # what is not there cannot be locked
     backend = JournalFileBackend(str(path), lock_obj=lock)
     content = path.read_bytes()
     if content and not content.endswith(b"\n"):
@@ -123,6 +125,38 @@ def _journal(path: Path, make: bool) -> optuna.storages.BaseStorage | None:
             lock.release()
     return JournalStorage(backend)
 
+
+
+def _journal_lock(path: Path) -> BaseJournalFileLock:
+    """A lock on the journal itself, which the system releases when its holder is killed.
+
+    Optuna's own are files that a killed worker leaves behind, and the next waits half a minute.
+    """
+    import threading
+
+    from optuna.storages.journal import JournalFileSymlinkLock
+    from optuna.storages.journal._file import BaseJournalFileLock
+
+    try:
+        import fcntl
+    except ModuleNotFoundError:   # Windows
+        return JournalFileSymlinkLock(str(path))
+
+    class Lock(BaseJournalFileLock):
+        def __init__(self):
+            self.own_threads = threading.Lock()
+
+        def acquire(self) -> bool:
+            self.own_threads.acquire()
+            self.file = path.open("r+b")
+            fcntl.flock(self.file, fcntl.LOCK_EX)
+            return True
+
+        def release(self) -> None:
+            self.file.close()
+            self.own_threads.release()
+
+    return Lock()
 
 
 def _pruner(tune: Tune) -> optuna.pruners.BasePruner:
