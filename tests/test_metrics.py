@@ -1,3 +1,5 @@
+import itertools
+
 import numpy as np
 import pytest
 from sklearn import metrics as sk
@@ -7,8 +9,10 @@ from moascope.metrics import (
     bootstrap_weights,
     interval,
     macro_average_precision,
+    null_mean,
     paired_difference,
     permuted_labels,
+    score_interval,
 )
 
 
@@ -65,6 +69,34 @@ def test_permutation_keeps_compounds_together_and_classes_in_number():
     assert (dealt.reshape(30, 12, 3) == dealt.reshape(30, 12, 3)[..., :1]).all()
     assert (dealt.sum(axis=1) == label.sum()).all()
     assert (dealt != label).any()
+
+
+@pytest.mark.parametrize(("count", "positives"), [(1, 1), (2, 1), (5, 2), (6, 3), (6, 6), (7, 1)])
+def test_the_nulls_mean_is_the_mean_over_all_orders(count, positives):
+    every = [sk.average_precision_score(np.isin(np.arange(count), hits), -np.arange(count))
+             for hits in itertools.combinations(range(count), positives)]
+    assert null_mean(count, positives) == pytest.approx(np.mean(every))
+
+
+def test_the_nulls_mean_lies_above_the_prevalence_where_positives_are_few():
+    assert null_mean(104, 17) == pytest.approx(0.1978, abs=5e-5)
+    assert null_mean(104, 2) == pytest.approx(0.0595, abs=5e-5)
+    assert null_mean(25, 4) == pytest.approx(0.2586, abs=5e-5)
+
+
+@pytest.mark.parametrize("positives", range(1, 9))
+def test_an_interval_holds_its_value_and_there_is_none_below_five_positives(positives):
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        label = np.arange(40) < positives
+        score = rng.normal(size=40) + label * rng.choice([0, 1, 9])
+        observed = float(average_precision(label, score))
+        drawn = average_precision(label, score, bootstrap_weights(np.arange(40), 200, seed))
+        low, high = score_interval(observed, drawn, positives)
+        if positives < 5:
+            assert low is None and high is None
+        else:
+            assert low <= observed <= high
 
 
 def test_paired_difference_sees_a_small_but_steady_gain():

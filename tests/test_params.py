@@ -10,6 +10,13 @@ from moascope.passwords import address_shown
 ROOT = Path(__file__).parents[1]
 
 
+@pytest.mark.parametrize("folds", [0, 1, 2])
+def test_too_few_folds_are_refused_with_the_number_that_helps(folds):
+    with pytest.raises(MoascopeError, match=r"split\.folds = \d .* use split\.folds=3 or more"):
+        parse_params({"split": {"folds": folds}})
+    assert parse_params({"split": {"folds": 3}}).split.folds == 3
+
+
 def test_the_shipped_file_holds_every_parameter_and_its_default():
     shipped = yaml.safe_load((ROOT / "params.yaml").read_text())
     defaults = Params().model_dump(by_alias=True, mode="json")

@@ -197,12 +197,25 @@ class Embed(Section):
         return tuple(self.backbone.split("+"))
 
 
+# Two folds are left out at a time, and a model must learn from what remains.
+LEAST_FOLDS = 3
+
+
 class Split(Section):
     """Which compounds are predicted by a model that never saw them."""
 
-    folds: Annotated[int, Field(ge=2)] = 5
+    folds: int = 5
     repeats: Annotated[int, Field(ge=1)] = 2
     holdout: Annotated[float, Field(ge=0, lt=1)] = 0.2
+
+    @field_validator("folds")
+    @classmethod
+    def _leave_a_fold_to_learn_from(cls, folds: int) -> int:
+        if folds < LEAST_FOLDS:
+            raise ValueError(
+                f"settings are chosen by models that leave out two folds at a time, so at least "
+                f"{LEAST_FOLDS} folds are needed; use split.folds={LEAST_FOLDS} or more")
+        return folds
 
 
 class Head(Section):

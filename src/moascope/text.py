@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import textwrap
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 # Names that a sentence lists before it counts the rest.
@@ -76,8 +76,16 @@ def p_value(value: Any) -> str:
     return number(value, 5 if value is not None and value < 0.0005 else 3)
 
 
-def span(scores: dict[str, Any], digits: int = 3) -> str:
-    """The interval of a score, "0.31 to 0.52"."""
+def bracketed(scores: Mapping[str, Any]) -> str:
+    """The interval of a score behind its value, " [0.310, 0.520]"; nothing where it has none."""
+    low, high = scores.get("low"), scores.get("high")
+    return "" if low is None or high is None else f" [{low:.3f}, {high:.3f}]"
+
+
+def span(scores: Mapping[str, Any], digits: int = 3) -> str:
+    """The interval of a score, "0.31 to 0.52"; an en dash where it has none."""
+    if scores.get("low") is None or scores.get("high") is None:
+        return number(None)
     return f"{number(scores.get('low'), digits)} to {number(scores.get('high'), digits)}"
 
 

@@ -1,16 +1,19 @@
 from dataclasses import replace
 
 import numpy as np
+import pytest
 from learnable import HEAD, TRAIN, make_examples
 
 from moascope.evaluation.baselines import (
     baseline_inputs,
     baseline_logits,
     evaluate_baselines,
+    held_out_baseline_logits,
     unit_logits,
 )
 from moascope.learning.folds import assign_folds
 from moascope.params import Evaluate
+from moascope.screen.question import Question
 
 FEW = Evaluate(bootstraps=50, permutations=50, refits=1)
 
@@ -38,6 +41,24 @@ def test_a_baseline_sees_position_and_nothing_else():
     units = examples.groups[~examples.groups["Holdout"]][["Metadata_Group"]].iloc[::-1]
     scores = unit_logits(examples, logits, units)
     assert scores.shape == (len(units), 2)
+
+
+@pytest.mark.parametrize("binary", [True, False])
+def test_baselines_and_models_are_compared_on_one_scale(binary):
+    examples = make_examples(compounds=30).wells()
+    if not binary:
+        label = np.array(["a", "b", "c"])[np.arange(30) % 3]
+        examples = replace(examples, groups=examples.groups.assign(Label=label), _cache={},
+                           question=Question("moa", ("a", "b", "c"), False))
+    logits = baseline_logits(examples, baseline_inputs(examples)["count_and_intensity"])
+    once = replace(examples, groups=examples.groups.drop(columns="Fold_1"), _cache={})
+    single = baseline_logits(once, baseline_inputs(once)["count_and_intensity"])
+    rows = examples.in_folds
+    assert np.exp(single[rows]).sum(axis=1) == pytest.approx(1)
+    assert (logits[rows] < 0).all()
+    held = held_out_baseline_logits(once, baseline_inputs(once)["count_and_intensity"])
+    out = (once.group >= 0) & once.held_out[once.group]
+    assert np.exp(held[out]).sum(axis=1) == pytest.approx(1)
 
 
 def test_a_baseline_does_not_know_the_labels_of_what_it_predicts():

@@ -13,6 +13,9 @@ def test_a_random_image_split_finds_what_is_not_there():
     prevalence = leak["true_labels"]["site"]["prevalence"]
     assert leak["true_labels"]["site"]["average_precision"] > 1.5 * prevalence
     assert leak["shuffled_labels"]["site"]["average_precision"] > 1.5 * prevalence
+    # The same head finds nothing where the split alone differs.
+    honest = leak["same_head_grouped"]["site"]["average_precision"]
+    assert honest < 1.5 * prevalence < leak["true_labels"]["site"]["average_precision"]
 
 
 def test_shuffled_labels_stay_shuffled_for_every_image_of_a_compound():

@@ -285,10 +285,10 @@ def test_split_learns_what_passed_without_reading_features(tmp_path, monkeypatch
 
 
 def test_planes_of_dealt_compounds_are_those_that_are_not_blank(tmp_path):
-    folder = make_screen(tmp_path / "screen", plates=2, wells=12, images=False)
+    folder = make_screen(tmp_path / "screen", plates=2, wells=12, compounds=8, images=False)
     screen = read_screen(folder)
     labels = label_screen(screen, "gpcr")
-    dealt = deal(labels, screen.sites, Split(folds=2, holdout=0.0), 0)
+    dealt = deal(labels, screen.sites, Split(folds=3, holdout=0.0), 0)
     facts = screen.sites[["Metadata_Plate", "Metadata_Well", "FileName_DNA"]].rename(
         columns={"FileName_DNA": "FileName"}).assign(Blank=False)
     facts.loc[facts["Metadata_Well"] == "C02", "Blank"] = True

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from learnable import HEAD, TRAIN, make_examples
 
+from moascope.errors import MoascopeError
 from moascope.learning.cross_fit import Parts, cross_fit, leave_folds_out, masks_without
 from moascope.learning.panels import fit_by_panel, predict_by_panel, training_rows
 
@@ -64,6 +65,33 @@ def test_a_unit_is_the_mean_of_its_rows():
     np.testing.assert_array_equal(label, examples.group_label[order])
     expected = [fitted.logits[0][groups == group].mean(axis=0) for group in order]
     np.testing.assert_allclose(logits, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_a_panel_that_shows_a_head_one_class_is_left_out_there_and_nowhere_else():
+    examples = make_examples(compounds=30, panels=2)
+    fold = examples.fold_of_rows(0)
+    second = examples.panel == "panel1"
+    # Of the second panel, positives are in fold 0 alone: the head without it sees none.
+    kept = ~(second & (examples.label == 1) & (fold != 0))
+    few = examples.take(kept)
+    train = TRAIN.model_copy(update={"panels": "separate"})
+    fitted = cross_fit(few, HEAD, train, seed=0)
+    fold, second = few.fold_of_rows(0), few.panel == "panel1"
+    np.testing.assert_array_equal(
+        fitted.rows, np.flatnonzero((fold >= 0) & ~(second & (fold == 0))))
+    alone = cross_fit(few.take(~second), HEAD, train, seed=0)
+    np.testing.assert_allclose(fitted.logits[0][~second[fitted.rows]], alone.logits[0], atol=1e-5)
+
+
+def test_a_panel_of_one_class_says_nothing_and_the_others_are_heard():
+    examples = make_examples(compounds=30, panels=2)
+    kept = (examples.panel == "panel0") | (examples.label == 0)
+    train = TRAIN.model_copy(update={"panels": "separate"})
+    fitted = cross_fit(examples.take(kept), HEAD, train, seed=0)
+    assert set(fitted.heads) == {"panel0"}
+    assert set(fitted.sites.panel[fitted.rows]) == {"panel0"}
+    with pytest.raises(MoascopeError, match="No panel has enough annotated compounds"):
+        cross_fit(examples.take(examples.label == 0), HEAD, train, seed=0)
 
 
 def test_parts_may_be_anything_that_says_who_learns_from_what():

@@ -3,7 +3,17 @@ import pandas as pd
 import pytest
 
 from moascope.errors import MoascopeError
-from moascope.learning.folds import LeakError, assign_folds, audit_leaks, untestable_classes
+from moascope.learning.folds import (
+    LeakError,
+    assign_folds,
+    audit_leaks,
+    deal,
+    set_controls_aside,
+    untestable_classes,
+)
+from moascope.params import Split
+from moascope.screen.question import Question
+from moascope.screen.targets import Labels
 
 
 def groups(counts):
@@ -81,6 +91,9 @@ def test_clean_folds_pass_the_audit():
         ({"Metadata_Well": ["B02", "B02", "B04"]}, "well"),
         ({"Metadata_Compound": ["C0", "C0", "C2"]}, "compound"),
         ({"Metadata_Group": ["g0", "g0", "g2"]}, "unit"),
+        ({"Metadata_Compound": ["Taxol", " taxol", "C2"]}, "compound"),
+        ({"Metadata_Compound": ["Taxol|x", "y|TAXOL", "C2"]}, "compound"),
+        ({"Structure": ["RCINICONZNJXQF", "", "RCINICONZNJXQF"]}, "structure"),
     ],
 )
 def test_anything_shared_by_two_folds_is_a_leak(columns, word):
@@ -90,3 +103,62 @@ def test_anything_shared_by_two_folds_is_a_leak(columns, word):
 
 def test_blank_pictures_are_no_leak():
     audit_leaks(plane_rows(SHA256=["", "", ""]), 1)
+
+
+def labels_of(counts, binary=True, unit="compound", target="t"):
+    table = groups(counts).assign(Metadata_MoA="", gpcr_action="")
+    wells = pd.DataFrame({"Metadata_Plate": "P", "Metadata_Well": table["Metadata_Group"],
+                          "Metadata_Group": table["Metadata_Group"]})
+    classes = ("not_t", "t") if binary else tuple(sorted(counts))
+    return Labels(Question(target, classes, binary, unit), table, wells, ()), wells
+
+
+@pytest.mark.parametrize(("counts", "split", "sentence"), [
+    ({"not_t": 20, "t": 1}, {}, r"Only 1 compound of this screen is 't'.*Annotate more"),
+    ({"not_t": 20, "t": 2}, {}, r"Only 2 compounds of this screen are 't'"),
+    ({"not_t": 2, "t": 20}, {}, r"Only 2 compounds of this screen are 'not_t'"),
+    ({"not_t": 20, "t": 4}, {"holdout": 0.5}, r"split.holdout = 0.5 leaves 2 compounds of 't'"),
+    ({"not_t": 20, "t": 4}, {"holdout": 0.2}, r"Set split.holdout=0.25, or split.holdout=0 "),
+    ({"not_t": 20, "t": 3}, {"holdout": 0.2}, r"Set split.holdout=0 \(the model can then not"),
+])
+def test_a_question_that_cannot_be_answered_is_refused_with_what_helps(counts, split, sentence):
+    labels, usable = labels_of(counts)
+    with pytest.raises(MoascopeError, match=sentence):
+        deal(labels, usable, Split(**split), 0)
+
+
+@pytest.mark.parametrize(("counts", "holdout"), [
+    ({"not_t": 20, "t": 4}, 0.25), ({"not_t": 20, "t": 3}, 0), ({"not_t": 20, "t": 7}, 0.15)])
+def test_what_the_refusal_recommends_is_accepted(counts, holdout):
+    labels, usable = labels_of(counts)
+    table = deal(labels, usable, Split(holdout=holdout), 0).groups
+    assert ((~table["Holdout"]) & (table["Label"] == "t")).sum() >= 3
+    assert bool(holdout) == (table["Holdout"] & (table["Label"] == "t")).any()
+
+
+def test_mechanisms_of_one_compound_each_are_refused_and_small_ones_are_not_promotable():
+    labels, usable = labels_of({name: 1 for name in "abcdef"}, binary=False, target="moa")
+    with pytest.raises(MoascopeError, match="Every mechanism has a single compound"):
+        deal(labels, usable, Split(), 0)
+    labels, usable = labels_of({"a": 3, "b": 3, "c": 1}, binary=False, target="moa")
+    warnings = deal(labels, usable, Split(), 0).warnings
+    assert any("cannot be promoted" in text for text in warnings)
+
+
+def test_of_wells_as_units_half_of_each_plates_controls_only_normalise():
+    table = pd.DataFrame([(f"P{p}/{kind}{i}", kind, label)
+                          for p, size in enumerate((8, 5, 1))
+                          for kind, label, count in (("drug", "t", 6), ("DMSO", "not_t", size))
+                          for i in range(count)],
+                         columns=["Metadata_Group", "Metadata_Compound", "Label"])
+    wells = table[["Metadata_Group"]].assign(
+        Metadata_Plate=table["Metadata_Group"].str[:2], Metadata_Well=table["Metadata_Group"])
+    question = Question("t", ("not_t", "t"), True, "well")
+    kept, kept_wells, warning = set_controls_aside(table, wells, question)
+    assert set(kept["Metadata_Group"]) == set(kept_wells["Metadata_Group"])
+    controls = kept[kept["Label"] == "not_t"]["Metadata_Group"].str[:2].value_counts()
+    assert controls.to_dict() == {"P0": 4, "P1": 3, "P2": 1}
+    assert (kept["Label"] == "t").sum() == 18
+    assert warning.startswith("6 of 14 control wells")
+    again, _, _ = set_controls_aside(table.iloc[::-1], wells.iloc[::-1], question)
+    assert set(again["Metadata_Group"]) == set(kept["Metadata_Group"])

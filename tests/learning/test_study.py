@@ -85,6 +85,33 @@ def test_a_study_of_other_data_has_another_name(examples):
     assert name != study_name(examples, {}, TRAIN, "gpcr", "code")
 
 
+@pytest.mark.parametrize("column", [
+    "Metadata_Plate", "Metadata_Well", "Metadata_Panel", "Metadata_Concentration_uM",
+    "Metadata_Control"])
+def test_what_decides_how_rows_are_averaged_or_normalised_is_in_the_studys_name(examples, column):
+    meta = examples.meta.copy()
+    meta.loc[3, column] = 7.0 if column.endswith("uM") else "other"
+    name = study_name(examples, SPACE, TRAIN, "gpcr", "code")
+    assert name != study_name(replace(examples, meta=meta), SPACE, TRAIN, "gpcr", "code")
+
+
+def test_panels_question_and_feature_names_are_in_the_studys_name(examples):
+    name = study_name(examples, SPACE, TRAIN, "gpcr", "code")
+    for other in (replace(examples, panels=("a", "b")),
+                  replace(examples, names=tuple(f"X_{i}" for i in range(len(examples.names)))),
+                  replace(examples, question=replace(examples.question, unit="well"))):
+        assert name != study_name(other, SPACE, TRAIN, "gpcr", "code")
+
+
+def test_proposals_depend_on_the_seed_and_not_on_the_name_of_the_study(tmp_path):
+    def drawn(name, seed):
+        study = open_study(str(tmp_path / f"{name}{seed}.journal"), name, seed=seed)
+        study.optimize(lambda trial: trial.suggest_float("x", 0, 1), n_trials=14)
+        return [trial.params["x"] for trial in study.trials]
+
+    assert drawn("gpcr 1a2b", 0) == drawn("gpcr 3c4d", 0) != drawn("gpcr 1a2b", 1)
+
+
 @pytest.mark.parametrize(
     ("space", "sentence"),
     [

@@ -39,7 +39,8 @@ from moascope.tracking.comparison import run_address
 from moascope.tracking.registry import description_of
 
 SOURCE = Path(__file__).parents[2] / "src"
-NUMBERS = Numbers(average_precision=0.6, low=0.4, high=0.8, prevalence=0.2, p=0.01,
+NUMBERS = Numbers(average_precision=0.6, low=0.4, high=0.8, prevalence=0.2, null_mean=0.25,
+                  p=0.01,
                   baselines={name: 0.3 for name in Promote().beat})
 AGAINST = Against(version="1", average_precision=0.6, low=0.4, high=0.8, difference=0.0,
                   difference_low=0.0, difference_high=0.0, worse=0.0)
@@ -121,7 +122,7 @@ def test_one_swapped_pair_is_worse_although_most_resamples_do_not_see_it():
 
 NAMES = ("Count_Nuclei", "Intensity_DNA_Mean", "Morphology_DNA_signal", "Morphology_DNA_noise")
 SECTIONS = {"embed": {"backbone": "morphology"},
-            "split": {"folds": 2, "repeats": 1, "holdout": 0.5},
+            "split": {"folds": 3, "repeats": 1, "holdout": 0.5},
             "acquire": {"source": "folder"},
             "prepare": {"crop": 32, "crops": 1, "flat_field": False},
             "promote": {"resamples": 200}}

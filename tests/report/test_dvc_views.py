@@ -12,7 +12,7 @@ import pytest
 from moascope.project.make import make_project
 from moascope.report.dvc import dvc_metrics
 
-SCORE = {"average_precision": 0.141711, "low": 0.090295, "high": 0.259142, "prevalence": 0.163462,
+SCORE = {"average_precision": 0.141711, "low": 0.090295, "high": 0.259142, "null_mean": 0.1978,
          "p": 0.918082}
 METRICS = {
     "out_of_fold": {"compound": SCORE},
@@ -52,17 +52,17 @@ def dvc(folder: Path, *arguments: str) -> str:
 def test_the_table_of_metrics_fits_eighty_columns_and_holds_what_matters(project):
     lines = dvc(project, "metrics", "show").splitlines()
     assert max(map(len, lines)) <= 80
-    assert lines[0].split() == ["Path", "AP", "baseline", "high", "low", "p", "prevalence"]
-    assert lines[1].split() == ["reports/evaluate/score.json", "0.142", "0.245", "0.259", "0.09",
-                                "0.918", "0.163"]
+    assert lines[0].split() == ["Path", "AP", "baseline", "chance", "high", "low", "p"]
+    assert lines[1].split() == ["reports/evaluate/score.json", "0.142", "0.245", "0.198", "0.259",
+                                "0.09", "0.918"]
 
 
 def test_experiments_are_never_compared_by_the_compounds_that_the_gate_holds_out(project):
     assert 0.777 not in dvc_metrics(METRICS).values()
     metrics = [name for name in dvc(project, "exp", "show", "--csv").splitlines()[0].split(",")
                if not name.startswith(("data/", "reports/", "src/")) and "." not in name]
-    assert metrics[metrics.index("AP"):][:6] == ["AP", "baseline", "high", "low", "p",
-                                                 "prevalence"]
+    assert metrics[metrics.index("AP"):][:6] == ["AP", "baseline", "chance", "high",
+                                                 "low", "p"]
 
 
 def test_plots_are_drawn_without_a_network(project):

@@ -108,7 +108,8 @@ def _metrics(predictions, examples):
         for side in ("out_of_fold", "held_out")
     }
     main = scores["out_of_fold"]["compound"]
-    short = {key: main[key] for key in ("average_precision", "low", "high", "prevalence", "lift")}
+    short = {key: main[key] for key in (
+        "average_precision", "low", "high", "prevalence", "null_mean", "lift")}
     return {
         "target": examples.question.target, "classes": list(examples.question.classes),
         "unit": examples.question.unit,

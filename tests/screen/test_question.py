@@ -5,6 +5,7 @@ from dataclasses import asdict
 import numpy as np
 import pytest
 
+from moascope.metrics import null_mean
 from moascope.screen.question import Question
 
 BINARY = Question("t", ("not_t", "t"), binary=True)
@@ -34,6 +35,12 @@ def test_a_single_scored_class_is_told_from_all_the_rest():
     one = Question("moa", ("a", "b"), binary=False, untestable=("b",))
     assert one.scored == [0]
     assert one.counts(np.array([0, 1, 1])).all()
+
+
+def test_a_random_list_scores_the_mean_of_its_classes():
+    label = np.array([0, 1, 2, 2, 0, 0])
+    expected = (null_mean(6, 3) + null_mean(6, 2)) / 2
+    assert SEVERAL.null_mean(label) == pytest.approx(expected)
 
 
 def test_names_become_the_numbers_of_their_columns():

@@ -12,11 +12,12 @@ from moascope.api.learning import CrossValidation
 from moascope.errors import MoascopeError
 from moascope.evaluation.baselines import evaluate_baselines
 from moascope.evaluation.protocol import headline
+from moascope.evaluation.references import evaluate_references
 from moascope.evaluation.scores import evaluate_predictions
 from moascope.params import parse_params
 from moascope.report.scores import compared
 
-COLUMNS = ("average_precision", "low", "high", "prevalence", "lift", "p")
+COLUMNS = ("average_precision", "low", "high", "prevalence", "null_mean", "lift", "p")
 
 
 @dataclass(frozen=True, repr=False)
@@ -26,10 +27,12 @@ class Evaluation:
     Attributes
     ----------
     table : DataFrame
-        One row for the model and for each baseline, indexed by name: `kind` ("model", "baseline"
-        or "invalid"), `average_precision` (macro over classes where there are several), `low` and
-        `high` (95 % bootstrap interval over compounds), `prevalence`, `lift`
-        (average precision / prevalence) and the model's permutation `p`.
+        One row for the model, each reference (simple models of the same features) and each
+        baseline, indexed by name: `kind` ("model", "reference", "baseline", "invalid" or
+        "memory"), `average_precision` (macro over classes where there are several), `low` and
+        `high` (95 % bootstrap interval over compounds; none below five hits), `prevalence`,
+        `null_mean` (what a random list scores on average), `lift` (average precision / null_mean)
+        and the model's permutation `p`.
     metrics : dict
         All scores, as in `reports/evaluate/metrics.json`: `out_of_fold` by level, `baselines`,
         `by_panel`, `by_concentration_uM` and others.
@@ -97,6 +100,7 @@ def evaluate(result: CrossValidation, *, bootstraps: int = 1000, permutations: i
                             "scored here. Annotate more compounds, or choose another target.")
     metrics["baselines"] = evaluate_baselines(compounds, examples, result.head, result.train,
                                               settings, result.seed)
+    metrics["references"] = evaluate_references(compounds, examples, settings, result.seed)
     if leak:
         from moascope.evaluation.leak import evaluate_leak
 

@@ -34,7 +34,7 @@ def work(
     examples = load_examples(data / "embed", data / "acquire", data / "split")
     name = study_name(examples, params.tune.space, params.train, params.target)
     study = open_study(study_storage(params.tune, data / "tune" / "study.journal"), name,
-                       params.tune, make=False)
+                       params.tune, make=False, seed=params.seed)
     print(f"work: running trials of the study '{name}'; Ctrl-C stops this worker and loses only "
           "its current trial", flush=True)
     ran = top_up(study, examples, params.tune, params.train, params.seed,

@@ -47,13 +47,15 @@ def evaluate_baselines(
         logits[name] = unit_logits(wells, baseline_logits(wells, inputs), units)
         scores[name] = brief_scores(label, logits[name], present, drawn)
     prevalence = question.prevalence(label)
-    scores["prevalence"] = {"average_precision": prevalence, "low": prevalence, "high": prevalence}
+    chance = question.null_mean(label)
+    scores["prevalence"] = {"average_precision": prevalence, "low": prevalence, "high": prevalence,
+                            "null_mean": chance}
     if settings.refits:
         values = shuffled_refits(examples, head, train, settings.refits, seed)
         scores["shuffled_labels"] = {
             "average_precision": float(np.mean(values)),
             "low": float(np.min(values)), "high": float(np.max(values)),
-            "refits": len(values),
+            "refits": len(values), "prevalence": prevalence, "null_mean": chance,
         }
     best = max(logits, key=lambda name: scores[name]["average_precision"])
     own = units[question.probabilities].to_numpy(float)
@@ -100,7 +102,7 @@ def baseline_inputs(examples: Examples) -> dict[str, np.ndarray]:
 
 
 def baseline_logits(examples: Examples, inputs: np.ndarray) -> np.ndarray:
-    """Out-of-fold log-odds of a logistic regression, averaged over the repeats.
+    """Out-of-fold log-probabilities of a logistic regression, averaged over the repeats.
 
     Parameters
     ----------
@@ -123,7 +125,7 @@ def baseline_logits(examples: Examples, inputs: np.ndarray) -> np.ndarray:
 
 
 def held_out_baseline_logits(examples: Examples, inputs: np.ndarray) -> np.ndarray:
-    """Log-odds of a logistic regression that learnt from all folds, for the held-out units.
+    """Log-probabilities of a logistic regression that learnt from all folds, for held-out units.
 
     Parameters
     ----------
@@ -145,7 +147,12 @@ def held_out_baseline_logits(examples: Examples, inputs: np.ndarray) -> np.ndarr
 
 def _fitted(examples: Examples, inputs: np.ndarray, training: np.ndarray,
             predicted: np.ndarray) -> np.ndarray:
-    """Log-odds, [predicted rows, C], of a logistic regression of the training rows."""
+    """Log-probabilities, [predicted rows, C], of a logistic regression of the training rows.
+
+    On the scale on which a model's classes are compared: a raw decision value says nothing about
+    the other classes of its row.
+    """
+    from scipy.special import log_softmax
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
@@ -161,7 +168,7 @@ def _fitted(examples: Examples, inputs: np.ndarray, training: np.ndarray,
     # A class that the training rows lack is the least likely one.
     full = np.full((int(predicted.sum()), len(examples.question.classes)), decision.min() - 10)
     full[:, model.classes_] = decision
-    return full
+    return log_softmax(full, axis=1)
 
 
 def unit_logits(examples: Examples, logits: np.ndarray, units: pd.DataFrame) -> np.ndarray:

@@ -9,6 +9,7 @@ import numpy as np
 from moascope.evaluation.scores import unit_scores
 from moascope.learning.cross_fit import Parts, cross_fit, leave_folds_out
 from moascope.learning.examples import Examples
+from moascope.learning.panels import panel_rows
 from moascope.params import Evaluate, Head, Train
 
 
@@ -39,13 +40,22 @@ def evaluate_unseen_batches(
     -------
     dict or None
         See `scores.brief_scores`, and `batches`, their number. None where the screen has a single
-        batch, or a class would be missing from some head's training.
+        batch, or a class would be missing from some head's training, or no panel is in several
+        batches. A panel that is in one batch only says nothing here.
     """
-    batches = examples.meta["Metadata_Batch"].nunique()
-    label = examples.label
+    question, label = examples.question, examples.label
+    batch_of = examples.meta["Metadata_Batch"].to_numpy()
+    counted = np.zeros(len(label), bool)
+    for _, own in panel_rows(examples, train):
+        counted |= own & (len(np.unique(batch_of[own & (label >= 0)])) > 1)
+    spread = examples.take(counted)
+    batches = len(np.unique(batch_of[counted & (label >= 0)]))
     if batches < 2 or any(
-            len(np.unique(label[learns])) < len(examples.question.classes)
-            for learns in leave_folds_and_batches_out(examples).learns):
+            len(np.unique(spread.label[learns])) < len(question.classes)
+            for learns in leave_folds_and_batches_out(spread).learns):
         return None
-    fitted = cross_fit(examples, head, train, seed, leave_folds_and_batches_out)
-    return unit_scores(*fitted.units(), examples.question, settings, seed) | {"batches": batches}
+    fitted = cross_fit(spread, head, train, seed, leave_folds_and_batches_out)
+    found, logits = fitted.units()
+    if not question.present(found[question.counts(found)]):
+        return None
+    return unit_scores(found, logits, question, settings, seed) | {"batches": batches}

@@ -14,9 +14,14 @@ ACTIVITY_CAVEAT = (
     "The screen has a single compound: its wells are compared with control wells. This measures "
     "activity; it says nothing about unseen compounds or mechanisms."
 )
+SINGLE_BATCH_CAVEAT = (
+    "All wells that the model learns from are of a single batch: the scores say nothing about "
+    "another batch."
+)
 
 
-def caveats_of(description: dict[str, Any], source: str, unit: str) -> list[str]:
+def caveats_of(description: dict[str, Any], source: str, unit: str,
+               batches: int | None = None) -> list[str]:
     """What limits every score of a screen, whatever the scores are.
 
     Parameters
@@ -25,10 +30,13 @@ def caveats_of(description: dict[str, Any], source: str, unit: str) -> list[str]
         The screen's screen.json.
     source : str
     unit : {"compound", "well"}
+    batches : int, optional
+        How many the wells in the folds are of.
     """
     return [str(text) for text, holds in (
         (SIMULATED_CAVEAT, source == "simulated"),
         (ACTIVITY_CAVEAT, unit == "well"),
+        (SINGLE_BATCH_CAVEAT, batches == 1),
         (description.get("caveat"), "caveat" in description),
         (NON_COMMERCIAL_CAVEAT.format(description.get("licence")),
          description.get("non_commercial")),

@@ -1,64 +1,72 @@
-"""Positive controls: how well each mechanism of a screen is found on the same folds."""
+"""Positive controls: which mechanisms of a screen a simple model finds, whatever the target is."""
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
+from moascope.evaluation.references import out_of_fold_scores, unit_rows
 from moascope.evaluation.scores import brief_scores
-from moascope.learning.cross_fit import cross_fit
 from moascope.learning.examples import Examples
-from moascope.metrics import bootstrap_weights
-from moascope.params import Evaluate, Head, Train
-from moascope.screen.question import Question
+from moascope.learning.folds import assign_folds
+from moascope.metrics import average_precision, bootstrap_weights, permuted_labels
+from moascope.params import Evaluate
+from moascope.screen.targets import moa_terms
 
 # A mechanism needs some compounds before its average precision means anything.
 LEAST_COMPOUNDS = 3
+# Of all mechanisms together: each is found at this level divided by their number (Bonferroni).
+FOUND_AT = 0.05
 
 
-def evaluate_mechanisms(
-    examples: Examples, head: Head, train: Train, settings: Evaluate, seed: int
-) -> dict[str, Any]:
-    """Every mechanism against the rest on the same folds: what this screen can show at all.
+def evaluate_mechanisms(examples: Examples, settings: Evaluate, seed: int) -> dict[str, Any]:
+    """Every mechanism against the rest by a learner of its own: what this screen can show at all.
 
-    Strong mechanisms are the positive control: where they are found and the target is not, the
-    software works and the target's biology is not in the pictures.
+    A head that was chosen for the target says little about another mechanism. Here each one has a
+    regularised linear model, which needs no selection, and folds that spread its compounds evenly.
 
     Parameters
     ----------
     examples : Examples
         Sites.
-    head, train : Head, Train
-        Of the final model.
     settings : Evaluate
-        `bootstraps` is read.
+        `bootstraps` and `permutations` are read.
     seed : int
 
     Returns
     -------
     dict
-        Mechanism -> `scores.brief_scores`, and `compounds`, how many have it. Empty where no
-        mechanism has enough compounds, or wells are the units.
+        Mechanism -> `scores.brief_scores`; `compounds`, how many have it; `p` of the permutation
+        test; and `found`, whether p is below `FOUND_AT` divided by the number of mechanisms.
+        Compounds of unknown mechanism are neither hits nor others. Empty where no mechanism has
+        enough compounds, or wells are the units.
     """
-    from scipy.special import log_softmax
-
-    moa = examples.groups["Metadata_MoA"]
-    counts = moa[~examples.held_out].value_counts()
-    wanted = [name for name in counts.index[counts >= LEAST_COMPOUNDS] if name]
-    if not wanted or examples.question.unit != "compound":
+    if examples.question.unit != "compound":
         return {}
-    classes = ("other", *sorted(wanted))
-    relabelled = replace(
-        examples,
-        groups=examples.groups.assign(Label=moa.where(moa.isin(wanted), "other")),
-        question=Question("moa", classes, binary=False, untestable=("other",)), _cache={},
-    )
-    label, logits = cross_fit(relabelled, head, train, seed).units()
-    scores = log_softmax(logits, axis=-1)
-    drawn = bootstrap_weights(np.arange(len(label)), settings.bootstraps, seed)
-    return {
-        name: brief_scores(label, scores, [c], drawn) | {"compounds": int((label == c).sum())}
-        for c, name in enumerate(classes) if c
-    }
+    rows, group = unit_rows(examples)
+    groups = examples.groups.iloc[group].reset_index(drop=True)
+    terms = groups["Metadata_MoA"].fillna("").map(moa_terms)
+    known = terms.map(len).to_numpy() > 0
+    groups, rows, terms = groups[known].reset_index(drop=True), rows[known], list(terms[known])
+    has = {name: np.array([name in own for own in terms])
+           for name in sorted({name for own in terms for name in own})}
+    has = {name: hit for name, hit in has.items()
+           if hit.sum() >= LEAST_COMPOUNDS and (~hit).sum() >= LEAST_COMPOUNDS}
+    unit = np.arange(len(groups))
+    drawn = bootstrap_weights(unit, settings.bootstraps, seed)
+    folds = min(examples.fold_count, len(groups))
+    found = {}
+    for name, hit in has.items():
+        table = assign_folds(groups[["Metadata_Group"]].assign(Label=np.where(hit, "hit", "other")),
+                             folds, examples.repeats, 0.0, seed)
+        dealt = np.stack([table[f"Fold_{repeat}"] for repeat in range(examples.repeats)])
+        label = hit.astype(int)
+        score = out_of_fold_scores("logistic", rows, label, dealt, 2, seed)
+        null = average_precision(permuted_labels(label, unit, settings.permutations, seed) == 1,
+                                 score[:, 1])
+        own = brief_scores(label, score, [1], drawn)
+        p = float((1 + (null >= own["average_precision"] - 1e-12).sum()) / (1 + len(null)))
+        found[name] = own | {"compounds": int(hit.sum()), "p": p,
+                             "found": p * len(has) <= FOUND_AT}
+    return found

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from moascope.evaluation.scores import brief_scores, unit_scores
-from moascope.learning.cross_fit import Parts, cross_fit
+from moascope.learning.cross_fit import CrossFit, Parts, cross_fit
 from moascope.learning.examples import Examples
 from moascope.metrics import bootstrap_weights, permuted_labels
 from moascope.params import Evaluate, Head, Train
@@ -39,31 +39,41 @@ def evaluate_leak(
     Returns
     -------
     dict
-        `valid` is False; see `LEAK_CAVEAT`. `true_labels` and `shuffled_labels`: the scores of
-        each level, `site` and `compound`, as `scores.brief_scores` gives them.
+        `valid` is False; see `LEAK_CAVEAT`. `true_labels` and `shuffled_labels`, and next to them
+        `same_head_grouped`, the same head on the split by compound: the scores of each level,
+        `site` and `compound`, as `scores.brief_scores` gives them.
     """
-    from scipy.special import log_softmax
-
-    question = examples.question
     labels = np.stack([examples.group_label, examples.group_label])
     dealt = np.flatnonzero(~examples.held_out & np.isin(np.arange(len(labels[0])), examples.group))
     labels[1, dealt] = permuted_labels(labels[0, dealt], dealt, 1, seed)[0]
-    fitted = cross_fit(
-        # Fold models learn sites here whatever train.level says: the split is by image.
-        examples, head.model_copy(update=MEMORISING), train.model_copy(update={"level": "site"}),
-        seed, lambda sites: _random_images(sites, seed), labels)
-    group = fitted.sites.group[fitted.rows]
+    memorising = head.model_copy(update=MEMORISING)
+    # Fold models learn sites here whatever train.level says: the split is by image.
+    by_site = train.model_copy(update={"level": "site"})
+    fitted = cross_fit(examples, memorising, by_site, seed,
+                       lambda sites: _random_images(sites, seed), labels)
     found: dict[str, Any] = {"valid": False, "caveat": LEAK_CAVEAT}
+    # The same head on the split by compound, so that the split alone differs.
+    honest = cross_fit(examples, memorising, by_site, seed)
+    found["same_head_grouped"] = _scores(honest, 0, examples, settings, seed)
     for number, name in enumerate(("true_labels", "shuffled_labels")):
-        truth = labels[number, group]
-        keep = question.counts(truth)
-        found[name] = {
-            "site": brief_scores(
-                truth[keep], log_softmax(fitted.logits[number][keep], axis=-1), question.scored,
-                bootstrap_weights(group[keep], settings.bootstraps, seed)),
-            "compound": unit_scores(*fitted.units(number), question, settings, seed),
-        }
+        found[name] = _scores(fitted, number, examples, settings, seed)
     return found
+
+
+def _scores(fitted: CrossFit, labelling: int, examples: Examples, settings: Evaluate,
+            seed: int) -> dict[str, Any]:
+    from scipy.special import log_softmax
+
+    question = examples.question
+    group = fitted.sites.group[fitted.rows]
+    truth = fitted.labels[labelling, group]
+    keep = question.counts(truth)
+    return {
+        "site": brief_scores(
+            truth[keep], log_softmax(fitted.logits[labelling][keep], axis=-1), question.scored,
+            bootstrap_weights(group[keep], settings.bootstraps, seed), group[keep]),
+        "compound": unit_scores(*fitted.units(labelling), question, settings, seed),
+    }
 
 
 def _random_images(sites: Examples, seed: int) -> Parts:

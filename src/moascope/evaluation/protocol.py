@@ -14,10 +14,12 @@ from moascope.evaluation.caveats import caveats_of
 from moascope.evaluation.controls import evaluate_mechanisms
 from moascope.evaluation.leak import evaluate_leak
 from moascope.evaluation.oracle import evaluate_oracle
+from moascope.evaluation.references import evaluate_references
 from moascope.evaluation.scores import evaluate_predictions
 from moascope.learning.examples import Examples
 from moascope.learning.predictor import load_predictor
 from moascope.params import Params
+from moascope.text import bracketed
 
 
 def protocol(params: Params, examples: Examples, predictions: dict[str, pd.DataFrame],
@@ -39,8 +41,9 @@ def protocol(params: Params, examples: Examples, predictions: dict[str, pd.DataF
     dict
         What was evaluated (`target`, `classes`, `unit`, `head`, ...), `out_of_fold` and
         `held_out` scores by level, `by_panel`, `by_concentration_uM`, `by_mechanism`,
-        `by_action`, `baselines`, `mechanisms`, `unseen_batch`, `random_image_split`, `oracle` (of
-        a simulated screen), and the verdicts `above_chance` and `useful`.
+        `by_action`, `baselines`, `references`, `mechanisms`, `unseen_batch`,
+        `random_image_split`, `oracle` (of a simulated screen), and the verdicts `above_chance` and
+        `useful`.
     """
     settings, seed, question = params.evaluate, params.seed, examples.question
     model = load_predictor(trained / "model")
@@ -61,7 +64,8 @@ def protocol(params: Params, examples: Examples, predictions: dict[str, pd.DataF
         "backbone": model.embed.backbone,
         "not_testable": list(question.untestable),
         "warnings": said["warnings"],
-        "caveats": caveats_of(description, params.acquire.source, question.unit),
+        "caveats": caveats_of(description, params.acquire.source, question.unit,
+                              len(set(examples.meta["Metadata_Batch"][examples.in_folds]))),
         "folds": params.split.folds,
         "repeats": examples.repeats,
         "seed": seed,
@@ -69,7 +73,8 @@ def protocol(params: Params, examples: Examples, predictions: dict[str, pd.DataF
         **evaluate_predictions(predictions, examples, settings, seed),
         "baselines": evaluate_baselines(in_folds, examples, model.head, model.train, settings,
                                         seed),
-        "mechanisms": evaluate_mechanisms(examples, model.head, model.train, settings, seed),
+        "references": evaluate_references(in_folds, examples, settings, seed),
+        "mechanisms": evaluate_mechanisms(examples, settings, seed),
         "unseen_batch": evaluate_unseen_batches(examples, model.head, model.train, settings, seed),
     }
     if question.unit == "compound":
@@ -90,9 +95,10 @@ def headline(metrics: dict[str, Any]) -> str:
     main = metrics["out_of_fold"]["compound"]
     chance = "above chance" if metrics["above_chance"] else "not above chance"
     return (
-        f"average precision {main['average_precision']:.3f} "
-        f"[{main['low']:.3f}, {main['high']:.3f}] over {main['compounds']} unseen "
-        f"{metrics['unit']}s at a prevalence of {main['prevalence']:.3f}; permutation "
+        f"average precision {main['average_precision']:.3f}"
+        f"{bracketed(main)} over {main['compounds']} unseen "
+        f"{metrics['unit']}s, where a random list gives {main['null_mean']:.3f} on average "
+        f"(prevalence {main['prevalence']:.3f}); permutation "
         f"p = {main['p']:.3g}: {chance}; best baseline {metrics['baselines']['best']} "
         f"{metrics['baselines']['scores'][metrics['baselines']['best']]['average_precision']:.3f}"
     )

@@ -11,9 +11,10 @@ from moascope.learning.examples import Examples
 from moascope.metrics import (
     average_precision,
     bootstrap_weights,
-    interval,
     macro_average_precision,
+    null_mean,
     permuted_labels,
+    score_interval,
 )
 from moascope.params import Evaluate
 from moascope.screen.question import Question
@@ -46,13 +47,16 @@ def score_table(
     -------
     dict
         Plain numbers: `n`, `compounds`, `positives` (binary) or `per_class`, `average_precision`
-        (macro over classes where there are several) with `low` and `high`, `prevalence`, `lift`,
+        (macro over classes where there are several) with `low` and `high` (None below five
+        positives), `prevalence`, `null_mean` (what a random list gives), `lift` over it,
         `normalised_average_precision` [1]_, the permutation null and `p`, `roc_auc`, `brier`,
         `log_loss`, `accuracy`, `balanced_accuracy`, `precision_at_10`, `confusion`.
 
     Notes
     -----
     p counts the observed labelling among the permutations: (1 + exceedances) / (1 + permutations).
+    `null_mean` is exact where every row is a unit of its own, and the permutations' mean where
+    several rows share a label.
 
     .. [1] (AP - mu0) / (1 - mu0), mu0 the mean AP under permutation.
     """
@@ -61,11 +65,14 @@ def score_table(
     present = question.present(label)
     observed = float(macro_average_precision(label, probability, present))
     drawn = bootstrap_weights(cluster, settings.bootstraps, seed)
-    low, high = interval(macro_average_precision(label, probability, present, drawn))
+    low, high = score_interval(
+        observed, macro_average_precision(label, probability, present, drawn),
+        _positives(label, present, cluster))
     dealt = permuted_labels(label, cluster, settings.permutations, seed)
     null = macro_average_precision(dealt, probability, present)
     prevalence = question.prevalence(label)
-    mu0 = float(null.mean())
+    single = len(np.unique(cluster)) == len(label)
+    mu0 = question.null_mean(label) if single else float(null.mean())
     onehot = np.eye(len(question.classes))[label]
     sharp = np.clip(probability, 1e-7, 1)
     auc = [roc_auc_score(label == c, probability[:, c]) for c in present if (label != c).any()]
@@ -76,7 +83,7 @@ def score_table(
         "low": low,
         "high": high,
         "prevalence": prevalence,
-        "lift": observed / prevalence,
+        "lift": observed / mu0,
         "normalised_average_precision": (observed - mu0) / (1 - mu0),
         "null_mean": mu0,
         "null_low": float(np.percentile(null, 2.5)),
@@ -101,24 +108,40 @@ def score_table(
     if question.binary:
         scores["positives"] = int((label == 1).sum())
     else:
-        each_low_high = [interval(average_precision(label == c, probability[:, c], drawn))
-                         for c in present]
         scores["per_class"] = {
-            question.classes[c]: {
+            question.classes[c]: _one_class(label == c, probability[:, c], drawn, cluster) | {
                 "n": int((label == c).sum()),
-                "average_precision": float(average_precision(label == c, probability[:, c])),
-                "low": bounds[0],
-                "high": bounds[1],
-                "prevalence": float((label == c).mean()),
                 "recall": float((predicted[label == c] == c).mean()),
-            }
-            for c, bounds in zip(present, each_low_high, strict=True)
+            } | ({} if single else _by_permutation(dealt == c, label == c, probability[:, c]))
+            for c in present
         }
     return scores
 
 
+def _positives(label: np.ndarray, present: list[int], cluster: np.ndarray) -> float:
+    """Positive units, a mean over the classes."""
+    return float(np.mean([len(np.unique(cluster[label == c])) for c in present]))
+
+
+def _one_class(positive: np.ndarray, score: np.ndarray, drawn: np.ndarray,
+               cluster: np.ndarray) -> dict[str, Any]:
+    """`brief_scores` of one class against the rest."""
+    observed = float(average_precision(positive, score))
+    low, high = score_interval(observed, average_precision(positive, score, drawn),
+                               len(np.unique(cluster[positive])))
+    chance = null_mean(len(positive), int(positive.sum()))
+    return {"average_precision": observed, "low": low, "high": high,
+            "prevalence": float(positive.mean()), "null_mean": chance, "lift": observed / chance}
+
+
+def _by_permutation(dealt: np.ndarray, positive: np.ndarray, score: np.ndarray) -> dict[str, Any]:
+    """The null's mean of one class whose rows share labels, and the lift over it."""
+    chance = float(np.nanmean(average_precision(dealt, score)))
+    return {"null_mean": chance, "lift": float(average_precision(positive, score)) / chance}
+
+
 def brief_scores(label: np.ndarray, scores: np.ndarray, classes: list[int],
-                 drawn: np.ndarray) -> dict[str, float]:
+                 drawn: np.ndarray, cluster: np.ndarray | None = None) -> dict[str, Any]:
     """Average precision alone, with its interval and what guessing gives.
 
     Parameters
@@ -129,23 +152,30 @@ def brief_scores(label: np.ndarray, scores: np.ndarray, classes: list[int],
     classes : list of int
         Whose average precision counts; those without a row are left out.
     drawn : ndarray, float, [B, n]
-        Bootstrap weights.
+        Bootstrap weights of the rows.
+    cluster : ndarray, int, [n], optional
+        The compound of each row, which decides whether there are enough for an interval; by
+        default each row is one.
 
     Returns
     -------
     dict
-        `average_precision`, `low`, `high`, `prevalence`, `lift`.
+        `average_precision`, `low` and `high` (None below five positives), `prevalence`,
+        `null_mean` (the average precision of a random list), and `lift` over it.
     """
+    cluster = np.arange(len(label)) if cluster is None else cluster
     present = [c for c in classes if (label == c).any()]
     observed = float(macro_average_precision(label, scores, present))
-    low, high = interval(macro_average_precision(label, scores, present, drawn))
+    low, high = score_interval(observed, macro_average_precision(label, scores, present, drawn),
+                               _positives(label, present, cluster))
     prevalence = float(np.mean([(label == c).mean() for c in present]))
+    chance = float(np.mean([null_mean(len(label), int((label == c).sum())) for c in present]))
     return {"average_precision": observed, "low": low, "high": high, "prevalence": prevalence,
-            "lift": observed / prevalence}
+            "null_mean": chance, "lift": observed / chance}
 
 
 def unit_scores(label: np.ndarray, logits: np.ndarray, question: Question, settings: Evaluate,
-                seed: int) -> dict[str, float]:
+                seed: int) -> dict[str, Any]:
     """`brief_scores` of independent units, of those that count.
 
     Parameters
@@ -262,11 +292,7 @@ def _positives_by(compounds: pd.DataFrame, column: str, question: Question, sett
         own = positive & compounds[column].map(lambda value, k=kind: k in value.split("|"))
         keep = (own | ~positive).to_numpy()
         label = own.to_numpy()[keep]
-        drawn = bootstrap_weights(np.arange(int(keep.sum())), settings.bootstraps, seed)
-        low, high = interval(average_precision(label, score[keep], drawn))
-        observed = float(average_precision(label, score[keep]))
-        found[kind] = {
-            "compounds": int(own.sum()), "average_precision": observed, "low": low, "high": high,
-            "prevalence": float(label.mean()), "lift": observed / float(label.mean()),
-        }
+        unit = np.arange(len(label))
+        drawn = bootstrap_weights(unit, settings.bootstraps, seed)
+        found[kind] = {"compounds": int(own.sum())} | _one_class(label, score[keep], drawn, unit)
     return found

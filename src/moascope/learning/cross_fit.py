@@ -7,9 +7,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from moascope.errors import MoascopeError
 from moascope.learning.examples import Examples, averaging
 from moascope.learning.head import FittedHeads
-from moascope.learning.panels import fit_by_panel, predict_by_panel, training_rows
+from moascope.learning.panels import (
+    fit_by_panel,
+    panel_rows,
+    predict_by_panel,
+    training_rows,
+)
 from moascope.params import Head, Train
 
 
@@ -82,6 +88,11 @@ class CrossFit:
         The class of each unit in each labelling.
     logits : ndarray, float32, [L, m, C]
         Of `rows`, by the model that left each out.
+
+    Notes
+    -----
+    A panel on which some model would see fewer than two classes in some labelling says nothing
+    there: the sites that this model would predict are not among `rows`.
     """
 
     sites: Examples
@@ -128,19 +139,54 @@ def cross_fit(
     Raises
     ------
     MoascopeError
-        When a panel shows some head fewer than two classes.
+        When no panel shows every head two classes.
     """
     rows, sites = training_rows(examples, head, train)
     learns, left_out_by = parts(rows).learns, parts(sites).left_out_by
-    row_labels = None
-    if labels is not None:
-        row_labels = np.where(rows.group >= 0, labels[:, rows.group], -1)
+    shown = examples.group_label[None] if labels is None else labels
+    row_labels = np.where(rows.group >= 0, shown[:, rows.group], -1)
+    able = _able(rows, learns, row_labels, train)
+    silent = [panel for panel, models in able.items() if not models.any()]
+    if len(silent) == len(able):
+        raise MoascopeError(
+            f"No panel has enough annotated compounds of two classes for the folds of '"
+            f"{examples.question.target}'. Annotate more compounds, or set split.folds higher, so "
+            "that each model learns from more of them.")
+    if silent:
+        heard = ~np.isin(rows.panel, silent)
+        rows, learns, row_labels = rows.take(heard), learns[:, heard], row_labels[:, heard]
+        left_out_by = np.where(np.isin(sites.panel, silent), -1, left_out_by)
+    for panel, models in able.items():
+        if models.any() and not models.all():
+            # Heads of a panel are trained together. One with too little to learn from is given
+            # what another one learns from, and is never asked.
+            own = _of_panel(rows, panel)
+            learns = np.where(own & ~models[:, None], learns[models.argmax()], learns)
+            asked = models[left_out_by] & (left_out_by >= 0)
+            left_out_by = np.where(_of_panel(sites, panel) & ~asked, -1, left_out_by)
+    if labels is None:
+        row_labels = None
+    else:
         row_labels = np.repeat(row_labels, len(learns), axis=0)
         learns = np.tile(learns, (len(labels), 1))
     heads = fit_by_panel(rows, learns, head, train, seed, label=row_labels, watch=watch,
                          watch_every=watch_every)
-    shown = sites.group_label[None] if labels is None else labels
-    logits = predict_by_panel(heads, sites, train)
-    logits = logits.reshape(len(shown), -1, *logits.shape[1:])
     predicted = np.flatnonzero(left_out_by >= 0)
-    return CrossFit(sites, predicted, heads, shown, logits[:, left_out_by[predicted], predicted])
+    logits = predict_by_panel(heads, sites.take(predicted), train)
+    logits = logits.reshape(len(shown), -1, *logits.shape[1:])
+    return CrossFit(sites, predicted, heads, shown,
+                    logits[:, left_out_by[predicted], np.arange(len(predicted))])
+
+
+def _able(rows: Examples, learns: np.ndarray, labels: np.ndarray,
+          train: Train) -> dict[str, np.ndarray]:
+    """Panel -> bool, [K]: whether a model sees two classes of it in every labelling."""
+    return {
+        panel: np.array([all(np.ptp(label[mask & own]) > 0 if (mask & own).any() else False
+                             for label in labels) for mask in learns])
+        for panel, own in panel_rows(rows, train)
+    }
+
+
+def _of_panel(examples: Examples, panel: str) -> np.ndarray:
+    return (examples.panel == panel) if panel else np.ones(len(examples.meta), bool)

@@ -59,8 +59,12 @@ class Examples:
 
     @property
     def controls(self) -> np.ndarray:
-        """bool, [n]: the rows of negative controls."""
-        return (self.meta["Metadata_Control"] == "negative").to_numpy()
+        """bool, [n]: the rows of negative controls that are no unit's.
+
+        A control that is scored must not normalise: among the controls that a normalisation is
+        fitted to, every one lies closer to their middle than a well that it has not seen.
+        """
+        return (self.meta["Metadata_Control"] == "negative").to_numpy() & (self.group < 0)
 
     @property
     def panel(self) -> np.ndarray:

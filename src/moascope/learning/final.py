@@ -91,15 +91,16 @@ def fit_final(
     for level in LEVELS:
         matrix, units = averaging(examples, level)
         group = units["Group"].to_numpy()
-        pooled = np.zeros((len(units), len(examples.question.classes)), np.float32)
+        # One model is served, so that the logits of single models are calibrated. Their mean over
+        # the repeats varies less, and would give a slope that is too steep for one model.
+        pooled, of = [], []
         for (repeat, fold), logits in outer_logits.items():
             own = np.flatnonzero((group >= 0) & (examples.folds(repeat)[group] == fold))
-            pooled[own] += matrix[own] @ logits / examples.repeats
-        in_folds = (group >= 0) & ~examples.held_out[group]
+            pooled.append(matrix[own] @ logits)
+            of.append(group[own])
+        compound = np.concatenate(of)
         calibrations[level] = calibrate_scored(
-            examples.group_label[group[in_folds]], pooled[in_folds], group[in_folds],
-            examples.question,
-        )
+            examples.group_label[compound], np.concatenate(pooled), compound, examples.question)
     return heads, curves, calibrations
 
 

@@ -20,8 +20,13 @@ from moascope.screen.manifest import checksums
 from moascope.screen.question import Question
 from moascope.screen.tables import Screen
 from moascope.screen.targets import Labels
+from moascope.text import counted
 
 HELD_OUT = -1
+# Of a class of two: a model that leaves out two folds must have one to learn from.
+LEAST_UNITS = 3
+# Of one class of several: one to learn from and one to find.
+LEAST_UNITS_OF_SEVERAL = 2
 
 
 class LeakError(MoascopeError):
@@ -128,7 +133,7 @@ def audit_leaks(rows: pd.DataFrame, repeats: int) -> dict[str, int]:
         "SHA256": "image file",
     }
     rows = rows.assign(Well=rows["Metadata_Plate"] + " " + rows["Metadata_Well"])
-    counted = {}
+    compared = {}
     for column, word in checks.items():
         if column == "Compound":
             known = _by_name(rows, [f"Fold_{repeat}" for repeat in range(repeats)])
@@ -137,7 +142,7 @@ def audit_leaks(rows: pd.DataFrame, repeats: int) -> dict[str, int]:
         else:
             continue
         code, keys = pd.factorize(known[column])
-        counted[column.removeprefix("Metadata_").lower() + "s"] = len(keys)
+        compared[column.removeprefix("Metadata_").lower() + "s"] = len(keys)
         for repeat in range(repeats):
             fold = known[f"Fold_{repeat}"].to_numpy()
             side = np.empty(len(keys), fold.dtype)
@@ -154,7 +159,7 @@ def audit_leaks(rows: pd.DataFrame, repeats: int) -> dict[str, int]:
                 )
     if problems:
         raise LeakError(problems)
-    return counted
+    return compared
 
 
 def _by_name(rows: pd.DataFrame, folds: list[str]) -> pd.DataFrame:
@@ -329,10 +334,19 @@ def deal(labels: Labels, usable: pd.DataFrame, params: Split, seed: int) -> Fold
     Raises
     ------
     MoascopeError
-        When there are fewer units than folds.
+        When there are fewer units than folds, or a class is too small to be learnt and tested.
     """
     groups, wells, warnings = usable_units(labels, usable)
+    if labels.question.unit == "well":
+        groups, wells, warning = set_controls_aside(groups, wells, labels.question)
+        warnings.append(warning)
     table = assign_folds(groups, params.folds, params.repeats, params.holdout, seed)
+    _check_answerable(table, labels.question, params)
+    if params.holdout and not table["Holdout"].any():
+        warnings.append(
+            f"No class has enough {labels.question.unit}s for split.holdout = {params.holdout:g}: "
+            "none are held out, so that the model cannot be promoted. Raise split.holdout, or "
+            "annotate more.")
     untestable = tuple(untestable_classes(table))
     if untestable:
         warnings.append(
@@ -341,6 +355,77 @@ def deal(labels: Labels, usable: pd.DataFrame, params: Split, seed: int) -> Fold
             "can be scored, so they are left out of the scores."
         )
     return Folds(table, wells, replace(labels.question, untestable=untestable), warnings)
+
+
+def set_controls_aside(
+    groups: pd.DataFrame, wells: pd.DataFrame, question: Question
+) -> tuple[pd.DataFrame, pd.DataFrame, str]:
+    """Where wells are the units: take half of each plate's control wells out of the units.
+
+    Parameters
+    ----------
+    groups, wells : DataFrame
+        As in `Labels`.
+    question : Question
+        Its first class is that of the control wells.
+
+    Returns
+    -------
+    groups, wells : DataFrame
+        Without the control wells that normalise the others.
+    warning : str
+
+    Notes
+    -----
+    A control well that normalises cannot be scored as well: whatever is fitted to a few wells puts
+    these wells closer to the middle than any other, so that even noise would tell them apart.
+    """
+    negative = set(groups.loc[groups["Label"] == question.classes[0], "Metadata_Group"])
+    controls = wells[wells["Metadata_Group"].isin(negative)]
+    rank = controls["Metadata_Group"].map(_stable_rank)
+    place = rank.groupby(controls["Metadata_Plate"]).rank(method="first")
+    size = controls.groupby("Metadata_Plate")["Metadata_Group"].transform("size")
+    aside = set(controls.loc[place <= size // 2, "Metadata_Group"])
+    warning = (
+        f"{len(aside)} of {len(negative)} control wells normalise the other wells and are not "
+        "scored themselves.")
+    return (groups[~groups["Metadata_Group"].isin(aside)].reset_index(drop=True),
+            wells[~wells["Metadata_Group"].isin(aside)].reset_index(drop=True), warning)
+
+
+def _check_answerable(table: pd.DataFrame, question: Question, params: Split) -> None:
+    """Refuse a question whose classes are too small for the folds or for the gate."""
+    unit = question.unit
+    in_folds = table.loc[~table["Holdout"], "Label"].value_counts()
+    if not question.binary:
+        if not (in_folds >= LEAST_UNITS_OF_SEVERAL).any():
+            raise MoascopeError(
+                f"Every mechanism has a single compound in the folds, so none can be found in a "
+                f"compound that was not seen (params.yaml: target = {question.target}). Annotate "
+                "more compounds of the same mechanism, or choose another target.")
+        return
+    for name in question.classes:
+        inside, whole = int(in_folds.get(name, 0)), int((table["Label"] == name).sum())
+        shown = f"'{name}'"
+        if whole < LEAST_UNITS:
+            raise MoascopeError(
+                f"Only {counted(whole, unit)} of this screen {'is' if whole == 1 else 'are'} "
+                f"{shown} (params.yaml: target = {question.target}). At least {LEAST_UNITS} are "
+                "needed, because models leave out two folds at a time. Annotate more, or choose "
+                "another target.")
+        if inside < LEAST_UNITS:
+            raise MoascopeError(
+                f"split.holdout = {params.holdout:g} leaves {counted(inside, unit)} of {shown} in "
+                f"the folds, and at least {LEAST_UNITS} are needed. Lower split.holdout in "
+                "params.yaml, or annotate more.")
+        if params.holdout and inside == whole:
+            least = -(-100 // whole) / 100
+            raise MoascopeError(
+                f"split.holdout = {params.holdout:g} of {counted(whole, unit)} of {shown} is less "
+                "than one, so that the promotion gate would have none to find. Set "
+                + (f"split.holdout={least:g}, or " if whole > LEAST_UNITS else "")
+                + "split.holdout=0 (the model can then not be promoted) in params.yaml, or "
+                "annotate more.")
 
 
 def usable_units(

@@ -31,8 +31,8 @@ def study_storage(tune: Tune, journal: Path) -> str:
 
 
 
-def open_study(storage: str, name: str, tune: Tune | None = None, make: bool = True
-               ) -> optuna.Study:
+def open_study(storage: str, name: str, tune: Tune | None = None, make: bool = True,
+               seed: int = 0) -> optuna.Study:
     """Open a study.
 
     Parameters
@@ -45,6 +45,9 @@ def open_study(storage: str, name: str, tune: Tune | None = None, make: bool = T
         `pruner` is read, and of `space` where the defaults lie, which are tried first.
     make : bool
         Make the study where it is not there yet.
+    seed : int
+        Of the proposals. The study's name is not: it holds digests of features and code, which
+        differ between machines by rounding, and the same project must propose the same trials.
 
     Raises
     ------
@@ -87,7 +90,7 @@ def open_study(storage: str, name: str, tune: Tune | None = None, make: bool = T
             f"There is no study '{name}' in {address_shown(storage)}. Start the pipeline first "
             "(`dvc repro`), with the same params.yaml and the same data here as there."
         )
-    study.sampler = _sampler(name, (tune or Tune()).space)
+    study.sampler = _sampler(seed, (tune or Tune()).space)
     study.pruner = _pruner(tune or Tune())
     return study
 
@@ -170,8 +173,8 @@ def _pruner(tune: Tune) -> optuna.pruners.BasePruner:
 
 
 
-def _sampler(name: str, space: dict[str, Any]) -> optuna.samplers.BaseSampler:
-    """TPE seeded, for each trial anew, by the study and the trial's number.
+def _sampler(seed: int, space: dict[str, Any]) -> optuna.samplers.BaseSampler:
+    """TPE seeded, for each trial anew, by the seed and the trial's number.
 
     A study that was stopped goes on as if it had not been, and no two workers draw the same.
     """
@@ -182,7 +185,7 @@ def _sampler(name: str, space: dict[str, Any]) -> optuna.samplers.BaseSampler:
             # The defaults come first, so that a study never ends with less than they give.
             self.given = drawn_by_default(space) if trial.number == 0 else {}
             self.tpe = optuna.samplers.TPESampler(
-                n_startup_trials=STARTUP, seed=_seed_of(f"{name} {trial.number}"))
+                n_startup_trials=STARTUP, seed=_seed_of(f"{seed} {trial.number}"))
 
         def infer_relative_search_space(self, study, trial):
             return {} if self.given else self.tpe.infer_relative_search_space(study, trial)
@@ -199,6 +202,6 @@ def _sampler(name: str, space: dict[str, Any]) -> optuna.samplers.BaseSampler:
 
 
 
-def _seed_of(name: str) -> int:
-    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "big")
+def _seed_of(text: str) -> int:
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big")
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from moascope.learning.calibration import explained_information
 from moascope.learning.cross_fit import masks_without
-from moascope.learning.examples import Examples
+from moascope.learning.examples import SITE_KEY, Examples
 from moascope.learning.nested import CHECKPOINTS, Inner, fold_pairs
 from moascope.learning.panels import predict_by_panel, train_by_panel, training_rows
 from moascope.learning.space import check_space, suggest
@@ -22,6 +23,9 @@ from moascope.work.code import code_digest
 
 if TYPE_CHECKING:
     import optuna
+
+# What decides which rows are normalised, trained and averaged together.
+DECIDING = [*SITE_KEY, "Metadata_Panel", "Metadata_Concentration_uM", "Metadata_Control"]
 
 
 def study_name(examples: Examples, space: dict, train: Train, target: str,
@@ -48,7 +52,10 @@ def study_name(examples: Examples, space: dict, train: Train, target: str,
     digest.update(np.ascontiguousarray(examples.features))
     digest.update(np.ascontiguousarray(examples.group))
     digest.update(examples.groups.to_csv(index=False).encode())
-    digest.update(json.dumps([space, train.level, train.panels, train.batch_size, code]).encode())
+    digest.update(examples.meta[DECIDING].to_csv(index=False).encode())
+    digest.update(json.dumps([
+        asdict(examples.question), examples.names, examples.panels,
+        space, train.level, train.panels, train.batch_size, code]).encode())
     return f"{target} {digest.hexdigest()[:8]}"
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from moascope.params import Promote
+from moascope.text import bracketed
 
 # Scores that differ by less are equal but for rounding.
 EQUAL = 1e-9
@@ -23,9 +24,12 @@ class Numbers:
 
     Attributes
     ----------
-    average_precision, low, high : float
-        Of the candidate, with its 95 % interval over compounds.
+    average_precision : float
+    low, high : float or None
+        Its 95 % interval over compounds; None below five positives.
     prevalence : float
+    null_mean : float
+        The average precision of a random list of the same compounds.
     p : float
         Of the permutation test: labels shuffled among the compounds.
     baselines : dict
@@ -35,17 +39,18 @@ class Numbers:
     """
 
     average_precision: float
-    low: float
-    high: float
+    low: float | None
+    high: float | None
     prevalence: float
+    null_mean: float
     p: float
     baselines: dict[str, float]
     incumbent: Against | None = None
 
     @property
     def lift(self) -> float:
-        """Average precision over prevalence."""
-        return self.average_precision / self.prevalence
+        """Average precision over that of a random list."""
+        return self.average_precision / self.null_mean
 
 
 @dataclass(frozen=True)
@@ -133,11 +138,11 @@ def decide(numbers: Numbers, gate: Promote) -> Decision:
     ap = numbers.average_precision
     lines = [
         _line("average precision", ap, gate.least_average_precision, ">=",
-              f"The average precision is {ap:.3f} [{numbers.low:.3f}, {numbers.high:.3f}]",
+              f"The average precision is {ap:.3f}{bracketed(vars(numbers))}",
               "promote.least_average_precision"),
-        _line("lift over prevalence", numbers.lift, gate.least_lift, ">=",
-              f"The average precision is {numbers.lift:.2f} times the prevalence of "
-              f"{numbers.prevalence:.3f}",
+        _line("lift over a random list", numbers.lift, gate.least_lift, ">=",
+              f"The average precision is {numbers.lift:.2f} times the {numbers.null_mean:.3f} that "
+              f"a random list gives on average (prevalence {numbers.prevalence:.3f})",
               "promote.least_lift"),
         _line("permutation p", numbers.p, gate.max_p, "<=",
               f"The permutation test gives p = {numbers.p:.3g}", "promote.max_p"),

@@ -30,6 +30,8 @@ from moascope.metrics import bootstrap_weights, interval, macro_average_precisio
 from moascope.params import Evaluate, Promote
 from moascope.promotion.contenders import Contender, Pipeline, UndecidedError
 from moascope.promotion.gate import Against, Numbers, share_worse
+from moascope.screen.columns import WELL
+from moascope.screen.tables import Screen
 from moascope.text import counted
 from moascope.work.digests import digest
 from moascope.work.processes import default_jobs
@@ -63,10 +65,11 @@ def site_logits(
     """
     logits, origins = {}, {}
     made: dict[str, FeatureTable] = {}
+    screen = _without_scored_controls(pipeline.screen, examples)
     for alias, contender in contenders.items():
         check_fits(contender.predictor, pipeline.screen)
         table, origins[alias] = _features(contender, pipeline, examples, made, jobs)
-        sites = sites_of(contender.predictor, pipeline.screen, table)
+        sites = sites_of(contender.predictor, screen, table)
         said = predict_by_panel(contender.predictor.heads, sites, contender.predictor.train)[0]
         logits[alias] = _aligned(sites.meta, said, examples.meta)
     return logits, origins
@@ -230,7 +233,8 @@ def measure(
     if question.binary:
         counts["positives"] = int((label == 1).sum())
     return Numbers(scores["average_precision"], scores["low"], scores["high"],
-                   scores["prevalence"], scores["p"], baselines, against), counts
+                   scores["prevalence"], scores["null_mean"], scores["p"], baselines,
+                   against), counts
 
 
 def _against(version: str, label: np.ndarray, own: np.ndarray, theirs: np.ndarray,
@@ -247,6 +251,16 @@ def _against(version: str, label: np.ndarray, own: np.ndarray, theirs: np.ndarra
     value = float(macro_average_precision(label, theirs, present))
     return Against(version, value, *interval(incumbent(drawn)), difference, low, high,
                    share_worse(candidate(drawn), incumbent(drawn)))
+
+
+def _without_scored_controls(screen: Screen, examples: Examples) -> Screen:
+    """The screen as it was in training: a control well that is a unit normalises nothing."""
+    meta = examples.meta[(examples.group >= 0)
+                         & (examples.meta["Metadata_Control"] == "negative").to_numpy()]
+    units = pd.MultiIndex.from_frame(meta[WELL].drop_duplicates())
+    scored = pd.MultiIndex.from_frame(screen.layout[WELL]).isin(units)
+    control = screen.layout["Metadata_Control"].mask(scored, "")
+    return replace(screen, layout=screen.layout.assign(Metadata_Control=control))
 
 
 def _held_out_rows(examples: Examples) -> np.ndarray:

@@ -17,7 +17,8 @@ def dvc_metrics(metrics: dict[str, Any]) -> dict[str, float]:
     -------
     dict
         `AP`, the compounds' out-of-fold average precision; `low` and `high`, its 95 % interval;
-        `prevalence`; `p` of the permutation test; `baseline`, the AP of the best baseline.
+        `chance`, the mean of random lists; `p` of the permutation test; `baseline`,
+        the AP of the best baseline. An interval that does not exist is left out.
 
     Notes
     -----
@@ -30,8 +31,8 @@ def dvc_metrics(metrics: dict[str, Any]) -> dict[str, float]:
         "AP": score["average_precision"],
         "low": score["low"],
         "high": score["high"],
-        "prevalence": score["prevalence"],
+        "chance": score.get("null_mean"),
         "p": score["p"],
         "baseline": baselines["scores"][baselines["best"]]["average_precision"],
     }
-    return {name: round(float(value), 3) for name, value in numbers.items()}
+    return {name: round(float(value), 3) for name, value in numbers.items() if value is not None}

@@ -39,7 +39,7 @@ class Compared:
     """One line of the comparison: a score with its interval, and what it is measured against."""
 
     name: str
-    kind: str  # model, baseline or invalid
+    kind: str  # model, reference, baseline, invalid or memory
     scores: dict[str, Any]
     note: str = ""
 
@@ -159,8 +159,10 @@ def draw_comparison(axis: Axes, rows: list[Compared], null: dict[str, Any]) -> N
     from matplotlib.patches import Rectangle
     from matplotlib.transforms import blended_transform_factory
 
-    headings = {"model": "Model", "baseline": "Baselines",
-                "invalid": "INVALID: random split by image (leaks compounds)"}
+    headings = {"model": "Model", "reference": "References: simple models, same features",
+                "baseline": "Baselines",
+                "invalid": "INVALID: random split by image (leaks compounds)",
+                "memory": "The same head as in the invalid split"}
     lines: list[tuple[float, Compared]] = []
     titles: list[tuple[float, str]] = []
     at = 0.0
@@ -192,16 +194,16 @@ def draw_comparison(axis: Axes, rows: list[Compared], null: dict[str, Any]) -> N
             if low is not None and high is not None:
                 axis.add_patch(Rectangle((low, y - 0.5), high - low, 1, facecolor=BAND,
                                          linewidth=0, zorder=0.5))
-            prevalence = scores.get("prevalence", null.get("prevalence"))
-            if prevalence is not None:
-                axis.plot([prevalence] * 2, [y - 0.5, y + 0.5], color=MUTED, linewidth=1.2,
+            chance = scores.get("null_mean", null.get("null_mean"))
+            if chance is not None:
+                axis.plot([chance] * 2, [y - 0.5, y + 0.5], color=MUTED, linewidth=1.2,
                           linestyle=(0, (3, 2)), zorder=1)
         colour = BLUE if row.kind == "model" else "#7b848d" if invalid else INK
         value, low, high = (scores.get(key) for key in ("average_precision", "low", "high"))
         if low is not None and high is not None and high > low:
             axis.plot([low, high], [y, y], color=colour, zorder=2, solid_capstyle="butt",
                       linewidth=2.2 if row.kind == "model" else 1.5, clip_on=False)
-        marker = {"model": "o", "baseline": "s", "invalid": "X"}[row.kind]
+        marker = {"model": "o", "reference": "D", "invalid": "X"}.get(row.kind, "s")
         axis.plot([value], [y], marker, color=colour, markersize=7 if row.kind == "model" else 5.5,
                   markeredgecolor="white", markeredgewidth=0.7, zorder=3, clip_on=False)
         said = number(value)

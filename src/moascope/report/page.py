@@ -114,7 +114,8 @@ def _curve(units: pd.DataFrame, asked: Question, said: Callable[[str], str],
         return None
     alt = (f"Precision-recall curve by {asked.unit}. Average precision "
            f"{number(scores.get('average_precision'))}, prevalence "
-           f"{number(scores.get('prevalence'))}.")
+           f"{number(scores.get('prevalence'))}, a random list gives "
+           f"{number(scores.get('null_mean'))} on average.")
     return draw("curve", alt, partial(figures.precision_recall_figure, units, present,
                                               said, scores))
 

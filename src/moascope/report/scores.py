@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from moascope.report.figures import Compared
-from moascope.report.words import baseline_name, main_scores
+from moascope.report.words import REFERENCES, baseline_name, controls_sentence, main_scores
 from moascope.text import tidy
 
 MOST_ROWS = 25
@@ -53,10 +53,9 @@ def score_tables(metrics: dict[str, Any], said: Callable[[str], str]) -> list[Sc
     plans = [
         ("Each class", "One class against all others, on unseen compounds. Recall is the share of "
          "the class that is predicted correctly.", "Class", of_class, said),
-        ("Positive control: every mechanism against the rest", "The same features and folds, "
-         "one mechanism at a time. Strong mechanisms should be found: if they are and the target "
-         "is not, the software works and the images do not show the target. If even they score no "
-         "more than their prevalence, check the images first.",
+        ("Positive controls: every mechanism against the rest", "One mechanism at a time, by a "
+         "regularised linear model on the same features, in folds of its own. "
+         + controls_sentence(metrics),
          "Mechanism", metrics.get("mechanisms"), tidy),
         ("Hits by mechanism", "The hits of one mechanism against all non-hits, by the target's own "
          "probability: which kinds of hit the model finds.",
@@ -109,14 +108,22 @@ def compared(metrics: dict[str, Any]) -> list[Compared]:
             rows.append(Compared(name, "model", scores))
     if scores := metrics.get("unseen_batch"):
         rows.append(Compared("Unseen, in an unseen batch", "model", scores))
+    references = metrics.get("references") or {}
+    for name, scores in sorted(references.items(), key=_order("Reference")):
+        rows.append(Compared(REFERENCES.get(name, name), "reference", scores))
     baselines = (metrics.get("baselines") or {}).get("scores") or {}
     for name, scores in sorted(baselines.items(), key=_order("Baseline")):
+        if name == "prevalence":
+            scores = {"average_precision": scores.get("null_mean",
+                                                      scores.get("average_precision"))}
         rows.append(Compared(baseline_name(name), "baseline", scores))
     leak = metrics.get("random_image_split") or {}
     for name, said in (("true_labels", "Invalid, true labels"),
                        ("shuffled_labels", "Invalid, shuffled labels")):
         if scores := (leak.get(name) or {}).get("compound"):
             rows.append(Compared(said, "invalid", scores))
+    if scores := (leak.get("same_head_grouped") or {}).get("compound"):
+        rows.append(Compared(f"Split by {unit}", "memory", scores))
     return rows
 
 

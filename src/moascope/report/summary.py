@@ -12,8 +12,8 @@ import yaml
 
 from moascope.errors import MoascopeError
 from moascope.report.oracle import oracle_sentence
-from moascope.report.words import verdict
-from moascope.text import counted, tidy
+from moascope.report.words import REFERENCES, controls_sentence, verdict
+from moascope.text import counted, span, tidy
 
 PAGE = "report.html"
 LOCK = Path("dvc.lock")
@@ -114,29 +114,33 @@ def show_summary(results: Results, pages: Sequence[tuple[str, str]]) -> None:
 
     def row(name: str, score: dict[str, Any], style: str | None = None) -> None:
         table.add_row(name, f"{score['average_precision']:.3f}",
-                      f"{score['low']:.3f} to {score['high']:.3f}", style=style)
+                      span(score), style=style)
 
     row("the model", main, "bold")
     if "compound" in metrics["held_out"]:
         held = metrics["held_out"]["compound"]
         row(f"the model, {counted(held['compounds'], 'held-out ' + unit)}", held)
-    table.add_row("chance (prevalence)", f"{main['prevalence']:.3f}",
+    table.add_row(f"a random list (prevalence {main['prevalence']:.3f})",
+                  f"{main['null_mean']:.3f}",
                   f"{main['null_low']:.3f} to {main['null_high']:.3f}")
+    for name, score in (metrics.get("references") or {}).items():
+        row(f"reference: {REFERENCES[name].lower()}", score)
     for name, score in sorted(metrics["baselines"]["scores"].items()):
         if name != "prevalence":
-            row(name.replace("_", " "), score)
+            refits = f" (range of {score['refits']} refits)" if "refits" in score else ""
+            row(name.replace("_", " ") + refits, score)
     if "oracle" in metrics:
         row("oracle (true state of the cells)", metrics["oracle"])
     if "random_image_split" in metrics:
         leak = metrics["random_image_split"]["true_labels"]["compound"]
         row("INVALID: random split by image", leak, "dim")
+        grouped = metrics["random_image_split"].get("same_head_grouped")
+        if grouped:
+            row("the same head, split by compound", grouped["compound"], "dim")
     console.print(verdict(metrics)[1], style="bold", markup=False)
     console.print(table)
-    strong = sorted(metrics["mechanisms"].items(), key=lambda item: -item[1]["average_precision"])
-    if strong:
-        name, score = strong[0]
-        console.print(f"Best-found mechanism: {tidy(name)}, AP {score['average_precision']:.3f} "
-                      f"at a prevalence of {score['prevalence']:.3f}.", markup=False)
+    if metrics["mechanisms"]:
+        console.print(controls_sentence(metrics), markup=False)
     console.print(f"Permutation p = {main['p']:.3g}: "
                   + ("above chance." if metrics["above_chance"] else "not above chance."))
     if oracle := oracle_sentence(metrics):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from moascope.text import class_name, counted, number, p_value, span, tidy
+from moascope.text import class_name, counted, listing, number, p_value, span, tidy
 
 QUESTIONS = {
     "gpcr": "Does a compound act through a G-protein-coupled receptor (GPCR)?",
@@ -17,9 +17,15 @@ BASELINES = {
     "count_and_intensity": "Cell count and brightness",
     "plate_only": "Plate only",
     "position_only": "Well position only",
-    "prevalence": "Guessing (prevalence)",
+    "prevalence": "A random list, on average",
     "shuffled_labels": "Trained on shuffled labels",
 }
+REFERENCES = {
+    "logistic": "Logistic regression",
+    "neighbours": "Nearest neighbours",
+    "trees": "Extremely randomised trees",
+}
+MOST_NAMED = 5
 BACKBONES = {
     "cellmobile": "the small network that ships with moascope, distilled from ImageNet's "
                   "MobileNetV2 on unlabelled cells",
@@ -86,6 +92,46 @@ def verdict(metrics: dict[str, Any]) -> tuple[str, str]:
                     f"better than{against}.")
 
 
+def controls_sentence(metrics: dict[str, Any]) -> str:
+    """What the positive controls show, in one or two sentences; empty where there are none."""
+    controls = metrics.get("mechanisms") or {}
+    if not controls:
+        return ""
+    ranked = sorted(controls, key=lambda name: (-(controls[name].get("lift") or 0), name))
+    found = [tidy(name) for name in ranked if controls[name].get("found")]
+    best = controls[ranked[0]]
+    strongest = (f"{tidy(ranked[0])} scores {number(best.get('average_precision'))} where a random "
+                 f"list gives {number(best.get('null_mean'))}")
+    if not found:
+        return (f"Positive controls: none of {counted(len(controls), 'mechanism')} is found by a "
+                f"linear model on the same features; {strongest}. With few compounds of a "
+                "mechanism only strong effects can be found.")
+    sentence = (f"Positive controls: a linear model on the same features finds {len(found)} of "
+                f"{counted(len(controls), 'mechanism')} ({listing(found, MOST_NAMED)}); "
+                f"{strongest}.")
+    if not metrics.get("above_chance"):
+        sentence += (" The images hold mechanisms of this screen, and no evidence for the target "
+                     "in them is seen.")
+    return sentence
+
+
+def best_reference(metrics: dict[str, Any]) -> str:
+    """What the references say of the model, in one sentence; empty where there are none."""
+    references = metrics.get("references") or {}
+    main = main_scores(metrics)
+    if not references or not main:
+        return ""
+    name = max(references, key=lambda kind: (references[kind]["average_precision"], kind))
+    score = references[name]
+    gap = score["model_minus_reference"]
+    how = (", and is demonstrably better: prefer it to the model" if gap["high"] < 0 else
+           ", and the model is demonstrably better" if gap["low"] > 0 else
+           ": there are too few compounds to tell which of the two is better")
+    return (f"The best simple model on the same features and folds, "
+            f"{REFERENCES.get(name, name).lower()}, reaches {number(score['average_precision'])}; "
+            f"model minus reference is {number(gap['difference'])} ({span(gap)}){how}.")
+
+
 def answer(metrics: dict[str, Any]) -> list[str]:
     """The verdict's evidence, in two or three sentences."""
     main = main_scores(metrics)
@@ -96,7 +142,8 @@ def answer(metrics: dict[str, Any]) -> list[str]:
     kind = "mean average precision over the classes" if several else "average precision"
     sentences = [
         f"Over {units} that the model never saw in training, the {kind} is "
-        f"{number(main['average_precision'])} (95 % interval {span(main)}), at a prevalence of "
+        f"{number(main['average_precision'])} ({_interval_words(main)}); a random list gives "
+        f"{number(main.get('null_mean'))} on average, at a prevalence of "
         f"{number(main['prevalence'])}."
     ]
     p = main.get("p")
@@ -118,7 +165,12 @@ def answer(metrics: dict[str, Any]) -> list[str]:
             f"The best baseline, {baseline_name(best).lower()}, reaches "
             f"{number(score.get('average_precision'))}; model minus baseline is "
             f"{number(gap.get('difference'))} ({span(gap)}): {how}.")
-    return sentences
+    return [*sentences, *filter(None, [best_reference(metrics), controls_sentence(metrics)])]
+
+
+def _interval_words(scores: dict[str, Any]) -> str:
+    return ("too few hits for an interval" if scores.get("low") is None
+            else f"95 % interval {span(scores)}")
 
 
 def tiles(metrics: dict[str, Any]) -> list[dict[str, str]]:
@@ -135,14 +187,16 @@ def tiles(metrics: dict[str, Any]) -> list[dict[str, str]]:
         {"name": "Average precision" + (", mean of classes" if several else ""),
          "value": number(main["average_precision"]),
          "means": f"The precision of the list of {unit}s, sorted by predicted probability, "
-                  "averaged over the true hits. 1 is perfect; a random list scores about the "
-                  "prevalence."},
+                  "averaged over the true hits. 1 is perfect; a random list scores "
+                  f"{number(main.get('null_mean'))} on average, more than the prevalence where "
+                  "hits are few."},
         {"name": "Prevalence", "value": number(main["prevalence"]),
-         "means": f"The share of hits among the scored {unit}s ({shares}). Average precision "
-                  f"divided by it is the lift, here {number(main['lift'], 1)}."},
+         "means": f"The share of hits among the scored {unit}s ({shares}). The lift is the "
+                  "average precision divided by that of a random list, here "
+                  f"{number(main['lift'], 1)}."},
         {"name": "95 % interval", "value": span(main),
          "means": f"The range of the average precision in 95 % of bootstrap resamples of these "
-                  f"{unit}s. Few hits make it wide."},
+                  f"{unit}s. Few hits make it wide; below five there is none."},
         {"name": "Permutation p", "value": p_value(main.get("p")),
          "means": f"The share of random relabellings of the {unit}s that score at least as high. "
                   f"Below 0.05 counts as above chance."},
@@ -162,6 +216,13 @@ def caveats(metrics: dict[str, Any]) -> list[str]:
     if positives is not None and positives < FEW_POSITIVES:
         found.append(f"Only {_units(metrics, positives)} are hits; read the interval before the "
                      "score.")
+    of_class = [score.get("n", 0) for score in (main_scores(metrics).get("per_class") or {}
+                                                ).values()]
+    if of_class and min(of_class) < FEW_POSITIVES:
+        few = sum(count < FEW_POSITIVES for count in of_class)
+        found.append(f"{few} of {len(of_class)} scored classes have fewer than {FEW_POSITIVES} "
+                     f"{metrics.get('unit', 'compound')}s (the smallest has {min(of_class)}): a "
+                     "few of them decide a class's score.")
     return [tidy(text) for text in dict.fromkeys(found + warnings)]
 
 

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from moascope.metrics import null_mean
+
 
 @dataclass(frozen=True)
 class Question:
@@ -87,6 +89,14 @@ class Question:
     def present(self, label: np.ndarray) -> list[int]:
         """The scored classes that have a row among `label`, int [n]."""
         return [c for c in self.scored if (label == c).any()]
+
+    def null_mean(self, label: np.ndarray) -> float:
+        """The average precision of a random list: mean over the scored classes that are present.
+
+        See `metrics.null_mean`.
+        """
+        return float(np.mean([null_mean(len(label), int((label == c).sum()))
+                              for c in self.present(label)]))
 
     def prevalence(self, label: np.ndarray) -> float:
         """Mean over the scored classes that are present of their share of the rows, int [n]."""

@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 
 from moascope.slides.arms import BY_COMPOUND, BY_IMAGE
+from moascope.text import bracketed
 from moascope.work.files import write_csv, write_json
 
 DIGITS = 6
@@ -66,7 +67,7 @@ def headline(scores: dict[str, Any]) -> str:
             continue
         said.append(
             f"{'' if scores[split]['valid'] else 'INVALID '}{split} "
-            f"{own['average_precision']:.3f} [{own['low']:.3f}, {own['high']:.3f}] at a prevalence "
+            f"{own['average_precision']:.3f}{bracketed(own)} at a prevalence "
             f"of {own['prevalence']:.3f}")
     return f"average precision of compounds {'; '.join(said)}"
 

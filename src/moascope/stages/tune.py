@@ -56,7 +56,8 @@ def tune(params: Params, embedded: Path, screen: Path, split: Path, out: Path,
     with start_run(params, title, "tune", inputs, system_metrics=True) as parent:
         import mlflow
 
-        study = open_study(study_storage(params.tune, journal), name, params.tune)
+        study = open_study(study_storage(params.tune, journal), name, params.tune,
+                           seed=params.seed)
         ran = _with_progress(params, study, examples, TrialLog(parent, METRIC))
         chosen = choices(study, outer)
         write_atomically(out, yaml.safe_dump(chosen, sort_keys=True))

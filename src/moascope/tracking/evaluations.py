@@ -19,6 +19,12 @@ if TYPE_CHECKING:
     from mlflow.entities import Run
 
 
+BASELINE_NOTE = ("A baseline, which sees no biology: a model is useful only where it is better "
+                 "than every one of them.")
+REFERENCE_NOTE = ("A reference: a simple model on the same features and folds, without tuning. The "
+                  "network earns its place where it is better.")
+
+
 def log_evaluation(params: Params, run_id: str, report: Path, metrics: dict[str, Any],
                    inputs: dict[str, Path]) -> None:
     """Add the result of a model to the run that trained it.
@@ -51,7 +57,7 @@ def log_evaluation(params: Params, run_id: str, report: Path, metrics: dict[str,
 
 
 def log_baselines(model: Run, metrics: dict[str, Any]) -> None:
-    """Give every baseline a run next to the model's, so that a comparison of runs shows them.
+    """Give every baseline and reference a run next to the model's, for the comparison of runs.
 
     Parameters
     ----------
@@ -71,12 +77,15 @@ def log_baselines(model: Run, metrics: dict[str, Any]) -> None:
         [experiment], f"tags.`{PARENT}` = '{parent}' and tags.baseline LIKE '%'")}
     prevalence = metrics["out_of_fold"]["compound"]["prevalence"]
     now = int(time.time() * 1000)
-    for name, score in sorted(metrics["baselines"]["scores"].items()):
-        run_id = known.get(name) or client.create_run(
-            experiment, run_name=f"baseline {name.replace('_', ' ')}", tags={
-                PARENT: parent, "stage": "evaluate", "baseline": name, **process_tag(),
-                NOTE: "A baseline, which sees no biology: a model is useful only where it is "
-                      "better than every one of them.",
+    shown = [("baseline", name, name, score, BASELINE_NOTE)
+             for name, score in sorted(metrics["baselines"]["scores"].items())]
+    shown += [("reference", name, f"reference {name}", score, REFERENCE_NOTE)
+              for name, score in sorted((metrics.get("references") or {}).items())]
+    for kind, name, tag, score, said in shown:
+        run_id = known.get(tag) or client.create_run(
+            experiment, run_name=f"{kind} {name.replace('_', ' ')}", tags={
+                PARENT: parent, "stage": "evaluate", "baseline": tag, **process_tag(),
+                NOTE: said,
             }).info.run_id
         client.log_batch(run_id, metrics=[
             Metric(key, value, now, 0)
@@ -109,7 +118,9 @@ def note(metrics: dict[str, Any], head: str, links: str) -> str:
     caveats = "".join(f"\n\n> {text}" for text in metrics["caveats"] + metrics["warnings"])
     rows = "".join(
         f"\n| {name.replace('_', ' ')} | {score['average_precision']:.3f} |"
-        for name, score in sorted(metrics["baselines"]["scores"].items())
+        for name, score in [*sorted(metrics["baselines"]["scores"].items()),
+                            *((f"reference {name}", score) for name, score in
+                              sorted((metrics.get("references") or {}).items()))]
     )
     return (f"**{metrics['target']}**: {headline(metrics)}.{caveats}\n\n{links}\n\n"
-            f"| baseline | AP |\n|---|---|{rows}\n\n```yaml\n{head}```\n")
+            f"| baseline or reference | AP |\n|---|---|{rows}\n\n```yaml\n{head}```\n")

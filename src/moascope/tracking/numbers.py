@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from typing import Any
 
 # What every score is read against, under the same names on every run that has one.
-HEADLINE = ("average_precision", "interval_low", "interval_high", "prevalence", "best_baseline",
-            "permutation_p", "lift")
+HEADLINE = ("average_precision", "interval_low", "interval_high", "prevalence", "null_mean",
+            "best_baseline", "permutation_p", "lift")
 
 
 def headline_metrics(score: Mapping[str, Any], best_baseline: float | None = None,
@@ -20,7 +20,8 @@ def headline_metrics(score: Mapping[str, Any], best_baseline: float | None = Non
     Parameters
     ----------
     score : mapping
-        `average_precision`, and where they are known `low`, `high`, `prevalence`, `lift`, `p`.
+        `average_precision`, and where they are known `low`, `high`, `prevalence`, `null_mean`,
+        `lift`, `p`.
     best_baseline : float or None
         Average precision of the best baseline.
     """
@@ -29,6 +30,7 @@ def headline_metrics(score: Mapping[str, Any], best_baseline: float | None = Non
         "interval_low": score.get("low"),
         "interval_high": score.get("high"),
         "prevalence": score.get("prevalence"),
+        "null_mean": score.get("null_mean"),
         "lift": score.get("lift"),
         "permutation_p": score.get("p"),
         "best_baseline": best_baseline,
@@ -50,7 +52,8 @@ def evaluation_metrics(metrics: Mapping[str, Any]) -> dict[str, float]:
     dict
         The headline of unseen compounds without a prefix; `compound.`, `well.` and `site.` for
         more about out-of-fold predictions; `held_out.` for the gate's compounds; `baseline.` for
-        the average precision of each baseline; `unseen_batch.`; `invalid.random_image_split` for
+        the average precision of each baseline and `reference.` of each reference;
+        `unseen_batch.`; `invalid.random_image_split` for
         what a random split by image would claim.
     """
     compound, baselines = metrics["out_of_fold"]["compound"], metrics["baselines"]
@@ -66,6 +69,8 @@ def evaluation_metrics(metrics: Mapping[str, Any]) -> dict[str, float]:
         more |= {f"held_out.{name}": value for name, value in headline_metrics(held_out).items()}
     more |= {f"baseline.{name}": score["average_precision"]
              for name, score in baselines["scores"].items()}
+    more |= {f"reference.{name}": score["average_precision"]
+             for name, score in (metrics.get("references") or {}).items()}
     more["unseen_batch.average_precision"] = (
         metrics.get("unseen_batch") or {}).get("average_precision")
     leak = (metrics.get("random_image_split") or {}).get("true_labels") or {}

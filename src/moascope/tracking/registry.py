@@ -204,7 +204,8 @@ def description_of(tags: dict[str, str], run_id: str, experiment: str | None) ->
         f"**{tags.get('target', 'model')}** on {tags.get('backbone', 'unknown')} features, "
         f"{tags.get('screen') or tags.get('source', 'unknown')} screen: average precision "
         f"{tags.get('average_precision', '?')} [{tags.get('interval', '?')}] over unseen compounds "
-        f"at a prevalence of {tags.get('prevalence', '?')}, permutation p = "
+        f"where a random list gives {tags.get('null_mean', '?')}, at a prevalence of "
+        f"{tags.get('prevalence', '?')}, permutation p = "
         f"{tags.get('permutation_p', '?')}.",
     ]
     if experiment:
@@ -234,7 +235,9 @@ def version_tags(params: Params, backbone: str, metrics: dict[str, Any]) -> dict
         "source": params.acquire.source,
         "backbone": backbone,
         "average_precision": f"{main['average_precision']:.4f}",
-        "interval": f"{main['low']:.4f}, {main['high']:.4f}",
+        "interval": "none" if main.get("low") is None
+        else f"{main['low']:.4f}, {main['high']:.4f}",
+        "null_mean": f"{main.get('null_mean', float('nan')):.4f}",
         "prevalence": f"{main['prevalence']:.4f}",
         "permutation_p": f"{main['p']:.4f}",
         "licence": metrics["licence"] or "unknown",

@@ -1,0 +1,168 @@
+"""References: simple models on the same features and folds, which the model must not fall behind.
+
+They are not nulls: what they see is the biology that the model sees. Nothing of them is tuned.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from moascope.evaluation.scores import brief_scores
+from moascope.learning.examples import Examples, averaging
+from moascope.metrics import bootstrap_weights, macro_average_precision, paired_difference
+from moascope.params import Evaluate
+
+REFERENCES = ("logistic", "neighbours", "trees")
+# Strong enough for more features than compounds; not tuned, so that no selection has to be nested.
+INVERSE_PENALTY = 0.1
+NEIGHBOURS = 5
+TREES = 200
+# A class that training lacked gets this probability.
+LEAST = 1e-9
+
+
+def evaluate_references(
+    compounds: pd.DataFrame, examples: Examples, settings: Evaluate, seed: int
+) -> dict[str, Any]:
+    """Average precision of each reference, and how far the model is above it.
+
+    Parameters
+    ----------
+    compounds : DataFrame
+        The model's out-of-fold predictions, one row per unit.
+    examples : Examples
+        Sites.
+    settings : Evaluate
+        `bootstraps` is read.
+    seed : int
+
+    Returns
+    -------
+    dict
+        Reference -> `scores.brief_scores`, and `model_minus_reference`: `difference`, `low`,
+        `high`, paired over units.
+    """
+    question = examples.question
+    rows, group = unit_rows(examples)
+    label = examples.group_label[group]
+    folds = np.stack([examples.folds(repeat)[group] for repeat in range(examples.repeats)])
+    shown = compounds.set_index(compounds["Metadata_Group"].astype(str))
+    names = examples.groups["Metadata_Group"].to_numpy()[group].astype(str)
+    keep = question.counts(label) & np.isin(names, shown.index)
+    model = shown.loc[names[keep], question.probabilities].to_numpy(float)
+    label_kept, present = label[keep], question.present(label[keep])
+    cluster = np.arange(len(label_kept))
+    drawn = bootstrap_weights(cluster, settings.bootstraps, seed)
+    found = {}
+    for kind in REFERENCES:
+        score = out_of_fold_scores(kind, rows, label, folds, len(question.classes), seed)[keep]
+        difference, low, high = paired_difference(
+            lambda w: macro_average_precision(label_kept, model, present, w),
+            lambda w, score=score: macro_average_precision(label_kept, score, present, w),
+            cluster, settings.bootstraps, seed)
+        found[kind] = brief_scores(label_kept, score, present, drawn) | {
+            "model_minus_reference": {"difference": difference, "low": low, "high": high}}
+    return found
+
+
+def unit_rows(examples: Examples) -> tuple[np.ndarray, np.ndarray]:
+    """One row per unit in the folds: its wells' mean in each panel, the panels side by side.
+
+    Parameters
+    ----------
+    examples : Examples
+        Sites.
+
+    Returns
+    -------
+    rows : ndarray, float32, [units, panels * d]
+        In robust deviations of the plate's negative controls; 0 in a panel that lacks the unit.
+    group : ndarray, int, [units]
+        The row of each in `examples.groups`.
+    """
+    sites = examples.normalised("plate")
+    names = np.unique(sites.panel)
+    found = np.zeros((len(examples.groups), len(names), sites.features.shape[1]), np.float32)
+    seen = np.zeros(len(examples.groups), bool)
+    for number, name in enumerate(names):
+        own = sites.take(sites.panel == name)
+        if not (own.group >= 0).any():
+            continue
+        matrix, units = averaging(own, "compound")
+        at = units["Group"].to_numpy()
+        found[at, number] = matrix @ own.features
+        seen[at] = True
+    group = np.flatnonzero(seen & ~examples.held_out)
+    return found[group].reshape(len(group), -1), group
+
+
+def out_of_fold_scores(kind: str, rows: np.ndarray, label: np.ndarray, folds: np.ndarray,
+                       classes: int, seed: int) -> np.ndarray:
+    """Log-probabilities of rows by models that did not learn from their fold.
+
+    Parameters
+    ----------
+    kind : {"logistic", "neighbours", "trees"}
+        Logistic regression with an L2 penalty; the five nearest rows by cosine similarity,
+        weighted by it; extremely randomised trees [1]_.
+    rows : ndarray, float, [n, d]
+    label : ndarray, int, [n]
+    folds : ndarray, int, [repeats, n]
+    classes : int
+    seed : int
+        Of the trees.
+
+    Returns
+    -------
+    ndarray, float64, [n, classes]
+        Of the mean over the repeats. Rows whose training held a single class get the same of all
+        classes.
+
+    Notes
+    -----
+    .. [1] Geurts, Ernst, Wehenkel, "Extremely randomized trees", Machine Learning 63, 2006.
+    """
+    from sklearn.preprocessing import StandardScaler
+
+    found = np.zeros((len(rows), classes))
+    for fold_of in folds:
+        for fold in np.unique(fold_of):
+            test = fold_of == fold
+            train = ~test
+            if len(np.unique(label[train])) < 2:
+                found[test] += 1 / classes / len(folds)
+                continue
+            scaler = StandardScaler().fit(rows[train])
+            found[test] += _probability(
+                kind, scaler.transform(rows[train]), label[train], scaler.transform(rows[test]),
+                classes, seed) / len(folds)
+    return np.log(found)
+
+
+def _probability(kind: str, rows: np.ndarray, label: np.ndarray, asked: np.ndarray,
+                     classes: int, seed: int) -> np.ndarray:
+    model: Any
+    if kind == "logistic":
+        from sklearn.linear_model import LogisticRegression
+
+        # Without loss: an L2 penalty sees the rows' products alone, and rows are few.
+        axes = np.linalg.svd(rows, full_matrices=False)[2]
+        rows, asked = rows @ axes.T, asked @ axes.T
+        model = LogisticRegression(C=INVERSE_PENALTY, class_weight="balanced", max_iter=2000)
+    elif kind == "neighbours":
+        from sklearn.neighbors import KNeighborsClassifier
+
+        model = KNeighborsClassifier(
+            min(NEIGHBOURS, len(rows)), metric="cosine", algorithm="brute",
+            weights=lambda distance: np.maximum(1 - distance, 0) + LEAST)
+    else:
+        from sklearn.ensemble import ExtraTreesClassifier
+
+        model = ExtraTreesClassifier(TREES, class_weight="balanced", random_state=seed)
+    model.fit(rows, label)
+    probability = np.full((len(asked), classes), LEAST)
+    probability[:, model.classes_] = np.maximum(model.predict_proba(asked), LEAST)
+    return probability
