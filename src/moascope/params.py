@@ -478,7 +478,8 @@ def _sentence(problem: Any, origin: str) -> str:
         return f"{origin}: '{key}' is not a parameter.{hint}"
     key = ".".join(_fields(location))
     value = tidy(repr(problem["input"]), most=200)
-    return f"{origin}: {key} = {value} cannot be used: {problem['msg'].lower()}."
+    said = problem["msg"].removeprefix("Value error, ").lower()
+    return f"{origin}: {key} = {value} cannot be used: {said}."
 
 
 def _fields(location: list[str]) -> list[str]:

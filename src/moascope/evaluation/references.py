@@ -20,6 +20,8 @@ REFERENCES = ("logistic", "neighbours", "trees")
 INVERSE_PENALTY = 0.1
 NEIGHBOURS = 5
 TREES = 200
+# Directions with less than this share of the largest variance are rounding.
+SMALLEST = 1e-10
 # A class that training lacked gets this probability.
 LEAST = 1e-9
 
@@ -135,7 +137,7 @@ def out_of_fold_scores(kind: str, rows: np.ndarray, label: np.ndarray, folds: np
             if len(np.unique(label[train])) < 2:
                 found[test] += 1 / classes / len(folds)
                 continue
-            scaler = StandardScaler().fit(rows[train])
+            scaler = StandardScaler().fit(rows[train].astype(float))
             found[test] += _probability(
                 kind, scaler.transform(rows[train]), label[train], scaler.transform(rows[test]),
                 classes, seed) / len(folds)
@@ -149,9 +151,12 @@ def _probability(kind: str, rows: np.ndarray, label: np.ndarray, asked: np.ndarr
         from sklearn.linear_model import LogisticRegression
 
         # Without loss: an L2 penalty sees the rows' products alone, and rows are few.
-        axes = np.linalg.svd(rows, full_matrices=False)[2]
-        rows, asked = rows @ axes.T, asked @ axes.T
-        model = LogisticRegression(C=INVERSE_PENALTY, class_weight="balanced", max_iter=2000)
+        values, axes = np.linalg.eigh(rows @ rows.T)
+        kept = values > values.max() * SMALLEST
+        along = axes[:, kept] / np.sqrt(values[kept])
+        rows, asked = axes[:, kept] * np.sqrt(values[kept]), asked @ (rows.T @ along)
+        model = LogisticRegression(C=INVERSE_PENALTY, class_weight="balanced",
+                                   solver="newton-cholesky")
     elif kind == "neighbours":
         from sklearn.neighbors import KNeighborsClassifier
 
