@@ -86,7 +86,7 @@ def test_where_results_were_pulled_the_summary_shows_them_without_pages_of_a_sto
     status, out, error = say("summary")
     assert (status, error) == (0, "")
     assert out.startswith("No: on this screen, images do not find the unseen compounds")
-    assert "the model" in out and "chance (prevalence)" in out
+    assert "the model" in out and "a random list (prevalence" in out
     assert "mlflow ui" not in out
     (clone / "mlflow.db").touch()
     assert "http://127.0.0.1:5000/#/" in say("summary")[1]

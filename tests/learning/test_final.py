@@ -18,7 +18,7 @@ def calibrations(repeats, level_noise=2.0):
     groups = examples.groups.drop(columns=["Fold_0", "Fold_1"]).assign(
         **{f"Fold_{r}": np.where(examples.held_out, -1, fold[r]) for r in range(repeats)})
     examples = replace(examples, groups=groups, _cache={})
-    noise = np.random.default_rng(1).normal(size=(repeats, 300)) * level_noise
+    noise = np.random.default_rng(0).normal(size=(repeats, 300)) * level_noise
     logits = {}
     for repeat in range(repeats):
         margin = (examples.group_label * 2 - 1 + noise[repeat])[examples.group]

@@ -115,14 +115,14 @@ def test_a_project_goes_from_nothing_to_a_promoted_model(project, installed, tmp
     registered = json.loads((folder / "reports/register/registration.json").read_text())
     assert registered["version"] == "1"
     said = shell("moascope", "summary", cwd=folder, path=installed)
-    assert "the model" in said and "chance (prevalence)" in said
+    assert "the model" in said and "a random list (prevalence" in said
     shell("moascope", "predict", "--model", "models:/moascope@candidate", "--screen",
           "data/acquire", "--out", "predictions.csv", cwd=folder, path=installed)
     assert (folder / "predictions.csv").read_text().startswith("Metadata_Compound")
     done = subprocess.run(["moascope", "promote", "--dry-run"], cwd=folder, capture_output=True,
                           text=True, env={**os.environ, "PATH": installed, "PYTHONPATH": ""},
                           check=False)
-    assert done.returncode in (0, 1) and "lift over prevalence" in done.stdout, done.stderr
+    assert done.returncode in (0, 1) and "lift over a random list" in done.stdout, done.stderr
     assert "up to date" in shell("moascope", "init", "--upgrade", cwd=folder, path=installed)
     said = shell("dvc", "repro", "register", "report", cwd=folder, path=installed)
     assert said.count("Running stage") == 1 and "Running stage 'code'" in said

@@ -74,7 +74,7 @@ def test_a_tie_does_not_lose():
 def test_the_first_candidate_is_judged_by_floor_and_nulls_alone():
     assert decide(NUMBERS, Promote()).passed
     for change, words in (
-        ({"average_precision": 0.25}, "1.25 times the prevalence"),
+        ({"average_precision": 0.25}, "1.00 times the 0.250 that a random list"),
         ({"p": 0.2}, "p = 0.2"),
         ({"baselines": NUMBERS.baselines | {"cell_count": 0.6}}, "baseline cell count"),
     ):
@@ -706,7 +706,7 @@ def test_the_command_shows_every_requirement_and_ends_on_what_was_decided(projec
     project.register(GOOD)
     status, out, _ = command(monkeypatch, capsys, "--dry-run")
     assert status == 0
-    for words in ("requirement", "lift over prevalence", "permutation p", "more than plate only",
+    for words in ("requirement", "lift over a random list", "permutation p", "more than plate only",
                   "Dry run, nothing is written", "20 held-out compounds (10 positive)"):
         assert words in out
     assert project.aliases() == {}

@@ -363,8 +363,8 @@ def wait_for(address, server, seconds=90):
 
 def test_the_summary_says_the_score_its_nulls_and_where_to_look(ran):
     said = " ".join(shell("moascope", "summary", cwd=ran).split())
-    for words in ("the model", "chance (prevalence)", "position only", "INVALID", "Permutation p",
-                  "never the biology", "version 1", "report.html", "mlflow ui",
+    for words in ("the model", "a random list (prevalence", "position only", "INVALID",
+                  "Permutation p", "never the biology", "version 1", "report.html", "mlflow ui",
                   "http://127.0.0.1:5000/#/experiments/1/runs?viewStateShareKey=results"):
         assert words in said
 
@@ -374,7 +374,7 @@ def test_the_gate_hears_from_the_registry_what_train_wrote(ran):
     done = subprocess.run(["moascope", "promote", "--dry-run"], cwd=ran, env=environment(),
                           capture_output=True, text=True, timeout=120)
     assert done.returncode in (0, 1), done.stderr
-    assert "lift over prevalence" in done.stdout
+    assert "lift over a random list" in done.stdout
     assert "was not compared" not in done.stdout
     assert "Dry run, nothing is written" in done.stdout + done.stderr
     assert not (ran / "reports/promote").exists()

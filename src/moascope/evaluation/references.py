@@ -128,19 +128,22 @@ def out_of_fold_scores(kind: str, rows: np.ndarray, label: np.ndarray, folds: np
     .. [1] Geurts, Ernst, Wehenkel, "Extremely randomized trees", Machine Learning 63, 2006.
     """
     from sklearn.preprocessing import StandardScaler
+    from threadpoolctl import threadpool_limits
 
     found = np.zeros((len(rows), classes))
-    for fold_of in folds:
-        for fold in np.unique(fold_of):
-            test = fold_of == fold
-            train = ~test
-            if len(np.unique(label[train])) < 2:
-                found[test] += 1 / classes / len(folds)
-                continue
-            scaler = StandardScaler().fit(rows[train].astype(float))
-            found[test] += _probability(
-                kind, scaler.transform(rows[train]), label[train], scaler.transform(rows[test]),
-                classes, seed) / len(folds)
+    # Tables this small lose more time waking threads than they win.
+    with threadpool_limits(1, "blas"):
+        for fold_of in folds:
+            for fold in np.unique(fold_of):
+                test = fold_of == fold
+                train = ~test
+                if len(np.unique(label[train])) < 2:
+                    found[test] += 1 / classes / len(folds)
+                    continue
+                scaler = StandardScaler().fit(rows[train].astype(float))
+                found[test] += _probability(
+                    kind, scaler.transform(rows[train]), label[train], scaler.transform(rows[test]),
+                    classes, seed) / len(folds)
     return np.log(found)
 
 

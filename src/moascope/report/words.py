@@ -94,7 +94,9 @@ def verdict(metrics: dict[str, Any]) -> tuple[str, str]:
 
 def controls_sentence(metrics: dict[str, Any]) -> str:
     """What the positive controls show, in one or two sentences; empty where there are none."""
-    controls = metrics.get("mechanisms") or {}
+    # Results of an earlier release hold the scores of another learner, which say less.
+    controls = {name: score for name, score in (metrics.get("mechanisms") or {}).items()
+                if "found" in score}
     if not controls:
         return ""
     ranked = sorted(controls, key=lambda name: (-(controls[name].get("lift") or 0), name))
