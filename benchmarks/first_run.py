@@ -26,6 +26,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from moascope.metrics import null_mean
 from moascope.params import SIMULATED_PRESETS
 from moascope.sources.simulated.compounds import STRONG
 
@@ -96,16 +97,6 @@ class FirstRun:
                  self.promotion.get("decision", "undecided"), _shown(held_out),
                  f"{self.seconds:.0f}")
         return "| " + " | ".join(map(str, cells)) + " |"
-
-
-def null_mean(units: int, positives: int) -> float:
-    """Mean average precision of random rankings.
-
-    Exact where no two scores are equal: a hit at rank r has (r - 1) (P - 1) / (N - 1) other hits
-    before it on average, and every rank is as likely.
-    """
-    harmonic = sum(1 / rank for rank in range(1, units + 1))
-    return (harmonic + (positives - 1) / (units - 1) * (units - harmonic)) / units
 
 
 def run_once(preset: str, seed: int, folder: Path) -> FirstRun:

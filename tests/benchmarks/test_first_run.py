@@ -65,11 +65,3 @@ def test_a_run_is_as_its_preset_promises(first_run):
     assert as_promised("null", refused) and as_promised("null", {})
     assert not as_promised("null")
     assert as_promised("literature") is None
-
-
-@pytest.mark.parametrize(("units", "positives", "measured"), [
-    (104, 17, 0.1978), (104, 6, 0.0956), (25, 4, 0.2566), (62, 4, 0.1214)])
-def test_the_mean_of_random_rankings_is_that_of_20_000_permutations(first_run, units, positives,
-                                                                    measured):
-    # Their standard error is between 0.0004 and 0.001.
-    assert first_run.null_mean(units, positives) == pytest.approx(measured, abs=0.003)
