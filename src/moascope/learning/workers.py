@@ -85,14 +85,21 @@ def run_trials(
                 _run_one(study, claimed, objective, lease)
                 ran += 1
         elif done + running < target:
-            trial = study.ask()
-            trial.set_user_attr(WORKER, this_process())
-            _run_one(study, trial, objective, lease)
+            _run_one(study, _begin(study), objective, lease)
             ran += 1
         elif running and stay:
             time.sleep(min(PAUSE, lease / SIGNS_A_LEASE))
         else:
             return ran
+
+
+def _begin(study: optuna.Study) -> optuna.Trial:
+    """A new trial that names its worker from the first moment, as `Study.ask` cannot."""
+    import optuna
+
+    named = optuna.trial.create_trial(state=optuna.trial.TrialState.RUNNING,
+                                      user_attrs={WORKER: this_process()})
+    return optuna.Trial(study, study._storage.create_new_trial(study._study_id, named))
 
 
 def _run_one(study: optuna.Study, trial: optuna.Trial, objective: Callable[[optuna.Trial], float],
