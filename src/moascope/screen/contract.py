@@ -233,7 +233,7 @@ def spell_compounds_alike(layout: pd.DataFrame, annotations: pd.DataFrame,
     findings.warnings.append(
         f"{counted(len(spelt), 'compound')} spelt differently in layout.csv and annotations.csv, "
         f"by case, blanks or accents, and taken as the same: {pairs}.")
-    names = layout["Metadata_Compound"].map(lambda name: spelt.get(name, name))
+    names = layout["Metadata_Compound"].replace(spelt)
     return layout.assign(Metadata_Compound=names.astype("str"))
 
 

@@ -39,7 +39,7 @@ def screen_from_rows(rows: pd.DataFrame, images: Path, work: Path) -> Screen:
     dose = "Metadata_Concentration_uM"
     if dose in rows:
         # An empty cell of a CSV file arrives as empty text or as NaN.
-        rows[dose] = rows[dose].map(lambda cell: "" if pd.isna(cell) else cell)
+        rows[dose] = rows[dose].astype("object").where(rows[dose].notna(), "")
     for column in (*LAYOUT, *COMPOUND):
         if column not in rows:
             rows[column] = ""
