@@ -116,6 +116,14 @@ def test_a_function_that_is_not_there_is_an_error(package):
         Code(package).reach("stage:walk")
 
 
+@pytest.fixture(autouse=True)
+def versions_are_asked_anew():
+    """A process asks for each version once."""
+    code._version.cache_clear()
+    yield
+    code._version.cache_clear()
+
+
 @pytest.mark.parametrize("library", ["numpy", "scipy", "tifffile", "imagecodecs", "zarr"])
 def test_another_version_of_a_library_prepares_plates_anew(library, monkeypatch):
     before = code_digest(_prepare_one)
@@ -138,6 +146,7 @@ def test_a_library_that_a_plate_does_not_need_leaves_it_alone(monkeypatch):
 
 
 def other_version(changed):
+    code._version.cache_clear()
     return lambda name: "0.0.0" if name == changed else metadata.version(name)
 
 
