@@ -59,12 +59,31 @@ def test_help_speaks_english():
         assert not re.search(stilted, said), stilted
 
 
+METRICS = {
+    "target": "gpcr", "source": "simulated", "unit": "compound", "above_chance": False,
+    "useful": False, "mechanisms": {}, "warnings": [],
+    "caveats": ["These scores prove the software, never the biology."],
+    "out_of_fold": {"compound": {"compounds": 104, "prevalence": 0.163, "average_precision": 0.136,
+                                 "low": 0.087, "high": 0.229, "null_mean": 0.198,
+                                 "null_low": 0.133, "null_high": 0.319, "p": 0.964}},
+    "held_out": {},
+    "baselines": {"best": "cell_count",
+                  "scores": {"cell_count": {"average_precision": 0.19, "low": 0.116,
+                                            "high": 0.342},
+                             "shuffled_labels": {"average_precision": 0.162, "low": 0.152,
+                                                 "high": 0.171, "refits": 5}}},
+}
+REGISTERED = {"name": "moascope", "version": "1", "run_id": "0123456789abcdef" * 2,
+              "experiment_id": "1"}
+
+
 @pytest.fixture
 def clone(tmp_path, monkeypatch):
     """A folder like a fresh clone: reports of another machine's run, and no data."""
-    for name in ("evaluate/metrics.json", "register/registration.json"):
+    for name, held in (("evaluate/metrics.json", METRICS),
+                       ("register/registration.json", REGISTERED)):
         (tmp_path / "reports" / name).parent.mkdir(parents=True)
-        shutil.copy(ROOT / "reports" / name, tmp_path / "reports" / name)
+        (tmp_path / "reports" / name).write_text(json.dumps(held))
     shutil.copy(ROOT / "params.yaml", tmp_path)
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
@@ -86,7 +105,12 @@ def test_where_results_were_pulled_the_summary_shows_them_without_pages_of_a_sto
     status, out, error = say("summary")
     assert (status, error) == (0, "")
     assert out.startswith("No: on this screen, images do not find the unseen compounds")
-    assert "the model" in out and "a random list (prevalence" in out
+    rows = [re.split(r"\s*│\s*", line.strip("│ ")) for line in out.splitlines() if "│" in line]
+    assert rows == [["the model", "0.136", "0.087 to 0.229"],
+                    ["a random list (prevalence 0.163)", "0.198", "0.133 to 0.319"],
+                    ["cell count", "0.190", "0.116 to 0.342"],
+                    ["shuffled labels (range of 5 refits)", "0.162", "0.152 to 0.171"]]
+    assert "Permutation p = 0.964: not above chance." in out
     assert "mlflow ui" not in out
     (clone / "mlflow.db").touch()
     assert "http://127.0.0.1:5000/#/" in say("summary")[1]
@@ -126,10 +150,8 @@ PROMOTION = {"name": "moascope", "version": "1", "to": "staging", "decision": "p
 def test_the_summary_says_where_the_model_stands(clone, say, record, words):
     (clone / "data/train").mkdir(parents=True)
     (clone / "data/train/run.json").write_text("{}")
-    registered = clone / "reports/register/registration.json"
-    registered.write_text(json.dumps(json.loads(registered.read_text()) | {"version": "1"}))
     if record is not None:
-        own = {"run_id": json.loads(registered.read_text())["run_id"]}
+        own = {"run_id": REGISTERED["run_id"]}
         (clone / "reports/promote").mkdir()
         (clone / "reports/promote/promotion.json").write_text(
             json.dumps(PROMOTION | own | record))
@@ -145,8 +167,7 @@ def test_the_summary_of_a_simulated_screen_shows_its_oracle(clone, say, efficien
     (clone / "data/train").mkdir(parents=True)
     (clone / "data/train/run.json").write_text("{}")
     assert "oracle" not in say("summary")[1]
-    path = clone / "reports/evaluate/metrics.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"oracle": {
+    (clone / "reports/evaluate/metrics.json").write_text(json.dumps(METRICS | {"oracle": {
         "average_precision": 0.932, "low": 0.9, "high": 0.96, "p": 0.3, "efficiency": efficiency}}))
     said = " ".join(say("summary")[1].split())
     assert "oracle (true state of the" in said and words in said
@@ -238,8 +259,7 @@ def test_a_stage_runs_the_source_that_the_working_folder_holds(tmp_path):
 def test_registration_of_a_run_names_every_page(clone):
     from moascope.tracking.pages import results_pages
 
-    registered = json.loads((clone / "reports/register/registration.json").read_text())
     (clone / "mlflow.db").touch()
-    assert len(results_pages(registered)) == 4
-    del registered["experiment_id"]   # as earlier releases wrote it
-    assert [words for words, _ in results_pages(registered)] == ["the model"]
+    assert len(results_pages(REGISTERED)) == 4
+    earlier = {key: value for key, value in REGISTERED.items() if key != "experiment_id"}
+    assert [words for words, _ in results_pages(earlier)] == ["the model"]
