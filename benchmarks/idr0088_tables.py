@@ -24,7 +24,9 @@ import pandas as pd
 
 from moascope.annotation.compounds import annotate_compounds
 from moascope.layout.page import write_screen_page
-from moascope.learning.folds import Folds, audit_leaks, deal, plane_rows
+from moascope.learning.dealing import deal
+from moascope.learning.folds import Folds
+from moascope.learning.leaks import audit_leaks, plane_rows
 from moascope.params import Split, Validate
 from moascope.screen.columns import SITE, WELL
 from moascope.screen.manifest import read_manifest, write_manifest

@@ -28,8 +28,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from moascope.learning.dealing import assign_folds
 from moascope.learning.examples import Examples
-from moascope.learning.folds import assign_folds
 from moascope.learning.storage import open_study
 from moascope.learning.study import top_up
 from moascope.learning.trials import candidates, ended_trials

@@ -3,8 +3,8 @@
 import numpy as np
 import pandas as pd
 
+from moascope.learning.dealing import assign_folds
 from moascope.learning.examples import Examples
-from moascope.learning.folds import assign_folds
 from moascope.params import Head, Train
 from moascope.screen.question import Question
 

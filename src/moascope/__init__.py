@@ -52,7 +52,8 @@ if TYPE_CHECKING:
     from moascope.api.screens import simulate_screen
     from moascope.errors import MoascopeError
     from moascope.importing.plates import Imported, import_plates
-    from moascope.learning.folds import Folds, LeakError, read_folds
+    from moascope.learning.folds import Folds, read_folds
+    from moascope.learning.leaks import LeakError
     from moascope.learning.predictor import Predictor
     from moascope.screen.tables import Screen, read_screen
 
@@ -65,7 +66,8 @@ _HOMES = {
     "api.screens": ("simulate_screen",),
     "errors": ("MoascopeError",),
     "importing.plates": ("Imported", "import_plates"),
-    "learning.folds": ("Folds", "LeakError", "read_folds"),
+    "learning.folds": ("Folds", "read_folds"),
+    "learning.leaks": ("LeakError",),
     "learning.predictor": ("Predictor",),
     "screen.tables": ("Screen", "read_screen"),
 }

@@ -11,7 +11,7 @@ from moascope.evaluation.baselines import (
     held_out_baseline_logits,
     unit_logits,
 )
-from moascope.learning.folds import assign_folds
+from moascope.learning.dealing import assign_folds
 from moascope.params import Evaluate
 from moascope.screen.question import Question
 

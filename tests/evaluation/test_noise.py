@@ -13,8 +13,8 @@ import pytest
 
 from moascope.evaluation.references import REFERENCES, out_of_fold_scores, unit_rows
 from moascope.learning.cross_fit import cross_fit
+from moascope.learning.dealing import deal
 from moascope.learning.examples import Examples
-from moascope.learning.folds import deal
 from moascope.learning.nested import ranking_score
 from moascope.params import Head, Split, Train
 from moascope.screen.question import Question

@@ -33,8 +33,8 @@ from moascope.finetuning.network import (
     train_network,
 )
 from moascope.learning.cross_fit import masks_without
+from moascope.learning.dealing import assign_folds
 from moascope.learning.examples import Examples, row_weights, with_layout
-from moascope.learning.folds import assign_folds
 from moascope.learning.panels import fit_by_panel, predict_by_panel, training_rows
 from moascope.params import Embed, FineTune, Head, Prepare, Train, parse_params
 from moascope.quiet import import_keras

@@ -25,7 +25,7 @@ from moascope.errors import MoascopeError
 from moascope.importing.imagexpress import read_htd
 from moascope.importing.maps import read_plate_map
 from moascope.importing.plates import import_plates
-from moascope.learning.predictor import load_predictor
+from moascope.learning.model import read_model
 from moascope.params import load_params
 from moascope.screen.manifest import read_manifest
 from moascope.screen.planes import frame_count, read_plane, tiff_description
@@ -152,7 +152,7 @@ READERS = {
     "manifest": (lambda: MANIFEST, only("manifest.csv"), read_manifest),
     "idr0088": (IDR.encode, only("a.csv"), lambda f: read_annotation(f / "a.csv")),
     "model": (lambda: json.dumps({"heads": [""], "head": {"layers": 0}, "panels": [""]}).encode(),
-              only("model.json"), load_predictor),
+              only("model.json"), read_model),
     "harmony": (HARMONY.encode, beside_image("Index.idx.xml"), import_all),
     "cellvoyager": (YOKOGAWA.encode, beside_image("MeasurementData.mlf"), import_all),
     "incell": (XDCE.encode, beside_image("p.xdce"), import_all),

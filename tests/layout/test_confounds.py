@@ -10,7 +10,7 @@ import pytest
 
 from moascope.layout.confounds import _ridge, class_shares, measure_confounds
 from moascope.layout.wells import labelled_wells, plate_maps, well_table
-from moascope.learning.folds import assign_folds
+from moascope.learning.dealing import assign_folds
 from moascope.screen.tables import Screen
 from moascope.screen.targets import label_screen
 from moascope.screen.wells import well_name

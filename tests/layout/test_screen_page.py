@@ -15,7 +15,8 @@ from moascope.layout.facts import screen_facts
 from moascope.layout.page import render_screen_page, write_screen_page
 from moascope.layout.wells import well_table
 from moascope.layout.words import findings, verdict
-from moascope.learning.folds import assign_folds, deal, plane_rows
+from moascope.learning.dealing import assign_folds, deal
+from moascope.learning.leaks import plane_rows
 from moascope.params import Split
 from moascope.screen import reading
 from moascope.screen.columns import SITE

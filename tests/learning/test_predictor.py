@@ -11,7 +11,8 @@ from moascope.errors import MoascopeError
 from moascope.features.embed import features_of_screen
 from moascope.learning.calibration import Calibration
 from moascope.learning.head import FittedHeads
-from moascope.learning.predictor import Predictor, load_predictor, predict_screen, save_predictor
+from moascope.learning.model import TrainedModel, read_model, save_model
+from moascope.learning.predictor import predict_screen
 from moascope.params import Embed, Head, Prepare, Train
 from moascope.screen.question import Question
 from moascope.screen.rows import screen_from_rows
@@ -37,7 +38,7 @@ def predictor(folder, tmp_path_factory):
                         np.ones((1, count), np.float32),
                         [rng.normal(size=(1, count, 2)).astype(np.float32) * 0.01],
                         [np.zeros((1, 2), np.float32)], np.array([1]), np.zeros(1, np.float32))
-    return Predictor(
+    return TrainedModel(
         question=Question("gpcr", ("not_gpcr", "gpcr"), True),
         heads={"": heads}, panels=("",),
         calibrations={level: Calibration(1.0, 0.0, 0.5) for level in ("site", "well", "compound")},
@@ -47,8 +48,8 @@ def predictor(folder, tmp_path_factory):
 
 
 def test_a_saved_model_says_the_same(predictor, folder, tmp_path):
-    save_predictor(predictor, tmp_path / "model")
-    loaded = load_predictor(tmp_path / "model")
+    save_model(predictor, tmp_path / "model")
+    loaded = read_model(tmp_path / "model")
     screen = read_screen(folder)
     for level, rows in (("site", 40), ("well", 20), ("compound", 5)):
         one, _ = predict_screen(predictor, screen, level)
@@ -114,9 +115,9 @@ def test_a_new_screen_may_have_no_annotation_at_all(predictor, folder, tmp_path)
 
 def test_a_folder_that_is_no_model_is_a_sentence(tmp_path):
     with pytest.raises(MoascopeError, match="is not a moascope model"):
-        load_predictor(tmp_path)
+        read_model(tmp_path)
     with pytest.raises(MoascopeError, match="is not a moascope model"):
-        load_predictor(Path(tmp_path / "absent"))
+        read_model(Path(tmp_path / "absent"))
 
 
 def test_a_pooled_model_is_asked_about_a_screen_of_one_of_its_panels(tmp_path):
@@ -129,7 +130,7 @@ def test_a_pooled_model_is_asked_about_a_screen_of_one_of_its_panels(tmp_path):
                         np.ones((1, count), np.float32),
                         [rng.normal(size=(1, count, 2)).astype(np.float32)],
                         [np.zeros((1, 2), np.float32)], np.array([1]), np.zeros(1, np.float32))
-    model = Predictor(
+    model = TrainedModel(
         question=Question("gpcr", ("not_gpcr", "gpcr"), True),
         heads={"": heads}, panels=("A", "B"),
         calibrations={level: Calibration(1.0, 0.0, 0.5) for level in ("site", "well", "compound")},
@@ -153,7 +154,7 @@ def test_a_panel_that_the_model_does_not_know_is_told(predictor, tmp_path):
 
 
 def test_a_loaded_model_predicts_a_screen_and_warns_of_what_it_left_out(predictor, tmp_path):
-    save_predictor(predictor, tmp_path / "model")
+    save_model(predictor, tmp_path / "model")
     model = load_model(tmp_path / "model")
     assert repr(model) == ("Predictor(target gpcr: not_gpcr, gpcr; morphology features of DNA, "
                            "Actin)")

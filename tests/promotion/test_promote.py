@@ -19,11 +19,11 @@ from moascope import cli
 from moascope.errors import MoascopeError
 from moascope.features.embed import features_of_screen
 from moascope.learning.calibration import Calibration
+from moascope.learning.dealing import assign_folds
 from moascope.learning.examples import LEVELS, load_examples
 from moascope.learning.final import predictions_table
-from moascope.learning.folds import assign_folds
 from moascope.learning.head import FittedHeads
-from moascope.learning.predictor import Predictor, identities, save_predictor
+from moascope.learning.model import TrainedModel, identities, save_model
 from moascope.metrics import bootstrap_weights, macro_average_precision
 from moascope.params import Embed, Head, Prepare, Promote, Train, parse_params
 from moascope.promotion import promote as promotion
@@ -181,7 +181,7 @@ def head_of(weights, names=NAMES):
 def model_of(weights, data, **changes):
     groups = pd.read_parquet(data / "split/groups.parquet")
     seen = identities(groups[~groups["Holdout"]], "compound")
-    made = Predictor(
+    made = TrainedModel(
         question=Question("gpcr", ("not_gpcr", "gpcr"), True),
         heads={"": head_of(weights)}, panels=("",),
         calibrations={level: Calibration(0.1, 0.0, 0.5) for level in LEVELS},
@@ -206,7 +206,7 @@ def write_trained(data, model, run_id):
     (data / "train").mkdir()
     table.to_parquet(data / "train/predictions_compound.parquet", index=False)
     (data / "train/run.json").write_text(json.dumps({"run_id": run_id}))
-    save_predictor(model, data / "train/model")
+    save_model(model, data / "train/model")
 
 
 @pytest.fixture(scope="module")
@@ -240,7 +240,7 @@ def project(made, tmp_path, monkeypatch):
         experiment = client.get_experiment_by_name("models").experiment_id
         run = client.create_run(experiment).info.run_id
         source = folder / "models" / run
-        save_predictor(model, source / "artifacts/model")
+        save_model(model, source / "artifacts/model")
         with_name = {found.name for found in client.search_registered_models()}
         if "moascope" not in with_name:
             client.create_registered_model("moascope")

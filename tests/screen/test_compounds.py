@@ -7,7 +7,7 @@ import pytest
 from test_targets import labels_of, rows, screen
 
 from moascope.errors import MoascopeError
-from moascope.learning.folds import LeakError, audit_leaks
+from moascope.learning.leaks import LeakError, audit_leaks
 from moascope.screen.compounds import compound_groups, name_key
 from moascope.screen.targets import label_screen, refuse_few
 

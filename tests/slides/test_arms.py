@@ -7,8 +7,8 @@ import pytest
 
 from moascope.errors import MoascopeError
 from moascope.finetuning.augmentation import augmentation
+from moascope.learning.dealing import assign_folds
 from moascope.learning.examples import Examples
-from moascope.learning.folds import assign_folds
 from moascope.params import Baseline, Evaluate, Params, parse_params
 from moascope.screen.question import Question
 from moascope.slides import arms as arms_module

@@ -73,9 +73,9 @@ def test_a_changed_sentence_of_an_error_class_or_of_the_command_line_runs_nothin
 
 
 @pytest.mark.parametrize(("file", "function", "stages"), [
-    # Serving prepares and embeds too: the model that train writes and evaluate opens can reach it.
-    ("pixels/illumination.py", "fit_illumination", {"prepare", "train", "evaluate", "register"}),
-    ("learning/folds.py", "audit_leaks", {"split"}),
+    # What is registered serves: it prepares and embeds too.
+    ("pixels/illumination.py", "fit_illumination", {"prepare", "register"}),
+    ("learning/leaks.py", "audit_leaks", {"split"}),
     ("learning/final.py", "fit_final", {"train"}),
     ("slides/composites.py", "shrink", {"baseline"}),
     ("sources/folder.py", "acquire_folder", {"acquire"}),

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from moascope.learning.predictor import Predictor, load_predictor
+from moascope.learning.model import read_model
+from moascope.learning.predictor import Predictor
 
 
 def load_model(model: str | Path) -> Predictor:
@@ -34,7 +35,7 @@ def load_model(model: str | Path) -> Predictor:
     """
     address = os.fspath(model)
     if ":/" not in address:
-        return load_predictor(Path(address))
+        return Predictor(read_model(Path(address)))
     from moascope.tracking.registry import fetch_model
 
-    return load_predictor(fetch_model(address))
+    return Predictor(read_model(fetch_model(address)))

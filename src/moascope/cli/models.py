@@ -70,7 +70,7 @@ def predict(
     # What acquire wrote in this project is the project's own.
     own = screen.resolve() == Path("data/acquire").resolve()
     read = read_screen(screen, allow_outside, received=not own)
-    predictions, warnings = predict_screen(predictor, read, level.value, jobs)
+    predictions, warnings = predict_screen(predictor.model, read, level.value, jobs)
     for warning in warnings:
         print(f"warning: {warning}", file=sys.stderr)
     out.parent.mkdir(parents=True, exist_ok=True)

@@ -78,7 +78,7 @@ def layout(
     Example: moascope layout --screen my_screen --out my_layout --target gpcr
     """
     from moascope.layout.page import SCREEN_PAGE, write_screen_page
-    from moascope.learning.folds import assign_folds
+    from moascope.learning.dealing import assign_folds
     from moascope.params import Split
     from moascope.screen.description import read_description
     from moascope.screen.tables import read_screen

@@ -8,8 +8,8 @@ import numpy as np
 
 from moascope.evaluation.references import out_of_fold_scores, unit_rows
 from moascope.evaluation.scores import brief_scores
+from moascope.learning.dealing import assign_folds
 from moascope.learning.examples import Examples
-from moascope.learning.folds import assign_folds
 from moascope.metrics import average_precision, bootstrap_weights, permuted_labels
 from moascope.params import Evaluate
 from moascope.screen.targets import moa_terms

@@ -17,7 +17,7 @@ from moascope.evaluation.oracle import evaluate_oracle
 from moascope.evaluation.references import evaluate_references
 from moascope.evaluation.scores import evaluate_predictions
 from moascope.learning.examples import Examples
-from moascope.learning.predictor import load_predictor
+from moascope.learning.model import read_model
 from moascope.params import Params
 from moascope.text import bracketed
 
@@ -46,7 +46,7 @@ def protocol(params: Params, examples: Examples, predictions: dict[str, pd.DataF
         `useful`.
     """
     settings, seed, question = params.evaluate, params.seed, examples.question
-    model = load_predictor(trained / "model")
+    model = read_model(trained / "model")
     with (split / "target.json").open() as file:
         said = json.load(file)
     with (screen / "screen.json").open() as file:

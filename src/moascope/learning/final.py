@@ -13,9 +13,10 @@ import yaml
 from moascope.learning.calibration import Calibration, calibrate_scored
 from moascope.learning.examples import LEVELS, Examples, averaging
 from moascope.learning.head import FittedHeads, save_head
+from moascope.learning.model import TrainedModel, identities, save_model
 from moascope.learning.nested import out_of_fold
 from moascope.learning.panels import fit_by_panel, predict_by_panel, training_rows
-from moascope.learning.predictor import Predictor, identities, prediction_table, save_predictor
+from moascope.learning.predictions import prediction_table
 from moascope.params import TUNED, Embed, Head, Params
 from moascope.work.files import write_json
 
@@ -183,10 +184,10 @@ def _annotated(examples: Examples, units: pd.DataFrame, probability: np.ndarray,
     return table
 
 
-def final_predictor(
+def final_model(
     examples: Examples, heads: dict[str, FittedHeads], calibrations: dict[str, Calibration],
     head: Head, params: Params, channels: tuple[str, ...], embed: Embed, weights: dict[str, Path],
-) -> Predictor:
+) -> TrainedModel:
     """The model that is saved and served.
 
     Parameters
@@ -207,7 +208,7 @@ def final_predictor(
     """
     sites = examples.seen_by(head)
     in_training = examples.groups[~examples.held_out]
-    return Predictor(
+    return TrainedModel(
         question=examples.question, heads=heads, panels=tuple(sorted(set(examples.panel))),
         calibrations=calibrations, sphering=sites.sphering, names=sites.names,
         channels=channels, controls=bool(examples.controls.any()), prepare=params.prepare,
@@ -216,7 +217,7 @@ def final_predictor(
     )
 
 
-def save_trained(out: Path, predictor: Predictor, predictions: dict[str, pd.DataFrame],
+def save_trained(out: Path, model: TrainedModel, predictions: dict[str, pd.DataFrame],
                  run: dict[str, str]) -> None:
     """Write `data/train`.
 
@@ -225,7 +226,7 @@ def save_trained(out: Path, predictor: Predictor, predictions: dict[str, pd.Data
     out : Path
         Gets `model/`, `keras/` with one Keras file per panel, `predictions_<level>.parquet` and
         `run.json`.
-    predictor : Predictor
+    model : TrainedModel
     predictions : dict
         Level -> DataFrame, from `predictions_table`.
     run : dict
@@ -234,8 +235,8 @@ def save_trained(out: Path, predictor: Predictor, predictions: dict[str, pd.Data
     (out / "keras").mkdir(parents=True)
     for level, table in predictions.items():
         table.to_parquet(out / f"predictions_{level}.parquet", index=False)
-    save_predictor(predictor, out / "model")
-    for panel, heads in predictor.heads.items():
+    save_model(model, out / "model")
+    for panel, heads in model.heads.items():
         save_head(heads, 0, out / "keras" / f"head_{panel or 'pooled'}.keras")
     write_json(out / "run.json", run)
 

@@ -11,10 +11,7 @@ import pandas as pd
 from moascope.errors import MoascopeError
 from moascope.features.table import FeatureTable, load_features
 from moascope.learning.examples import Examples, load_examples
-from moascope.learning.predictor import (
-    Predictor,
-    identities,
-)
+from moascope.learning.model import TrainedModel, identities
 from moascope.params import Params
 from moascope.screen.tables import Screen, read_screen
 from moascope.text import listing
@@ -35,12 +32,12 @@ class Contender:
         Its number in the registry.
     run_id : str
         Of the run that trained it.
-    predictor : Predictor
+    model : TrainedModel
     """
 
     version: str
     run_id: str
-    predictor: Predictor
+    model: TrainedModel
 
 
 @dataclass(frozen=True)
@@ -108,7 +105,7 @@ def check_comparable(contender: Contender, examples: Examples, alias: str) -> No
     alias : str
         That it holds or is to get; for the message.
     """
-    own = contender.predictor
+    own = contender.model
     for word, said, asked in (
         ("target", own.question.target, examples.question.target),
         ("classes", ", ".join(own.question.classes), ", ".join(examples.question.classes)),
@@ -135,7 +132,7 @@ def seen_in_training(contender: Contender, examples: Examples, alias: str) -> np
     MoascopeError
         Where the model does not record it: without that, no score of it can be trusted.
     """
-    if contender.predictor.trained_on is None:
+    if contender.model.trained_on is None:
         raise UndecidedError(
             f"Version {contender.version} ({alias}) does not record which compounds it was "
             "trained on, so it may have seen the held-out ones. Models registered by this version "
@@ -143,7 +140,7 @@ def seen_in_training(contender: Contender, examples: Examples, alias: str) -> np
             + ("." if alias == "candidate" else
                f", and remove the alias '{alias}' from version {contender.version} in MLflow.")
         )
-    known = set(contender.predictor.trained_on)
+    known = set(contender.model.trained_on)
     return np.array([not known.isdisjoint(words)
                      for words in identities(examples.groups, examples.question.unit)], bool)
 

@@ -18,14 +18,10 @@ from moascope.features.backbones import weights_digest
 from moascope.features.embed import embedded_with, features_of_screen
 from moascope.features.table import FeatureTable
 from moascope.learning.examples import SITE_KEY, Examples, averaging
+from moascope.learning.model import TrainedModel, read_model
 from moascope.learning.panels import predict_by_panel
-from moascope.learning.predictor import (
-    Predictor,
-    check_fits,
-    load_predictor,
-    prediction_table,
-    sites_of,
-)
+from moascope.learning.predictions import prediction_table
+from moascope.learning.predictor import check_fits, sites_of
 from moascope.metrics import bootstrap_weights, interval, macro_average_precision, paired_difference
 from moascope.params import Evaluate, Promote
 from moascope.promotion.contenders import Contender, Pipeline, UndecidedError
@@ -67,10 +63,10 @@ def site_logits(
     made: dict[str, FeatureTable] = {}
     screen = _without_scored_controls(pipeline.screen, examples)
     for alias, contender in contenders.items():
-        check_fits(contender.predictor, pipeline.screen)
+        check_fits(contender.model, pipeline.screen)
         table, origins[alias] = _features(contender, pipeline, examples, made, jobs)
-        sites = sites_of(contender.predictor, screen, table)
-        said = predict_by_panel(contender.predictor.heads, sites, contender.predictor.train)[0]
+        sites = sites_of(contender.model, screen, table)
+        said = predict_by_panel(contender.model.heads, sites, contender.model.train)[0]
         logits[alias] = _aligned(sites.meta, said, examples.meta)
     return logits, origins
 
@@ -116,7 +112,7 @@ def answers(
     groups = asked.groups.iloc[units["Group"].to_numpy()].reset_index(drop=True)
     tables = {}
     for alias, contender in contenders.items():
-        calibration = contender.predictor.calibrations["compound"]
+        calibration = contender.model.calibrations["compound"]
         probability = calibration.probability(matrix @ logits[alias][rows][own])
         table = prediction_table(units, probability, calibration.decide(probability),
                                  asked.question, "compound")
@@ -270,7 +266,7 @@ def _held_out_rows(examples: Examples) -> np.ndarray:
 def _features(contender: Contender, pipeline: Pipeline, examples: Examples,
               made: dict[str, FeatureTable], jobs: int) -> tuple[FeatureTable, str]:
     """Features as a model takes them: from data/embed if made alike, else from the images."""
-    own = contender.predictor
+    own = contender.model
     if _made_alike(own, pipeline):
         return pipeline.table, "data/embed"
     key = digest(own.prepare, own.embed,
@@ -288,13 +284,13 @@ def _features(contender: Contender, pipeline: Pipeline, examples: Examples,
     return made[key], "images"
 
 
-def _made_alike(own: Predictor, pipeline: Pipeline) -> bool:
+def _made_alike(own: TrainedModel, pipeline: Pipeline) -> bool:
     """Whether data/embed holds what the model itself would compute from the screen.
 
     The settings of data/embed are those of the parameters and of the model in data/train; where
     these two differ, params.yaml has been edited since, and the answer is unknown.
     """
-    here = load_predictor(pipeline.trained / "model")
+    here = read_model(pipeline.trained / "model")
     params = pipeline.params
     embedded = set(params.embed.backbones)
     if not (own.prepare == here.prepare == params.prepare

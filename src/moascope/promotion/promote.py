@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from moascope.errors import MoascopeError
-from moascope.learning.predictor import load_predictor
+from moascope.learning.model import read_model
 from moascope.params import Params
 from moascope.promotion.contenders import (
     Contender,
@@ -226,8 +226,7 @@ def _judge(
 def _load(client: MlflowClient, name: str, version: str, work: Path) -> Contender:
     run_id = client.get_model_version(name, version).run_id or ""
     work.mkdir()
-    return Contender(version, run_id, load_predictor(fetch_model(f"models:/{name}/{version}",
-                                                                 work)))
+    return Contender(version, run_id, read_model(fetch_model(f"models:/{name}/{version}", work)))
 
 
 def _who() -> str:

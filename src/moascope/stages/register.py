@@ -7,7 +7,7 @@ from pathlib import Path
 
 from moascope.features.backbones import is_deep
 from moascope.learning.final import run_of
-from moascope.learning.predictor import load_predictor
+from moascope.learning.model import read_model
 from moascope.params import Params
 from moascope.tracking.comparison import model_name
 from moascope.tracking.registry import log_candidate, version_tags
@@ -19,7 +19,7 @@ def register(params: Params, trained: Path, evaluated: Path, screen: Path, split
              report: Path) -> str:
     """Register the trained model with its scores, digests and pinned requirements."""
     metrics = json.loads(evaluated.read_text())
-    model = load_predictor(trained / "model")
+    model = read_model(trained / "model")
     run_id = run_of(trained)
     inputs = {"trained": trained, "screen": screen, "split": split}
     tags = version_tags(params, model.embed.backbone, metrics)

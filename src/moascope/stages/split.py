@@ -9,7 +9,8 @@ import pandas as pd
 
 from moascope.features.table import load_quality
 from moascope.layout.page import SCREEN_NUMBERS, measure_screen
-from moascope.learning.folds import audit_leaks, deal, plane_rows, split_report
+from moascope.learning.dealing import deal, split_report
+from moascope.learning.leaks import audit_leaks, plane_rows
 from moascope.params import Params
 from moascope.screen.columns import WELL
 from moascope.screen.description import read_description

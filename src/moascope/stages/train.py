@@ -13,7 +13,7 @@ from moascope.finetuning.folds import check_fine_tune, fine_tune_folds
 from moascope.learning.examples import LEVELS, load_examples
 from moascope.learning.final import (
     chosen_heads,
-    final_predictor,
+    final_model,
     fit_final,
     predictions_table,
     save_trained,
@@ -48,10 +48,10 @@ def train(params: Params, prepared: Path, embedded: Path, screen: Path, split: P
             level: predictions_table(examples, level, logits, calibrations[level], final,
                                      final_calibrations[level], head, params)
             for level in LEVELS}
-        predictor = final_predictor(examples, final, final_calibrations, head, params,
-                                    read_screen(screen).channels, embed, weights)
+        model = final_model(examples, final, final_calibrations, head, params,
+                            read_screen(screen).channels, embed, weights)
         shutil.rmtree(out, ignore_errors=True)
-        save_trained(out, predictor, predictions, {
+        save_trained(out, model, predictions, {
             "run_id": active.info.run_id, "experiment": active.info.experiment_id})
         write_csv(report / "curves.csv", pd.DataFrame(curves), DIGITS)
         log_training(head, curves, out, report / "curves.csv")

@@ -26,9 +26,9 @@ class MoascopeModel(PythonModel):
 
     def load_context(self, context: Any) -> None:
         """Read the model folder among the artifacts."""
-        from moascope.learning.predictor import load_predictor
+        from moascope.learning.model import read_model
 
-        self.predictor = load_predictor(Path(context.artifacts["model"]))
+        self.predictor = read_model(Path(context.artifacts["model"]))
 
     def predict(
         self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None

@@ -57,7 +57,7 @@ def log_candidate(
     name : str
         Of the registered model.
     model : Path
-        Folder from `models.predictor.save_predictor`.
+        Folder from `learning.model.save_model`.
     channels : tuple of str
     classes : tuple of str
     deep : bool
@@ -138,7 +138,7 @@ def _withdraw_unregistered(client: MlflowClient, run: Run) -> None:
 
 
 def fetch_model(address: str, into: Path | None = None) -> Path:
-    """The model folder of a registered or logged model, for `models.predictor.load_predictor`.
+    """The model folder of a registered or logged model, for `learning.model.read_model`.
 
     Parameters
     ----------

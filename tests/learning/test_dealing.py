@@ -3,14 +3,7 @@ import pandas as pd
 import pytest
 
 from moascope.errors import MoascopeError
-from moascope.learning.folds import (
-    LeakError,
-    assign_folds,
-    audit_leaks,
-    deal,
-    set_controls_aside,
-    untestable_classes,
-)
+from moascope.learning.dealing import assign_folds, deal, set_controls_aside, untestable_classes
 from moascope.params import Split
 from moascope.screen.question import Question
 from moascope.screen.targets import Labels
@@ -69,40 +62,6 @@ def test_the_two_compounds_of_a_class_are_in_two_folds():
 def test_fewer_compounds_than_folds_is_a_sentence_with_the_remedy():
     with pytest.raises(MoascopeError, match="3 annotated compounds cannot be dealt into 5 folds"):
         assign_folds(groups({"a": 2, "b": 1}), 5, 1, 0.0, seed=0)
-
-
-def plane_rows(**columns):
-    table = pd.DataFrame({
-        "Metadata_Plate": "P", "Metadata_Well": ["B02", "B03", "B04"],
-        "Metadata_Group": ["g0", "g1", "g2"], "Metadata_Compound": ["C0", "C1", "C2"],
-        "SHA256": ["x", "y", "z"], "Fold_0": [0, 1, 2],
-    })
-    return table.assign(**columns)
-
-
-def test_clean_folds_pass_the_audit():
-    assert audit_leaks(plane_rows(), 1)["wells"] == 3
-
-
-@pytest.mark.parametrize(
-    ("columns", "word"),
-    [
-        ({"SHA256": ["x", "x", "z"]}, "image file"),
-        ({"Metadata_Well": ["B02", "B02", "B04"]}, "well"),
-        ({"Metadata_Compound": ["C0", "C0", "C2"]}, "compound"),
-        ({"Metadata_Group": ["g0", "g0", "g2"]}, "unit"),
-        ({"Metadata_Compound": ["Taxol", " taxol", "C2"]}, "compound"),
-        ({"Metadata_Compound": ["Taxol|x", "y|TAXOL", "C2"]}, "compound"),
-        ({"Structure": ["RCINICONZNJXQF", "", "RCINICONZNJXQF"]}, "structure"),
-    ],
-)
-def test_anything_shared_by_two_folds_is_a_leak(columns, word):
-    with pytest.raises(LeakError, match=f"Leak: the {word} "):
-        audit_leaks(plane_rows(**columns), 1)
-
-
-def test_blank_pictures_are_no_leak():
-    audit_leaks(plane_rows(SHA256=["", "", ""]), 1)
 
 
 def labels_of(counts, binary=True, unit="compound", target="t"):

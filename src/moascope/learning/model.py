@@ -1,0 +1,196 @@
+"""A trained model as one folder: all that turns the three tables of a screen into predictions.
+
+Training and serving go through the same functions; what differs between models is data in the
+folder: `model.json`, `heads_<number>.npz`, `sphering.npz` and, for deep backbones, their weights.
+What a model predicts of a screen is in `learning.predictor`, so that what writes and scores models
+does not depend on how images are prepared.
+"""
+
+from __future__ import annotations
+
+import zipfile
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from moascope.errors import MoascopeError
+from moascope.features.normalise import Sphering
+from moascope.learning.calibration import Calibration
+from moascope.learning.head import FittedHeads
+from moascope.opening import MOST_JSON, parse_json, read_file
+from moascope.params import Embed, Head, Prepare, Train, parse_params
+from moascope.screen.compounds import compound_group, name_key
+from moascope.screen.question import Question
+from moascope.text import cause
+from moascope.work.files import write_json
+
+DESCRIPTION = "model.json"
+SPHERING = "sphering.npz"
+WEIGHTS = "backbone_{}{}"
+
+
+@dataclass(frozen=True)
+class TrainedModel:
+    """A model in memory.
+
+    Attributes
+    ----------
+    heads : dict
+        Panel -> FittedHeads with a single head; "" where panels are pooled.
+    sphering : Sphering or None
+        Of the training screen's controls, where features were sphered.
+    names : tuple of str
+        The features, in the order that the heads take.
+    channels : tuple of str
+        Of the training screen.
+    controls : bool
+        Whether features were standardised by negative controls in training.
+    weights : dict
+        Backbone -> the file that it needs.
+    trained_on : tuple of str or None
+        The units of training as `identities` names them; None where the model does not record them.
+    """
+
+    question: Question
+    heads: dict[str, FittedHeads]
+    panels: tuple[str, ...]
+    calibrations: dict[str, Calibration]
+    sphering: Sphering | None
+    names: tuple[str, ...]
+    channels: tuple[str, ...]
+    controls: bool
+    prepare: Prepare
+    embed: Embed
+    head: Head
+    train: Train
+    weights: dict[str, Path] = field(default_factory=dict)
+    trained_on: tuple[str, ...] | None = None
+
+
+def identities(groups: pd.DataFrame, unit: str) -> list[set[str]]:
+    """The words by which each unit is recognised in another screen, or after an annotation changed.
+
+    Parameters
+    ----------
+    groups : DataFrame, [G]
+        `Metadata_Group` and `Metadata_Compound` (names joined by `|`).
+    unit : {"compound", "well"}
+        A compound is known by its group and by each of its names, because adding an InChIKey
+        changes the group; a well by its group alone.
+
+    Returns
+    -------
+    list of set of str, [G]
+    """
+    known = [{group} for group in groups["Metadata_Group"]]
+    if unit == "compound":
+        for words, names in zip(known, groups["Metadata_Compound"], strict=True):
+            for name in names.split("|"):
+                words |= {compound_group(name), name_key(name)}
+    return known
+
+
+def save_model(model: TrainedModel, folder: Path) -> None:
+    """Write a model folder, which `read_model` reads. No pickle is involved.
+
+    Parameters
+    ----------
+    model : TrainedModel
+    folder : Path
+        Made where it does not exist.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    for number, heads in enumerate(model.heads.values()):
+        arrays = {"mean": heads.mean, "scale": heads.scale, "epochs": heads.epochs,
+                  "loss": heads.loss}
+        arrays |= {f"kernel_{i}": kernel for i, kernel in enumerate(heads.kernels)}
+        arrays |= {f"bias_{i}": bias for i, bias in enumerate(heads.biases)}
+        np.savez(folder / f"heads_{number}.npz", **arrays)
+    if model.sphering is not None:
+        np.savez(folder / SPHERING, **asdict(model.sphering))
+    copies = {}
+    for number, (name, file) in enumerate(model.weights.items()):
+        copies[name] = WEIGHTS.format(number, file.suffix)
+        (folder / copies[name]).write_bytes(file.read_bytes())
+    description = {
+        **asdict(model.question),
+        "heads": list(model.heads),
+        "panels": model.panels,
+        "calibrations": {level: asdict(c) for level, c in model.calibrations.items()},
+        "names": model.names,
+        "channels": model.channels,
+        "controls": model.controls,
+        "prepare": model.prepare.model_dump(),
+        "embed": model.embed.model_dump() | {"weights": copies},
+        "head": model.head.model_dump(),
+        # What is served is the head on frozen features.
+        "train": model.train.model_dump(exclude={"fine_tune"}),
+        "trained_on": model.trained_on,
+    }
+    write_json(folder / DESCRIPTION, description)
+
+
+def read_model(folder: Path) -> TrainedModel:
+    """Read a model folder.
+
+    Parameters
+    ----------
+    folder : Path
+        As `save_model` writes it, by this version or an earlier one.
+
+    Raises
+    ------
+    MoascopeError
+        When the folder holds no model.
+    """
+    try:
+        return _load(folder, parse_json(read_file(folder / DESCRIPTION, MOST_JSON)))
+    except (FileNotFoundError, NotADirectoryError) as error:
+        lacks = Path(error.filename or DESCRIPTION).name
+        raise MoascopeError(f"{folder} is not a moascope model: it has no {lacks}.") from None
+    except (ArithmeticError, AttributeError, EOFError, LookupError, OSError, TypeError, ValueError,
+            zipfile.BadZipFile) as error:
+        raise MoascopeError(f"{folder} is damaged and cannot be read as a moascope model "
+                            f"({cause(error)}). Copy it again, or train it again.") from None
+
+
+def _load(folder: Path, description: Any) -> TrainedModel:
+    head = Head(**description["head"])
+    heads = {}
+    for number, panel in enumerate(description["heads"]):
+        with np.load(folder / f"heads_{number}.npz", allow_pickle=False) as arrays:
+            depth = head.layers + 1
+            heads[panel] = FittedHeads(
+                head, arrays["mean"], arrays["scale"],
+                [arrays[f"kernel_{i}"] for i in range(depth)],
+                [arrays[f"bias_{i}"] for i in range(depth)],
+                arrays["epochs"],
+                arrays["loss"],
+            )
+    sphering = None
+    if (folder / SPHERING).exists():
+        with np.load(folder / SPHERING, allow_pickle=False) as arrays:
+            sphering = Sphering(**{name: arrays[name] for name in arrays.files})
+    weights = {name: folder / file
+               for name, file in description["embed"].pop("weights").items()}
+    trained_on = description.get("trained_on")
+    sections = parse_params({key: description[key] for key in ("prepare", "embed", "train")})
+    return TrainedModel(
+        question=Question.from_dict(description),
+        heads=heads,
+        panels=tuple(description["panels"]),
+        calibrations={level: Calibration(**c) for level, c in description["calibrations"].items()},
+        sphering=sphering,
+        names=tuple(description["names"]),
+        channels=tuple(description["channels"]),
+        controls=description["controls"],
+        prepare=sections.prepare,
+        embed=sections.embed,
+        head=head,
+        train=sections.train,
+        weights=weights,
+        trained_on=None if trained_on is None else tuple(trained_on),
+    )

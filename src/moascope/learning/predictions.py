@@ -1,0 +1,59 @@
+"""The predictions table: one row per unit of a level."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from moascope.learning.calibration import Calibration
+from moascope.learning.examples import Examples, averaging
+from moascope.screen.question import Question
+
+COLUMNS = {
+    "site": ["Metadata_Plate", "Metadata_Well", "Metadata_Site", "Metadata_Batch",
+             "Metadata_Panel", "Metadata_Compound", "Metadata_Concentration_uM",
+             "Metadata_Control"],
+    "well": ["Metadata_Plate", "Metadata_Well", "Metadata_Batch", "Metadata_Panel",
+             "Metadata_Compound", "Metadata_Concentration_uM", "Metadata_Control"],
+    "compound": ["Metadata_Compound"],
+}
+
+
+def predictions_at(
+    calibration: Calibration, sites: Examples, logits: np.ndarray, level: str
+) -> pd.DataFrame:
+    """Predictions of one level from the logits of sites.
+
+    Parameters
+    ----------
+    calibration : Calibration
+        Of that level.
+    sites : Examples
+    logits : ndarray, float32, [n, C]
+    level : {"site", "well", "compound"}
+    """
+    matrix, units = averaging(sites, level)
+    probability = calibration.probability(matrix @ logits)
+    return prediction_table(units, probability, calibration.decide(probability),
+                            sites.question, level)
+
+
+def prediction_table(
+    units: pd.DataFrame, probability: np.ndarray, predicted: np.ndarray,
+    question: Question, level: str,
+) -> pd.DataFrame:
+    """The predictions table of the contract.
+
+    Parameters
+    ----------
+    units : DataFrame, [units]
+    probability : ndarray, float, [units, C]
+    predicted : ndarray, int, [units]
+    question : Question
+    level : {"site", "well", "compound"}
+    """
+    table = units[COLUMNS[level]].reset_index(drop=True).copy()
+    for index, column in enumerate(question.probabilities):
+        table[column] = probability[:, index]
+    table["Predicted"] = [question.classes[i] for i in predicted]
+    return table
