@@ -21,6 +21,8 @@ from moascope.annotation.pictures import channel_colours, find_views, render_vie
 from moascope.annotation.run import annotate_files
 from moascope.annotation.serve import review_application, serve_review
 from moascope.annotation.session import Session, begin_session
+from moascope.errors import MoascopeError
+from moascope.screen.description import write_description
 from moascope.screen.limits import PlaneError
 from moascope.screen.tables import read_screen
 from moascope.web.site import Site, open_site
@@ -62,6 +64,20 @@ def start(screen, out):
             return running
 
         yield begin
+
+
+def test_pictures_outside_a_received_screen_are_shown_only_where_that_is_allowed(screen, out,
+                                                                                 tmp_path):
+    received = tmp_path / "received"
+    received.mkdir()
+    for name in ("load_data.csv", "layout.csv", "annotations.csv"):
+        (received / name).write_bytes((screen / name).read_bytes())
+    write_description(received, {"images": str(screen)})
+    with pytest.raises(MoascopeError, match=r"lie outside the folder.*Add --allow-outside"):
+        annotate_files(received / "annotations.csv", out, screen=received)
+    assert not out.exists()
+    done = annotate_files(received / "annotations.csv", out, screen=received, allow_outside=True)
+    assert done.screen.images == screen
 
 
 def rows(out):

@@ -14,6 +14,7 @@ from moascope.distillation.planes import collect_planes, cut_crops
 from moascope.distillation.student import CHECKPOINT, STATE, Recipe, _fit_last, train_student
 from moascope.errors import MoascopeError
 from moascope.features.backbones import build_student, open_backbone
+from moascope.screen.description import write_description
 
 RECIPE = Recipe(size=32, sees=32, start="random", features=2, crops=96, batch=16,
                 learning_rate=1e-3)
@@ -68,6 +69,18 @@ def test_a_folder_of_images_needs_no_tables_and_an_empty_one_is_told(tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(MoascopeError, match="holds no image plane"):
         collect_planes([tmp_path / "empty"], 5, seed=0)
+
+
+def test_planes_outside_a_received_screen_are_read_only_where_that_is_allowed(tmp_path):
+    folder = make_screen(tmp_path / "screen", size=128)
+    tables = tmp_path / "received"
+    tables.mkdir()
+    for name in ("load_data.csv", "layout.csv", "annotations.csv"):
+        (folder / name).rename(tables / name)
+    write_description(tables, {"images": str(folder)})
+    with pytest.raises(MoascopeError, match=r"lie outside the folder.*Add --allow-outside"):
+        collect_planes([tables], 5, seed=0)
+    assert len(collect_planes([tables], 5, seed=0, allow_outside=True).pixels) == 5
 
 
 def test_crops_depend_on_the_seed_alone(planes):

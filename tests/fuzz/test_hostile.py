@@ -129,7 +129,7 @@ def in_screen(name):
     return files
 
 
-SCREEN_JSON = b'{"source": "folder", "images": ".", "allow_outside": false}'
+SOURCE_JSON = b'{"source": "folder", "images": ".", "allow_outside": false}'
 IDR = ("Plate,Well,Compound\nP1,B02,x\n")
 MANIFEST = b"FileName,Bytes,SHA256\na.tif,12,ab\n"
 READERS = {
@@ -148,7 +148,7 @@ READERS = {
                read_screen),
     "annotations": (lambda: in_screen("")(None, b"")["annotations.csv"],
                     in_screen("annotations.csv"), read_screen),
-    "screen.json": (lambda: SCREEN_JSON, in_screen("screen.json"), read_screen),
+    "source.json": (lambda: SOURCE_JSON, in_screen("source.json"), read_screen),
     "manifest": (lambda: MANIFEST, only("manifest.csv"), read_manifest),
     "idr0088": (IDR.encode, only("a.csv"), lambda f: read_annotation(f / "a.csv")),
     "model": (lambda: json.dumps({"heads": [""], "head": {"layers": 0}, "panels": [""]}).encode(),

@@ -723,7 +723,7 @@ def test_tables_beside_the_images_need_no_leave(tmp_path):
     folder = imagexpress(tmp_path / "in")
     done = run(folder, "--out", folder)
     assert "allow_outside" not in done.stdout
-    assert not (folder / "screen.json").exists()
+    assert not (folder / "source.json").exists()
     screen = read_screen(folder)
     assert (folder / screen.sites["FileName_DAPI"][0]).is_file()
     again = import_plates(folder, folder, update=True)

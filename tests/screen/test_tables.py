@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -185,14 +186,37 @@ def test_what_is_written_reads_the_same_and_has_the_same_bytes(folder, tmp_path)
         "annotations.csv", "layout.csv", "load_data.csv"]
 
 
-def test_screen_json_says_where_the_images_are(folder, tmp_path, monkeypatch):
+def test_source_json_says_where_the_images_are(folder, tmp_path, monkeypatch):
     write_description(folder, {"images": "plates", "source": "folder"})
     assert read_screen(folder).images == Path("plates")
     monkeypatch.setenv("DVC_ROOT", str(tmp_path))
     assert read_screen(folder).images == tmp_path / "plates"
-    (folder / "screen.json").write_text("[1")
-    with pytest.raises(MoascopeError, match=r"screen\.json is not valid JSON"):
+    (folder / "source.json").write_text("[1")
+    with pytest.raises(MoascopeError, match=r"source\.json is not valid JSON"):
         read_description(folder)
+
+
+def test_a_screen_that_an_earlier_release_acquired_is_described_by_screen_json(folder):
+    (folder / "screen.json").write_text(json.dumps({"images": "plates", "licence": "CC0"}))
+    assert read_screen(folder).images == Path("plates")
+    assert read_description(folder)["licence"] == "CC0"
+    with pytest.raises(MoascopeError, match=r"screen\.json says that the images lie outside"):
+        read_screen(folder, received=True)
+    write_description(folder, {"images": "."})
+    assert read_screen(folder, received=True).images == folder
+
+
+def test_what_layout_measured_describes_no_screen(folder):
+    (folder / "screen.json").write_text(json.dumps({"source": "folder", "confounds": []}))
+    assert read_description(folder) == {}
+
+
+def test_who_reads_tables_only_does_not_look_where_images_are(folder):
+    write_description(folder, {"images": "/"})
+    edit_csv(folder / "load_data.csv", FileName_DNA={1: "../../elsewhere.tif"})
+    assert read_screen(folder, tables_only=True).images == folder
+    (folder / "source.json").write_text("[1")
+    assert len(read_screen(folder, tables_only=True).layout)
 
 
 # What is refused

@@ -27,7 +27,7 @@ def test_a_folder_is_referred_to_and_not_copied(screen_folder, tmp_path):
     sentence = acquire(folder_params(screen_folder), tmp_path / "acquire")
     assert sentence.startswith("16 sites on 1 plate, 2 channels, 32 image files")
     assert sorted(path.name for path in (tmp_path / "acquire").iterdir()) == [
-        "annotations.csv", "layout.csv", "load_data.csv", "manifest.csv", "screen.json"]
+        "annotations.csv", "layout.csv", "load_data.csv", "manifest.csv", "source.json"]
     screen = read_screen(tmp_path / "acquire")
     assert screen.images == screen_folder
     pd.testing.assert_frame_equal(screen.sites, read_screen(screen_folder).sites)

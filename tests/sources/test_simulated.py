@@ -81,7 +81,7 @@ def test_the_screen_folder_reads_as_a_screen_without_a_warning(small):
     assert screen.channels == ("Nucleus", "Green", "Red")
     assert screen.warnings == ()
     assert set(screen.sites["Metadata_Panel"]) == set(PANELS)
-    about = json.loads((small / "screen.json").read_text())
+    about = json.loads((small / "source.json").read_text())
     assert about["source"] == "simulated" and about["licence"] and about["citation"]
 
 

@@ -24,7 +24,7 @@ from moascope.annotation.compounds import (
 )
 from moascope.annotation.review import images_of, review_list
 from moascope.errors import MoascopeError
-from moascope.screen.tables import Screen, read_screen
+from moascope.screen.tables import Screen, read_given_screen
 from moascope.text import counted, listing, tidy
 from moascope.work.files import write_csv
 
@@ -55,7 +55,7 @@ class Done:
 
 def annotate_files(compounds: Path, out: Path, genes: Path | None = None,
                    targets: Path | None = None, review: Path | None = None,
-                   screen: Path | None = None) -> Done:
+                   screen: Path | None = None, allow_outside: bool = False) -> Done:
     """Annotate a file of compounds; write annotations.csv and, on request, the review list.
 
     Raises
@@ -77,7 +77,8 @@ def annotate_files(compounds: Path, out: Path, genes: Path | None = None,
             warnings.append(f"--genes has no effect without target genes. Add a column "
                             f"Metadata_Target to {compounds.name}, or pass a table with "
                             "--targets.")
-    of_screen = read_screen(screen) if screen is not None else None
+    of_screen = (read_given_screen(screen, allow_outside)
+                 if screen is not None else None)
     found_targets = read_targets(targets) if targets is not None else {}
     if found_targets:
         known = given.table["Metadata_Compound"].str.casefold().isin(found_targets)

@@ -50,7 +50,7 @@ def predict(
     = Level.compound,
     jobs: Annotated[int, typer.Option(min=1, help="Processes that prepare plates.")] = 2,
     allow_outside: Annotated[bool, typer.Option(
-        "--allow-outside", help="Also read images outside the folder, where its screen.json or a "
+        "--allow-outside", help="Also read images outside the folder, where its source.json or a "
                                 "link leads to them.")] = False,
 ) -> None:
     """Predict a screen, which may be new to the model.
@@ -63,13 +63,11 @@ def predict(
     """
     from moascope.api.models import load_model
     from moascope.learning.predictor import predict_screen
-    from moascope.screen.tables import read_screen
+    from moascope.screen.tables import read_given_screen
     from moascope.work.files import write_csv
 
     predictor = load_model(model)
-    # What acquire wrote in this project is the project's own.
-    own = screen.resolve() == Path("data/acquire").resolve()
-    read = read_screen(screen, allow_outside, received=not own)
+    read = read_given_screen(screen, allow_outside)
     predictions, warnings = predict_screen(predictor.model, read, level.value, jobs)
     for warning in warnings:
         print(f"warning: {warning}", file=sys.stderr)

@@ -85,7 +85,7 @@ def layout(
     from moascope.screen.targets import label_screen
     from moascope.text import assumed_lines
 
-    read = read_screen(screen)
+    read = read_screen(screen, tables_only=True)
     labels = label_screen(read, target)
     split = Split()
     folds = min(split.folds, len(labels.groups))
@@ -115,6 +115,9 @@ def annotate(
                                          help="Name of the person who decides.")] = "",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port of the review page; 0 takes any "
                                                              "free one.")] = 0,
+    allow_outside: Annotated[bool, typer.Option(
+        "--allow-outside", help="Also show images outside the folder, where its source.json or a "
+                                "link leads to them.")] = False,
 ) -> None:
     """Decide from each mechanism's name whether a GPCR is involved.
 
@@ -125,7 +128,7 @@ def annotate(
     """
     from moascope.annotation.run import annotate_files, print_summary
 
-    done = annotate_files(compounds, out, genes, targets, review, screen)
+    done = annotate_files(compounds, out, genes, targets, review, screen, allow_outside)
     print_summary(done, out, review)
     if serve:
         from moascope.annotation.serve import serve_review

@@ -67,6 +67,9 @@ def distil(
     loss: Annotated[str, typer.Option(help="mse or cosine.")] = "mse",
     seed: Annotated[int, typer.Option(min=0, help="Seed of the random numbers.")] = 0,
     most: Annotated[int, typer.Option(help="Largest number of planes per folder.")] = 1300,
+    allow_outside: Annotated[bool, typer.Option(
+        "--allow-outside", help="Also read images outside a screen's folder, where its source.json "
+                                "or a link leads to them.")] = False,
 ) -> None:
     """Train a small, fast backbone to imitate a large one, without labels.
 
@@ -86,4 +89,4 @@ def distil(
                             f"give the path of another student (*{KERAS_FILE}).")
     recipe = Recipe(width=width, size=size, sees=sees, start=start, features=features, loss=loss,
                     native=native, crops=crops, learning_rate=learning_rate, seed=seed)
-    print(run(planes, out, teacher, weights, recipe, most))
+    print(run(planes, out, teacher, weights, recipe, most, allow_outside))

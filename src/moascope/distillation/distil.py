@@ -29,13 +29,14 @@ from moascope.features.backbones import (
     weights_digest,
 )
 from moascope.params import KERAS_FILE, Embed
+from moascope.screen.description import read_description
 from moascope.work.files import write_json
 
 CARD = "card.json"
 
 
 def distil(folders: Iterable[Path], out: Path, teacher: str, weights: Path | None, recipe: Recipe,
-           most: int) -> str:
+           most: int, allow_outside: bool = False) -> str:
     """Train a student on unlabelled planes and leave it as a model file.
 
     Parameters
@@ -51,6 +52,8 @@ def distil(folders: Iterable[Path], out: Path, teacher: str, weights: Path | Non
     recipe : Recipe
     most : int
         Planes a folder.
+    allow_outside : bool
+        Whether a screen's images may lie outside its folder.
 
     Returns
     -------
@@ -73,7 +76,7 @@ def distil(folders: Iterable[Path], out: Path, teacher: str, weights: Path | Non
     begun_with = Path(recipe.start) if recipe.start not in STARTS else None
     if begun_with and not begun_with.is_file():
         raise MoascopeError(f"--start: there is no file {begun_with}.")
-    planes = collect_planes(folders, most, recipe.seed)
+    planes = collect_planes(folders, most, recipe.seed, allow_outside)
     network = (load_imagenet(teacher, file, recipe.size) if teacher in APPLICATIONS
                else load_own(file))
     width = int(network.output_shape[-1])
@@ -115,10 +118,7 @@ def make_card(planes: Planes, teacher: str, digest: str, recipe: Recipe) -> dict
     """What a model was made of and how, for the file beside it."""
     sources = {}
     for folder in sorted(set(planes.source)):
-        said = {}
-        described = Path(folder) / "screen.json"
-        if described.exists():
-            said = json.loads(described.read_text())
+        said = read_description(Path(folder))
         sources[Path(folder).name] = {
             "planes": planes.source.count(folder),
             "licence": said.get("licence", "not stated"),

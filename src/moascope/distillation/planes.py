@@ -13,7 +13,7 @@ from moascope.errors import MoascopeError
 from moascope.pixels.scaling import bit_depth_limit, histogram, lookup, percentiles
 from moascope.screen.limits import PlaneError
 from moascope.screen.planes import read_plane
-from moascope.screen.tables import read_screen
+from moascope.screen.tables import read_given_screen
 
 IMAGES = (".tif", ".tiff", ".png", ".bmp", ".jpg")
 LIMITS = (0.1, 99.9)
@@ -45,7 +45,8 @@ class Planes:
     left_out: tuple[str, ...]
 
 
-def collect_planes(folders: Iterable[Path], most: int, seed: int) -> Planes:
+def collect_planes(folders: Iterable[Path], most: int, seed: int,
+                   allow_outside: bool = False) -> Planes:
     """Read the planes of screens, or of folders that hold nothing but images.
 
     Parameters
@@ -56,6 +57,8 @@ def collect_planes(folders: Iterable[Path], most: int, seed: int) -> Planes:
     most : int
         Planes a folder, drawn at random where it has more.
     seed : int
+    allow_outside : bool
+        Whether a screen's images may lie outside its folder.
 
     Returns
     -------
@@ -72,7 +75,7 @@ def collect_planes(folders: Iterable[Path], most: int, seed: int) -> Planes:
     source: list[str] = []
     left_out: list[str] = []
     for folder in folders:
-        named = _named_planes(folder)
+        named = _named_planes(folder, allow_outside)
         if len(named) > most:
             drawn = np.random.default_rng(seed).choice(len(named), most, replace=False)
             named = [named[i] for i in sorted(drawn)]
@@ -104,10 +107,10 @@ def _shares(pixels: list[np.ndarray], source: list[str]) -> np.ndarray:
     return weights / weights.sum()
 
 
-def _named_planes(folder: Path) -> list[tuple[str, Path, int]]:
+def _named_planes(folder: Path, allow_outside: bool) -> list[tuple[str, Path, int]]:
     """(channel, file, frame) of every plane."""
     if (folder / "load_data.csv").exists():
-        screen = read_screen(folder)
+        screen = read_given_screen(folder, allow_outside)
         return [
             (channel, screen.images / row[f"FileName_{channel}"],
              int(row.get(f"Frame_{channel}", 0)))

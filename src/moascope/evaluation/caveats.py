@@ -27,7 +27,7 @@ def caveats_of(description: dict[str, Any], source: str, unit: str,
     Parameters
     ----------
     description : dict
-        The screen's screen.json.
+        The screen's source.json.
     source : str
     unit : {"compound", "well"}
     batches : int, optional

@@ -19,6 +19,7 @@ from moascope.evaluation.scores import evaluate_predictions
 from moascope.learning.examples import Examples
 from moascope.learning.model import read_model
 from moascope.params import Params
+from moascope.screen.description import read_description
 from moascope.text import bracketed
 
 
@@ -49,8 +50,7 @@ def protocol(params: Params, examples: Examples, predictions: dict[str, pd.DataF
     model = read_model(trained / "model")
     with (split / "target.json").open() as file:
         said = json.load(file)
-    with (screen / "screen.json").open() as file:
-        description = json.load(file)
+    description = read_description(screen)
     compounds = predictions["compound"]
     in_folds = compounds[compounds["Split"] == "out_of_fold"].reset_index(drop=True)
     metrics: dict[str, Any] = {

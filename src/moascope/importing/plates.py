@@ -20,7 +20,12 @@ from moascope.importing.layout import describe, keep_filled_in, told_by_images, 
 from moascope.importing.sites import place_sites
 from moascope.importing.tree import Tree, scan_tree
 from moascope.screen.columns import WELL
-from moascope.screen.description import write_description
+from moascope.screen.description import (
+    DESCRIPTION,
+    EARLIER,
+    description_of,
+    write_description,
+)
 from moascope.screen.tables import Screen, read_screen
 from moascope.text import assumed_lines, counted, listing
 from moascope.work.files import write_csv
@@ -49,7 +54,7 @@ class Imported:
     notes : tuple of str
         A sentence about each guess and choice.
     images : str
-        The folder of images, as in screen.json.
+        The folder of images, as in source.json.
     outside : bool
         Whether the images lie outside the folder of the tables.
     """
@@ -82,7 +87,7 @@ def import_plates(folder: str | Path, out: str | Path, *, kind: str = "auto",
         Holds images of one kind, of any number of plates.
     out : str or Path
         Receives load_data.csv, layout.csv, annotations.csv, unplaced.csv and, where the images lie
-        elsewhere, screen.json.
+        elsewhere, source.json.
     kind : str
         "auto", "regex" or a key of `moascope.importing.kinds.KINDS`.
     pattern : str, optional
@@ -164,7 +169,7 @@ def import_plates(folder: str | Path, out: str | Path, *, kind: str = "auto",
         _write(Path(trial), tables, {**description, "images": str((folder if outside else out)
                                                                   .resolve())})
         read_screen(Path(trial), follow_links)
-    if outside or follow_links or (out / "screen.json").exists():
+    if outside or follow_links or description_of(out).exists():
         write_description(out, description)
     _write(out, tables, None)
     table = _write_unplaced(out, [*placed.unplaced, *_sentences(placed.incomplete)])
@@ -216,7 +221,7 @@ def _without_own(tree: Tree, out: Path) -> Tree:
         return tree
     inside = home.relative_to(root).as_posix()
     inside = "" if inside == "." else f"{inside}/"
-    own = {f"{inside}{name}" for name in (*TABLES, UNPLACED, "screen.json")}
+    own = {f"{inside}{name}" for name in (*TABLES, UNPLACED, DESCRIPTION, EARLIER)}
     return Tree(tree.root, tuple(file for file in tree.files if file not in own), tree.arrays,
                 tree.left_out)
 
@@ -245,7 +250,7 @@ def _hints(tree: Tree, kind: str, sites: pd.DataFrame,
 
 
 def _where_images_are(folder: Path, out: Path) -> tuple[str, str, bool]:
-    """Prefix of file names, folder of images for screen.json, whether that is outside `out`."""
+    """Prefix of file names, folder of images for source.json, whether that is outside `out`."""
     images, home = folder.resolve(), out.resolve()
     if images.is_relative_to(home):
         inside = images.relative_to(home).as_posix()

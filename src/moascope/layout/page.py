@@ -45,7 +45,7 @@ def measure_screen(screen: Screen, labels: Labels, groups: pd.DataFrame,
     groups : DataFrame
         The units as dealt: `Metadata_Group`, `Label`, `Fold_<repeat>`.
     description : dict
-        As `moascope.screen.tables.read_description` gives it.
+        As `moascope.screen.description.read_description` gives it.
     seed : int
     quarantine, failed : DataFrame, optional
         Sites in quarantine, and sites that quality control left out.

@@ -1,4 +1,4 @@
-"""screen.json: where a screen comes from, where its images are, its licence and citation."""
+"""source.json: where a screen comes from, where its images are, its licence and citation."""
 
 from __future__ import annotations
 
@@ -10,23 +10,34 @@ from moascope.errors import MoascopeError
 from moascope.opening import MOST_JSON, parse_json, read_file
 from moascope.work.files import write_json
 
-DESCRIPTION = "screen.json"
+DESCRIPTION = "source.json"
+# Its name in screens that earlier releases acquired or imported.
+EARLIER = "screen.json"
+# What `moascope layout` measures is in a file of that name, too, and has this key.
+MEASURED = "confounds"
 
 
 def write_description(folder: Path, description: dict[str, Any]) -> None:
-    """Write screen.json into a folder."""
+    """Write source.json into a folder."""
     write_json(folder / DESCRIPTION, description)
 
 
+def description_of(folder: Path) -> Path:
+    """The file that describes a screen: source.json, or screen.json of an earlier release."""
+    earlier = folder / EARLIER
+    return earlier if earlier.exists() and not (folder / DESCRIPTION).exists() else (
+        folder / DESCRIPTION)
+
+
 def read_description(folder: Path) -> dict[str, Any]:
-    """Read screen.json; empty where a folder has none.
+    """Read the description of a screen; empty where a folder has none.
 
     Raises
     ------
     MoascopeError
         When it is not valid JSON, or its `images` is not the name of a folder.
     """
-    path = folder / DESCRIPTION
+    path = description_of(folder)
     try:
         description = parse_json(read_file(path, MOST_JSON))
     except FileNotFoundError:
@@ -41,11 +52,11 @@ def read_description(folder: Path) -> dict[str, Any]:
             or "\0" in description.get("images", ".")):
         raise MoascopeError(f"{path} must be a JSON object whose 'images' names a folder. Run the "
                             "acquire stage again, or remove the file if you wrote it.")
-    return description
+    return {} if path.name == EARLIER and MEASURED in description else description
 
 
 def images_folder(folder: Path, description: dict[str, Any]) -> Path:
-    """The folder that file names start from, given screen.json."""
+    """The folder that file names start from, given its screen's description."""
     images = description.get("images", ".")
     if images == ".":
         return folder

@@ -17,7 +17,7 @@ from moascope.screen.contract import (
     spell_compounds_alike,
     warn_of_controls,
 )
-from moascope.screen.description import DESCRIPTION, images_folder, read_description
+from moascope.screen.description import description_of, images_folder, read_description
 from moascope.screen.reading import Findings, read_table
 from moascope.text import counted, tidy
 from moascope.work.files import write_csv
@@ -65,21 +65,25 @@ class Screen:
 
 
 def read_screen(folder: str | Path, allow_outside: bool = False,
-                received: bool = False, follow_links: bool = True) -> Screen:
+                received: bool = False, follow_links: bool = True,
+                tables_only: bool = False) -> Screen:
     """Read a screen folder and check all three tables.
 
     Parameters
     ----------
     folder : str or Path
         Holds load_data.csv, layout.csv and annotations.csv; a folder made by acquire or an import
-        also screen.json, which says where the images are.
+        also source.json, which says where the images are.
     allow_outside : bool
         Whether the tables may name images outside the screen's folder.
     received : bool
-        Whether the folder came from somebody else, so that its screen.json is not trusted: images
+        Whether the folder came from somebody else, so that its source.json is not trusted: images
         lie in the folder, and links that lead out of it are not followed.
     follow_links : bool
-        Whether links in the folder of images may lead out of it where screen.json is trusted.
+        Whether links in the folder of images may lead out of it where source.json is trusted.
+    tables_only : bool
+        Whether no image will be read, so that it does not matter where images are: nothing but the
+        three tables is looked at. They also describe a screen that is still to be imaged.
 
     Returns
     -------
@@ -100,7 +104,7 @@ def read_screen(folder: str | Path, allow_outside: bool = False,
     if not folder.is_dir():
         raise MoascopeError(f"{folder} is not a folder. A screen is a folder with load_data.csv, "
                             "layout.csv and annotations.csv.")
-    description = read_description(folder)
+    description = {} if tables_only else read_description(folder)
     images = images_folder(folder, description)
     findings = Findings()
     load_data = read_table(folder / "load_data.csv", findings)
@@ -108,10 +112,11 @@ def read_screen(folder: str | Path, allow_outside: bool = False,
     annotations_csv = read_table(folder / "annotations.csv", findings, may_be_empty=True)
 
     if received and not (allow_outside or images.resolve().is_relative_to(folder.resolve())):
-        raise MoascopeError(f"{folder / DESCRIPTION} says that the images lie outside the folder "
+        raise MoascopeError(f"{description_of(folder)} says that the images lie outside the folder "
                             f"({tidy(description['images'], most=200)}). Add --allow-outside if "
                             "you trust it.")
-    outside = allow_outside or (not received and bool(description.get("allow_outside")))
+    outside = (allow_outside or tables_only
+               or (not received and bool(description.get("allow_outside"))))
     # Images of an acquired screen are known by checksum, and DVC may keep them as links.
     links = outside or (follow_links and not received and bool(description))
     sites, channels = check_sites(load_data, images, outside, links, findings)
@@ -129,11 +134,20 @@ def read_screen(folder: str | Path, allow_outside: bool = False,
     return Screen(sites, layout, annotations, channels, images, tuple(findings.warnings))
 
 
+def read_given_screen(folder: Path, allow_outside: bool = False) -> Screen:
+    """Read a screen that a command was given: only what acquire wrote in this project is trusted.
+
+    Parameters and errors are those of `read_screen`.
+    """
+    own = folder.resolve() == Path("data/acquire").resolve()
+    return read_screen(folder, allow_outside, received=not own)
+
+
 def write_screen(screen: Screen, folder: Path) -> None:
     """Write the three tables into a folder.
 
     Each file appears under its name only when it is complete, and equal screens give equal bytes.
-    Where `screen.images` is not `folder`, write screen.json next to them (`write_description`).
+    Where `screen.images` is not `folder`, write source.json next to them (`write_description`).
     """
     folder.mkdir(parents=True, exist_ok=True)
     for name, table in [("load_data.csv", screen.sites), ("layout.csv", screen.layout),

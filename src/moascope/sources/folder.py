@@ -6,7 +6,12 @@ import os
 from pathlib import Path
 
 from moascope.errors import MoascopeError
-from moascope.screen.description import images_folder, read_description, write_description
+from moascope.screen.description import (
+    description_of,
+    images_folder,
+    read_description,
+    write_description,
+)
 from moascope.screen.tables import read_screen, write_screen
 
 
@@ -19,7 +24,7 @@ def acquire_folder(path: Path, out: Path, allow_outside: bool = False) -> None:
         A folder with load_data.csv, layout.csv, annotations.csv and images. Where it is relative,
         it starts from the root of the repository.
     out : Path
-        Receives the three tables and screen.json, which points back to `path`.
+        Receives the three tables and source.json, which points back to `path`.
     allow_outside : bool
         Whether the tables may name images outside `path`.
 
@@ -43,7 +48,7 @@ def acquire_folder(path: Path, out: Path, allow_outside: bool = False) -> None:
     images = images_folder(folder, described)
     if not allow_outside and (described.get("allow_outside")
                               or not images.resolve().is_relative_to(folder.resolve())):
-        raise MoascopeError(f"{folder / 'screen.json'} says that the images lie outside the folder "
+        raise MoascopeError(f"{description_of(folder)} says that the images lie outside the folder "
                             f"({described['images']}). Set acquire.allow_outside to true in "
                             "params.yaml if this is intended.")
     screen = read_screen(folder, allow_outside)

@@ -86,7 +86,7 @@ class Collected:
     missing : DataFrame
         One row per file that is not available (`MISSING`); its site is not in `sites`.
     about : mapping
-        What screen.json says besides source, licence and citation.
+        What source.json says besides source, licence and citation.
     notes : tuple of str
         A sentence about each deviation from the plan.
     """

@@ -15,7 +15,7 @@ from moascope.work.processes import default_jobs
 def acquire(params: Params, out: Path) -> str:
     """Bring a screen in from the source that acquire.source names.
 
-    Leaves a screen folder: three tables, screen.json, manifest.csv with the size and SHA-256 of
+    Leaves a screen folder: three tables, source.json, manifest.csv with the size and SHA-256 of
     every image, and the images themselves where the source makes them. Images of the source
     `folder` stay where they are, and downloaded ones in acquire.downloads.
     """

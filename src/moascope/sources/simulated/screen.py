@@ -15,6 +15,7 @@ import pandas as pd
 
 from moascope.errors import MoascopeError
 from moascope.params import Simulated
+from moascope.screen.description import write_description
 from moascope.sources.simulated.cells import draw_field
 from moascope.sources.simulated.compounds import (
     KNOB_TABLE,
@@ -29,7 +30,6 @@ from moascope.sources.simulated.layout import FORMATS, Well, plate_maps
 from moascope.sources.simulated.markers import panel_parts
 from moascope.sources.simulated.optics import draw_fault, expose, plate_illumination
 from moascope.sources.simulated.seeds import stream
-from moascope.work.files import write_json
 
 CHANNELS = ("Nucleus", "Green", "Red")
 
@@ -60,7 +60,7 @@ class Plate:
 
 
 def simulate(params: Simulated, seed: int, out: Path, jobs: int = 2) -> None:
-    """Write a simulated screen: three tables, screen.json, images and truth.
+    """Write a simulated screen: three tables, source.json, images and truth.
 
     Parameters
     ----------
@@ -102,7 +102,7 @@ def simulate(params: Simulated, seed: int, out: Path, jobs: int = 2) -> None:
     _write_csv(_fault_table(faults), partial / "truth" / "faults.csv")
     knob_table(params, seed, compounds, plates).to_parquet(partial / KNOB_TABLE, index=False)
     about = {"source": "simulated", "images": ".", "licence": LICENCE, "citation": CITATION}
-    write_json(partial / "screen.json", about)
+    write_description(partial, about)
     # An empty folder may stand where the screen goes; a rename replaces it.
     partial.replace(out)
 
