@@ -127,7 +127,8 @@ def test_a_run_that_did_not_come_to_its_end_is_said(clone, say):
     assert "A later run was not finished" in say("summary")[1]
     (clone / "reports/register/registration.json").unlink()
     status, _, error = say("summary")
-    assert status == 1 and "registration.json does not exist. Run `dvc repro register`." in error
+    assert status == 1
+    assert "registration.json does not exist. Run `dvc repro register report`." in error
 
 
 PROMOTION = {"name": "moascope", "version": "1", "to": "staging", "decision": "promoted",

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import re
+import subprocess
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 from helpers import write_tiff
 from hypothesis import given
 from hypothesis import strategies as st
@@ -717,6 +719,24 @@ def test_the_next_command_runs_where_the_person_stands(tmp_path, monkeypatch):
         command = run(folder, "--out", out).stdout.splitlines()[-1]
         assert command.startswith("next        dvc exp run ")
         assert f" -S acquire.path={path} " in command
+
+
+@pytest.mark.parametrize("name", ["run 7", "run (7)", "a,b", "a=b", "Läufe", "it's", "a'b\\",
+                                  "$HOME", "a#b", "[x]", "~x", 'a"b', "a;b&c"])
+def test_the_next_command_holds_a_folder_of_any_name(tmp_path, monkeypatch, name):
+    from dvc.utils.hydra import apply_overrides
+
+    folder = imagexpress(tmp_path / "in")
+    monkeypatch.chdir(tmp_path)
+    Path("dvc.yaml").touch()
+    Path("params.yaml").write_text("target: gpcr\nacquire: {source: simulated, path: screen, "
+                                   "allow_outside: false}\n")
+    command = run(folder, "--out", name).stdout.splitlines()[-1].removeprefix("next        ")
+    words = subprocess.run(["bash", "-c", f"printf '%s\\0' {command}"], capture_output=True,
+                           text=True, check=True).stdout.split("\0")[:-1]
+    assert words[:3] == ["dvc", "exp", "run"] and set(words[3::2]) == {"-S"}
+    apply_overrides("params.yaml", words[4::2])
+    assert yaml.safe_load(Path("params.yaml").read_text())["acquire"]["path"] == name
 
 
 def test_tables_beside_the_images_need_no_leave(tmp_path):

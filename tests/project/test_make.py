@@ -134,6 +134,7 @@ def test_the_next_commands_run_where_the_person_stands(tmp_path, monkeypatch):
     assert next_steps(make.Made(Path("p"))) == [
         "cd p", "dvc repro register report", "moascope promote --exit-zero", "moascope summary"]
     monkeypatch.chdir(made.folder)
+    assert next_steps(make.Made(Path("my screen")))[0] == "cd 'my screen'"
     assert next_steps(make.Made(Path()))[0] == "dvc repro register report"
     monkeypatch.setenv("PATH", "/usr/bin:/bin")
     assert next_steps(make.Made(Path()))[0] == f"source {Path(sys.prefix) / 'bin/activate'}"

@@ -29,7 +29,8 @@ def init(
         changes = upgrade_project(folder)
         for change in changes:
             print(change)
-        print("Look at the changes with `git diff` and commit them; `dvc repro register report` "
+        look = "Look" if folder.resolve() == Path.cwd() else f"In {folder}, look"
+        print(f"{look} at the changes with `git diff` and commit them; `dvc repro register report` "
               "then runs what they affect." if changes else "The project is up to date.")
         return
     from moascope.project.make import make_project, next_steps

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -163,5 +164,7 @@ def fetch(
             print(line)
         return
     collected = fetch_remote(params)
+    uses = shlex.join(["dvc", "exp", "run", *(word for one in settings for word in ("-S", one))]
+                      if settings else ["dvc", "repro", "register", "report"])
     print(f"{len(collected.sites):,} images are in {downloads_folder(params.acquire)}; the server "
-          f"lacks {len(collected.missing):,} files. `dvc repro` uses them.")
+          f"lacks {len(collected.missing):,} files. `{uses}` uses them.")

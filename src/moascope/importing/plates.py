@@ -342,11 +342,24 @@ def _next_steps(out: Path, outside: bool) -> list[str]:
     path = out if inside else out.resolve()
     leave = " -S acquire.allow_outside=true" if outside else ""
     command = ("dvc exp run -S acquire.source=folder "
-               f"-S acquire.path={shlex.quote(os.fspath(path))}{leave} -S target=moa")
+               f"-S {_as_setting('acquire.path', os.fspath(path))}{leave} -S target=moa")
     if in_project:
         return [f"next        {command}"]
     return ["next        in a project (`moascope init FOLDER` makes one):",
             f"            {command}"]
+
+
+def _as_setting(key: str, value: str) -> str:
+    """What a shell and then DVC, which reads settings by Hydra's grammar, take for `key=value`."""
+    if not re.fullmatch(r"[\w./-]+", value, re.ASCII):
+        # A quote is escaped by a backslash, and so is a backslash before one.
+        escaped = re.sub(r"(\\*)('|$)", lambda found: 2 * found[1] + found[2].replace("'", r"\'"),
+                         value)
+        value = f"'{escaped}'"
+    plain = f"{key}={value}"
+    # Easier to read than what shlex makes of single quotes.
+    return plain if shlex.quote(plain) == plain else (
+        shlex.quote(plain) if set(plain) & set('"$`\\!') else f'"{plain}"')
 
 
 def _kind_of_reason(reason: str) -> str:

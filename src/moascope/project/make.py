@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shlex
 import shutil
 import sys
 from dataclasses import dataclass, field
@@ -126,8 +127,8 @@ def refuse_source(folder: Path) -> None:
     """Say so where a folder holds moascope's own source, which git brings up to date."""
     if is_source(folder):
         raise MoascopeError(f"{shown(folder)} holds moascope's own source, which is a project "
-                            "already. `dvc repro register report` runs it, `git pull` brings "
-                            "it up to date.")
+                            "already. In it, `dvc repro register report` runs it, and "
+                            "`git pull` brings it up to date.")
 
 
 def shown(folder: Path) -> str:
@@ -137,7 +138,7 @@ def shown(folder: Path) -> str:
 
 def command(folder: Path, *options: str) -> str:
     """`moascope init` for a folder, as it runs where the person stands."""
-    return " ".join(["moascope init", *options, *([str(folder)] if folder != Path() else [])])
+    return shlex.join(["moascope", "init", *options, *([str(folder)] if folder != Path() else [])])
 
 
 def next_steps(made: Made) -> list[str]:
@@ -147,9 +148,9 @@ def next_steps(made: Made) -> list[str]:
     environment = Path(sys.prefix) / "bin" / "activate"
     if (program is None or not Path(program).resolve().is_relative_to(Path(sys.prefix).resolve())) \
             and environment.is_file():
-        lines.append(f"source {environment}")
+        lines.append(f"source {shlex.quote(str(environment))}")
     if made.folder.resolve() != Path.cwd():
-        lines.append(f"cd {made.folder}")
+        lines.append(f"cd {shlex.quote(str(made.folder))}")
     return [*lines, "dvc repro register report", "moascope promote --exit-zero",
             "moascope summary"]
 

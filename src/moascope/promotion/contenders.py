@@ -136,7 +136,8 @@ def seen_in_training(contender: Contender, examples: Examples, alias: str) -> np
         raise UndecidedError(
             f"Version {contender.version} ({alias}) does not record which compounds it was "
             "trained on, so it may have seen the held-out ones. Models registered by this version "
-            "of moascope record it: run `dvc repro` to register a new one"
+            "of moascope record it: run `dvc repro register report` to register a "
+            "new one"
             + ("." if alias == "candidate" else
                f", and remove the alias '{alias}' from version {contender.version} in MLflow.")
         )

@@ -160,7 +160,7 @@ def check_served(candidate: Contender, table: pd.DataFrame, trained: Path) -> bo
             f"train wrote: {own.loc[worst, 'Metadata_Compound']} differs by {off[worst]:.2g} in "
             f"probability, and {(off > SAME).sum()} of {len(off)} held-out compounds differ. "
             "Serving would differ from training: run `dvc repro --single-item --force train`, then "
-            "`dvc repro register`, and compare the moascope versions of both."
+            "`dvc repro register report`, and compare the moascope versions of both."
         )
     return True
 

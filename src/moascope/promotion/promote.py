@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import getpass
+import shlex
 import tempfile
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -87,13 +88,14 @@ def promote(
     share a server do not share the lock: for them the holder is read once more between the
     records and the alias. The time of two calls remains in which the later one wins.
     """
+    model = "" if name is None else f" --model {shlex.quote(name)}"
     name = name or params.register_.name
     address = connect()
     require_store(address)
     from mlflow import MlflowClient
 
     client = MlflowClient()
-    chosen = _choose(client, name, to, version)
+    chosen = _choose(client, name, to, version, model)
     pipeline = None
     while (holder := aliases_of(client, name).get(to)) != chosen:
         pipeline = pipeline or load_pipeline(data, params)
@@ -102,7 +104,7 @@ def promote(
             return record
         with registry_lock(address):
             aliases = aliases_of(client, name)
-            _require_staging(name, to, chosen, aliases)
+            _require_staging(name, to, chosen, aliases, model)
             if aliases.get(to) == holder and write_decision(client, record, decision, report):
                 return record
             print(f"promote: version {aliases_of(client, name).get(to)} has become {to} "
@@ -133,7 +135,8 @@ def registry_lock(address: str) -> Iterator[None]:
         ) from None
 
 
-def _choose(client: MlflowClient, name: str, to: str, version: str | None) -> str:
+def _choose(client: MlflowClient, name: str, to: str, version: str | None, model: str) -> str:
+    """The version to judge; `model` is the option that a remedy must repeat."""
     from mlflow.exceptions import MlflowException
 
     aliases = aliases_of(client, name)
@@ -142,10 +145,11 @@ def _choose(client: MlflowClient, name: str, to: str, version: str | None) -> st
         if source not in aliases:
             raise MoascopeError(
                 f"No version of '{name}' holds {STAGING}, and only the version in staging can be "
-                "promoted to production. Run `moascope promote` first."
+                "promoted to production. Run "
+                f"`moascope promote{model}` first."
                 if to == PRODUCTION else
-                f"No version of '{name}' is the candidate. Run `dvc repro` to register one, or "
-                "choose a version with --version."
+                f"No version of '{name}' is the candidate. Run `dvc repro register report` to "
+                "register one, or choose a version with --version."
             )
         return aliases[source]
     try:
@@ -156,18 +160,19 @@ def _choose(client: MlflowClient, name: str, to: str, version: str | None) -> st
         raise MoascopeError(
             f"There is no version {version} of '{name}'. Its versions: {listing(known, 10)}."
         ) from None
-    _require_staging(name, to, version, aliases)
+    _require_staging(name, to, version, aliases, model)
     return version
 
 
-def _require_staging(name: str, to: str, version: str, aliases: dict[str, str]) -> None:
+def _require_staging(name: str, to: str, version: str, aliases: dict[str, str],
+                     model: str) -> None:
     if to == PRODUCTION and aliases.get(STAGING) != version:
         held = aliases.get(STAGING)
         raise MoascopeError(
             f"Version {version} of '{name}' does not hold staging"
             + (f" (version {held} does)" if held else "")
             + f", and only the version in staging can be promoted to production. Run "
-              f"`moascope promote --version {version}` first."
+              f"`moascope promote{model} --version {version}` first."
         )
 
 

@@ -67,7 +67,7 @@ def read_results(report: Path, data: Path) -> Results:
         registered = json.loads((report / "register" / "registration.json").read_text())
     except FileNotFoundError as missing:
         raise MoascopeError(f"The last run has not come to its end: {missing.filename} does not "
-                            "exist. Run `dvc repro register`.") from None
+                            "exist. Run `dvc repro register report`.") from None
     pages = sorted(report.rglob(PAGE))
     return Results(metrics, registered, _decision(report, registered),
                    pages[0] if pages else None, _outdated(data, report))

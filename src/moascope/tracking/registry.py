@@ -295,8 +295,8 @@ def aliases_of(client: MlflowClient, name: str) -> dict[str, str]:
         where = store_shown()
         if error.error_code == "RESOURCE_DOES_NOT_EXIST":
             raise MoascopeError(
-                f"There is no registered model '{name}' at {where}. Run `dvc repro` to register "
-                "one, or choose another with --model."
+                f"There is no registered model '{name}' at {where}. Run `dvc repro "
+                "register report` to register one, or choose another with --model."
             ) from None
         raise MoascopeError(
             f"The registry at {where} does not answer: {str(error).splitlines()[0]}"

@@ -90,9 +90,9 @@ def require_store(address: str) -> None:
     path = address.removeprefix("sqlite:///")
     if address.startswith("sqlite:///") and not Path(path).exists():
         raise MoascopeError(
-            f"There is no registry at {path} yet. Run `dvc repro register` at the root of a "
-            "project to train and register a model, or set MLFLOW_TRACKING_URI to the server that "
-            "has one.")
+            f"There is no registry at {path} yet. Run `dvc repro register report` at the root "
+            "of a project to train and register a model, or set MLFLOW_TRACKING_URI to the server "
+            "that has one.")
 
 
 def store_shown() -> str:
