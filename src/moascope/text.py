@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import struct
 import textwrap
 import unicodedata
 from collections.abc import Iterable, Mapping
@@ -10,6 +11,7 @@ from typing import Any
 
 # Names that a sentence lists before it counts the rest.
 EXAMPLES = 5
+_LONGEST_NAME = 200
 GPCR_WORDS = {
     "gpcr": "GPCR",
     "gpcr_agonist": "GPCR agonist",
@@ -25,6 +27,8 @@ def counted(count: int, noun: str) -> str:
 def listing(names: Iterable[Any], most: int = EXAMPLES) -> str:
     """A list for a sentence: the first few names, and how many more there are."""
     names = [str(name) for name in names]
+    # A damaged table may have names of thousands of characters.
+    names = [name if len(name) <= _LONGEST_NAME else f"{name[:_LONGEST_NAME]}…" for name in names]
     more = len(names) - most
     return ", ".join(names[:most]) + (f" and {more:,} more" if more > 0 else "")
 
@@ -62,6 +66,18 @@ def cause(error: BaseException) -> str:
     """The first line of an error's message, or its kind where it has none, for a sentence."""
     lines = (getattr(error, "strerror", None) or str(error)).strip().splitlines()
     return tidy(lines[0] if lines else type(error).__name__, most=300).rstrip(".")
+
+
+def explained(error: BaseException) -> str:
+    """The cause of an error on a damaged file, without what only a programmer understands."""
+    if isinstance(error, KeyError) and error.args and isinstance(error.args[0], str):
+        return f"it lacks '{tidy(error.args[0], most=100)}'"
+    if isinstance(error, (ArithmeticError, AssertionError, AttributeError, LookupError,
+                          RecursionError, TypeError, struct.error)):
+        return "its parts do not fit together"
+    if "int_max_str_digits" in str(error):
+        return "a number has thousands of digits"
+    return cause(error)
 
 
 def number(value: Any, digits: int = 3) -> str:

@@ -236,7 +236,7 @@ def test_a_map_that_cannot_be_read_names_line_and_cell(tmp_path, text, sentence)
 
 
 def test_a_workbook_is_told_to_be_saved_as_csv(tmp_path):
-    (tmp_path / "m.csv").write_bytes(b"PK\x03\x04" + bytes(50))
+    (tmp_path / "m.csv").write_bytes(b"PK\x03\x04[Content_Types].xml" + bytes(50))
     with pytest.raises(MoascopeError, match="is an Excel workbook"):
         read_plate_map(tmp_path / "m.csv")
     with pytest.raises(MoascopeError, match="cannot be read"):

@@ -8,7 +8,7 @@ from test_targets import labels_of, rows, screen
 
 from moascope.errors import MoascopeError
 from moascope.learning.leaks import LeakError, audit_leaks
-from moascope.screen.compounds import compound_groups, name_key
+from moascope.screen.compounds import compound_groups, dose_in_name, name_key
 from moascope.screen.targets import label_screen, refuse_few
 
 KEY = "RCINICONZNJXQF-MZXODVADSA-N"
@@ -18,7 +18,7 @@ KEY = "RCINICONZNJXQF-MZXODVADSA-N"
     ("Taxol", "taxol"), ("caf\u00e9in", "cafe\u0301in"), ("Trichostatin A", "trichostatinA"),
     ("Trichostatin A", "Trichostatin\u00a0 A"), ("\ufb01nasteride", "finasteride"),
     ("H\u2082O2", "H2O2"), ("SB\u2010431542", "SB-431542"), ("taxol\u200b", "taxol"),
-    ("STRASSE", "stra\u00dfe"),
+    ("STRASSE", "stra\u00dfe"), ("\u0430spirin", "Aspirin"), ("m\u03bfrphine", "morphine"),
 ])
 def test_case_composition_and_blanks_make_no_other_compound(one, other):
     assert name_key(one) == name_key(other)
@@ -27,6 +27,22 @@ def test_case_composition_and_blanks_make_no_other_compound(one, other):
     assert len(labels.groups) == 3
     of_both = labels.wells["Metadata_Well"].isin(["B03", "B04"])
     assert len(set(labels.wells.loc[of_both, "Metadata_Group"])) == 1
+
+
+def test_a_greek_letter_is_not_the_latin_one_that_it_resembles_in_meaning():
+    assert name_key("\u03b1-lactose") != name_key("a-lactose")
+    russian = "\u0430\u0441\u043f\u0438\u0440\u0438\u043d"
+    assert name_key(russian) == russian
+
+
+@pytest.mark.parametrize(("name", "parts"), [
+    ("aspirin 10 uM", ("aspirin", "10", "uM")),
+    ("aspirin_0.1\u00b5M", ("aspirin", "0.1", "\u00b5M")),
+    ("taxol (5 nM)", ("taxol", "5", "nM")), ("MK-801 1e-2 mM", ("MK-801", "1e-2", "mM")),
+    ("aspirin 10um", None), ("MK-801", None), ("10 uM", None), ("BRD-K12345M", None),
+])
+def test_a_dose_in_a_name_is_found_where_its_unit_is_written(name, parts):
+    assert dose_in_name(name) == parts
 
 
 def test_numbers_keep_the_blank_between_them():

@@ -261,8 +261,27 @@ def test_a_screen_without_any_annotation_is_workable(folder):
                                "treated as of unknown mechanism: C00, C01, C02, C03.",)
 
 
+def test_one_compound_named_with_its_doses_is_refused(folder):
+    edit_csv(folder / "layout.csv", Metadata_Compound={2: "C00 1 uM", 3: "C00 10 uM"})
+    assert only_problem(folder).startswith(
+        "layout.csv names 'C00 1 uM', 'C00 10 uM', which are one compound in several doses. Write "
+        "'C00' and put the doses into Metadata_Concentration_uM")
+
+
+def test_a_quotation_mark_swallows_no_row(folder):
+    text = (folder / "annotations.csv").read_text().replace("C00,histamine", 'C00,"histamine')
+    (folder / "annotations.csv").write_text(text)
+    assert only_problem(folder).startswith("annotations.csv, line 2: a quotation mark")
+
+
+def test_the_point_of_german_thousands_is_refused(folder):
+    edit_csv(folder / "layout.csv", Metadata_Concentration_uM="1.000")
+    replace(folder / "layout.csv", ",", ";", -1)
+    assert "whose point may separate thousands" in problems(folder)[0]
+
+
 def test_an_excel_workbook_under_the_name_of_a_table(folder):
-    (folder / "layout.csv").write_bytes(b"PK\x03\x04" + bytes(100))
+    (folder / "layout.csv").write_bytes(b"PK\x03\x04[Content_Types].xml" + bytes(100))
     assert "is an Excel workbook, not CSV" in only_problem(folder)
 
 

@@ -25,7 +25,24 @@ def test_every_usual_spelling_names_the_same_well(written, meant):
 
 
 @pytest.mark.parametrize("written", [
-    "", "B", "2", "B0", "B00", "B49", "AG01", "BA01", "AAA1", "B-2", "B2x", "02B", "B 2", "Ä01",
+    "B-2", "B 02", "b_2", "B:2", "R02C02", "r2c2", "Row 2, Col 2", "Well B2", "Ｂ０２", "B02\u200b",
+    "\u00a0B02",
+])
+def test_other_unmistakable_spellings_are_the_well(written):
+    assert canonical_well(written) == "B02"
+
+
+@pytest.mark.parametrize(("written", "advice"), [
+    ("2B", "Write B02 if row B and column 2 are meant"),
+    ("В02", "only looks like a Latin letter"),
+])
+def test_a_well_that_could_be_meant_is_suggested(written, advice):
+    with pytest.raises(MoascopeError, match=advice):
+        canonical_well(written)
+
+
+@pytest.mark.parametrize("written", [
+    "", "B", "2", "B0", "B00", "B49", "AG01", "BA01", "AAA1", "B2x", "02B", "Ä01", "A1-A3",
     "B٢",
 ])
 def test_what_is_no_well_is_named_in_the_sentence(written):

@@ -16,9 +16,10 @@ from public_server import HTML, PublicServer, archive, tiff
 
 from moascope.errors import MoascopeError
 from moascope.screen.planes import read_plane
-from moascope.sources.archives import check_archive, only_member, unpack
 from moascope.sources.download import Wanted, fetch, fetch_all, sole_user
 from moascope.sources.http import Absent, Manners, Trouble, Unlike, check_address, fetch_json, visit
+from moascope.sources.unpacking import unpack
+from moascope.work.archives import check_archive, only_member
 
 QUICK = Manners(parallel=3, per_second=10_000, attempts=4, first_wait=0.01, longest_wait=2,
                 timeout=20)
@@ -517,8 +518,8 @@ def test_an_interrupted_unpacking_leaves_no_half_folder(tmp_path):
 
 
 def test_the_one_table_of_an_archive_is_read(tmp_path):
-    assert only_member(zipped(tmp_path, {"t/a.CSV": b"x", "b.txt": b"y"}), ".csv", 10) == b"x"
-    with pytest.raises(MoascopeError, match=r"has 2 files that end in .csv"):
-        only_member(zipped(tmp_path, {"a.csv": b"x", "b.csv": b"y"}), ".csv", 10)
+    assert only_member(zipped(tmp_path, {"t/a.CSV": b"x", "b.txt": b"y"}), (".csv",), 10) == b"x"
+    with pytest.raises(MoascopeError, match=r"exactly one file that ends in \.csv, but holds"):
+        only_member(zipped(tmp_path, {"a.csv": b"x", "b.csv": b"y"}), (".csv",), 10)
 
 

@@ -2,35 +2,30 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import re
-import warnings
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
 
 import pandas as pd
 
 from moascope.annotation.decide import Decision, decide
 from moascope.annotation.terms import load_terms
 from moascope.errors import MoascopeError
-from moascope.importing.maps import control_word
+from moascope.importing.controls import control_word
+from moascope.opening import read_file
 from moascope.screen.columns import plain, recognise
 from moascope.screen.compounds import name_key
+from moascope.screen.reading import MOST_TABLE, Findings, is_workbook, parse_table
 from moascope.screen.terms import split_terms
 from moascope.screen.vehicles import is_vehicle
 from moascope.text import counted, listing
+from moascope.work.archives import is_archive, only_member
 from moascope.work.files import write_csv
 
 DECIDED = ["gpcr", "gpcr_action", "evidence", "curator"]
 UNNAMED = "unnamed"
 """Curator of a decision that came without evidence and without a name."""
-
-MAX_BYTES = 4 * 2**30
-"""Largest table that is unpacked from an archive."""
 
 _SYMBOLS = ("hgncsymbol", "symbol", "genesymbol", "gene", "approvedsymbol")
 
@@ -87,8 +82,9 @@ def read_compounds(path: Path) -> Compounds:
     MoascopeError
         Where the file cannot be read, names no compounds, or has no column of mechanisms.
     """
-    frame = _read_table(path)
-    named, warnings = _recognise(path, frame.columns)
+    frame, warnings = _read_table(path)
+    named, notes = _recognise(path, frame.columns)
+    warnings += notes
     for wanted, example, held in [("Metadata_Compound", "Compound Name", "compound names"),
                                   ("Metadata_MoA", "Compound MoA", "mechanisms")]:
         if wanted not in named:
@@ -149,7 +145,7 @@ def read_genes(path: Path) -> tuple[frozenset[str], tuple[str, ...]]:
     tuple of str
         Warnings.
     """
-    frame = _read_table(path)
+    frame, warnings = _read_table(path)
     column = next((name for name in frame.columns if plain(name) in _SYMBOLS), None)
     if column is None and len(frame.columns) > 1:
         raise MoascopeError(f"{path} has no column 'symbol'. It has {listing(frame.columns, 12)}. "
@@ -161,15 +157,14 @@ def read_genes(path: Path) -> tuple[frozenset[str], tuple[str, ...]]:
     foreign = pd.Series(False, index=frame.index)
     for name in others:
         foreign |= frame[name].str.contains("non-GPCR", case=False, regex=False)
-    warnings = ()
     if foreign.any() and column is not None:
-        warnings = (f"{path.name}: left out {listing(symbols[foreign])}, because their family "
-                    "says that they are not GPCRs.",)
+        warnings.append(f"{path.name}: left out {listing(symbols[foreign])}, because their family "
+                        "says that they are not GPCRs.")
         symbols = symbols[~foreign]
     found = frozenset(symbols) - {""}
     if not found:
         raise MoascopeError(f"{path} names no gene. Write one symbol per line.")
-    return found, warnings
+    return found, tuple(warnings)
 
 
 def read_targets(path: Path) -> dict[str, frozenset[str]]:
@@ -186,7 +181,7 @@ def read_targets(path: Path) -> dict[str, frozenset[str]]:
     dict of str to frozenset of str
         Name of the compound (`name_key`) -> symbols in upper case.
     """
-    frame = _read_table(path)
+    frame, _ = _read_table(path)
     named, _ = _recognise(path, frame.columns)
     for wanted, example, held in [("Metadata_Compound", "compound", "compound names"),
                                   ("Metadata_Target", "target", "gene symbols")]:
@@ -268,7 +263,7 @@ def read_earlier(path: Path) -> pd.DataFrame | None:
     """The table of an earlier run, or None where there is none."""
     if not path.exists():
         return None
-    frame = _read_table(path)
+    frame, _ = _read_table(path)
     if "Metadata_Compound" not in frame:
         raise MoascopeError(f"{path} already exists and is not a table of annotations (it has "
                             "no column 'Metadata_Compound'). Choose another file with --out.")
@@ -375,77 +370,18 @@ def _recognise(path: Path, columns: pd.Index) -> tuple[dict[str, str], list[str]
             [f"{path.name}: {note}." for note in notes])
 
 
-def _read_table(path: Path) -> pd.DataFrame:
-    """A CSV or TSV file, or the one in a zip archive, as text."""
+def _read_table(path: Path) -> tuple[pd.DataFrame, list[str]]:
+    """A CSV or TSV file, or the one in a zip archive, as text, and a sentence about each guess."""
+    findings = Findings()
     try:
-        if zipfile.is_zipfile(path):
-            with zipfile.ZipFile(path) as archive:
-                members = [member for member in archive.infolist()
-                           if not member.is_dir() and not member.filename.startswith("__MACOSX")]
-                if len(members) != 1 or not members[0].filename.lower().endswith(
-                        (".csv", ".tsv", ".txt")):
-                    raise MoascopeError(f"{path} must hold exactly one CSV file, but holds "
-                                        f"{listing(member.filename for member in members)}. "
-                                        "Unpack it and give the table itself.")
-                if members[0].file_size > MAX_BYTES:
-                    raise MoascopeError(f"{path} unpacks to {members[0].file_size:,} bytes, more "
-                                        f"than the largest table that is read, {MAX_BYTES:,}.")
-                with archive.open(members[0]) as file:
-                    return _parse(path, io.BytesIO(file.read(MAX_BYTES + 1)))
-        with path.open("rb") as file:
-            return _parse(path, file)
+        inside = is_archive(path) and not is_workbook(path)
+        content = (only_member(path, (".csv", ".tsv", ".txt"), MOST_TABLE) if inside
+                   else read_file(path, MOST_TABLE))
     except FileNotFoundError:
         raise MoascopeError(f"{path} does not exist. Check the path.") from None
-    except (OSError, zipfile.BadZipFile) as error:
-        raise MoascopeError(f"{path} cannot be read: {error}.") from None
-
-
-def _parse(path: Path, file: IO[bytes]) -> pd.DataFrame:
-    start = file.read(2**16)
-    file.seek(0)
-    try:
-        start.decode("utf-8-sig")
-        encoding = "utf-8-sig"
-    except UnicodeDecodeError as error:
-        # A letter may be cut at the end of what was looked at.
-        encoding = "utf-8-sig" if error.start > len(start) - 4 else "cp1252"
-    if start.startswith((b"\xff\xfe", b"\xfe\xff")):
-        encoding = "utf-16"
-    header = start.decode(encoding, errors="replace").split("\n", 1)[0]
-    delimiter = max(",;\t", key=header.count)
-    try:
-        with warnings.catch_warnings():
-            # pandas drops what a first row has beyond the header, and warns.
-            warnings.simplefilter("error", pd.errors.ParserWarning)
-            frame = pd.read_csv(file, dtype="str", keep_default_na=False, sep=delimiter,
-                                encoding=encoding, encoding_errors="replace", index_col=False,
-                                quoting=csv.QUOTE_MINIMAL)
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, pd.errors.ParserWarning,
-            UnicodeError) as error:
-        raise MoascopeError(f"{path} cannot be read as a table: "
-                            f"{str(error).strip().splitlines()[-1]}. Save it as plain CSV."
-                            ) from None
-    frame.columns = frame.columns.str.strip()
-    _refuse_short_rows(path, file, encoding, delimiter, len(frame.columns))
-    return frame
-
-
-def _refuse_short_rows(path: Path, file: IO[bytes], encoding: str, delimiter: str,
-                       width: int) -> None:
-    """Refuse a table whose rows end early; pandas would fill them up with empty cells."""
-    file.seek(0)
-    text = io.TextIOWrapper(file, encoding, errors="replace", newline="")
-    reader = csv.reader(text, delimiter=delimiter)
-    try:
-        short = [(reader.line_num, len(row)) for row in reader if 0 < len(row) < width
-                 and any(cell.strip() for cell in row)]
-    except csv.Error as error:
-        raise MoascopeError(f"{path} cannot be read as a table: {error}. Save it as plain CSV."
-                            ) from None
-    finally:
-        text.detach()
-    if short:
-        line, length = short[0]
-        more = f", and {counted(len(short) - 1, 'more line')}" if len(short) > 1 else ""
-        raise MoascopeError(f"{path}, line {line}{more}: {length} values for {width} columns. Look "
-                            "for a missing value.")
+    except OSError as error:
+        raise MoascopeError(f"{path} cannot be read: {error.strerror}.") from None
+    table = parse_table(str(path), content, findings, may_be_empty=True)
+    if table is None:
+        raise MoascopeError(findings.problems)
+    return table.rows, findings.warnings

@@ -8,8 +8,9 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from moascope.screen.columns import plain
+from moascope.screen.numbers import POINTS, commas_may_separate, points_may_separate
 from moascope.screen.reading import Rows
-from moascope.text import counted, listing
+from moascope.text import counted, listing, tidy
 
 # Micromolar in one unit; None for units that only a molar mass or a volume could convert.
 _UNITS: Mapping[str, float | None] = {
@@ -29,17 +30,22 @@ _UNITS: Mapping[str, float | None] = {
 _DOSE = re.compile(
     r"(?:final|compound|cmpd|cpd|drug|treatment|assay|well|pert|test|nominal|actual|sample|agent"
     r"|substance|molar|target|working|the|of|in|max)*"
-    r"(?:concentrations?|concn?s?|doses?|dosage|molarity|mdose)"
+    r"(?:concentrations?|concn?s?|doses?|dosage|molarity|mdose"
+    r"|konzentration|konz|endkonzentration|dosis|concentracion|concentracao|concentrazione)"
     r"(?:of|in|the|final|well|assay|value|compound|drug|treatment)*")
-_LIKE_DOSE = re.compile(r"conc|dose|dosage|dosing|molar|molesper|dilution|stock|volume")
+_LIKE_DOSE = re.compile(r"conc|konz|dose|dosis|dosage|dosing|molar|molesper|dilution|stock|volume")
+_LOG = re.compile(r"log(?:10)?")
+_ENDS_IN_UNIT = re.compile(r"[\s_(\[](?:[pnuµμm]M|M)[)\]]?$")
 _OF_STOCK = re.compile(r"stock|source|mother|master|library|parent")
 _UNIT_COLUMN = re.compile(r"(?:.*(?:conc|dose|dosage|concentration|molarity).*|compound|drug)?"
-                          r"units?|unitsof(?:conc|concentration|dose)")
+                          r"units?|unitsof(?:conc|concentration|dose)|uom|einheit|unite|unidad")
 _NUMBER = re.compile(r"([+-]?(?:[0-9]+(?:[.,][0-9]+)*|[.,][0-9]+)(?:[eE][+-]?[0-9]+)?)\s*(.*)",
                      re.DOTALL)
+_SEPARATED = re.compile(r"[\s'’_·]*[0-9]")
 _BROAD = "mmolesperliter"
 _HIGHEST_IN_WELLS = 1000.0
 _HIGHEST_OF_WELLS_IN_MM = 0.1
+_HIGHEST_OF_LOGS = 1e8
 
 
 class Doses(NamedTuple):
@@ -79,6 +85,7 @@ def read_doses(rows: Rows, name: str, vehicles: Sequence[bool]) -> Doses:
     -----
     A unit stands in the value ("100 nM"), in a column of units, or in the header
     ("Concentration_nM", "Dose (µM)"), in this order; without one the column is read as micromolar.
+    A header such as "log10 M" makes a column one of decimal logarithms.
     `mmoles_per_liter` in plate maps of the Broad Institute is the stock's, of which a thousandth
     is in the well (github.com/jump-cellpainting/JUMP-Target).
     """
@@ -88,14 +95,15 @@ def read_doses(rows: Rows, name: str, vehicles: Sequence[bool]) -> Doses:
                enumerate(zip(header, named, strict=True))}
     with_unit = [at for at, factor in factors.items() if isinstance(factor, float)]
     bare = [at for at, column in enumerate(named) if _DOSE.fullmatch(column)]
+    logs = {at: factor for at, column in enumerate(named)
+            if (factor := _log_factor(column)) is not None}
     broad = [at for at, column in enumerate(named) if column == _BROAD]
-    chosen = with_unit or bare[:1] or broad[:1]
-    units = _unit_column(rows, named)
+    chosen = with_unit or bare[:1] or list(logs)[:1] or broad[:1]
     notes: list[str] = []
     problems: dict[int, str] = {}
     if not chosen:
         like = [column for column, plain_name in zip(header, named, strict=True)
-                if _LIKE_DOSE.search(plain_name)]
+                if _LIKE_DOSE.search(plain_name) or _ENDS_IN_UNIT.search(column.strip())]
         if like:
             notes.append(f"{name}: no concentration is read; {listing(map(repr, like))} "
                          "may hold one. Name the concentration in the well Concentration_uM, "
@@ -104,39 +112,73 @@ def read_doses(rows: Rows, name: str, vehicles: Sequence[bool]) -> Doses:
     if len(bare) > 1 and not with_unit:
         notes.append(f"{name}: '{header[bare[0]]}' is read as the concentration; "
                      f"{listing(repr(header[at]) for at in bare)} could all be meant.")
-    factor_of = {at: factors[at] if at in with_unit else 1.0 for at in chosen}
-    if chosen == broad[:1] and broad:
-        factor_of[broad[0]] = _broad_factor(rows, broad[0], name, notes)
-    thousands = {at: rows.delimiter != "," and _only_thousands(rows, at) for at in chosen}
+    units = _unit_column(rows, named, chosen)
+    columns = []
+    for at in chosen:
+        texts = [cells[at].strip() for cells in rows.cells[1:] if at < len(cells)]
+        log = at not in (*with_unit, *bare, *broad)
+        factor = (logs[at] if log else factors[at] if at in with_unit
+                  else _broad_factor(rows, at, name, notes) if at in broad else 1.0)
+        columns.append(_Column(at, factor, at in with_unit, log,
+                               rows.delimiter != "," and not commas_may_separate(texts),
+                               points_may_separate(texts, rows.delimiter)))
     values, own_unit, commas = [], 0, 0
     for number, (line, cells) in enumerate(zip(rows.lines[1:], rows.cells[1:], strict=True)):
-        unit = cells[units].strip() if units is not None and units < len(cells) else ""
+        unit = (cells[units].strip() if units is not None and units < len(cells)
+                else None if units is None else "")
         found: dict[int, float] = {}
-        for at in chosen:
+        for column in columns:
+            at = column.at
             text = unicodedata.normalize("NFKC", cells[at]).strip() if at < len(cells) else ""
+            text = text.replace("\u2212", "-")
             if text.casefold() in ("", "na", "nan", "n/a", "none", "-", "null"):
                 continue
             try:
-                found[at], spelt = _micromolar(text, unit, factor_of[at], rows.delimiter != ",",
-                                               thousands[at], at in with_unit)
+                found[at], spelt = _micromolar(text, unit, column)
                 own_unit += spelt
                 commas += "," in text
             except ValueError as error:
                 if not vehicles[number]:
-                    problems[line] = f"{name}, line {line}: '{text}' {error}"
+                    problems[line] = f"{name}, line {line}: '{tidy(text, most=60)}' {error}"
         if len(found) > 1 and max(found.values()) > 1.01 * min(found.values()):
             said = " and ".join(f"'{header[at]}' says {value:g} uM" for at, value in found.items())
             problems[line] = f"{name}, line {line}: {said}. Correct one, or remove its column."
-        values.append(repr(float(f"{next(iter(found.values())):.9g}")) if found else "")
-    notes += _said(name, header, chosen, units, bool(with_unit), own_unit, commas, values,
+        values.append(micromolar_text(next(iter(found.values()))) if found else "")
+    notes += _said(name, header, columns, units, own_unit, commas, values,
                    chosen == broad[:1] and bool(broad))
     return Doses(values, problems, notes, {*chosen, *([units] if units is not None else [])})
 
 
+class _Column(NamedTuple):
+    """A column of concentrations, and how its cells are read."""
+
+    at: int
+    factor: float
+    has_unit: bool
+    log: bool
+    decimal_comma: bool
+    points_may_separate: bool
+
+
+def micromolar_text(value: float) -> str:
+    """A concentration as layout.csv has it."""
+    return repr(float(f"{value:.9g}"))
+
+
+def dose_of_name(number: str, unit: str, decimal_comma: bool) -> float | None:
+    """Micromolar in the number and unit of a name; None where the number can be read two ways."""
+    column = _Column(0, 1.0, False, False, decimal_comma, False)
+    try:
+        return _micromolar(f"{number} {unit}", None, column)[0]
+    except ValueError:
+        return None
+
+
 def is_dose(title: str) -> bool:
     """Whether the title of a grid says that it holds concentrations."""
-    return bool(_DOSE.fullmatch(plain(title))) or isinstance(_header_factor(title, plain(title)),
-                                                             float)
+    name = plain(title)
+    return (bool(_DOSE.fullmatch(name)) or isinstance(_header_factor(title, name), float)
+            or _log_factor(name) is not None)
 
 
 def _header_factor(column: str, name: str) -> float | str | None:
@@ -153,13 +195,27 @@ def _header_factor(column: str, name: str) -> float | str | None:
     return None
 
 
-def _unit_column(rows: Rows, named: Sequence[str]) -> int | None:
+def _log_factor(name: str) -> float | None:
+    """Micromolar in one unit of a column of decimal logarithms: log10 M, Dose (log uM)."""
+    rest = _LOG.sub("", name, count=1)
+    if rest == name:
+        return None
+    if rest in ("m", "molar") or (rest.endswith("m") and _DOSE.fullmatch(rest[:-1])):
+        return 1e6
+    factor = _header_factor(rest, rest)
+    return factor if isinstance(factor, float) else None
+
+
+def _unit_column(rows: Rows, named: Sequence[str], doses: Sequence[int]) -> int | None:
     """The column that holds units, if one does; they may be of mass, and are refused then."""
-    for at, column in enumerate(named):
-        if _UNIT_COLUMN.fullmatch(column) and any(
-                at < len(cells) and _is_unit(cells[at]) for cells in rows.cells[1:]):
+    columns = {at: [cells[at] for cells in rows.cells[1:] if at < len(cells) and cells[at].strip()]
+               for at in range(len(named)) if at not in doses}
+    for at, cells in columns.items():
+        if _UNIT_COLUMN.fullmatch(named[at]) and any(map(_is_unit, cells)):
             return at
-    return None
+    # Whatever its name: a column of nothing else. M alone may be the sex of a donor.
+    return next((at for at, cells in columns.items() if cells and all(map(_is_unit, cells))
+                 and any(_UNITS.get(_unit(cell).casefold()) for cell in cells)), None)
 
 
 def _factor(unit: str) -> float | None:
@@ -179,9 +235,10 @@ def _unit(text: str) -> str:
     return re.sub(r"(?<=[lL])-1$", "", re.sub(r"lit(?:er|re)s?$", "l", text))
 
 
-def _micromolar(text: str, unit: str, factor: float, decimal_comma: bool, thousands: bool,
-                header_has_unit: bool) -> tuple[float, bool]:
+def _micromolar(text: str, unit: str | None, column: _Column) -> tuple[float, bool]:
     """A cell in micromolar, and whether it has a unit of its own.
+
+    `unit` is None where the table has no column of units.
 
     Raises
     ------
@@ -192,39 +249,44 @@ def _micromolar(text: str, unit: str, factor: float, decimal_comma: bool, thousa
     if not match:
         raise ValueError("is not a concentration. Write a number of 0 or more.")
     digits, own = match[1], match[2]
+    if _SEPARATED.match(own):
+        raise ValueError("has a mark between digits that may separate thousands. Write a number "
+                         "such as 1000 or 1.5.")
     if "," in digits:
-        if not decimal_comma or digits.count(",") > 1 or "." in digits or thousands:
+        if not column.decimal_comma or digits.count(",") > 1 or "." in digits:
             raise ValueError("has a comma that may separate thousands or decimals. Write a number "
                              "such as 1000 or 1.5.")
         digits = digits.replace(",", ".")
-    try:
-        number = float(digits)
-    except ValueError:
-        raise ValueError("is not a concentration. Write a number of 0 or more.") from None
+    elif digits.count(".") > 1 or (column.points_may_separate and POINTS.fullmatch(digits)):
+        raise ValueError("has a point that may separate thousands or decimals. Write a number such "
+                         "as 1000 or 1,5.")
+    number = float(digits)
+    if column.log:
+        value = 10.0 ** number * column.factor if abs(number) < 30 else float("inf")
+        if own or not value <= _HIGHEST_OF_LOGS:
+            raise ValueError("is not the logarithm of a concentration. Correct it, or write "
+                             "concentrations into a column Concentration_uM.")
+        return value, False
     if not 0 <= number < float("inf"):
-        raise ValueError("is not a concentration. Write a number of 0 or more.")
+        raise ValueError("is not a concentration. Write a number of 0 or more" + (
+            ", or name the column 'log10 M' if it holds logarithms." if number < 0 else "."))
     if not number:
         return 0.0, False
-    for written, source in ((own, "value"), (unit, "column of units")):
+    for written, source in ((own, "value"), (unit or "", "column of units")):
         if not written:
             continue
         found = _factor(written)
         if found is None:
-            raise ValueError(f"has the unit '{written}', which is not a molar concentration. "
-                             "Write pM, nM, uM, mM or M.")
-        if source != "value" and header_has_unit and found != factor:
+            raise ValueError(f"has the unit '{tidy(written, most=40)}', which is not a molar "
+                             "concentration. Write pM, nM, uM, mM or M.")
+        if source != "value" and column.has_unit and found != column.factor:
             raise ValueError(f"has the unit '{written}' in the column of units and another in the "
                              "header. Correct one.")
         return number * found, source == "value"
-    return number * factor, False
-
-
-def _only_thousands(rows: Rows, at: int) -> bool:
-    """Whether every comma of a column could separate thousands: 1,000 but never 0,5."""
-    with_comma = [cells[at].strip() for cells in rows.cells[1:]
-                  if at < len(cells) and "," in cells[at]]
-    return bool(with_comma) and all(re.match(r"[1-9][0-9]{0,2}(,[0-9]{3})+(?![0-9])", text)
-                                    for text in with_comma)
+    if unit == "" and not column.has_unit:
+        raise ValueError("has no unit in the column of units. Fill it in: a merged cell of a "
+                         "workbook leaves its unit in the first row alone.")
+    return number * column.factor, False
 
 
 def _broad_factor(rows: Rows, at: int, name: str, notes: list[str]) -> float:
@@ -241,19 +303,20 @@ def _broad_factor(rows: Rows, at: int, name: str, notes: list[str]) -> float:
     return 1.0
 
 
-def _said(name: str, header: Sequence[str], chosen: Sequence[int], units: int | None,
-          header_has_unit: bool, own_unit: int, commas: int, values: Sequence[str],
-          broad: bool) -> list[str]:
-    notes, column = [], header[chosen[0]]
+def _said(name: str, header: Sequence[str], columns: Sequence[_Column], units: int | None,
+          own_unit: int, commas: int, values: Sequence[str], broad: bool) -> list[str]:
+    notes, column = [], header[columns[0].at]
     known = [float(value) for value in values if value]
     span = f" ({min(known):g} to {max(known):g} uM)" if known else ""
-    if units is not None:
+    if columns[0].log:
+        notes.append(f"{name}: '{column}' is read as decimal logarithms{span}.")
+    elif units is not None:
         notes.append(f"{name}: '{column}' is read with the units of '{header[units]}'{span}.")
     elif own_unit:
         notes.append(f"{name}: {counted(own_unit, 'value')} of '{column}' "
                      f"{'has its' if own_unit == 1 else 'have their'} own unit, which is "
                      f"used{span}.")
-    elif not header_has_unit and not broad:
+    elif not columns[0].has_unit and not broad:
         notes.append(f"{name}: '{column}' has no unit and is read as micromolar{span}. Name it "
                      "Concentration_nM or _mM if it is not.")
     if commas:

@@ -6,8 +6,9 @@ import re
 from urllib.parse import unquote
 
 from moascope.errors import MoascopeError
+from moascope.importing.controls import mark_vehicles
 from moascope.importing.found import IMAGE, NOT_AN_IMAGE, Found, Plane, folder_names
-from moascope.importing.maps import describe_wells, join_wells, mark_vehicles, places_wells
+from moascope.importing.maps import describe_wells, join_wells, places_wells
 from moascope.importing.tree import Tree, locate
 from moascope.opening import open_file
 from moascope.screen.columns import recognise

@@ -2,42 +2,29 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
-from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
 from moascope.errors import MoascopeError
-from moascope.importing.doses import is_dose, read_doses
-from moascope.importing.names import letters_to_row, well_at
-from moascope.screen.columns import CONTROLS, plain, recognise, spellings
+from moascope.importing.controls import control_word, mark_vehicles
+from moascope.importing.doses import dose_of_name, micromolar_text, read_doses
+from moascope.importing.grids import wells_of_grids
+from moascope.importing.names import well_at
+from moascope.screen.columns import CONTROLS, plain, recognise
+from moascope.screen.compounds import dose_in_name
+from moascope.screen.lookalikes import seen
 from moascope.screen.reading import LINES_NAMED, Rows, read_rows
 from moascope.screen.vehicles import is_vehicle, may_be_control
-from moascope.screen.wells import canonical_well, well_name
-from moascope.text import counted, is_number, listing
+from moascope.screen.wells import canonical_well
+from moascope.text import counted, listing, tidy
 
-_CONTROL_WORDS = {
-    **dict.fromkeys((
-        "negative", "neg", "negcon", "negctrl", "negctl", "negcontrol", "negativecontrol",
-        "negativectrl", "nc", "vehicle", "vehiclecontrol", "solvent", "solventcontrol", "dmso",
-        "dmsocontrol", "untreated", "untreatedcontrol", "mock", "lowcontrol", "ctlvehicle",
-        "ctluntrt", "ctlvector", "neutral", "neutralcontrol"), "negative"),
-    **dict.fromkeys((
-        "positive", "pos", "poscon", "posctrl", "posctl", "poscontrol", "positivecontrol",
-        "positivectrl", "pc", "highcontrol", "poscondiverse", "posconcp", "posconorf",
-        "reference", "referencecompound"), "positive"),
-    **dict.fromkeys((
-        "", "none", "no", "na", "nan", "n", "false", "0", "sample", "samples", "compound",
-        "compounds", "trt", "trtcp", "treatment", "treated", "test", "testcompound", "drug",
-        "empty", "unused"), ""),
-}
-# Whether the well is a control, and not which: its compound decides.
-_CONTROL_OF_A_KIND = {"control", "controls", "ctrl", "ctl", "con", "yes", "y", "true", "1", "x",
-                      "blank", "c"}
 _NO_COMPOUND = {"na", "nan", "none", "null", "empty", "emptywell", "unused", "notused"}
+_NUMBERED = re.compile(r"(.*[^\W\d_])[ _-]([0-9]+(?:\.[0-9]+)?)")
 UNNAMED_CONTROL = "negative control"
 """What a negative control without a compound is called."""
-_SIDES = {12: 8, 24: 16, 48: 32}
+_LOOKED_AT = 50
 
 
 class Described(NamedTuple):
@@ -72,20 +59,19 @@ def describe_wells(rows: Rows, columns: Mapping[str, int], name: str) -> Describ
     """Read the wells of a long table; `columns` are those that `recognise` knows."""
     problems: dict[int, str] = {}
     notes: list[str] = []
-    told = [{meaning: cells[index].strip() for meaning, index in columns.items()
+    told = [{meaning: seen(cells[index]) for meaning, index in columns.items()
              if index < len(cells)} for cells in rows.cells[1:]]
     alone = [_is_solvent_alone(said) for said in told]
     doses = read_doses(rows, name, alone)
     wells: list[dict[str, str] | None] = []
+    doses_taken: dict[str, tuple[str, str]] = {}
+    dosed: list[str] = []
     emptied: dict[str, int] = {}
     filled: dict[str, int] = {}
     for line, said, dose in zip(rows.lines[1:], told, doses.values, strict=True):
         well = _well(said)
         if well is None:
-            written = said.get("Metadata_Well") or (said.get("Metadata_Row", "")
-                                                    + said.get("Metadata_Column", ""))
-            problems[line] = (f"{name}, line {line}: '{written}' is not a well name. Write a row "
-                              "A to AF and a column 1 to 48, like B02.")
+            problems[line] = f"{name}, line {line}: {_not_a_well(said)}"
             wells.append(None)
             continue
         if line in doses.problems:
@@ -96,6 +82,8 @@ def describe_wells(rows: Rows, columns: Mapping[str, int], name: str) -> Describ
         entry["Metadata_Well"] = well
         if dose:
             entry["Metadata_Concentration_uM"] = dose
+        if problem := _take_dose(entry, rows.delimiter, doses_taken):
+            problems.setdefault(line, f"{name}, line {line}: {problem}")
         compound = entry.get("Metadata_Compound", "")
         if compound and _is_no_compound(compound):
             emptied[compound] = emptied.get(compound, 0) + 1
@@ -116,14 +104,75 @@ def describe_wells(rows: Rows, columns: Mapping[str, int], name: str) -> Describ
             elif entry.get("Metadata_Control") == "negative":
                 entry["Metadata_Compound"] = UNNAMED_CONTROL
                 filled[UNNAMED_CONTROL] = filled.get(UNNAMED_CONTROL, 0) + 1
+        if not entry.get("Metadata_Compound") and float(dose or 0) > 0:
+            dosed.append(well)
         wells.append(entry)
     notes += doses.notes
+    if doses_taken:
+        example, (compound, dose) = next(iter(doses_taken.items()))
+        notes.append(f"{name}: {counted(len(doses_taken), 'name')} with a dose, such as "
+                     f"'{example}', read as '{compound}' at {float(dose):g} uM.")
+    if dosed:
+        notes.append(f"{name}: {counted(len(dosed), 'well')} with a concentration and without a "
+                     f"compound: {listing(dosed)}. Merged cells of a workbook leave their value in "
+                     "the first row alone; fill the compound in if they are not empty.")
+    notes += _numbered_alike(wells, name)
     if emptied:
         notes.append(f"{name}: {counted(sum(emptied.values()), 'well')} of "
                      f"{listing(map(repr, sorted(emptied)))} {_are(emptied)} read as empty.")
     notes += [f"{name}: {counted(count, 'well')} without a compound {_are({'': count})} read as "
               f"'{what}'." for what, count in sorted(filled.items())]
     return Described(wells, problems, notes, {*columns.values(), *doses.used})
+
+
+def _take_dose(entry: dict[str, str], delimiter: str,
+               taken: dict[str, tuple[str, str]]) -> str | None:
+    """Move the dose in a compound's name, "aspirin 10 uM", to its own column; else a sentence."""
+    compound = entry.get("Metadata_Compound", "")
+    parts = dose_in_name(compound)
+    value = dose_of_name(parts[1], parts[2], delimiter != ",") if parts else None
+    if parts is None or value is None:
+        return None
+    told = entry.get("Metadata_Concentration_uM", "")
+    if told and abs(float(told) - value) > 0.01 * value:
+        return (f"the compound is '{compound}', and its concentration {float(told):g} uM. Correct "
+                "one, and write the compound's name without a dose.")
+    entry["Metadata_Compound"] = parts[0]
+    entry["Metadata_Concentration_uM"] = told or micromolar_text(value)
+    taken[compound] = parts[0], entry["Metadata_Concentration_uM"]
+    return None
+
+
+def _numbered_alike(wells: Sequence[Mapping[str, str] | None], name: str) -> list[str]:
+    """A sentence where several names end in the same numbers, which may be doses: aspirin_10."""
+    if any(well and well.get("Metadata_Concentration_uM") for well in wells):
+        return []
+    numbers: dict[str, set[str]] = {}
+    for compound in {well.get("Metadata_Compound", "") for well in wells if well}:
+        if match := _NUMBERED.fullmatch(compound):
+            numbers.setdefault(match[1], set()).add(match[2])
+    alike = sorted(stem for stem, of_stem in numbers.items() if len(of_stem) > 1
+                   and sum(of_stem == other for other in numbers.values()) > 1)
+    if not alike:
+        return []
+    ends = sorted(numbers[alike[0]], key=float)
+    return [f"{name}: {listing(map(repr, alike), 3)} are each followed by {listing(ends)}, and "
+            "every name counts as a compound of its own. If the numbers are doses or replicates, "
+            "give the doses a column of their own, and each compound one name."]
+
+
+def _not_a_well(said: Mapping[str, str]) -> str:
+    if "Metadata_Well" in said:
+        try:
+            canonical_well(said["Metadata_Well"])
+        except MoascopeError as error:
+            if said["Metadata_Well"]:
+                return error.problems[0]
+    row, column = said.get("Metadata_Row", ""), said.get("Metadata_Column", "")
+    if not row + column:
+        return "it names no well. Write one, such as B02, or remove the line."
+    return (f"no plate has row '{tidy(row, most=60)}' and column '{tidy(column, most=60)}'. Write "
+            "rows as A to AF or 1 to 32, and columns as 1 to 48.")
 
 
 def _are(counts: Mapping[str, int]) -> str:
@@ -137,20 +186,6 @@ def _is_solvent_alone(said: Mapping[str, str]) -> bool:
 
 def _is_no_compound(compound: str) -> bool:
     return plain(compound) in _NO_COMPOUND or not any(map(str.isalnum, compound))
-
-
-def control_word(word: str, compound: str, solvent: str = "") -> str | None:
-    """The kind of control that a cell states of a well; None where it cannot be told."""
-    text = plain(word)
-    if text in _CONTROL_WORDS:
-        return _CONTROL_WORDS[text]
-    if is_vehicle(word):
-        return "negative"
-    if text in _CONTROL_OF_A_KIND:
-        name = compound or solvent
-        if not name or is_vehicle(name) or may_be_control(name):
-            return "negative"
-    return None
 
 
 def read_plate_map(path: Path) -> tuple[list[dict[str, str]], list[str]]:
@@ -182,13 +217,20 @@ def read_plate_map(path: Path) -> tuple[list[dict[str, str]], list[str]]:
         raise MoascopeError(f"{path} is empty. Give a plate map with one row per well, or a grid "
                             "in the shape of the plate.")
     columns, several = recognise(rows.cells[0], "wells", per_channel=True)
-    starts = [] if places_wells(columns) else _grid_starts(rows)
-    if starts:
-        wells, said = _read_grids(rows, starts, path.name)
-        notes += said
+    grids = None if places_wells(columns) else wells_of_grids(rows, path.name)
+    if grids:
+        table, said = grids
+        columns = {column: at for at, column in enumerate(table.cells[0])
+                   if column.startswith("Metadata_")}
+        wells, further, _ = _strictly(table, columns, path.name)
+        for well in wells:
+            if not well["Metadata_Plate"]:
+                del well["Metadata_Plate"]
+        notes += said + further
     else:
         notes += [f"{path.name}: {note}." for note in several]
         if not places_wells(columns):
+            _refuse_lines_above(rows, path.name)
             raise MoascopeError(f"{path} has no column 'Well', no columns 'Row' and 'Column', and "
                                 "no grid of a plate: a line with the numbers of at least two "
                                 "columns, such as 1, 2, 3, and below it lines that begin with A, "
@@ -211,6 +253,16 @@ def read_plate_map(path: Path) -> tuple[list[dict[str, str]], list[str]]:
                          f"{listing(map(repr, unread), 12)}.")
     notes += mark_vehicles(wells, path.name)
     return join_wells(wells, path.name), notes
+
+
+def _refuse_lines_above(rows: Rows, name: str) -> None:
+    """Say where the header is, if it is not the first line."""
+    for line, cells in zip(rows.lines[1:_LOOKED_AT], rows.cells[1:_LOOKED_AT], strict=False):
+        columns = recognise(cells, "wells", per_channel=True).columns
+        if places_wells(columns) and len(columns) > 1:
+            raise MoascopeError(f"{name}: the names of the columns seem to be in line {line} "
+                                f"({listing(cells, 4)}). Remove the lines above it, and write what "
+                                "they say of the columns into their names.")
 
 
 def refuse_ragged(rows: Rows, name: str) -> None:
@@ -237,153 +289,12 @@ def refuse_ragged(rows: Rows, name: str) -> None:
         raise MoascopeError(problems)
 
 
-def mark_vehicles(wells: Sequence[dict[str, str]], name: str) -> list[str]:
-    """Mark wells of DMSO or vehicle as negative controls where a table marks none, and say so.
-
-    Returns
-    -------
-    list of str
-        Which wells were marked, which look like controls and were not, or that there are none.
-    """
-    if not any("Metadata_Compound" in well for well in wells):
-        return []
-    marks_some = any(well.get("Metadata_Control") == "negative" for well in wells)
-    open_ = [well for well in wells if not well.get("Metadata_Control")]
-    sure = [well for well in open_ if is_vehicle(well.get("Metadata_Compound", ""))]
-    perhaps = [well for well in open_ if may_be_control(well.get("Metadata_Compound", ""))]
-    if marks_some:
-        alike = sure + perhaps
-        if not alike:
-            return []
-        return [f"{name} marks other wells as negative controls, but not "
-                f"{counted(len(alike), 'well')} of {_names(alike)}, which count as compounds. Mark "
-                "them in the column Control if they are controls."]
-    marked = sure or perhaps
-    for well in marked:
-        well["Metadata_Control"] = "negative"
-    if not marked:
-        empty = sum(not well.get("Metadata_Compound") for well in open_)
-        without = f"; {counted(empty, 'well')} without a compound stay empty" if empty else ""
-        return [f"{name} marks no negative controls and names no DMSO or vehicle{without}. "
-                "Write negative in a column Control, or the solvent as the compound, if there are "
-                "any."]
-    notes = [f"{name} marks no controls; {counted(len(marked), 'well')} of {_names(marked)} used "
-             "as negative controls."]
-    if sure and perhaps:
-        notes.append(f"{name} has {counted(len(perhaps), 'well')} of {_names(perhaps)}, which "
-                     "count as compounds. Mark them in the column Control if they are controls.")
-    return notes
-
-
-def _names(wells: Sequence[Mapping[str, str]]) -> str:
-    return listing(sorted({well["Metadata_Compound"] for well in wells}))
-
-
 def _strictly(rows: Rows, columns: Mapping[str, int],
               name: str) -> tuple[list[dict[str, str]], list[str], set[int]]:
     wells, problems, notes, used = describe_wells(rows, columns, name)
     if problems:
         raise MoascopeError(problems.values())
     return [well for well in wells if well is not None], notes, used
-
-
-def _read_grids(rows: Rows, starts: Sequence[int],
-                name: str) -> tuple[list[dict[str, str]], list[str]]:
-    wells: dict[tuple[str, str], dict[str, str]] = {}
-    titles: dict[str, str] = {}
-    problems = []
-    for index in range(starts[0]):
-        problems.append(f"{name}, line {rows.lines[index]}: '{rows.cells[index][0]}' stands above "
-                        "the first grid. Remove the line.")
-    for start, end in zip(starts, [*starts[1:], len(rows.cells)], strict=True):
-        numbers = _grid_columns(rows.cells[start])
-        plate, column = _grid_title(rows.cells[start][0])
-        if column is None:
-            problems.append(f"{name}, line {rows.lines[start]}: '{rows.cells[start][0]}' does not "
-                            "say what the grid holds. Write compound, concentration_uM or control, "
-                            "or leave it empty.")
-            continue
-        titles.setdefault(column, column)
-        width = numbers[-1]
-        rows_at_most = _SIDES.get(width, 32) if numbers[0] == 1 else 32
-        for line, cells in zip(rows.lines[start + 1:end], rows.cells[start + 1:end], strict=True):
-            try:
-                row = letters_to_row(cells[0])
-                if row >= rows_at_most:
-                    raise ValueError
-            except ValueError:
-                problems.append(f"{name}, line {line}: '{cells[0]}' is not a row of a plate with "
-                                f"{width} columns. Begin each line with its letter, from A on.")
-                continue
-            if any(cell.strip() for cell in cells[len(numbers) + 1:]):
-                problems.append(f"{name}, line {line}: {counted(len(cells) - 1, 'value')} for "
-                                f"{counted(len(numbers), 'column')}. Look for a comma inside a "
-                                "value (put that value in double quotes).")
-                continue
-            for number, cell in zip(numbers, cells[1:], strict=False):
-                if cell.strip():
-                    key = (plate, well_name(row, number - 1))
-                    entry = wells.setdefault(key, {"line": str(line)})
-                    if entry.setdefault(column, cell.strip()) != cell.strip():
-                        problems.append(f"{name}, line {line}: well {key[1]} has "
-                                        f"'{entry[column]}' in an earlier grid and '{cell.strip()}'"
-                                        " here. Keep one.")
-    if problems:
-        raise MoascopeError(problems)
-    fixed = ["Metadata_Plate", "Metadata_Well", "Metadata_Compound"]
-    header = [*fixed, *(title for title in titles if title not in fixed)]
-    table = Rows([header], [0], rows.delimiter)
-    for (plate, well), said in wells.items():
-        table.cells.append([plate, well, *(said.get(column, "") for column in header[2:])])
-        table.lines.append(int(said["line"]))
-    columns = {column: index for index, column in enumerate(header)
-               if column.startswith("Metadata_")}
-    described, notes, _ = _strictly(table, columns, name)
-    for entry in described:
-        if not entry["Metadata_Plate"]:
-            del entry["Metadata_Plate"]
-    return described, notes
-
-
-def _grid_starts(rows: Rows) -> list[int]:
-    """The lines with the numbers of a grid's columns: the line below begins with a row's letter."""
-    return [index for index, cells in enumerate(rows.cells[:-1])
-            if _grid_columns(cells) and _is_row(rows.cells[index + 1][0])]
-
-
-def _grid_columns(cells: Sequence[str]) -> list[int]:
-    """The numbers of the columns in the line above a grid; empty for any other line."""
-    numbers = [cell.strip() for cell in cells[1:]]
-    while numbers and not numbers[-1]:
-        numbers.pop()
-    if len(numbers) < 2 or not all(is_number(cell) and len(cell) < 3 for cell in numbers):
-        return []
-    columns = [int(cell) for cell in numbers]
-    rising = all(one < other for one, other in pairwise(columns))
-    # A row of doses, A,1,2,3, has a letter where the line above a grid has its title.
-    return columns if rising and columns[0] >= 1 and columns[-1] <= 48 and not _is_row(
-        cells[0]) else []
-
-
-def _is_row(cell: str) -> bool:
-    try:
-        return letters_to_row(cell) >= 0
-    except ValueError:
-        return False
-
-
-def _grid_title(cell: str) -> tuple[str, str | None]:
-    """The plate and the column that a grid holds; doses under their own title, for its unit."""
-    plate, colon, title = cell.strip().rpartition(":")
-    word = plain(title)
-    for column in ("Metadata_Compound", "Metadata_Control"):
-        if word in spellings("wells")[column]:
-            return plate.strip(), column
-    if is_dose(title):
-        return plate.strip(), title.strip().removeprefix("Metadata_")
-    if not colon and not word:
-        return "", "Metadata_Compound"
-    return plate, None
 
 
 def join_wells(wells: Sequence[dict[str, str]], name: str) -> list[dict[str, str]]:

@@ -10,6 +10,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple
 
+from moascope.screen.lookalikes import without_marks
 from moascope.text import listing
 
 SITE = ["Metadata_Plate", "Metadata_Well", "Metadata_Site"]
@@ -71,7 +72,8 @@ class Recognised(NamedTuple):
 
 
 def plain(header: str) -> str:
-    """A column name without case, punctuation and the prefixes Image_ and Metadata_."""
+    """A column name without case, accents, punctuation and the prefixes Image_ and Metadata_."""
+    header = header if header.isascii() else without_marks(header)
     header = header.lower().replace("µ", "u").replace("μ", "u")
     return re.sub(r"^(image_)?(metadata_)?|[^a-z0-9]", "", header)
 

@@ -4,19 +4,43 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+
+from moascope.screen.lookalikes import latin
 
 
 def name_key(compound: str) -> str:
     """What all spellings of one compound's name share.
 
     Case, Unicode composition and compatibility (NFKC), blanks and the kind of dash do not make
-    another compound. A blank between two digits does: "7 12" is not 712.
+    another compound, nor does a Cyrillic letter among Latin ones. A blank between two digits does:
+    "7 12" is not 712.
     """
-    text = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", compound).casefold())
+    text = latin(unicodedata.normalize("NFKC", compound))
+    text = unicodedata.normalize("NFKC", text.casefold())
     text = "".join(c for c in text if unicodedata.category(c) != "Cf")
     text = re.sub(r"[\u2010-\u2015\u2212]", "-", text).strip()
     return re.sub(r"(?<![0-9])\s+|\s+(?![0-9])", "", re.sub(r"\s+", " ", text))
+
+
+_WITH_DOSE = re.compile(r"(.*?[^\s_@,;:(\[-])[\s_@,;:(\[-]*?"
+                        r"(?<![0-9.,])([0-9]+(?:[.,][0-9]+)?(?:[eE][+-]?[0-9]+)?)\s*"
+                        r"([pnuµμm]M|[pnuµμm]mol/[lL])[)\]]?", re.DOTALL)
+
+
+def dose_in_name(compound: str) -> tuple[str, str, str] | None:
+    """The name, number and unit in "aspirin 10 uM" or "aspirin_10uM"; None for other names."""
+    match = _WITH_DOSE.fullmatch(compound.strip())
+    return (match[1], match[2], match[3]) if match else None
+
+
+def one_in_doses(compounds: Iterable[str]) -> list[list[str]]:
+    """Names that differ in a dose alone, and so are one compound; at least two of each."""
+    alike: dict[str, list[str]] = {}
+    for compound in compounds:
+        if parts := dose_in_name(compound):
+            alike.setdefault(name_key(parts[0]), []).append(compound)
+    return [names for names in alike.values() if len(names) > 1]
 
 
 def compound_group(compound: str, inchikey: str = "") -> str:
@@ -25,7 +49,7 @@ def compound_group(compound: str, inchikey: str = "") -> str:
     Salts and stereoisomers share the first block of the InChIKey (the hash of the connectivity);
     where there is no key, the name without case and surplus blanks stands in.
     """
-    return structure(inchikey) or " ".join(unicodedata.normalize("NFKC", compound)
+    return structure(inchikey) or " ".join(latin(unicodedata.normalize("NFKC", compound))
                                            .casefold().split())
 
 

@@ -29,8 +29,9 @@ from moascope.screen.columns import (
     WELL,
     plain,
 )
-from moascope.screen.compounds import name_key
+from moascope.screen.compounds import dose_in_name, name_key, one_in_doses
 from moascope.screen.filenames import check_files
+from moascope.screen.numbers import POINTS, commas_may_separate, points_may_separate
 from moascope.screen.reading import CsvTable, Findings
 from moascope.screen.terms import one_spelling
 from moascope.screen.vehicles import is_vehicle
@@ -136,13 +137,19 @@ def _check_concentrations(table: CsvTable, findings: Findings) -> pd.Series:
     column = "Metadata_Concentration_uM"
     text = table.rows[column].str.strip()
     commas = text[text.str.contains(",", regex=False)]
-    if len(commas) and commas.str.fullmatch(r"[1-9][0-9]{0,2}(,[0-9]{3})+").all():
+    if points_may_separate(text, table.delimiter):
+        pointed = text.str.fullmatch(POINTS)
+        report(table, pointed,
+               lambda row: f"{column} is '{text[row]}', whose point may separate thousands or "
+                           "decimals. Write 1000 or 1,0.", findings)
+        text = text.where(~pointed, "0")
+    if commas_may_separate(commas):
         # Every comma may separate thousands: 1,000 is one or a thousand.
         report(table, text.index.isin(commas.index),
                lambda row: f"{column} is '{text[row]}', whose comma may separate thousands or "
                            "decimals. Write 1000 or 1.0.", findings)
         text = text.where(~text.index.isin(commas.index), "0")
-    elif table.decimal_comma and len(commas):
+    elif table.delimiter != "," and len(commas):
         text = text.str.replace(",", ".", regex=False)
         findings.warnings.append(f"{table.name} is separated by semicolons or tabs, so the comma "
                                  f"in {column} was read as a decimal comma.")
@@ -251,6 +258,16 @@ def warn_of_controls(layout: pd.DataFrame, findings: Findings) -> None:
             f"layout.csv has {counted(wells, 'well')} of {listing(alike)} not marked as negative "
             "controls, which count as compounds. Write negative in Metadata_Control if they are "
             "controls.")
+
+
+def refuse_doses_in_names(layout: pd.DataFrame, findings: Findings) -> None:
+    """Find names that differ in a dose alone: models would learn and predict one compound."""
+    for names in one_in_doses(layout["Metadata_Compound"].unique()):
+        said = dose_in_name(names[0])
+        findings.problems.append(
+            f"layout.csv names {listing((repr(name) for name in names), 3)}, which are one "
+            f"compound in several doses. Write '{said[0] if said else names[0]}' and put the doses "
+            "into Metadata_Concentration_uM.")
 
 
 def check_compounds_are_annotated(layout: pd.DataFrame, annotations: pd.DataFrame,

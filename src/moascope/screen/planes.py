@@ -25,7 +25,7 @@ from moascope.screen.limits import (
     check_size,
 )
 from moascope.screen.segments import BOUNDED, HEADED, declared_size
-from moascope.text import tidy
+from moascope.text import explained, tidy
 
 if TYPE_CHECKING:
     from moascope.screen.tables import Screen
@@ -230,7 +230,7 @@ def read_frames(file: BinaryIO | Path, name: str, frames: Sequence[int],
     except Exception as error:  # Decoders raise anything on a broken file.
         truncated = "truncated" in str(error).lower() or isinstance(error, EOFError)
         cause = ("it is truncated" if truncated
-                 else f"it is damaged ({str(error).strip() or type(error).__name__})")
+                 else f"it is damaged ({explained(error)})")
         raise PlaneError(f"{name} cannot be read: {cause}.",
                          "truncated" if truncated else "unreadable") from None
     for plane in planes.values():

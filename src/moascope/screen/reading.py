@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -12,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from moascope.errors import MoascopeError
-from moascope.opening import read_file
+from moascope.opening import open_file, read_file
 
 MOST_TABLE = 2**31
 """Most bytes of a table: a screen of ten million sites has fewer."""
@@ -36,7 +37,7 @@ class CsvTable:
     name: str
     rows: pd.DataFrame
     lines: np.ndarray
-    decimal_comma: bool
+    delimiter: str
 
 
 class Rows(NamedTuple):
@@ -74,19 +75,39 @@ def _rows(name: str, content: bytes, findings: Findings) -> Rows | None:
     text = _decode(name, content, findings)
     if text is None:
         return None
-    rows = Rows([], [], _delimiter(text))
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=rows.delimiter)
+    # Excel may write the separator into a line of its own in front of the header.
+    said = _SAID.match(text)
+    rows = Rows([], [], said[1] if said else _delimiter(text))
+    # A quotation mark without its partner would swallow rows.
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=rows.delimiter, strict=True)
     start = 1
     try:
         for record in reader:
-            if any(cell.strip() for cell in record):
+            if any(cell.strip() for cell in record) and not (said and start == 1):
                 rows.lines.append(start)
                 rows.cells.append(record)
+                if any(_swallows_rows(cell, rows) for cell in record):
+                    findings.problems.append(f"{name}, line {start}: {_QUOTES}")
+                    return None
             start = reader.line_num + 1
     except csv.Error as error:
-        findings.problems.append(f"{name}, line {start}: {error}. Save the table as plain CSV.")
+        what = (_QUOTES if "expected after" in str(error) or "end of data" in str(error)
+                else f"{error}. Save the table as plain CSV.")
+        findings.problems.append(f"{name}, line {start}: {what}")
         return None
     return rows
+
+
+_SAID = re.compile(r'"?sep=([,;\t|])"?[^\S\r\n]*[\r\n]', re.IGNORECASE)
+_QUOTES = ('a quotation mark (") opens a value and is not closed at its end. Remove it, or write '
+           '"" for a mark inside a quoted value.')
+
+
+def _swallows_rows(cell: str, rows: Rows) -> bool:
+    """Whether a value holds a line break and, behind it, what looks like another row."""
+    columns = len(rows.cells[0])
+    return "\n" in cell and columns > 1 and any(
+        line.count(rows.delimiter) >= columns - 1 for line in cell.splitlines()[1:])
 
 
 def read_table(path: Path, findings: Findings, may_be_empty: bool = False) -> CsvTable | None:
@@ -111,6 +132,12 @@ def read_table(path: Path, findings: Findings, may_be_empty: bool = False) -> Cs
     except OSError as error:
         findings.problems.append(f"{name} cannot be read: {error.strerror}.")
         return None
+    return parse_table(name, content, findings, may_be_empty)
+
+
+def parse_table(name: str, content: bytes, findings: Findings,
+                may_be_empty: bool = False) -> CsvTable | None:
+    """As `read_table`, of what is in the file; `name` is the file's in the sentences."""
     table = _read_plain(name, content)
     if table is not None:
         return table
@@ -144,7 +171,7 @@ def read_table(path: Path, findings: Findings, may_be_empty: bool = False) -> Cs
         findings.warnings.append(f"{name} has a column without a name, which is ignored.")
     rows = pd.DataFrame({column: pd.Series(values, dtype="str")
                          for column, values in zip(header, columns, strict=True) if column})
-    return CsvTable(name, rows, np.array(lines[1:], dtype=int), delimiter != ",")
+    return CsvTable(name, rows, np.array(lines[1:], dtype=int), delimiter)
 
 
 _UNIT = {"load_data.csv": "site", "layout.csv": "well"}
@@ -163,7 +190,7 @@ def _read_plain(name: str, content: bytes) -> CsvTable | None:
         line = content.partition(b"\n")[0].rstrip(b"\r").decode("utf-8-sig")
     except UnicodeDecodeError:
         return None
-    if "\r" in line:
+    if "\r" in line or b"\0" in content or _SAID.match(f"{line}\n") or line.startswith("\ufeff"):
         return None
     delimiter = _delimiter(line)
     try:
@@ -184,7 +211,7 @@ def _read_plain(name: str, content: bytes) -> CsvTable | None:
     rows = pd.DataFrame({column: pd.Series(read[column], dtype="str") for column in header})
     if rows.empty or lines != len(rows) + 1 or _has_blank_rows(rows):
         return None
-    return CsvTable(name, rows, np.arange(2, len(rows) + 2), delimiter != ",")
+    return CsvTable(name, rows, np.arange(2, len(rows) + 2), delimiter)
 
 
 def _has_blank_rows(rows: pd.DataFrame) -> bool:
@@ -194,20 +221,68 @@ def _has_blank_rows(rows: pd.DataFrame) -> bool:
 
 
 def _decode(name: str, content: bytes, findings: Findings) -> str | None:
-    if content.startswith(b"PK\x03\x04") or content.startswith(b"\xd0\xcf\x11\xe0"):
-        findings.problems.append(f"{name} is an Excel workbook, not CSV. Save it from Excel as "
-                                 "'CSV UTF-8'.")
+    if kind := _other_kind(content):
+        findings.problems.append(f"{name} is {kind}")
         return None
+    encoding = _wide(content) or "utf-8-sig"
     try:
-        if content.startswith((b"\xff\xfe", b"\xfe\xff")):
-            return content.decode("utf-16")
-        return content.decode("utf-8-sig")
+        text = content.decode(encoding)
     except UnicodeDecodeError:
+        if encoding != "utf-8-sig":
+            findings.problems.append(f"{name} begins as UTF-16 and is damaged or cut off. Save it "
+                                     "again as CSV UTF-8.")
+            return None
         findings.warnings.append(f"{name} is not UTF-8 and was read as Windows-1252; check names "
                                  "with accents or Greek letters.")
-        return content.decode("cp1252", errors="replace")
+        text = content.decode("cp1252", errors="replace")
+    at = text.find("\0")
+    if at >= 0:
+        line = text.count("\n", 0, at) + 1
+        findings.problems.append(f"{name}, line {line}: it holds a byte of value 0, so it is "
+                                 "damaged or not a text file. Save the table again as CSV UTF-8.")
+        return None
+    return text.lstrip("\ufeff")
+
+
+def is_workbook(path: Path) -> bool:
+    """Whether a file is a workbook, which is a zip archive too."""
+    with open_file(path) as file:
+        return bool(_WORKBOOK.search(file.read(2000)))
+
+
+_WORKBOOK = re.compile(rb"\[Content_Types\]\.xml|opendocument\.spreadsheet|docProps/|xl/")
+
+
+def _other_kind(content: bytes) -> str:
+    """What a file is that is no text, and what to do about it."""
+    if content.startswith(b"PK\x03\x04"):
+        if b"opendocument.spreadsheet" in content[:200]:
+            return "a LibreOffice workbook, not CSV. Save it from there as CSV in UTF-8."
+        if not _WORKBOOK.search(content[:2000]):
+            return "a zip archive, not CSV. Unpack it and give the table itself."
+    if content.startswith((b"PK\x03\x04", b"\xd0\xcf\x11\xe0")):
+        return "an Excel workbook, not CSV. Save it from Excel as 'CSV UTF-8'."
+    return next((f"{what}, not CSV. Export the table as CSV." for start, what in (
+        (b"%PDF", "a PDF"), (b"PAR1", "a Parquet file"), (b"{\\rtf", "a text document"),
+        (b"\x1f\x8b", "compressed with gzip"), (b"\x89HDF", "an HDF5 file"))
+        if content.startswith(start)), "")
+
+
+def _wide(content: bytes) -> str:
+    """The name of UTF-16 or UTF-32 where a text is in them; Excel's "Unicode text" is."""
+    if content.startswith((b"\xff\xfe\0\0", b"\0\0\xfe\xff")):
+        return "utf-32"
+    if content.startswith((b"\xff\xfe", b"\xfe\xff")):
+        return "utf-16"
+    start = content[:200]
+    # Without a mark at the beginning: every other byte of a Latin text is 0.
+    if len(start) > 8 and start[1::2].count(0) > 0.8 * len(start[1::2]) and 0 not in start[::2]:
+        return "utf-16-le"
+    if len(start) > 8 and start[::2].count(0) > 0.8 * len(start[::2]) and 0 not in start[1::2]:
+        return "utf-16-be"
+    return ""
 
 
 def _delimiter(text: str) -> str:
     header = next((line for line in text.splitlines() if line.strip()), "")
-    return max(",;\t", key=header.count)
+    return max(",;\t|", key=header.count)

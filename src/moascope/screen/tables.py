@@ -14,6 +14,7 @@ from moascope.screen.contract import (
     check_layout,
     check_sites,
     check_sites_have_wells,
+    refuse_doses_in_names,
     spell_compounds_alike,
     warn_of_controls,
 )
@@ -126,6 +127,7 @@ def read_screen(folder: str | Path, allow_outside: bool = False,
         check_sites_have_wells(sites, layout, findings)
     if layout is not None:
         warn_of_controls(layout, findings)
+        refuse_doses_in_names(layout, findings)
     if layout is not None and annotations is not None:
         layout = spell_compounds_alike(layout, annotations, findings)
         check_compounds_are_annotated(layout, annotations, findings)

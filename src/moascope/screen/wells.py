@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import re
 import string
+import unicodedata
 from collections.abc import Iterable
 
 from moascope.errors import MoascopeError
+from moascope.screen.lookalikes import foreign_letter, seen
+from moascope.text import tidy
 
 PLATE_SHAPES = {96: (8, 12), 384: (16, 24), 1536: (32, 48)}
 """Rows and columns of each plate format (ANSI SLAS 4)."""
 
 _ROWS, _COLUMNS = PLATE_SHAPES[1536]
 _LETTERS = string.ascii_uppercase
-_WELL = re.compile(r"([A-Za-z]{1,2})0*([1-9][0-9]?)", re.ASCII)
+_WELL = re.compile(r"(?:well[ _:-]*)?([A-Z]{1,2})[ _:-]*0*([1-9][0-9]?)", re.ASCII | re.I)
+_BY_NUMBERS = re.compile(r"R(?:ow)?[ _-]*0*([1-9][0-9]?)[ _,-]*C(?:ol|olumn)?[ _-]*0*([1-9][0-9]?)",
+                         re.ASCII | re.I)
+_TURNED = re.compile(r"0*([1-9][0-9]?)[ _:-]*([A-Z]{1,2})", re.ASCII | re.I)
 
 
 def well_name(row: int, column: int) -> str:
@@ -30,22 +36,41 @@ def well_position(name: str) -> tuple[int, int]:
     Parameters
     ----------
     name : str
-        In any spelling: B02, B2, b2, AA1.
+        In any spelling: B02, B2, b2, AA1, B-02, B 02, R02C02.
 
     Raises
     ------
     MoascopeError
         When no plate of at most 1,536 wells has such a well.
     """
-    match = _WELL.fullmatch(name.strip())
-    if match:
-        letters, column = match[1].upper(), int(match[2]) - 1
-        row = _LETTERS.index(letters[-1]) + (26 if len(letters) == 2 else 0)
-        if letters[:-1] in ("", "A") and row < _ROWS and column < _COLUMNS:
+    text = name.strip()
+    # Letters of full width, and characters that are not seen, as pasted from elsewhere.
+    text = text if text.isascii() else seen(unicodedata.normalize("NFKC", text))
+    if match := _BY_NUMBERS.fullmatch(text):
+        row, column = int(match[1]) - 1, int(match[2]) - 1
+        if row < _ROWS and column < _COLUMNS:
             return row, column
-    raise MoascopeError(
-        f"'{name}' is not a well name. Write a row A to AF and a column 1 to 48, like B02."
-    )
+    elif match := _WELL.fullmatch(text):
+        place = _position(match[1], match[2])
+        if place:
+            return place
+    raise MoascopeError(f"'{tidy(name, most=60)}' is not a well name. {_remedy(text)}")
+
+
+def _position(letters: str, column: str) -> tuple[int, int] | None:
+    letters = letters.upper()
+    row, at = _LETTERS.index(letters[-1]) + (26 if len(letters) == 2 else 0), int(column) - 1
+    return (row, at) if letters[:-1] in ("", "A") and row < _ROWS and at < _COLUMNS else None
+
+
+def _remedy(text: str) -> str:
+    turned = _TURNED.fullmatch(text)
+    if turned and (place := _position(turned[2], turned[1])):
+        return (f"Write {well_name(*place)} if row {turned[2].upper()} and column {turned[1]} are "
+                "meant.")
+    if letter := foreign_letter(text):
+        return f"Its {letter} only looks like a Latin letter. Type it as in B02."
+    return "Write a row A to AF and a column 1 to 48, like B02."
 
 
 def canonical_well(name: str) -> str:

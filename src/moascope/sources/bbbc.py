@@ -14,12 +14,14 @@ from pathlib import Path
 import pandas as pd
 
 from moascope.errors import MoascopeError
+from moascope.opening import read_file
 from moascope.params import Bbbc013, Bbbc016
 from moascope.screen.wells import well_name
-from moascope.sources.archives import check_archive, unpack
 from moascope.sources.download import Wanted, fetch, place_of
 from moascope.sources.http import Visit, below
 from moascope.sources.plan import Collected, Origin, Plan
+from moascope.sources.unpacking import unpack
+from moascope.work.archives import check_archive, members_of
 
 _LICENCE = "CC BY 3.0, Ilya Ravkin"
 _CITATION = ("We used image set {} provided by Ilya Ravkin, available from the Broad Bioimage "
@@ -37,6 +39,7 @@ SHA256 = {
 }
 MOST_ARCHIVE_BYTES = 1 << 30
 MOST_PLANE_BYTES = 1 << 24
+_MOST_MAP_BYTES = 1 << 20
 _BYTES_013 = 2 * 96 * 640 * 640     # of the pictures unpacked; the archives are smaller
 _BYTES_016 = 144 * 512 * 512
 _FIELD_016 = re.compile(r"_O([0-9]{2})f([0-9]{2})d0\.TIF$", re.IGNORECASE)
@@ -139,12 +142,31 @@ def _plate_map(files: str, name: str, count: int, downloads: Path,
     url = below(files, name)
     path = place_of(url, downloads)
     fetch(session, Wanted(url, path, sha256=SHA256.get(name)))
-    heading, *lines = path.read_text(encoding="utf-8", errors="replace").splitlines() or [""]
+    return read_plate_map(path, count)
+
+
+def read_plate_map(path: Path, count: int) -> tuple[str, list[float]]:
+    """Read a plate map of these sets: a heading, then one dose per line.
+
+    Returns
+    -------
+    heading : str
+    doses : list of float, [count]
+
+    Raises
+    ------
+    MoascopeError
+        Where the file is not such a map.
+    """
     try:
+        text = read_file(path, _MOST_MAP_BYTES).decode(errors="replace")
+        heading, *lines = text.splitlines() or [""]
         doses = [float(line) for line in lines if line.strip()]
+    except OSError as error:
+        raise MoascopeError(f"{path} cannot be read: {error.strerror}.") from None
     except ValueError:
         doses = []
-    if len(doses) != count or min(doses) < 0:
+    if len(doses) != count or not all(0 <= dose < float("inf") for dose in doses):
         raise MoascopeError(f"{path} does not have a heading and {count} doses, as the known plate "
                             "map does. Remove it and run the command again.")
     return heading, doses
@@ -170,13 +192,8 @@ def _unpacked(files: str, archive: str, names: list[str], downloads: Path,
 
 def _names_016(archive: Path, images: Path) -> dict[tuple[int, int], tuple[str, str]]:
     """(well number, field) -> names of the DNA and the GFP picture."""
-    import zipfile
-
-    if images.is_dir():
-        listed = [path.name for path in images.iterdir()]
-    else:
-        with zipfile.ZipFile(archive) as file:
-            listed = [Path(name).name for name in file.namelist()]
+    listed = ([path.name for path in images.iterdir()] if images.is_dir()
+              else [Path(name).name for name in members_of(archive)])
     known = {name.casefold(): name for name in listed}
     names = {}
     for name in listed:

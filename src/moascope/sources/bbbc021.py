@@ -15,8 +15,8 @@ from urllib.parse import quote
 import pandas as pd
 
 from moascope.errors import MoascopeError
+from moascope.opening import open_file
 from moascope.params import Bbbc021
-from moascope.sources.archives import check_archive, unpack
 from moascope.sources.download import Wanted, fetch, fetch_all, place_of
 from moascope.sources.http import Visit, below
 from moascope.sources.plan import (
@@ -27,7 +27,9 @@ from moascope.sources.plan import (
     refuse_strange_names,
     without_missing,
 )
+from moascope.sources.unpacking import unpack
 from moascope.text import cause, listing
+from moascope.work.archives import check_archive
 
 ORIGIN = Origin(
     title="Human MCF7 cells, compound-profiling experiment (BBBC021v1)",
@@ -147,9 +149,9 @@ def read_tables(params: Bbbc021, downloads: Path,
     paths = table_paths(params, downloads)
     for name, path in paths.items():
         fetch(session, Wanted(below(params.files, name), path))
-    images = _read(paths[IMAGE_TABLE], [_PLATE, _WELL, _COMPOUND, _DOSE] + [
+    images = read_columns(paths[IMAGE_TABLE], [_PLATE, _WELL, _COMPOUND, _DOSE] + [
         f"Image_FileName_{name}" for name in CHANNELS.values()])
-    moa = _read(paths[MOA_TABLE], ["compound", "concentration", "moa"])
+    moa = read_columns(paths[MOA_TABLE], ["compound", "concentration", "moa"])
     unknown = sorted(set(params.plates) - set(images[_PLATE]))
     if unknown:
         raise MoascopeError(f"bbbc021.plates names {listing(unknown)}, which {IMAGE_TABLE} does "
@@ -228,9 +230,17 @@ def _archive(plate: str) -> str:
     return f"BBBC021_v1_images_{plate}.zip"
 
 
-def _read(path: Path, columns: list[str]) -> pd.DataFrame:
+def read_columns(path: Path, columns: list[str]) -> pd.DataFrame:
+    """Read the named columns of one of the two tables as text.
+
+    Raises
+    ------
+    MoascopeError
+        Where the file is not a table, or lacks a column.
+    """
     try:
-        table = pd.read_csv(path, dtype=str, keep_default_na=False)
+        with open_file(path) as file:
+            table = pd.read_csv(file, dtype=str, keep_default_na=False)
     except (OSError, ValueError) as error:
         raise MoascopeError(f"{path} is not a CSV table ({cause(error)}). Remove it "
                             "and run the command again.") from None

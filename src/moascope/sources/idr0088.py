@@ -26,7 +26,6 @@ from moascope.params import Idr0088
 from moascope.screen.planes import read_plane
 from moascope.screen.wells import canonical_well
 from moascope.sources import idr0088_web
-from moascope.sources.archives import only_member
 from moascope.sources.download import Wanted, fetch, fetch_all, place_of
 from moascope.sources.http import Unlike, Visit, below
 from moascope.sources.plan import (
@@ -38,6 +37,7 @@ from moascope.sources.plan import (
     without_missing,
 )
 from moascope.text import cause, counted, listing
+from moascope.work.archives import only_member
 
 ORIGIN = Origin(
     title="Tales of 1,008 small molecules: phenomic profiling in a panel of reporter cell lines",
@@ -228,7 +228,7 @@ def read_annotation(path: Path) -> pd.DataFrame:
 
 def _table_bytes(path: Path) -> bytes:
     if path.suffix == ".zip":
-        return only_member(path, ".csv", MOST_TABLE_BYTES)
+        return only_member(path, (".csv",), MOST_TABLE_BYTES)
     with open_file(path) as stored, (
             gzip.open(stored) if path.suffix == ".gz" else stored) as file:
         content = file.read(MOST_TABLE_BYTES + 1)

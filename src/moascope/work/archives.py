@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import shutil
 import stat
 import zipfile
-from collections.abc import Iterator, Mapping
-from pathlib import Path, PurePosixPath
+from collections.abc import Iterator
+from pathlib import Path
 
 from moascope.errors import MoascopeError
 from moascope.opening import open_file
-from moascope.sources.download import cannot_write
-from moascope.text import cause, counted, listing
+from moascope.text import counted, explained, listing
 
 MOST_MEMBERS = 100_000
 _MOST_RATIO = 200  # 16-bit pictures of cells shrink by 2 to 4
@@ -28,86 +26,57 @@ def check_archive(path: Path) -> None:
     MoascopeError
         When it is not an archive, or contains paths outside it, links, or too many files.
     """
-    with _opened(path):
+    with opened_archive(path):
         pass
 
 
-def unpack(archive: Path, wanted: Mapping[str, str], out: Path, most_bytes: int) -> list[str]:
-    """Take the wanted files out of a zip archive.
+def is_archive(path: Path) -> bool:
+    """Whether a file begins as a zip archive does.
 
-    Parameters
-    ----------
-    archive : Path
-    wanted : mapping
-        Name of a file in the archive, without its folders -> name that it gets below `out`. What
-        is not wanted is not unpacked, so no name in the archive becomes a path.
-    out : Path
-        A folder; it appears only when it is complete.
-    most_bytes : int
-        Larger files are refused, by their stated size and by what is unpacked.
+    Raises
+    ------
+    OSError
+        Where it cannot be opened.
+    """
+    with open_file(path) as file:
+        return file.read(4) in (b"PK\x03\x04", b"PK\x05\x06")
 
-    Returns
-    -------
-    list of str
-        Those of `wanted` that the archive does not have, sorted.
+
+def members_of(path: Path) -> list[str]:
+    """Names of the files in a zip archive, with their folders.
 
     Raises
     ------
     MoascopeError
-        When it is not an archive, is damaged or encrypted, has two files for one name, would
-        unpack to more than allowed, or the disk is full.
+        As `check_archive`.
     """
-    partial = out.with_name(f".{out.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    try:
-        return _unpack(archive, wanted, partial, out, most_bytes)
-    except OSError as error:
-        raise MoascopeError(cannot_write(out, error)) from None
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+    with opened_archive(path) as (_, members):
+        return [member.filename for member in members]
 
 
-def _unpack(archive: Path, wanted: Mapping[str, str], partial: Path, out: Path,
-            most_bytes: int) -> list[str]:
-    partial.mkdir(parents=True)
-    with _opened(archive) as (file, members):
-        found: dict[str, zipfile.ZipInfo] = {}
-        for member in members:
-            name = PurePosixPath(member.filename).name
-            if name not in wanted:
-                continue
-            if name in found:
-                raise MoascopeError(f"{archive.name} has '{name}' twice ({found[name].filename} "
-                                    f"and {member.filename}), so it is not unpacked. Remove it and "
-                                    "run the command again to download it again.")
-            found[name] = member
-        for name, member in found.items():
-            target = partial / wanted[name]
-            target.parent.mkdir(parents=True, exist_ok=True)
-            _unpack_member(archive, file, member, target, most_bytes)
-    shutil.rmtree(out, ignore_errors=True)
-    partial.replace(out)
-    return sorted(set(wanted) - set(found))
-
-
-def only_member(archive: Path, suffix: str, most_bytes: int) -> bytes:
-    """The content of the one file of an archive that ends in `suffix`.
+def only_member(archive: Path, endings: tuple[str, ...], most_bytes: int) -> bytes:
+    """The content of the one file of an archive that has one of the endings, in lower case.
 
     Raises
     ------
     MoascopeError
         When there is none or more than one, or it is larger than `most_bytes`.
     """
-    with _opened(archive) as (file, members):
-        named = [member for member in members if member.filename.lower().endswith(suffix)]
+    with opened_archive(archive) as (file, members):
+        # The archiver of macOS adds a shadow of every file.
+        named = [member for member in members if member.filename.lower().endswith(endings)
+                 and not member.filename.startswith("__MACOSX/")]
         if len(named) != 1:
-            raise MoascopeError(f"{archive.name} has {len(named)} files that end in {suffix} "
-                                "instead of one.")
-        return b"".join(_member_chunks(archive, file, named[0], most_bytes))
+            raise MoascopeError(
+                f"{archive} must hold exactly one file that ends in {' or '.join(endings)}, but "
+                f"holds {listing(member.filename for member in named or members) or 'nothing'}. "
+                "Unpack it and give the file itself.")
+        return b"".join(member_chunks(archive, file, named[0], most_bytes))
 
 
 @contextlib.contextmanager
-def _opened(path: Path) -> Iterator[tuple[zipfile.ZipFile, list[zipfile.ZipInfo]]]:
+def opened_archive(path: Path) -> Iterator[tuple[zipfile.ZipFile, list[zipfile.ZipInfo]]]:
+    """An archive and the files that it names, checked as by `check_archive`."""
     with contextlib.ExitStack() as open_files:
         with _sentences(path):
             file = open_files.enter_context(zipfile.ZipFile(open_files.enter_context(
@@ -131,8 +100,8 @@ def _sentences(path: Path) -> Iterator[None]:
         # Damaged bzip2 raises OSError too, but without an errno.
         if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
             raise
-        raise MoascopeError(f"{path} is not a valid zip archive ({cause(error)}). Remove it and "
-                            "run the command again to download it again.") from None
+        raise MoascopeError(f"{path} is not a valid zip archive ({explained(error)}). Delete it "
+                            "and get it again.") from None
 
 
 def _check_members(path: Path, members: list[zipfile.ZipInfo]) -> None:
@@ -156,15 +125,15 @@ def _leads_out(name: str) -> bool:
     return plain.startswith("/") or ".." in plain.split("/") or plain[1:2] == ":"
 
 
-def _unpack_member(archive: Path, file: zipfile.ZipFile, member: zipfile.ZipInfo, target: Path,
-                   most_bytes: int) -> None:
-    with target.open("xb") as to:
-        for chunk in _member_chunks(archive, file, member, most_bytes):
-            to.write(chunk)
+def member_chunks(archive: Path, file: zipfile.ZipFile, member: zipfile.ZipInfo,
+                  most_bytes: int) -> Iterator[bytes]:
+    """The content of one file of an archive, in pieces, as far as it may unpack.
 
-
-def _member_chunks(archive: Path, file: zipfile.ZipFile, member: zipfile.ZipInfo,
-                   most_bytes: int) -> Iterator[bytes]:
+    Raises
+    ------
+    MoascopeError
+        Where it is encrypted or damaged, or swells beyond `most_bytes` or beyond what it states.
+    """
     if member.flag_bits & 1:
         raise MoascopeError(f"{archive.name}: {member.filename} is encrypted, so it cannot be "
                             "unpacked.")
@@ -189,4 +158,4 @@ def _member_chunks(archive: Path, file: zipfile.ZipFile, member: zipfile.ZipInfo
 
 def _swells(archive: Path, member: zipfile.ZipInfo, size: int) -> str:
     return (f"{archive.name}: {member.filename} unpacks {member.compress_size:,} bytes to "
-            f"{size:,} or more, more than any image of this screen. Nothing was kept.")
+            f"{size:,} or more, more than moascope unpacks. Nothing was kept.")
