@@ -162,7 +162,7 @@ def test_the_summary_says_where_the_model_stands(clone, say, record, words):
 
 
 @pytest.mark.parametrize(("efficiency", "words"), [
-    (0.803, "reaches 0.932 on the same folds. The model covers 80 % of the way"),
+    (0.803, "scores 0.932 on the same folds. The model reaches 80 % of the distance"),
     (None, "this screen holds nothing to find")])
 def test_the_summary_of_a_simulated_screen_shows_its_oracle(clone, say, efficiency, words):
     (clone / "data/train").mkdir(parents=True)

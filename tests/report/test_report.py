@@ -148,7 +148,7 @@ def test_the_report_says_how_near_the_model_comes_to_the_oracle_and_only_where_t
 
     assert "Oracle of the simulated screen" not in said()
     text = said(oracle=oracle)
-    assert "reaches 0.932 on the same folds. The model covers 80 % of the way" in text
+    assert "scores 0.932 on the same folds. The model reaches 80 % of the distance" in text
     assert "holds nothing to find" in said(oracle=oracle | {"p": 0.4, "efficiency": None})
 
 

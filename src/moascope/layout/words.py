@@ -228,8 +228,8 @@ def _replicates(one: dict[str, Any], state: str, content: dict[str, Any]) -> tup
         f"{counted(one['plate_maps'], 'different layout')}.")
     return ("Replicates are in the same well", "compounds with wells",
             "share of replicate pairs in one well", measured,
-            "A position effect hits such a compound on every plate, so that its replicates "
-            "agree for reasons other than the compound.",
+            "A position effect then acts on the same compound on every plate, so that its "
+            "replicates agree for reasons other than the compound.",
             "Replicates are in different wells, which averages position effects out.",
             "Folds, hold-out, intervals and permutations use whole compounds: agreement of "
             "replicates never counts as a score on unseen compounds. Position effects are not "
@@ -243,8 +243,8 @@ def _leak(one: dict[str, Any], state: str, content: dict[str, Any]) -> tuple[str
         f"{number(one['prevalence'])}).")
     return ("A random split rewards positions", "compounds with wells",
             "average precision, random split by well", measured,
-            "Under a random split by well or image a score needs no cells: it is as high where "
-            "there is nothing to learn.",
+            "A score under a random split by well or image needs no cells: it is just as high "
+            "where there is nothing to learn.",
             "A position does not give its compound away.",
             "No score uses such a split; report.html shows one by image, marked invalid.")
 

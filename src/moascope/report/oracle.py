@@ -14,11 +14,11 @@ def oracle_sentence(metrics: dict[str, Any]) -> str:
     if not oracle or not main_scores(metrics):
         return ""
     found = ("Oracle of the simulated screen: a simple model of the true state of the cells, which "
-             f"no real screen tells, reaches {number(oracle['average_precision'])} on the same "
-             "folds")
+             "is known for simulated screens only, scores "
+             f"{number(oracle['average_precision'])} on the same folds")
     if oracle.get("efficiency") is None:
         return (f"{found} (permutation p = {p_value(oracle['p'])}), which is not above chance: "
                 "this screen holds nothing to find, and no model should find anything.")
     share = number(100 * oracle["efficiency"], 0)
-    return (f"{found}. The model covers {share} % of the way from the prevalence to it. No model "
-            "is chosen by the oracle.")
+    return (f"{found}. The model reaches {share} % of the distance from the prevalence to this "
+            "score. The oracle takes no part in choosing a model.")

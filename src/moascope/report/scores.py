@@ -8,8 +8,9 @@ from typing import Any
 
 import pandas as pd
 
+from moascope.evaluation.controls import FOUND_AT
 from moascope.report.figures import Compared
-from moascope.report.words import REFERENCES, baseline_name, controls_sentence, main_scores
+from moascope.report.words import REFERENCES, baseline_name, main_scores
 from moascope.text import tidy
 
 MOST_ROWS = 25
@@ -54,11 +55,12 @@ def score_tables(metrics: dict[str, Any], said: Callable[[str], str]) -> list[Sc
         ("Each class", "One class against all others, on unseen compounds. Recall is the share of "
          "the class that is predicted correctly.", "Class", of_class, said),
         ("Positive controls: every mechanism against the rest", "One mechanism at a time, by a "
-         "regularised linear model on the same features, in folds of its own. "
-         + controls_sentence(metrics),
+         "regularised linear model on the same features, in folds of its own. A mechanism marked "
+         "✓ is found: its permutation p, multiplied by the number of mechanisms, is at most "
+         f"{FOUND_AT:g}.",
          "Mechanism", metrics.get("mechanisms"), tidy),
-        ("Hits by mechanism", "The hits of one mechanism against all non-hits, by the target's own "
-         "probability: which kinds of hit the model finds.",
+        ("Hits by mechanism", "The hits of one mechanism against all non-hits, by the predicted "
+         "probability of the target: which kinds of hit the model finds.",
          "Mechanism", metrics.get("by_mechanism"), tidy),
         ("Hits by action", "Agonists switch a receptor on, antagonists block it.",
          "Action", metrics.get("by_action"), tidy),
@@ -112,10 +114,10 @@ def compared(metrics: dict[str, Any]) -> list[Compared]:
     for name, scores in sorted(references.items(), key=_order("Reference")):
         rows.append(Compared(REFERENCES.get(name, name), "reference", scores))
     baselines = (metrics.get("baselines") or {}).get("scores") or {}
+    if guess := baselines.get("prevalence"):
+        baselines = baselines | {"prevalence": {"average_precision": guess.get(
+            "null_mean", guess.get("average_precision"))}}
     for name, scores in sorted(baselines.items(), key=_order("Baseline")):
-        if name == "prevalence":
-            scores = {"average_precision": scores.get("null_mean",
-                                                      scores.get("average_precision"))}
         rows.append(Compared(baseline_name(name), "baseline", scores))
     leak = metrics.get("random_image_split") or {}
     for name, said in (("true_labels", "Invalid, true labels"),

@@ -112,8 +112,8 @@ def controls_sentence(metrics: dict[str, Any]) -> str:
                 f"{counted(len(controls), 'mechanism')} ({listing(found, MOST_NAMED)}); "
                 f"{strongest}.")
     if not metrics.get("above_chance"):
-        sentence += (" The images hold mechanisms of this screen, and no evidence for the target "
-                     "in them is seen.")
+        sentence += (" So the images do show mechanisms of this screen, but there is no evidence "
+                     "that they show the target.")
     return sentence
 
 
@@ -201,7 +201,7 @@ def tiles(metrics: dict[str, Any]) -> list[dict[str, str]]:
                   f"{unit}s. Few hits make it wide; below five there is none."},
         {"name": "Permutation p", "value": p_value(main.get("p")),
          "means": f"The share of random relabellings of the {unit}s that score at least as high. "
-                  f"Below 0.05 counts as above chance."},
+                  f"Below 0.05, the score counts as above chance."},
     ]
 
 
@@ -242,8 +242,8 @@ def methods(metrics: dict[str, Any], controls: bool) -> list[str]:
     dealt = f"into {folds} folds" if folds else "into folds"
     dealt += f", {repeats} times" if repeats and repeats > 1 else ""
     held = main_scores(metrics, "held_out").get("compounds")
-    aside = (f"; {_units(metrics, held)} more are set aside before anything is fitted (held out)"
-             if held else "")
+    aside = (f"; another {_units(metrics, held)} {'is' if held == 1 else 'are'} set aside before "
+             "anything is fitted (held out)" if held else "")
     whole = ("all wells, doses, plates and forms (same InChIKey block) of a compound in one fold"
              if unit == "compound" else "all images of a well in one fold")
     backbone = metrics.get("backbone", "")
