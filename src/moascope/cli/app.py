@@ -18,7 +18,7 @@ app = typer.Typer(
     add_completion=False,
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
-    help="Tells from pictures of cells alone how a drug acts.\n\n"
+    help="Predict from pictures of cells alone how a drug acts.\n\n"
          "[bold]moascope init my_screen[/bold] makes a project. In it, [bold]dvc repro "
          "register report[/bold] runs the pipeline, [bold]dvc exp run -S train.dropout=0.5[/bold] "
          "runs an experiment, and [bold]mlflow ui[/bold] shows the runs.",

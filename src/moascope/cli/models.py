@@ -53,7 +53,7 @@ def predict(
         "--allow-outside", help="Also read images outside the folder, where its source.json or a "
                                 "link leads to them.")] = False,
 ) -> None:
-    """Predict a screen, which may be new to the model.
+    """Predict the compounds of a screen with a trained model.
 
     Writes one row per site, well or compound: its Metadata_ columns, P_<class> for every class,
     and Predicted.
@@ -88,9 +88,9 @@ def promote(
                                                             "nothing.")] = False,
     unseen_only: Annotated[bool, typer.Option(
         "--unseen-only", help="Score only the held-out compounds that neither model was trained "
-                              "on, where one of them was trained on some.")] = False,
+                              "on, if one of them was trained on some.")] = False,
     exit_zero: Annotated[bool, typer.Option(
-        "--exit-zero", help="End with status 0 also if the model is refused or nothing can be "
+        "--exit-zero", help="Exit with status 0 even if the model is refused or nothing can be "
                             "decided: for the last step of a run.")] = False,
     data: Annotated[Path, typer.Option(help="Data folder of the project.")] = Path("data"),
     report: Annotated[Path, typer.Option(help="Folder for promotion.json and history.csv.")]
@@ -100,8 +100,8 @@ def promote(
 
     The candidate and the model that holds the alias are loaded from the registry and scored on the
     held-out compounds, which neither was trained on. The section [bold]promote[/bold] of
-    params.yaml is the gate: a least score, better than chance and than every baseline that sees no
-    biology, and not worse than the model that holds the alias.
+    params.yaml is the gate: a minimum score, better than chance and than every baseline that sees
+    no biology, and not worse than the model that holds the alias.
 
     A model that passes gets the alias, and the exit status is 0. Otherwise no alias changes, the
     reasons are shown, and the status is 1. Every decision is recorded in MLflow (experiment

@@ -122,7 +122,7 @@ def annotate(
 ) -> None:
     """Decide from each mechanism's name whether a GPCR is involved.
 
-    Adds the columns gpcr, gpcr_action, evidence and curator by a versioned table of terms, and
+    Adds the columns gpcr, gpcr_action, evidence and curator with a versioned table of terms, and
     lists the compounds that words cannot decide.
 
     Example: moascope annotate idr0088-screenA-annotation.csv.zip --out annotations.csv

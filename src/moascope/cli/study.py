@@ -59,13 +59,13 @@ def distil(
     start: Annotated[str, typer.Option(help="Initial weights: random; teacher (a choice of its "
                                            "channels); or the path of another student.")]
     = "random",
-    features: Annotated[int, typer.Option(help="Number of features the student puts out.")] = 256,
+    features: Annotated[int, typer.Option(help="Number of features the student computes.")] = 256,
     learning_rate: Annotated[float, typer.Option(help="Highest learning rate.")] = 2e-3,
-    crops: Annotated[int, typer.Option(help="Number of crops to learn from.")] = 450_000,
+    crops: Annotated[int, typer.Option(help="Number of crops to train on.")] = 450_000,
     native: Annotated[float, typer.Option(min=0, max=1, help="Share of crops at native resolution."
                                           )] = 0.5,
     loss: Annotated[str, typer.Option(help="mse or cosine.")] = "mse",
-    seed: Annotated[int, typer.Option(min=0, help="Seed of the random numbers.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Random seed.")] = 0,
     most: Annotated[int, typer.Option(help="Largest number of planes per folder.")] = 1300,
     allow_outside: Annotated[bool, typer.Option(
         "--allow-outside", help="Also read images outside a screen's folder, where its source.json "
@@ -73,8 +73,8 @@ def distil(
 ) -> None:
     """Train a small, fast backbone to imitate a large one, without labels.
 
-    Name the result in embed.backbone of params.yaml by its path. With KERAS_BACKEND=jax or torch
-    the same training runs on a GPU.
+    To use the student, set embed.backbone in params.yaml to its path. With KERAS_BACKEND=jax or
+    torch, the training runs on a GPU.
 
     Example: moascope distil data/acquire my_screen --out students/mine --crops 200000
     """

@@ -27,18 +27,18 @@ PACKAGED = {"cellmobile": Path(__file__).parent / "cellmobile.keras"}
 
 @dataclass(frozen=True)
 class Backbone:
-    """What turns crops into features.
+    """A function from crops to features.
 
     Attributes
     ----------
     label : str
         First part of the names of its features.
     names : tuple of str
-        Last part of the names, one a feature of a plane.
+        Last part of the names, one per feature of a plane.
     planes : callable
         uint8 [n, crop, crop] -> float32 [n, len(names)].
     pair_names : tuple of str
-        One a feature of a pair of channels; empty where channels are never seen together.
+        One per feature of a pair of channels; empty if channels are never seen together.
     pairs : callable or None
         uint8 [n, crop, crop] twice -> float32 [n, len(pair_names)].
     """
@@ -61,7 +61,7 @@ class _Application:
 
 
 def open_backbone(name: str, weights: Path | None, precision: str, crop: int) -> Backbone:
-    """Make a backbone ready to work.
+    """Load a backbone.
 
     Parameters
     ----------
@@ -70,14 +70,14 @@ def open_backbone(name: str, weights: Path | None, precision: str, crop: int) ->
     weights : Path or None
         From `find_weights`.
     precision : {"f32", "bf16"}
-        Of networks.
+        Of the arithmetic in networks.
     crop : int
         Side of the crops, pixels.
 
     Raises
     ------
     MoascopeError
-        Where the file does not hold what it should.
+        If the file is not the weights or the model that it should be.
     """
     if name == "morphology":
         return Backbone(label_of(name), morphology.NAMES, morphology.measure,
@@ -102,7 +102,7 @@ def is_deep(settings: Embed) -> bool:
 
 
 def weights_digest(weights: Path | None) -> str:
-    """SHA-256 of the file that decides a backbone's features; empty for one without weights."""
+    """SHA-256 of a backbone's weights file; empty for a backbone without weights."""
     if weights is None:
         return ""
     with weights.open("rb") as file:
@@ -134,8 +134,8 @@ def find_weights(name: str, settings: Embed, knob: str = "embed.weights") -> Pat
     Raises
     ------
     MoascopeError
-        When it is not available (with the remedies), or is not an HDF5 file. Weights are never
-        random.
+        If the file is not available (the message says what to do) or is not an HDF5 file. Weights
+        are never random.
     """
     if name == "morphology":
         return None
@@ -171,14 +171,14 @@ def find_weights(name: str, settings: Embed, knob: str = "embed.weights") -> Pat
 
 
 def load_own(path: Path) -> Any:
-    """Read a user's own Keras model, of which no code is run.
+    """Read a user's own Keras model without running any code in it.
 
     Parameters
     ----------
     path : Path
-        A `.keras` file. Its input is [n, h, w, 1] or [n, h, w, 3] with values from 0 to 255: what
-        it wants done to them (rescaling) is part of it. Its output is one vector an image, or a
-        feature map, which is averaged.
+        A `.keras` file. Its input is [n, h, w, 1] or [n, h, w, 3] with values from 0 to 255, so
+        rescaling is part of the model. Its output is one vector per image or a feature map,
+        which is averaged.
 
     Returns
     -------
@@ -188,7 +188,7 @@ def load_own(path: Path) -> Any:
     Raises
     ------
     MoascopeError
-        Where the file is no such model, or would run code of its own (Keras's safe mode).
+        If the file is not such a model, or would run code of its own (Keras's safe mode).
     """
     keras = import_keras()
 
@@ -210,18 +210,18 @@ def load_own(path: Path) -> Any:
 
 
 def build_student(width: float, size: int | None, features: int, sees: int) -> Any:
-    """A small MobileNetV2 of one channel, with random weights.
+    """A small single-channel MobileNetV2 with random weights.
 
     Parameters
     ----------
     width : float
         Share of the channels of MobileNetV2 [1]_ (Keras's `alpha`).
     size : int or None
-        Side of its input, pixels; None: any.
+        Side of its input, pixels; None for any size.
     features : int
-        Outputs.
+        Number of outputs.
     sees : int
-        Side that the input is shrunk to.
+        Side to which the input is resized, pixels.
 
     Returns
     -------
@@ -256,7 +256,7 @@ def load_imagenet(name: str, weights: Path, crop: int) -> Any:
     Raises
     ------
     MoascopeError
-        Where the weights do not fit.
+        If the weights do not fit the network.
     """
     application = APPLICATIONS[name]
     try:

@@ -44,8 +44,8 @@ SITES_AT_ONCE = 64  # bounds memory, and is enough to keep every core busy
 def embed_plate(plate: PreparedPlate, out: Path, backbone: Backbone) -> None:
     """Compute the features of one prepared plate.
 
-    Every channel of every crop goes through the backbone by itself; a site's vector is the mean
-    over its crops, and the channels' vectors follow one another.
+    Every channel of every crop passes through the backbone separately. A site's vector is the mean
+    over its crops, with the vectors of the channels concatenated.
 
     Parameters
     ----------
@@ -122,10 +122,10 @@ def embed_plates(prepared: Path, out: Path, settings: Embed,
         From `moascope.pixels.prepare.prepare_plates`.
     out : Path
         Gets a folder per backbone, in it one per plate; a plate whose crops, weights, precision and
-        code are those of its folder is left alone. Folders of backbones not named are removed.
+        code have not changed is kept. Folders of backbones that are not named are removed.
     settings : Embed
     jobs : int
-        Processes, for backbones without threads of their own.
+        Number of processes, for backbones that do not use threads.
 
     Returns
     -------
@@ -135,7 +135,7 @@ def embed_plates(prepared: Path, out: Path, settings: Embed,
     Raises
     ------
     MoascopeError
-        Where weights are needed and not available.
+        If weights are needed and not available.
     """
     labels = {name: label_of(name) for name in settings.backbones}
     if len(set(labels.values())) < len(labels):
@@ -162,7 +162,7 @@ def embed_plates(prepared: Path, out: Path, settings: Embed,
 
 
 def embedded_with(folder: Path, name: str, file: Path) -> bool:
-    """Whether the features of a backbone in `data/embed` were made with a weights file."""
+    """Whether the features of a backbone in `data/embed` were made with a given weights file."""
     try:
         return (folder / label_of(name) / WEIGHTS_FILE).read_text().strip() == weights_digest(file)
     except FileNotFoundError:
@@ -170,7 +170,7 @@ def embedded_with(folder: Path, name: str, file: Path) -> bool:
 
 
 def embed_for(embed: Embed, head: Head) -> Embed:
-    """The embedding that serving a head needs: its own backbone alone."""
+    """The embedding that a head needs when it is served: its own backbone alone."""
     if head.backbone == "all":
         return embed
     weights = embed.weights
@@ -180,12 +180,12 @@ def embed_for(embed: Embed, head: Head) -> Embed:
 
 
 def weights_in_use(embedded: Path, embed: Embed) -> dict[str, Path]:
-    """The weights file of each backbone, which must be the one that the features were made with.
+    """The weights file of each backbone, checked to be the one that the features were made with.
 
     Raises
     ------
     MoascopeError
-        Where it is another one: the model would be served with other features than it learns from.
+        If it is another file: the model would be served with other features than it was trained on.
     """
     weights = {name: file for name in embed.backbones if (file := find_weights(name, embed))}
     for name, file in weights.items():
@@ -219,7 +219,7 @@ def _open_once(name: str, weights: Path | None, precision: str, crop: int, seen:
 
 def features_of_screen(screen: Screen, prepare: Prepare, embed: Embed, work: Path | None = None,
                        weights: Mapping[str, Path] | None = None, jobs: int = 1) -> FeatureTable:
-    """Prepare and embed a screen that no stage has seen, as a model does that predicts it.
+    """Prepare and embed a screen that is not part of the project, as a model that predicts it does.
 
     Parameters
     ----------
@@ -227,13 +227,13 @@ def features_of_screen(screen: Screen, prepare: Prepare, embed: Embed, work: Pat
     prepare, embed : Prepare, Embed
         The parameters with which the model was trained.
     work : Path, optional
-        A folder for what lies between; crops and features stay there, and a second call with the
-        same folder goes on from them. Without it nothing stays, and features never touch the disk,
-        on which a few sites would spend most of their time.
+        A folder for crops and features; a second call with the same folder resumes from them.
+        Without it nothing is kept and features are not written to disk, which for a few sites
+        would take most of the time.
     weights : mapping, optional
-        Backbone -> its weights file, in place of `embed.weights`.
+        Backbone -> its weights file, instead of `embed.weights`.
     jobs : int
-        Processes.
+        Number of processes.
 
     Returns
     -------
@@ -243,7 +243,7 @@ def features_of_screen(screen: Screen, prepare: Prepare, embed: Embed, work: Pat
     Raises
     ------
     MoascopeError
-        When no site could be read.
+        If no site could be read.
     """
     if weights:
         embed = embed.model_copy(update={"weights": {k: str(v) for k, v in weights.items()}})

@@ -1,4 +1,4 @@
-"""Keras networks through OpenVINO on processors: grey planes in, vectors out."""
+"""Keras networks through OpenVINO on CPUs: grey planes in, vectors out."""
 
 from __future__ import annotations
 
@@ -34,21 +34,21 @@ MOST_KEPT = 8  # converted networks on a machine
 
 def kept_conversion(told: str, build: Callable[[], tuple[Any, Callable[[Any], Any] | None]],
                     crop: int) -> Any:
-    """A network as an OpenVINO model, kept on this machine: TensorFlow takes seconds to import.
+    """A network as an OpenVINO model, cached because TensorFlow takes seconds to import.
 
     Parameters
     ----------
     told : str
-        All that decides what `build` gives.
+        Identifies everything that determines what `build` returns.
     build : callable
-        () -> network, prepare: as `convert` takes them; called where none is kept.
+        () -> network, prepare: the arguments of `convert`; called if nothing is cached.
     crop : int
         Side of the planes, pixels.
 
     Returns
     -------
     openvino.Model
-        As `convert` gives it.
+        As `convert` returns it.
     """
     import openvino
 
@@ -95,7 +95,7 @@ def compile_for_cpu(network: Any, prepare: Callable[[Any], Any] | None, crop: in
     Returns
     -------
     callable
-        uint8 [n, crop, crop] -> float32 [n, features]; at "f32" equal to Keras's to float rounding.
+        uint8 [n, crop, crop] -> float32 [n, features]; with "f32" equal to Keras up to rounding.
     """
     return compile_model(convert(network, prepare, crop), precision)
 
@@ -103,8 +103,7 @@ def compile_for_cpu(network: Any, prepare: Callable[[Any], Any] | None, crop: in
 def convert(network: Any, prepare: Callable[[Any], Any] | None, crop: int) -> Any:
     """Turn a Keras network into an OpenVINO model of 8-bit grey planes.
 
-    What precedes the network becomes part of the graph, so that a twelfth of the bytes cross into
-    it.
+    Preprocessing becomes part of the graph, so that only a twelfth of the bytes are passed in.
 
     Parameters
     ----------
@@ -140,7 +139,7 @@ def convert(network: Any, prepare: Callable[[Any], Any] | None, crop: int) -> An
 
 
 def _exempt_first_layers(model: Any, file: Path) -> None:
-    """Mark the first layers of a saved model as never in less than single precision."""
+    """Mark the first layers of a saved model so that they stay in single precision."""
     (layer,) = model.get_parameters()
     names, convolutions = set(), 0
     while True:
@@ -165,12 +164,12 @@ def _exempt_first_layers(model: Any, file: Path) -> None:
 
 
 def on_grey_planes(network: Any, prepare: Callable[[Any], Any] | None, crop: int) -> Any:
-    """A network with all that a grey plane needs before it: its size, colours and preprocessing.
+    """A network preceded by what a grey plane needs: resizing, three channels and preprocessing.
 
     Parameters
     ----------
     network : keras.Model
-        [n, h, w, 1 or 3] -> [n, features]; crops are resized where it wants another size.
+        [n, h, w, 1 or 3] -> [n, features]; crops are resized if its input has another size.
     prepare : callable or None
         The preprocessing that the network was trained with, on symbolic tensors.
     crop : int
@@ -179,8 +178,8 @@ def on_grey_planes(network: Any, prepare: Callable[[Any], Any] | None, crop: int
     Returns
     -------
     keras.Model
-        float32 [n, crop, crop, 1], 0 to 255 -> [n, features]. It is never in training: batch
-        normalisations keep their statistics.
+        float32 [n, crop, crop, 1], 0 to 255 -> [n, features]. It always runs in inference mode:
+        batch normalisations keep their statistics.
     """
     keras = import_keras()
 
@@ -198,7 +197,7 @@ def on_grey_planes(network: Any, prepare: Callable[[Any], Any] | None, crop: int
 
 
 def compile_model(model: Any, precision: str) -> Callable[[np.ndarray], np.ndarray]:
-    """Make a converted network ready to work on this machine's processors.
+    """Compile a converted network for this machine's CPUs.
 
     Parameters
     ----------

@@ -1,7 +1,7 @@
 """Classical features of a crop: intensity, texture, granularity, objects, and channel pairs.
 
-They need no weights. All are finite on any 8-bit plane, a black one included, and quantities that
-span decades are logarithms, because a linear model reads them.
+They need no weights. All are finite on any 8-bit plane, even a black one. Quantities that span
+decades are logarithms, because linear models use them.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ PAIR_NAMES = (
 
 
 def measure(planes: np.ndarray) -> np.ndarray:
-    """Measure planes one by one.
+    """Measure each plane.
 
     Parameters
     ----------
@@ -68,7 +68,7 @@ def measure(planes: np.ndarray) -> np.ndarray:
 
 
 def measure_pairs(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Measure how two channels lie to one another.
+    """Measure how two channels relate to each other.
 
     Parameters
     ----------
@@ -77,9 +77,9 @@ def measure_pairs(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     Returns
     -------
     ndarray, float32 [n, len(PAIR_NAMES)]
-        Correlations at three scales, overlap (Manders 1993), the share of one channel's light in
-        the other's objects, and the contrast of one channel between inside, a ring around and far
-        from the other's objects: for a nuclear stain that is translocation.
+        Correlations at three scales, overlap (Manders 1993), the share of one channel's intensity
+        in the other's objects, and the contrast of one channel between the inside of the other's
+        objects, a ring around them and the rest: with a nuclear stain, this is translocation.
     """
     return np.array(
         [_pair(*planes) for planes in zip(first, second, strict=True)], np.float32
@@ -98,7 +98,7 @@ def _intensity(plane: np.ndarray) -> list[float]:
 
 
 def _moments(centred: np.ndarray, weights: np.ndarray) -> tuple[float, float, float]:
-    """Standard deviation, and skewness and kurtosis with their tails drawn in."""
+    """Standard deviation, and skewness and kurtosis with compressed tails."""
     squares = centred * centred
     spread = float(np.sqrt(weights @ squares))
     scale = max(spread, 1e-3)
@@ -163,7 +163,7 @@ def _texture(plane: np.ndarray) -> np.ndarray:
 
 
 def _bright_parts(plane: np.ndarray) -> np.ndarray:
-    """Pixels above Otsu's threshold of the slightly smoothed plane; none in a flat one."""
+    """Pixels above Otsu's threshold of the slightly smoothed plane; none if the plane is flat."""
     import scipy.ndimage
     import skimage.filters
 
@@ -231,7 +231,7 @@ def _correlation(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def _contrasts(plane: np.ndarray, inside: np.ndarray) -> tuple[float, float]:
-    """Log ratios of mean light: inside to ring, ring to far."""
+    """Log ratios of mean intensity: inside to ring, ring to far."""
     import mahotas
 
     squared = mahotas.distance(~inside)

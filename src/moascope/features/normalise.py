@@ -1,4 +1,4 @@
-"""Make plates comparable by their negative controls, and remove what controls vary in anyway."""
+"""Make plates comparable by their negative controls, and reduce the variation among controls."""
 
 from __future__ import annotations
 
@@ -17,28 +17,28 @@ NAMED_PLATES = 5
 def standardise_plates(table: FeatureTable, controls: np.ndarray) -> FeatureTable:
     """Express every feature in robust standard deviations of its plate's negative controls.
 
-    For each plate the controls' median is taken off and what is left divided by their scaled
-    median absolute deviation. Panels within a plate are treated as plates of their own.
+    For each plate, the controls' median is subtracted and the result is divided by their scaled
+    median absolute deviation. Panels within a plate are treated as separate plates.
 
     Parameters
     ----------
     table : FeatureTable
     controls : ndarray, bool [sites]
-        Sites of the negative control that are fit for use (QC passed).
+        Sites of negative controls that passed quality control.
 
     Returns
     -------
     FeatureTable
-        With NaN (a channel that a panel lacks) as 0. Where no plate has `LEAST_CONTROL_SITES`
-        control sites the values are left as they are, because a plate standardised on its
-        treatments loses what they share. Where only some plates lack controls, those take the
-        median of the other plates' centres and spreads, and a warning names them.
+        NaN (a channel that a panel lacks) becomes 0. If no plate has `LEAST_CONTROL_SITES` control
+        sites, values are not changed, because a plate standardised on its treatments loses what
+        they have in common. If only some plates lack controls, they use the median of the other
+        plates' centres and spreads, and a warning names them.
 
     Notes
     -----
-    `mad_robustize` of pycytominer, but for the floor: a deviation below `SPREAD_FLOOR` times the
-    screen's typical one for that feature is lifted to it, so that a feature which happens to be
-    constant in a few controls does not explode.
+    `mad_robustize` of pycytominer with a floor: a deviation below `SPREAD_FLOOR` times the
+    screen's typical deviation of that feature is raised to it, so that a feature that happens to
+    be constant in a few controls does not explode.
     """
     scales, lacking = plate_scales(table, controls)
     if not scales:
@@ -59,15 +59,15 @@ def standardise_plates(table: FeatureTable, controls: np.ndarray) -> FeatureTabl
 def plate_scales(
     table: FeatureTable, controls: np.ndarray
 ) -> tuple[list[tuple[np.ndarray, np.ndarray, np.ndarray]], list[str]]:
-    """What `standardise_plates` takes off each plate's features and divides them by.
+    """The centre and spread by which `standardise_plates` standardises each plate.
 
     Returns
     -------
     scales : list of tuple
         For each plate and panel: its rows (int), the centre and the spread (float, [features]).
-        Empty where no plate has enough controls.
+        Empty if no plate has enough controls.
     lacking : list of str
-        Plates without, which take the middle of the others.
+        Plates without enough controls, which use the median of the other plates.
     """
     units = _plate_and_panel(table)
     centres, spreads = {}, {}
@@ -101,18 +101,18 @@ def _median_of_known(values: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Sphering:
-    """A symmetric linear map, kept as what it does inside and outside a subspace.
+    """A symmetric linear map, stored as its action inside and outside a subspace.
 
     Attributes
     ----------
     mean : ndarray, float32 [features]
-        What is taken off first.
+        Subtracted first.
     axes : ndarray, float32 [rank, features]
         Orthonormal directions in which the controls vary.
     gains : ndarray, float32 [rank]
         Factor along each of them.
     outside : ndarray, float32, a scalar
-        Factor along every direction orthogonal to all of them.
+        Factor along every direction orthogonal to the axes.
     """
 
     mean: np.ndarray
@@ -122,7 +122,7 @@ class Sphering:
 
 
 def fit_sphering(X_controls: np.ndarray, shrinkage: float = 0.1) -> Sphering:
-    """Find the linear map that makes the controls' variation round and of size one.
+    """Find the linear map after which the controls have unit variance in all directions.
 
     Directions in which controls differ from one another (position, batch, density) are scaled
     down; directions in which they agree are not scaled up without bound.
@@ -130,10 +130,10 @@ def fit_sphering(X_controls: np.ndarray, shrinkage: float = 0.1) -> Sphering:
     Parameters
     ----------
     X_controls : ndarray, float [controls, features]
-        Standardised features of negative controls; two rows at least.
+        Standardised features of negative controls, at least two rows.
     shrinkage : float
-        Between 0 and 1: how far the covariance is moved towards a multiple of the identity
-        (Ledoit and Wolf 2004). More than 0 where controls are no more than features.
+        Between 0 and 1: how far the covariance is shrunk towards a multiple of the identity
+        (Ledoit and Wolf 2004). It must be above 0 if there are no more controls than features.
 
     Returns
     -------
@@ -143,13 +143,14 @@ def fit_sphering(X_controls: np.ndarray, shrinkage: float = 0.1) -> Sphering:
     Raises
     ------
     ValueError
-        With fewer than two controls, or where the shrunk covariance is singular.
+        With fewer than two controls, or if the shrunk covariance is singular.
 
     Notes
     -----
-    pycytominer's Spherize (ZCA), with shrinkage in place of a tiny constant and by the singular
-    values of the controls themselves, so that cost and memory go with their number and not with
-    the square of the features'. Directions outside the controls' subspace share one eigenvalue.
+    pycytominer's Spherize (ZCA), with shrinkage instead of a tiny constant and computed from the
+    singular values of the controls, so that time and memory grow with the number of controls
+    and not with the square of the number of features. Directions outside the controls'
+    subspace share one eigenvalue.
     """
     X = np.asarray(X_controls, np.float64)
     if len(X) < 2:

@@ -30,9 +30,9 @@ class FeatureTable:
     X : ndarray, float32 [sites, features]
         NaN where a site has no such channel.
     names : list of str
-        One a column of `X`: `Count_...`, `Intensity_...` or `<Backbone>_<Channel>_...`.
+        One per column of `X`: `Count_...`, `Intensity_...` or `<Backbone>_<Channel>_...`.
     warnings : tuple of str
-        Sentences about sites that were left out.
+        One sentence for each site that was left out.
     """
 
     meta: pd.DataFrame
@@ -42,7 +42,7 @@ class FeatureTable:
 
 
 def load_quality(folder: Path) -> pd.DataFrame:
-    """Which sites passed quality control, without reading a feature.
+    """Which sites passed quality control; features are not read.
 
     Returns
     -------
@@ -52,7 +52,7 @@ def load_quality(folder: Path) -> pd.DataFrame:
     Raises
     ------
     MoascopeError
-        Where there is no plate.
+        If there is no plate.
     """
     # Every backbone saw the same sites; one says which.
     files = sorted(_backbones(folder)[0].glob(f"*/{FEATURES_FILE}"))
@@ -71,13 +71,13 @@ def load_features(folder: Path) -> FeatureTable:
     Returns
     -------
     FeatureTable
-        Plates in the order of their names; the features of several backbones follow one another.
-        A feature that some plates lack, because their panel has other channels, is NaN there.
+        Plates in the order of their names, with the features of several backbones concatenated.
+        A feature that a plate lacks, because its panel has other channels, is NaN there.
 
     Raises
     ------
     MoascopeError
-        Where there is no plate, or backbones that saw other sites.
+        If there is no plate, or if the backbones saw different sites.
     """
     backbones = _backbones(folder)
     tables = [_load_backbone(path) for path in backbones]
@@ -90,15 +90,15 @@ def load_features(folder: Path) -> FeatureTable:
 
 def join_plates(plates: Sequence[tuple[pd.DataFrame, np.ndarray]],
                 names: Sequence[Sequence[str]]) -> FeatureTable:
-    """The features of one backbone on several plates.
+    """Join the features of one backbone on several plates.
 
     Parameters
     ----------
     plates : sequence of (DataFrame, ndarray)
-        Of each plate its sites as `embed_plate` writes them, without and with its features:
-        a table that begins with the `Metadata_` columns, and float32 [sites, features].
+        For each plate, its sites as `embed_plate` writes them, without the features (a table
+        that begins with the `Metadata_` columns), and the features, float32 [sites, features].
     names : sequence of sequence of str
-        Of each plate the names of its features.
+        For each plate, the names of its features.
     """
     measured = [[name for name in sites if not name.startswith(META_PREFIXES)]
                 for sites, _ in plates]
@@ -117,7 +117,7 @@ def join_plates(plates: Sequence[tuple[pd.DataFrame, np.ndarray]],
 
 
 def join_backbones(tables: Sequence[FeatureTable]) -> FeatureTable:
-    """The features of several backbones, which saw the same sites, next to each other."""
+    """Concatenate the features of several backbones, which saw the same sites."""
     first, *others = tables
     # Counts and intensities stand beside the features of every backbone; once is enough.
     seen = set(first.names)
@@ -162,8 +162,8 @@ def _backbones(folder: Path) -> list[Path]:
 
 
 def label_of(name: str) -> str:
-    """What the features of a backbone are called: the first part of their names.
+    """The first part of the names of a backbone's features.
 
-    For a user's own model file it is the letters and digits of the file's name.
+    For a user's own model, the letters and digits of the file's name.
     """
     return LABELS.get(name) or re.sub(r"[^A-Za-z0-9]", "", Path(name).stem) or "Own"

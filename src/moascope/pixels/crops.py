@@ -1,4 +1,4 @@
-"""Where the native-resolution crops of a field lie."""
+"""Positions of the native-resolution crops in a field."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ def tile_positions(shape: tuple[int, int], crop: int, crops: int) -> np.ndarray:
     crop : int
         Side of a crop, pixels.
     crops : int
-        Most crops to take.
+        Maximum number of crops.
 
     Returns
     -------
     ndarray, int [n, 2]
-        Row and column of each corner, `1 <= n <= crops`, without overlap. A negative corner
-        says that the field is smaller than the crop there and has to be padded.
+        Row and column of each corner, `1 <= n <= crops`; crops do not overlap. A negative corner
+        means that the field is smaller than the crop there and has to be padded.
 
     Notes
     -----
-    The tiles form a grid centred in the field. Where more fit than are asked for, those spread
-    most evenly along the grid are taken: a choice by content (most foreground first) would make
-    sparse fields look denser than they are, and cell density is a phenotype.
+    The tiles form a grid centred in the field. If more tiles fit than are wanted, the most evenly
+    spread ones are taken: choosing by content (most foreground first) would make sparse fields
+    look denser than they are, and cell density is a phenotype.
     """
     fit = [max(length // crop, 1) for length in shape]
     rows, columns = _even_shares(fit, crops)
@@ -47,7 +47,7 @@ def tile_positions(shape: tuple[int, int], crop: int, crops: int) -> np.ndarray:
 
 
 def _even_shares(fit: list[int], crops: int) -> tuple[int, int]:
-    """Smallest sub-grid, as square as it can be, that holds the crops asked for."""
+    """Smallest sub-grid, as square as possible, that holds the wanted number of crops."""
     options = [
         (rows * columns, abs(rows - columns), rows, columns)
         for rows in range(1, fit[0] + 1)
@@ -58,12 +58,12 @@ def _even_shares(fit: list[int], crops: int) -> tuple[int, int]:
 
 
 def cut(plane: np.ndarray, corners: np.ndarray, crop: int) -> np.ndarray:
-    """Cut crops from a plane, mirrored at its edge where the plane is smaller than a crop.
+    """Cut crops from a plane, mirrored at its edge if the plane is smaller than a crop.
 
     Returns
     -------
     ndarray, [n, crop, crop]
-        Of the plane's dtype.
+        In the plane's dtype.
     """
     short = [max(crop - length, 0) for length in plane.shape]
     if any(short):

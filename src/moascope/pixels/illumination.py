@@ -22,12 +22,12 @@ def block_means(planes: np.ndarray) -> np.ndarray:
     Parameters
     ----------
     planes : ndarray, [..., height, width]
-        Or a regular subset of their pixels, of the same field.
+        Planes, or a regular subset of the pixels of each.
 
     Returns
     -------
     ndarray, float32 [..., blocks, blocks]
-        `BLOCKS` along each side, or as many as there are pixels.
+        `BLOCKS` along each side, or the number of pixels if that is smaller.
     """
     rows, columns = (np.linspace(0, length, min(BLOCKS, length) + 1).astype(int)
                      for length in planes.shape[-2:])
@@ -39,13 +39,13 @@ def block_means(planes: np.ndarray) -> np.ndarray:
 def fit_illumination(means: np.ndarray, dark: float) -> np.ndarray:
     """Fit the smooth gain that all fields of a plate and channel share.
 
-    The mean over fields of each block, above the dark level, is what a typical field shows there;
-    cells move from field to field and the lamp does not. (Their median would show the background
-    alone where cells are sparse, and the dark level is too uncertain for that.) A polynomial
-    through the blocks takes the place of a smoothing filter, because it neither flattens the
-    edge of the field nor needs an upsampling rule. Its degree, 0 included, is the one with which
-    one half of the fields foretells the other half best: a plate with too few fields to tell the
-    lamp from the cells is left as it is.
+    The mean of each block over all fields, above the dark level, is what a typical field shows
+    there: cells lie elsewhere in every field, and the illumination is the same. (The median would
+    show only background where cells are sparse, and the dark level is too uncertain for that.) A
+    polynomial is fitted to the blocks instead of smoothing them, because it neither flattens the
+    edge of the field nor needs upsampling. Its degree, possibly 0, is the one with which one half
+    of the fields predicts the other half best: a plate with too few fields to tell the
+    illumination from the cells is not corrected.
 
     Parameters
     ----------
@@ -57,8 +57,8 @@ def fit_illumination(means: np.ndarray, dark: float) -> np.ndarray:
     Returns
     -------
     ndarray, float64 [DEGREE + 1, DEGREE + 1]
-        Chebyshev coefficients for `illumination`; `EVEN` where fewer than `LEAST_SITES` fields
-        are there, where they hold no light, or where no unevenness is to be seen.
+        Chebyshev coefficients for `illumination`; `EVEN` if there are fewer than `LEAST_SITES`
+        fields, if they hold no light, or if the illumination appears even.
 
     Notes
     -----
@@ -90,7 +90,7 @@ def _relative(light: np.ndarray) -> np.ndarray:
 
 
 def _polynomial(blocks: np.ndarray, degree: int) -> tuple[np.ndarray, np.ndarray]:
-    """Least-squares polynomial through blocks: its coefficients, and its values at the blocks."""
+    """Least-squares polynomial fitted to blocks: its coefficients and its values at the blocks."""
     centres = [(np.arange(cells) + 0.5) / cells * 2 - 1 for cells in blocks.shape]
     terms = chebyshev.chebvander2d(
         *np.meshgrid(*centres, indexing="ij"), (DEGREE, DEGREE))  # pyright: ignore[reportCallIssue]
@@ -130,9 +130,9 @@ def illumination(coefficients: np.ndarray, rows: np.ndarray, columns: np.ndarray
 
 
 def correct(counts: np.ndarray, light: np.ndarray, dark: np.float32) -> np.ndarray:
-    """Divide by the gain what lies above the dark level, and leave the dark level in place.
+    """Divide the counts above the dark level by the gain; the dark level itself is kept.
 
-    Putting the level back keeps plates comparable whose gain could not be estimated.
+    Keeping the dark level makes the result comparable with plates whose gain is unknown.
 
     Parameters
     ----------

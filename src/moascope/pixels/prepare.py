@@ -1,4 +1,4 @@
-"""From a plate's image files to comparable 8-bit crops and a table of measurements per site."""
+"""From a plate's image files to comparable 8-bit crops and one row of measurements per site."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ LEAST_WELLS = 24
 
 @dataclass(frozen=True)
 class _Seen:
-    """What one pass over files keeps of the sites that could be read, in their order."""
+    """What one pass over the files keeps of the sites that could be read, in their order."""
 
     rows: list[int]  # positions in the plate's site table
     shape: tuple[int, int]  # of every plane
@@ -58,24 +58,24 @@ def prepare_plate(screen: Screen, out: Path, settings: Prepare, threads: int = 1
     """Measure, correct, scale and cut the fields of one plate.
 
     Every file is decoded once. What depends on the whole plate (illumination, scaling, outliers) is
-    computed from what that pass keeps, never from the files again.
+    computed from what this pass keeps; the files are not read again.
 
     Parameters
     ----------
     screen : Screen
-        Sites and layout of one plate; channels that none of its sites has are left out.
+        Sites and layout of one plate; channels without any site are left out.
     out : Path
-        Existing folder that gets the files of a `prepared.PreparedPlate`.
+        Existing folder; the files of a `prepared.PreparedPlate` are written to it.
     settings : Prepare
         The `prepare` section of the parameters.
     threads : int
-        How many sites are decoded and measured at once, each in the memory of one plane and of
+        Number of sites decoded and measured at once; each needs the memory of one plane and of
         what is kept of the site.
 
     Returns
     -------
     list of str
-        A sentence for each site left out because a plane of it could not be used.
+        One sentence for each site that is left out because one of its planes cannot be used.
     """
     channels = tuple(name for name in screen.channels
                      if screen.sites[f"FileName_{name}"].ne("").any())
@@ -117,7 +117,7 @@ def _measures(channels: tuple[str, ...]) -> list[str]:
 def _read_plate(screen: Screen, channels: tuple[str, ...], nuclei: str | None, scratch: Path,
                 settings: Prepare, threads: int, shape: tuple[int, int] | None = None,
                 ) -> tuple[_Seen, list[str]]:
-    """Read every site; fields of another size than `shape` (by default the first's) are left out.
+    """Read every site; fields not of size `shape` (by default, the first field's) are left out.
     """
     seen: _Seen | None = None
     problems = []
@@ -159,7 +159,7 @@ def _read_plate(screen: Screen, channels: tuple[str, ...], nuclei: str | None, s
 
 def _look_at(screen: Screen, channels: tuple[str, ...], nuclei: str | None, settings: Prepare,
              numbered: tuple[int, Mapping[str, Any]]) -> _Seen | PlaneError:
-    """Decode a site plane by plane, and measure each while it is in the processor's cache."""
+    """Decode a site plane by plane, and measure each plane while it is in the CPU's cache."""
     number, row = numbered
     site: _Seen | None = None
     try:
@@ -225,7 +225,7 @@ def _sampled(shape: tuple[int, int]) -> tuple[slice, slice]:
 
 @dataclass(frozen=True)
 class _Scale:
-    """From the raw crops of a channel to eight bits."""
+    """The conversion of a channel's raw crops to eight bits."""
 
     light: np.ndarray | None  # float32 [crops, crop, crop]; None where it is even
     dark: np.float32
@@ -243,7 +243,7 @@ def _finish_panel(seen: _Seen, rows: np.ndarray, columns: dict[str, np.ndarray],
                   flags: dict[str, np.ndarray], channels: tuple[str, ...], settings: Prepare,
                   wells: np.ndarray, controls: np.ndarray,
                   ) -> tuple[dict[str, Any], dict[int, _Scale]]:
-    """Work out flags of one panel of a plate, and the correction and scaling of its channels."""
+    """Flags of one panel of a plate, and the correction and scaling of its channels."""
     found: dict[str, Any] = {}
     scales: dict[int, _Scale] = {}
     present = [index for index in range(len(channels)) if (seen.largest[rows, index] >= 0).all()]
@@ -376,14 +376,14 @@ def prepare_plates(screen: Screen, out: Path, settings: Prepare, jobs: int,
     screen : Screen
         Only the sites that are to be prepared.
     out : Path
-        Gets one folder per plate; a plate whose rows, files, parameters and code have not changed
-        is kept.
+        Receives one folder per plate; a plate whose rows, files, parameters and code have not
+        changed is kept.
     settings : Prepare
     jobs : int
-        Processes.
+        Number of processes.
     digests : mapping of str to str, optional
-        Checksum of each image by its file name. A file that is not named here is known by its
-        size and time of change.
+        Checksum of each image by its file name. A file that is not named here is identified by its
+        size and modification time.
 
     Returns
     -------

@@ -36,12 +36,12 @@ class PreparedPlate:
 
     @property
     def exists(self) -> bool:
-        """Whether the plate is there, whole."""
+        """Whether the plate exists and is complete."""
         return all((self.folder / name).is_file() for name in (CROPS_FILE, SITES_FILE, FACTS_FILE))
 
     @property
     def key(self) -> str:
-        """A digest of all that the plate depends on; see `work.plates.update_plates`."""
+        """A digest of everything that the plate depends on; see `work.plates.update_plates`."""
         return (self.folder / KEY_FILE).read_text()
 
     @property
@@ -76,12 +76,12 @@ def prepared_plates(prepared: Path) -> list[PreparedPlate]:
 
 
 def some_prepared_plates(prepared: Path) -> list[PreparedPlate]:
-    """As `prepared_plates`.
+    """As `prepared_plates`, which must not be empty.
 
     Raises
     ------
     MoascopeError
-        Where there are none.
+        If there are none.
     """
     plates = prepared_plates(prepared)
     if not plates:

@@ -1,4 +1,4 @@
-"""What a plane's pixels tell about focus, saturation and content, and which sites are faulty."""
+"""Focus, saturation and content of a plane, and which sites are faulty."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ NUCLEUS_NAMES = ("dna", "dapi", "hoechst", "nucle", "h2b", "draq5", "bfp", "blue
 
 
 def nucleus_channel(channels: tuple[str, ...], wanted: str = "auto") -> str | None:
-    """The channel that shows nuclei: as asked for, else by its usual names, else the first."""
+    """The channel that shows nuclei: the given one, else one with a usual name, else the first."""
     if wanted != "auto":
         return wanted if wanted in channels else None
     named = (name for part in NUCLEUS_NAMES for name in channels if part in name.lower())
@@ -39,12 +39,12 @@ def focus_slope(plane: np.ndarray) -> float:
     Returns
     -------
     float
-        Mostly between -4 (blurred) and 0 (nothing but noise); 0 for a constant plane.
+        Usually between -4 (blurred) and 0 (only noise); 0 for a constant plane.
 
     Notes
     -----
     CellProfiler MeasureImageQuality's PowerLogLogSlope (Field et al. 1997; Bray et al. 2012).
-    Here the spectrum is averaged over windowed tiles (Welch's method), so that the cost does not
+    Here the spectrum is averaged over windowed tiles (Welch's method), so that the time does not
     grow with the field and its borders do not count as edges.
     """
     import scipy.fft
@@ -102,8 +102,9 @@ def _spectrum_bins(size: int) -> tuple[np.ndarray, int, np.ndarray, np.ndarray, 
 def count_nuclei(plane: np.ndarray) -> float:
     """Count bright blobs of about one size in a field.
 
-    Smoothing, a threshold by Otsu, connected components; components much smaller than the
-    median one are dirt, and much larger ones count as the number of nuclei that fill their area.
+    The field is smoothed and thresholded (Otsu), and connected components are counted. Components
+    much smaller than the median are ignored as dirt; much larger ones count as the number of nuclei
+    that fill their area.
 
     Parameters
     ----------
@@ -113,13 +114,13 @@ def count_nuclei(plane: np.ndarray) -> float:
     Returns
     -------
     float
-        0 where nothing stands out from the background's noise.
+        0 if nothing stands out from the noise of the background.
 
     Notes
     -----
-    A field of `REDUCED_SIDE` pixels and more is counted at half its resolution. The smoothing has
-    a standard deviation of one and a half pixels of the field either way, so that nothing that it
-    leaves is lost; a further reduction would merge nuclei that touch.
+    A field of at least `REDUCED_SIDE` pixels is counted at half its resolution. The smoothing has a
+    standard deviation of one and a half pixels of the field in either case, so that nothing is
+    lost by the reduction; reducing further would merge touching nuclei.
     """
     reduced = _reduced(plane) if min(plane.shape) >= REDUCED_SIDE else plane.astype(np.uint16)
     lowest, largest = int(reduced.min()), int(reduced.max())
@@ -154,7 +155,7 @@ def count_nuclei(plane: np.ndarray) -> float:
 
 
 def _reduced(plane: np.ndarray) -> np.ndarray:
-    """Sums of two by two pixels, or as much of them as uint16 holds; an odd last one is cut."""
+    """Sums of two by two pixels, scaled to fit uint16; an odd last row or column is cut."""
     rows, columns = (length // 2 for length in plane.shape)
     most = int(plane.max())
     wide = np.uint16 if most < 2**15 else np.uint32
@@ -175,18 +176,18 @@ def _reduced(plane: np.ndarray) -> np.ndarray:
 
 
 def _smoothed(levels: np.ndarray, times: int) -> np.ndarray:
-    """Weights of 1, 2, 1 along both axes, `times` over; mirrored at the edge.
+    """Smooth with weights of 1, 2, 1 along both axes, `times` times; mirrored at the edge.
 
     Parameters
     ----------
     levels : ndarray of unsigned integer, [height, width]
-        Of `NUCLEI_LEVELS` bits.
+        With `NUCLEI_LEVELS` bits.
     times : int
 
     Returns
     -------
     ndarray, uint16 [height, width]
-        Of `SMOOTHED_BITS` more.
+        With `SMOOTHED_BITS` more.
     """
     rows, columns = levels.shape
     padded = np.empty((rows + 2, columns + 2), np.uint16)
@@ -233,7 +234,7 @@ def _middle(counts: np.ndarray) -> int:
 
 
 def component_areas(mask: np.ndarray) -> np.ndarray:
-    """Pixels of each part of a mask whose pixels touch along their sides.
+    """Number of pixels in each connected component of a mask (4-connectivity).
 
     Parameters
     ----------
@@ -245,7 +246,7 @@ def component_areas(mask: np.ndarray) -> np.ndarray:
 
     Notes
     -----
-    Worked out from runs along the rows, of which there are far fewer than pixels.
+    Computed from runs along the rows, of which there are far fewer than pixels.
     """
     from scipy.sparse import csr_array
     from scipy.sparse.csgraph import connected_components
@@ -283,7 +284,7 @@ def outliers(values: np.ndarray, fences: float, side: str) -> np.ndarray:
     Returns
     -------
     ndarray, bool [n]
-        All false below eight values: quartiles of fewer say nothing.
+        All false with fewer than eight values, whose quartiles say nothing.
     """
     known = values[np.isfinite(values)]
     if len(known) < 8:
@@ -302,7 +303,7 @@ EMPTY_SHARE = 0.1
 
 
 def saturated(shares: np.ndarray) -> np.ndarray:
-    """Sites with a channel whose brightest pixels were cut off by the camera.
+    """Sites with a channel whose brightest pixels are clipped by the camera.
 
     Parameters
     ----------
@@ -312,7 +313,7 @@ def saturated(shares: np.ndarray) -> np.ndarray:
     Returns
     -------
     ndarray, bool [sites]
-        More than `SATURATED_SHARE`, and far more than the plate's other sites have.
+        True if the share is above `SATURATED_SHARE` and far above that of the plate's other sites.
     """
     if not shares.size:
         return np.zeros(len(shares), bool)
@@ -328,12 +329,12 @@ def foreground(samples: np.ndarray, sound: np.ndarray) -> np.ndarray:
     ----------
     samples : ndarray, float32 [sites, pixels]
     sound : ndarray, bool [sites]
-        Sites from which the threshold is worked out.
+        Sites from which the threshold is computed.
 
     Returns
     -------
     ndarray, float32 [sites]
-        By Otsu's threshold on the logarithm, which a few bright spots do not lift.
+        By Otsu's threshold on the logarithm, which a few bright spots do not raise.
     """
     pool = samples[sound, ::POOLED] if sound.any() else samples[:, ::POOLED]
     pool = np.log1p(np.maximum(pool, 0)).ravel()
@@ -349,7 +350,7 @@ def foreground(samples: np.ndarray, sound: np.ndarray) -> np.ndarray:
 
 
 def empty(shares: np.ndarray) -> np.ndarray:
-    """Sites without cells: in every channel next to nothing above the plate's threshold.
+    """Sites without cells: hardly any pixel above the plate's threshold in any channel.
 
     Parameters
     ----------
@@ -369,7 +370,7 @@ def blurred(slopes: np.ndarray, sound: np.ndarray) -> np.ndarray:
     slopes : ndarray, float [sites, channels]
         From `focus_slope`.
     sound : ndarray, bool [sites]
-        Sites that set what is usual, and that may be flagged.
+        Sites that define what is usual, and that may be flagged.
     """
     if sound.sum() < 8 or not slopes.size:
         return np.zeros(len(slopes), bool)

@@ -19,7 +19,7 @@ def histogram(values: np.ndarray) -> np.ndarray:
 
 
 def percentiles(counts: np.ndarray, shares: tuple[float, ...]) -> list[float]:
-    """Percentiles read from a histogram of integers, as `np.percentile(method="inverted_cdf")`.
+    """Percentiles of integers from their histogram, as `np.percentile(method="inverted_cdf")`.
 
     Parameters
     ----------
@@ -34,12 +34,12 @@ def percentiles(counts: np.ndarray, shares: tuple[float, ...]) -> list[float]:
 
 
 def bit_depth_limit(largest: int) -> int:
-    """Largest value of the camera that made a plane: 8, 10, 12, 14 or 16 bits."""
+    """Largest value of the camera that took a plane, which has 8, 10, 12, 14 or 16 bits."""
     return next(limit for limit in LIMITS if largest <= limit)
 
 
 def lookup(low: float, high: float) -> np.ndarray:
-    """Table from 16-bit values to 8-bit ones, linear between two limits and clipped outside.
+    """Lookup table from 16-bit to 8-bit values, linear between two limits and clipped outside.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""What prepare did to a screen, for a person: a small JSON and a picture of each plate."""
+"""A summary of what prepare did to a screen: a small JSON and a picture of each plate."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PLATES_SHOWN = 12
 
 
 def read_prepared(prepared: Path) -> tuple[pd.DataFrame, dict[str, dict[str, Any]]]:
-    """The site tables of all prepared plates under one another, and the facts of each plate."""
+    """The concatenated site tables of all prepared plates, and the facts of each plate."""
     plates = prepared_plates(prepared)
     return (pd.concat([plate.sites() for plate in plates], ignore_index=True),
             {plate.name: plate.facts for plate in plates})
@@ -39,7 +39,7 @@ def write_summary(sites: pd.DataFrame, facts: dict[str, dict[str, Any]], path: P
 
 
 def draw_montage(prepared: Path, path: Path, most: int = PLATES_SHOWN) -> None:
-    """Draw the first sound site of some plates, one row per plate and one column per channel."""
+    """Draw the first unflagged site of some plates: a row per plate, a column per channel."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 

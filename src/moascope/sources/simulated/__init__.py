@@ -1,4 +1,4 @@
-"""A simulated screen to the layout of idr0088, in which the truth is known.
+"""A simulated screen with the layout of idr0088, in which the truth is known.
 
 Scores on it prove the software, never the biology. See docs/simulated.md.
 """

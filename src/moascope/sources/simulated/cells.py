@@ -33,7 +33,7 @@ def draw_field(
     Parameters
     ----------
     rng : numpy Generator
-        Of this field alone.
+        Used for this field only.
     knobs : ndarray, float, shape (12,)
         State of the well's cells in the order of `KNOBS`, 0 being an untreated average.
     line, green, red : Line, Marker, Marker
@@ -45,7 +45,7 @@ def draw_field(
     -------
     ndarray, float32, shape (3, size, size)
         Light in camera counts for Nucleus, Green and Red, blurred by the point spread function,
-        without illumination, background or noise.
+        without vignette, background or noise.
     """
     from scipy.ndimage import gaussian_filter
 
@@ -74,7 +74,7 @@ def draw_field(
 
 
 def _place(rng: np.random.Generator, knobs: np.ndarray, line: Line, size: int) -> np.ndarray:
-    """Throw cells down so that their nuclei do not lie on each other; shape (cells, 2)."""
+    """Place cells at random so that their nuclei do not overlap; shape (cells, 2)."""
     from scipy.spatial import cKDTree
 
     side = size + 2 * MARGIN
@@ -262,7 +262,7 @@ def _vacuoles(
     rng: np.random.Generator, state: np.ndarray, centres: np.ndarray, shape: dict[str, np.ndarray],
     size: int,
 ) -> np.ndarray | None:
-    """Give the transmission of the cytoplasm, 1 but for swollen lysosomes; None without any."""
+    """Transmission of the cytoplasm: 1 except in swollen lysosomes; None without any."""
     from scipy.ndimage import gaussian_filter
 
     counts = rng.poisson(1.5 * np.exp(0.75 * state[:, VACUOLES].clip(max=3)))
@@ -282,7 +282,7 @@ def _vacuoles(
 
 
 def _texture(kind: str, rng: np.random.Generator, size: int) -> np.ndarray:
-    """Cut a random window, randomly turned, out of the endless texture of a kind; mean 1."""
+    """Cut a randomly rotated window out of the periodic texture of a kind; mean 1."""
     top, left, turn = rng.integers(TEXTURE_SIDE), rng.integers(TEXTURE_SIDE), rng.integers(8)
     sheet = _sheet(kind)
     while sheet.shape[0] < TEXTURE_SIDE + size:

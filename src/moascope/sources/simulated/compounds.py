@@ -1,4 +1,4 @@
-"""The compounds of the simulated screen: mechanisms, strengths and what a curator knows of them."""
+"""The compounds of the simulated screen: mechanisms, strengths and annotations."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ VACUOLE_EFFECT = 2.5
 
 @dataclass(frozen=True)
 class Compound:
-    """One compound with the truth about it and the little that its annotation tells."""
+    """One compound: the truth about it, and whether it is annotated."""
 
     name: str
     inchikey: str
@@ -77,7 +77,7 @@ class Compound:
 
 
 def class_direction(seed: int, moa: str) -> np.ndarray:
-    """Give the unit vector over `KNOBS` along which a mechanism moves the cells.
+    """Unit vector over `KNOBS` along which a mechanism moves the cells.
 
     Agonists of families that couple to one G protein share a part of their direction, as they
     share second messengers. Vacuoles belong to a compound's chemistry and to no mechanism.
@@ -99,10 +99,10 @@ def class_direction(seed: int, moa: str) -> np.ndarray:
 
 
 def shared_direction(seed: int) -> np.ndarray:
-    """Give the unit vector over `KNOBS` of the response that GPCR ligands share.
+    """Unit vector over `KNOBS` of the response that GPCR ligands share.
 
-    Every knob of `SHARED_KNOBS` moves as far as the others, up or down as the seed has it, so that
-    no seed leaves the response to a single knob that its panels hardly show.
+    All `SHARED_KNOBS` move equally far, up or down depending on the seed, so that no seed puts the
+    whole response into a single knob that the panels hardly show.
 
     Returns
     -------
@@ -118,7 +118,7 @@ def response(
     seed: int, compound: Compound, concentration: float, panel: str, signal: float,
     shared_gpcr: float = 0.0,
 ) -> np.ndarray:
-    """Give the displacement of the knobs by a compound at a concentration in a panel.
+    """Displacement of the knobs by a compound at a concentration in a panel.
 
     Parameters
     ----------
@@ -128,7 +128,7 @@ def response(
     concentration : float
         µM, finite.
     panel : str
-        Name of the reporter line; where it does not express the receptor, the mechanism is mute
+        Name of the reporter line. If it does not express the receptor, the mechanism has no effect,
         and only the compound's own effect, the shared response and its vacuoles remain.
     signal : float
         Strength of an agonist in standard deviations; at 0 nothing depends on the mechanism.
@@ -166,14 +166,14 @@ def draw_compounds(seed: int, number: int, panels: tuple[str, ...]) -> list[Comp
     seed : int
         Seed of the screen.
     number : int
-        How many compounds, DMSO not counted.
+        Number of compounds, not counting DMSO.
     panels : tuple of str
-        Of which half (rounded down) do not express the receptors of a given family.
+        Names of the panels, half of which (rounded down) do not express the receptors of a family.
 
     Returns
     -------
     list of Compound
-        In random order, so that a name tells nothing of its mechanism.
+        In random order, so that the name says nothing about the mechanism.
     """
     rng = stream(seed, "compounds")
     unknown = round(UNKNOWN_SHARE * number)
@@ -206,7 +206,7 @@ def draw_compounds(seed: int, number: int, panels: tuple[str, ...]) -> list[Comp
 
 
 def annotation_table(compounds: list[Compound]) -> pd.DataFrame:
-    """Write down what a curator knows: one row a compound, an unknown mechanism left empty."""
+    """What a curator knows: one row per compound; an unknown mechanism is empty."""
     return pd.DataFrame([
         {
             "Metadata_Compound": compound.name,
@@ -224,7 +224,7 @@ def annotation_table(compounds: list[Compound]) -> pd.DataFrame:
 
 def truth_table(compounds: list[Compound], signal: float,
                 shared_gpcr: float = 0.0) -> pd.DataFrame:
-    """Write down the whole truth, also of compounds whose mechanism the annotation leaves open."""
+    """The whole truth, also about compounds without an annotation."""
     return pd.DataFrame([
         {
             "Metadata_Compound": compound.name,

@@ -1,4 +1,4 @@
-"""Where compounds and DMSO lie on a plate: the map of idr0088, and a small one of 96 wells."""
+"""Where compounds and DMSO are on a plate: the layout of idr0088, and a small one with 96 wells."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ DOSES_UM = (0.3, 1.0, 3.0, 9.0)
 
 @dataclass(frozen=True)
 class PlateFormat:
-    """Size of a plate and the rectangle in use; rows and columns count from 0."""
+    """Size of a plate and the rectangle of wells in use; rows and columns count from 0."""
 
     rows: int
     columns: int
@@ -29,7 +29,7 @@ FORMATS = {
 
 @dataclass(frozen=True)
 class Well:
-    """A well with what was pipetted into it; `compound` is its place in the list, -1 for DMSO."""
+    """A well and its content; `compound` is an index into the list of compounds, -1 for DMSO."""
 
     row: int
     column: int
@@ -42,28 +42,28 @@ class Well:
 
 
 def plate_maps(seed: int, compounds: int, wells: int, dmso: str) -> list[list[Well]]:
-    """Lay compounds out on as many plate maps as they need.
+    """Assign compounds to wells, on as many plate maps as they need.
 
-    Each compound takes four adjacent wells of a row, its dose rising to the right. Which compound
-    takes which strip is random; a map is the same in every batch and panel.
+    Each compound occupies four adjacent wells of a row, with the dose increasing to the right. The
+    assignment is random, and a map is the same in every batch and panel.
 
     Parameters
     ----------
     seed : int
         Seed of the screen.
     compounds : int
-        How many compounds.
+        Number of compounds.
     wells : {96, 384}
         Plate format.
     dmso : {"edge", "scattered", "both"}
         DMSO in the two outer columns as in idr0088, one well at each end of a row; or the same
-        number at random places of the row; or at the edge and, in place of one strip a row, also
-        scattered.
+        number of wells at random places in each row; or both, which replaces one compound per
+        row.
 
     Returns
     -------
     list of list of Well
-        One list a map, sorted by row and column.
+        One list per map, sorted by row and column.
     """
     plate = FORMATS[wells]
     strips_a_row = len(plate.compound_columns) // len(DOSES_UM) - (dmso == "both")

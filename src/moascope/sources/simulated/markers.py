@@ -1,4 +1,4 @@
-"""What the two markers of a panel look like, and how the cells of a line are built."""
+"""What the two markers of a panel look like, and the shape of the cells of a line."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Marker:
     nuclear: float = 0.12       # in the nucleoplasm
     network: float = 0.0        # strength of the fibrous or reticular structure
     texture: str = "reticulum"  # which structure; see cells.TEXTURES
-    spots: float = 6.0          # mean number a cell
+    spots: float = 6.0          # mean number per cell
     spot_peak: float = 0.35
     spot_size: float = 0.4      # scatter of the light of a spot around its centre
     where: str = "cytoplasm"    # cytoplasm, golgi or nucleus
@@ -53,7 +53,7 @@ MARKER_PAIRS = ("ACTB-RAB5A", "CANX-COX4I1", "GM130-SQSTM1", "TP53BP1-CLTA", "TU
 
 @dataclass(frozen=True)
 class Line:
-    """How cells of a line are built and how they stand; lengths are pixels."""
+    """Shape and arrangement of the cells of a line; lengths are pixels."""
 
     cells: float               # in 128 x 128 pixels
     nucleus: float             # mean diameter
@@ -82,7 +82,7 @@ def panel_parts(panel: str) -> tuple[Line, Marker, Marker]:
     Raises
     ------
     MoascopeError
-        When there is no such line or pair.
+        If there is no such line or pair.
     """
     line, _, pair = panel.partition(" ")
     if line not in LINES or pair not in MARKER_PAIRS:

@@ -26,7 +26,7 @@ ALL_CHANNELS = (0, 1, 2)
 
 @dataclass(frozen=True)
 class Fault:
-    """What is wrong with a field, in which channels (by number), and how badly."""
+    """The fault of a field, in which channels (by number), and how severe it is."""
 
     kind: str
     channels: tuple[int, ...]
@@ -34,13 +34,13 @@ class Fault:
 
 
 def plate_illumination(seed: int, batch: str, plate: str, size: int) -> np.ndarray:
-    """Give what a plate's optics multiply the light with.
+    """Factor by which a plate's optics multiply the light.
 
     Returns
     -------
     ndarray, float32, shape (3, size, size)
-        Vignette (15-40 % darker at the far corner, its centre off the middle) times the gain of
-        batch and plate, per channel.
+        Vignette (15-40 % darker at the far corner, centred off the middle) times the gain of batch
+        and plate, per channel.
     """
     rng = stream(seed, "optics", plate)
     gain = np.exp(stream(seed, "gain", batch).normal(0, BATCH_GAIN_SD, 3)
@@ -55,7 +55,7 @@ def plate_illumination(seed: int, batch: str, plate: str, size: int) -> np.ndarr
 
 
 def draw_fault(seed: int, plate: str, well: str, site: int) -> Fault | None:
-    """Draw the fault of a field, None for most; it depends on nothing but chance."""
+    """Draw the fault of a field at random, None for most fields."""
     rng = stream(seed, "fault", plate, well, site)
     chance = rng.random()
     place = np.searchsorted(np.cumsum(list(FAULT_SHARES.values())), chance, side="right")
@@ -73,14 +73,14 @@ def draw_fault(seed: int, plate: str, well: str, site: int) -> Fault | None:
 def expose(
     rng: np.random.Generator, light: np.ndarray, illumination: np.ndarray, fault: Fault | None
 ) -> np.ndarray:
-    """Take the picture.
+    """Turn light into camera counts.
 
     Parameters
     ----------
     rng : numpy Generator
-        Of this field's camera alone.
+        Used for this field's camera only.
     light : ndarray, float32, shape (3, size, size)
-        From `cells.draw_field`; changed in place.
+        From `cells.draw_field`; modified in place.
     illumination : ndarray, float32, shape (3, size, size)
         From `plate_illumination`.
     fault : Fault or None

@@ -69,14 +69,14 @@ def simulate(params: Simulated, seed: int, out: Path, jobs: int = 2) -> None:
     seed : int
         The same seed and parameters give the same bytes, whatever `jobs` is.
     out : Path
-        A folder that is missing or empty. It appears complete or not at all.
+        A folder that does not exist or is empty. It appears complete or not at all.
     jobs : int
-        Processes that draw plates side by side; 1 works in this process.
+        Number of processes that draw plates in parallel; 1 uses this process.
 
     Raises
     ------
     MoascopeError
-        On a panel that cannot be simulated, or when `out` holds files.
+        If a panel cannot be simulated, or if `out` contains files.
     """
     for panel in params.panels:
         panel_parts(panel)
@@ -108,7 +108,7 @@ def simulate(params: Simulated, seed: int, out: Path, jobs: int = 2) -> None:
 
 
 def design_plates(params: Simulated, seed: int) -> list[Plate]:
-    """Plan every plate: each map in each panel of each batch, sorted by name."""
+    """Every plate: each map in each panel of each batch, sorted by name."""
     maps = plate_maps(seed, params.compounds, params.format, params.dmso)
     return sorted(
         (Plate(f"B{batch}-M{number}-{panel.replace(' ', '-')}", f"B{batch}", panel, tuple(wells))
@@ -121,7 +121,7 @@ def design_plates(params: Simulated, seed: int) -> list[Plate]:
 def well_knobs(
     params: Simulated, seed: int, plate: Plate, well: Well, compound: Compound | None
 ) -> np.ndarray:
-    """Add up what moves the cells of a well away from an untreated average.
+    """Sum of everything that moves the cells of a well away from an untreated average.
 
     Returns
     -------
@@ -154,7 +154,7 @@ def well_knobs(
 def knob_table(
     params: Simulated, seed: int, compounds: list[Compound], plates: list[Plate]
 ) -> pd.DataFrame:
-    """The true state of the cells of every well: what a perfect reading of its images would give.
+    """The true state of the cells of every well.
 
     Returns
     -------

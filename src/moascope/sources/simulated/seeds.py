@@ -1,4 +1,4 @@
-"""Random streams that depend on what they are for, never on who asks first."""
+"""Random streams that depend on their purpose, not on the order in which they are used."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 
 
 def stream(seed: int, *key: str | int) -> np.random.Generator:
-    """Give the random generator that belongs to `key` in the screen of `seed`.
+    """The random generator that belongs to `key` in the screen of `seed`.
 
     Every plate, well and field draws from a stream of its own, so that the order in which
     processes finish cannot change a byte.
