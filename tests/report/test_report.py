@@ -25,7 +25,7 @@ from moascope.report.curves import null_precision_band, precision_recall_rows
 from moascope.report.figures import _at_hits, reliability_bins
 from moascope.report.page import render_report, write_report
 from moascope.report.plates import chosen_plates, plate_grid, plate_maps
-from moascope.report.scores import confusion
+from moascope.report.scores import compared, confusion
 from moascope.report.words import verdict
 from moascope.screen.question import Question
 from moascope.screen.wells import well_name
@@ -248,7 +248,7 @@ def test_the_random_image_split_is_named_invalid_wherever_it_is_shown(binary):
     assert "Invalid, not a result:" in binary.text
     assert "Invalid, true labels" in binary.text
     assert "Invalid, shuffled labels" in binary.text
-    assert "Per image it would claim 0.970" in binary.text
+    assert "Scored by image, it gives 0.970" in binary.text
 
 
 def test_the_page_loads_nothing_and_runs_nothing(binary, binary_text):
@@ -508,7 +508,7 @@ def test_the_study_is_told_as_a_choice_and_not_as_a_result(binary_world, tmp_pat
                  ).to_csv(tmp_path / "parameters.csv", index=False)
     text = render_report(binary_world.metrics, binary_world.predictions, binary_world.examples,
                          tmp_path, tmp_path)
-    assert "2 trials vary the layers" in text
+    assert "2 trials varied the layers" in text
     assert "1 of them were stopped early" not in text
     assert "1 of them was stopped early" in text
     assert "used for selection and never reported" in text
@@ -516,3 +516,21 @@ def test_the_study_is_told_as_a_choice_and_not_as_a_result(binary_world, tmp_pat
     without = render_report(binary_world.metrics, binary_world.predictions, binary_world.examples,
                             tmp_path)
     assert "How the model was chosen" not in without
+
+
+def test_baselines_are_in_the_order_of_the_values_that_are_shown():
+    shown = compared({"baselines": {"scores": {
+        "plate_only": {"average_precision": 0.18}, "shuffled_labels": {"average_precision": 0.17},
+        "prevalence": {"average_precision": 0.16, "null_mean": 0.2}}}})
+    assert [(row.name, row.scores["average_precision"]) for row in shown] == [
+        ("A random list, on average", 0.2), ("Plate only", 0.18),
+        ("Trained on shuffled labels", 0.17)]
+
+
+def test_a_mechanism_that_is_found_is_marked_in_its_row(binary_world, tmp_path):
+    score = {"average_precision": 0.5, "compounds": 4, "low": None, "high": None, "null_mean": 0.1,
+             "lift": 5.0}
+    metrics = binary_world.metrics | {"mechanisms": {
+        "Tubulin inhibitor": score | {"found": True}, "HDAC inhibitor": score | {"found": False}}}
+    text = render_report(metrics, binary_world.predictions, binary_world.examples, tmp_path)
+    assert ">Tubulin inhibitor ✓</th>" in text and ">HDAC inhibitor</th>" in text
