@@ -23,6 +23,7 @@ from moascope.importing.imagexpress import read_htd
 from moascope.importing.kinds import KINDS
 from moascope.importing.names import CELLVOYAGER, HARMONY, IMAGEXPRESS, INCELL, well_at
 from moascope.importing.plates import import_plates, parse_channels
+from moascope.importing.profiles.kinds import KINDS as PROFILE_KINDS
 from moascope.importing.tree import locate, scan_tree
 from moascope.params import parse_params
 from moascope.screen.manifest import read_manifest
@@ -778,7 +779,7 @@ def test_a_layout_that_was_saved_with_decimal_commas_is_kept_too(tmp_path):
 
 
 def test_the_kinds_of_the_command_are_the_kinds_there_are():
-    assert {kind.value for kind in Kind} == {"auto", "regex", *KINDS}
+    assert {kind.value for kind in Kind} == {"auto", "regex", *KINDS, *PROFILE_KINDS}
 
 
 def test_an_error_of_the_command_is_a_sentence(tmp_path):

@@ -13,7 +13,7 @@ from moascope.errors import MoascopeError
 
 
 class Kind(StrEnum):
-    """The software that wrote a folder of plates."""
+    """The software that wrote a folder of plates, or tables of profiles."""
 
     auto = "auto"
     loaddata = "loaddata"
@@ -24,15 +24,29 @@ class Kind(StrEnum):
     ometiff = "ometiff"
     omezarr = "omezarr"
     regex = "regex"
+    pycytominer = "pycytominer"
+    cytotable = "cytotable"
+    cellprofiler = "cellprofiler"
+    deepprofiler = "deepprofiler"
+    matrix = "matrix"
+    anndata = "anndata"
+
+
+class Average(StrEnum):
+    """How the cells of a well are averaged."""
+
+    median = "median"
+    mean = "mean"
 
 
 def import_(
-    folder: Annotated[Path, typer.Argument(
-        metavar="FOLDER", help="Folder with the images of one or more plates; they stay where "
-                               "they are.")],
-    out: Annotated[Path, typer.Option(help="Folder to write the three tables to.")],
+    paths: Annotated[list[str], typer.Argument(
+        metavar="FOLDER|TABLE...", help="Folder with the images of one or more plates, which stay "
+                                        "where they are; or tables of profiles, folders of them, "
+                                        "or patterns such as 'plates/*.parquet'.")],
+    out: Annotated[Path, typer.Option(help="Folder to write the screen's tables to.")],
     kind: Annotated[Kind, typer.Option(
-        metavar="KIND", help=f"What wrote the images: {', '.join(Kind)}.")] = Kind.auto,
+        metavar="KIND", help=f"What wrote the images or profiles: {', '.join(Kind)}.")] = Kind.auto,
     pattern: Annotated[str | None, typer.Option(
         help="For --kind regex: a regular expression with the groups plate, well (or row and "
              "column), site, channel, z, t.")] = None,
@@ -50,20 +64,65 @@ def import_(
         "--follow-links", help="Follow symbolic links that lead out of the folder.")] = False,
     update: Annotated[bool, typer.Option(
         "--update", help="Update the tables in --out and keep what you filled in.")] = False,
+    annotations: Annotated[Path | None, typer.Option(
+        help="Table with one row per compound: mechanism, structure, target.")] = None,
+    metadata: Annotated[Path | None, typer.Option(
+        help="Profiles: a table with one row per row of a matrix, or DeepProfiler's "
+             "index.")] = None,
+    compound: Annotated[str | None, typer.Option(
+        metavar="COLUMN", help="Profiles: the column that names the compound.")] = None,
+    moa: Annotated[str | None, typer.Option(
+        metavar="COLUMN", help="Profiles: the column with the mechanism.")] = None,
+    plate: Annotated[str | None, typer.Option(
+        metavar="COLUMN", help="Profiles: the column that names the plate.")] = None,
+    well: Annotated[str | None, typer.Option(
+        metavar="COLUMN", help="Profiles: the column that names the well.")] = None,
+    average: Annotated[Average, typer.Option(
+        metavar="median|mean", help="Profiles: how the cells of a well are averaged.")] = (
+            Average.median),
 ) -> None:
-    """Make a screen's three tables from a microscope's image folder.
+    """Make a screen's tables from a microscope's image folder, or from profiles.
 
-    Reads CellProfiler LoadData, ImageXpress, Opera Phenix (Harmony), CellVoyager, IN Cell,
+    Images: CellProfiler LoadData, ImageXpress, Opera Phenix (Harmony), CellVoyager, IN Cell,
     OME-TIFF and OME-Zarr; other file names by a regular expression. Files that cannot be placed
     are listed in unplaced.csv with the reason.
 
-    Example: moascope import /plates/run7 --out run7 --channels w1=DNA,w2=GFP
-    """
-    from moascope.importing.plates import describe_import, import_plates, parse_channels
+    Profiles: pycytominer (CSV, Parquet), CytoTable, CellProfiler (CSV, SQLite), DeepProfiler,
+    NumPy matrices and AnnData; written to profiles.parquet, one row per well or site.
 
+    Example: moascope import /plates/run7 --out run7 --channels w1=DNA,w2=GFP
+
+    Example: moascope import 'profiles/*_normalized.csv.gz' --out my_screen
+    """
+    from moascope.importing.plates import (
+        describe_import,
+        import_plates,
+        next_steps,
+        parse_channels,
+    )
+    from moascope.importing.profiles.kinds import KINDS, expand, recognise_profiles
+
+    of_profiles = kind.value in KINDS
+    found = expand(paths) if of_profiles or kind is Kind.auto else [Path(path) for path in paths]
+    if of_profiles or (kind is Kind.auto and pattern is None and recognise_profiles(found)):
+        from moascope.importing.profiles.run import describe_profiles, import_profiles
+        from moascope.importing.profiles.source import Named
+
+        profiles = import_profiles(
+            found, out, kind=kind.value, layout=layout, metadata=metadata, annotations=annotations,
+            named=Named(compound, moa, plate, well), how=average.value, update=update)
+        print(describe_profiles(profiles, out, next_steps(out, "embed.backbone=profiles")))
+        return
+    for_profiles = {"--metadata": metadata, "--compound": compound, "--moa": moa,
+                    "--plate": plate, "--well": well}
+    if given := [option for option, value in for_profiles.items() if value]:
+        raise MoascopeError(f"{given[0]} is for tables of profiles, and {found[0]} holds images.")
+    if len(found) > 1:
+        raise MoascopeError(f"{found[0]} holds images. Import one folder of images at a time.")
     imported = import_plates(
-        folder, out, kind=kind.value, pattern=pattern, layout=layout,
-        channels=parse_channels(channels), z=z, t=t, follow_links=follow_links, update=update)
+        found[0], out, kind=kind.value, pattern=pattern, layout=layout,
+        channels=parse_channels(channels), z=z, t=t, follow_links=follow_links, update=update,
+        annotations=annotations)
     print(describe_import(imported, out))
 
 

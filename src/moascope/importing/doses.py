@@ -181,6 +181,13 @@ def is_dose(title: str) -> bool:
             or _log_factor(name) is not None)
 
 
+def may_be_dose(column: str) -> bool:
+    """Whether a column's name says that it may hold concentrations, or their units."""
+    name = plain(column)
+    return bool(_DOSE.fullmatch(name) or _LIKE_DOSE.search(name) or _UNIT_COLUMN.fullmatch(name)
+                or isinstance(_header_factor(column, name), float))
+
+
 def _header_factor(column: str, name: str) -> float | str | None:
     """Micromolar in one unit of a column; "mass" for other units, None where it has no unit."""
     if _OF_STOCK.search(name) or name == _BROAD or "log" in name or "unit" in name:

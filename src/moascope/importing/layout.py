@@ -30,8 +30,11 @@ def told_by_images(found: Found, plates: Mapping[str, str]) -> Told:
     return told
 
 
-def told_by_map(layout: Path, imaged: pd.DataFrame, notes: list[str]) -> Told:
+def told_by_map(layout: Path, imaged: pd.DataFrame, notes: list[str],
+                what: str = "images") -> Told:
     """What a plate map says about the wells that have images, one row each in `imaged`.
+
+    `what` is what the wells have, in the sentences: images or profiles.
 
     Raises
     ------
@@ -55,14 +58,14 @@ def told_by_map(layout: Path, imaged: pd.DataFrame, notes: list[str]) -> Told:
     without_image = sorted(well for well in told if well not in wells)
     without_map = sorted(wells - told.keys())
     if unknown:
-        notes.append(f"{layout.name} has {counted(len(unknown), 'plate')} without images: "
-                     f"{listing(sorted(unknown))}. The images are of plates "
+        notes.append(f"{layout.name} has {counted(len(unknown), 'plate')} without {what}: "
+                     f"{listing(sorted(unknown))}. The {what} are of plates "
                      f"{listing(plates.values())}.")
     if without_image:
-        notes.append(f"{layout.name} has {counted(len(without_image), 'well')} without images, "
+        notes.append(f"{layout.name} has {counted(len(without_image), 'well')} without {what}, "
                      f"which are left out of layout.csv: {listing(map(' '.join, without_image))}.")
     if without_map:
-        notes.append(f"{layout.name} lacks {counted(len(without_map), 'well')} with images; their "
+        notes.append(f"{layout.name} lacks {counted(len(without_map), 'well')} with {what}; their "
                      f"compound is left empty: {listing(map(' '.join, without_map))}.")
     if not told:
         raise MoascopeError(f"{layout} has none of the plates that were found "

@@ -15,6 +15,7 @@ import pandas as pd
 
 from moascope.errors import MoascopeError
 from moascope.importing.colours import choose_samples
+from moascope.importing.compounds import annotate_from
 from moascope.importing.kinds import KINDS, find_planes, links_out, other_kinds, recognise
 from moascope.importing.layout import describe, keep_filled_in, told_by_images, told_by_map
 from moascope.importing.sites import place_sites
@@ -78,7 +79,7 @@ def import_plates(folder: str | Path, out: str | Path, *, kind: str = "auto",
                   pattern: str | None = None, layout: str | Path | None = None,
                   channels: Mapping[str, str] | None = None, z: int | None = None,
                   t: int | None = None, follow_links: bool = False,
-                  update: bool = False) -> Imported:
+                  update: bool = False, annotations: str | Path | None = None) -> Imported:
     """Write the three tables of a screen for a folder of images; the images stay where they are.
 
     Parameters
@@ -105,6 +106,8 @@ def import_plates(folder: str | Path, out: str | Path, *, kind: str = "auto",
     update : bool
         Whether existing tables are renewed. Rows of layout.csv and annotations.csv are kept, and
         new wells and compounds added.
+    annotations : str or Path, optional
+        A table with a row per compound, from which mechanisms and structures are taken.
 
     Returns
     -------
@@ -156,11 +159,13 @@ def import_plates(folder: str | Path, out: str | Path, *, kind: str = "auto",
     wells = sites[WELL].drop_duplicates(ignore_index=True)
     told = (told_by_images(found, placed.plates) if layout is None
             else told_by_map(layout, wells, notes))
-    layout_table, annotations = describe(wells, told, notes)
+    layout_table, annotated = describe(wells, told, notes)
+    if annotations is not None:
+        annotated = annotate_from(Path(annotations), annotated, notes)
     if update:
         layout_table = keep_filled_in(out / "layout.csv", layout_table, WELL)
-        annotations = keep_filled_in(out / "annotations.csv", annotations, ["Metadata_Compound"])
-    tables = {"load_data.csv": sites, "layout.csv": layout_table, "annotations.csv": annotations}
+        annotated = keep_filled_in(out / "annotations.csv", annotated, ["Metadata_Compound"])
+    tables = {"load_data.csv": sites, "layout.csv": layout_table, "annotations.csv": annotated}
     description = {"source": "import", "images": images, "kind": kind}
     if follow_links:
         description["allow_outside"] = True
@@ -330,19 +335,23 @@ def describe_import(imported: Imported, out: Path) -> str:
     if todo:
         lines.append(f"fill in     {' and '.join(todo)}")
     lines += assumed_lines((*imported.notes, *screen.warnings))
-    return "\n".join([*lines, *_next_steps(out, imported.outside)])
+    setting = "acquire.allow_outside=true" if imported.outside else ""
+    return "\n".join([*lines, *next_steps(out, setting)])
 
 
-def _next_steps(out: Path, outside: bool) -> list[str]:
-    """What to run next, from where the person stands: a project, or anywhere else."""
+def next_steps(out: Path, setting: str) -> list[str]:
+    """What to run next, from where the person stands: a project, or anywhere else.
+
+    `setting` is a parameter that the screen needs, or empty.
+    """
     here = Path.cwd()
     in_project = (here / "dvc.yaml").is_file()
     # Stages start from the root of the project, and experiments from a temporary folder in it.
     inside = in_project and out.resolve().is_relative_to(here)
     path = out if inside else out.resolve()
-    leave = " -S acquire.allow_outside=true" if outside else ""
+    further = f" -S {setting}" if setting else ""
     command = ("dvc exp run -S acquire.source=folder "
-               f"-S {_as_setting('acquire.path', os.fspath(path))}{leave} -S target=moa")
+               f"-S {_as_setting('acquire.path', os.fspath(path))}{further} -S target=moa")
     if in_project:
         return [f"next        {command}"]
     return ["next        in a project (`moascope init FOLDER` makes one):",

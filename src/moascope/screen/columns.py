@@ -55,6 +55,20 @@ OF_COMPOUNDS: Mapping[str, tuple[str, ...]] = {
 """Further spellings in tables of compounds, where a name is that of a compound and not of a
 plate."""
 
+OF_PROFILES: Mapping[str, tuple[str, ...]] = {
+    "Metadata_Compound": ("trivialname", "pertname", "moleculename", "broadid", "pertid",
+                          "jcp2022", "jcpid", "compoundid", "cpdid", "cmpdid"),
+    "Metadata_Batch": ("batch", "batchid", "batchname", "batchnumber", "batchno"),
+    "Metadata_Panel": ("panel", "stainpanel", "cellline", "celltype", "cellid"),
+    "Metadata_MoA": ("moas", "moaname", "pertmoa"),
+    "Metadata_InChIKey": ("inchikey14",),
+    "Metadata_InChI": ("inchi",),
+    "Metadata_SMILES": ("canonicalsmiles", "isomericsmiles", "standardizedsmiles"),
+    "Metadata_Target": ("targetlist", "perttarget", "genetarget"),
+}
+"""Further spellings in tables of profiles, which carry along what identifies a compound in the
+Cell Painting Gallery, JUMP and LINCS."""
+
 
 class Recognised(NamedTuple):
     """Which columns of a table are known.
@@ -78,28 +92,33 @@ def plain(header: str) -> str:
     return re.sub(r"^(image_)?(metadata_)?|[^a-z0-9]", "", header)
 
 
-def spellings(rows: Literal["wells", "compounds"]) -> dict[str, tuple[str, ...]]:
-    """All spellings of our columns in a table that has rows of wells (or sites), or of compounds.
+Kind = Literal["wells", "compounds", "profiles"]
+"""What a table has rows of; sites count as wells, and profiles are measured wells."""
+
+
+def spellings(rows: Kind) -> dict[str, tuple[str, ...]]:
+    """All spellings of our columns in a table of one kind.
 
     Returns
     -------
     dict of str to tuple of str
         By our name, the spelling that counts first in front.
     """
-    further = OF_WELLS if rows == "wells" else OF_COMPOUNDS
-    return {column: (*SPELLINGS.get(column, ()), *further.get(column, ()))
-            for column in {**SPELLINGS, **further}}
+    further = {"wells": (OF_WELLS,), "compounds": (OF_COMPOUNDS,),
+               "profiles": (OF_WELLS, OF_PROFILES)}[rows]
+    tables = (SPELLINGS, *further)
+    return {column: tuple(spelling for table in tables for spelling in table.get(column, ()))
+            for table in tables for column in table}
 
 
-def recognise(header: Sequence[str], rows: Literal["wells", "compounds"],
-              per_channel: bool = False) -> Recognised:
+def recognise(header: Sequence[str], rows: Kind, per_channel: bool = False) -> Recognised:
     """Find the columns of a table whose meaning is known.
 
     Parameters
     ----------
     header : sequence of str
-    rows : {"wells", "compounds"}
-        What the table has rows of; sites count as wells.
+    rows : {"wells", "compounds", "profiles"}
+        What the table has rows of.
     per_channel : bool
         Whether a `Metadata_` column may end in the name of a channel, which CellProfiler adds
         where it joins the tables of several channels: Image_Metadata_Well_DAPI.
