@@ -32,13 +32,8 @@ from moascope.screen.columns import SITE, WELL
 from moascope.screen.manifest import read_manifest, write_manifest
 from moascope.screen.tables import Screen, read_screen
 from moascope.screen.targets import Labels, label_screen
-from moascope.sources.idr0088 import (
-    CHANNELS,
-    annotation_table,
-    layout_table,
-    plane_name,
-    read_annotation,
-)
+from moascope.sources.idr0088 import plane_name
+from moascope.sources.idr0088_wells import CHANNELS, annotation_table, layout_table, read_annotation
 from moascope.validation.expectations import check_expectations
 
 FIELDS = 2

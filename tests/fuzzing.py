@@ -43,15 +43,16 @@ from moascope.learning.head import FittedHeads
 from moascope.learning.model import TrainedModel, read_model, save_model
 from moascope.params import Embed, Head, Params, Prepare, Train, load_params
 from moascope.project.merge import merge_params
+from moascope.screen.frames import frame_count, open_image, tiff_description
 from moascope.screen.manifest import read_manifest
-from moascope.screen.planes import frame_count, open_image, read_plane, tiff_description
+from moascope.screen.planes import read_plane
 from moascope.screen.question import Question
 from moascope.screen.tables import read_screen
 from moascope.screen.unread import planes_held
 from moascope.sources.bbbc import read_plate_map as read_bbbc_map
 from moascope.sources.bbbc021 import read_columns
-from moascope.sources.idr0088 import COLUMNS as IDR0088_COLUMNS
-from moascope.sources.idr0088 import read_annotation
+from moascope.sources.idr0088_wells import COLUMNS as IDR0088_COLUMNS
+from moascope.sources.idr0088_wells import read_annotation
 from moascope.sources.remote import with_curated
 from moascope.sources.unpacking import unpack
 from moascope.work.archives import check_archive, only_member

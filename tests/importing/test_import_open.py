@@ -15,9 +15,10 @@ from test_import import BOMB, first_pixels, reasons
 from moascope.errors import MoascopeError
 from moascope.importing.plates import import_plates
 from moascope.params import parse_params
+from moascope.screen.frames import image_sum, open_image
 from moascope.screen.limits import PlaneError
 from moascope.screen.manifest import read_manifest
-from moascope.screen.planes import image_sum, open_image, read_plane
+from moascope.screen.planes import read_plane
 from moascope.screen.tables import read_screen
 from moascope.stages.acquire import acquire
 from moascope.validation.facts import plane_facts

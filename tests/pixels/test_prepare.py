@@ -14,10 +14,11 @@ import pytest
 from helpers import cells, many_fields, write_plate
 
 from moascope.params import Prepare, Simulated
-from moascope.pixels import illumination, prepare, quality, scaling
+from moascope.pixels import illumination, quality, scaling
 from moascope.pixels.crops import cut, tile_positions
 from moascope.pixels.prepare import prepare_plate, prepare_plates
 from moascope.pixels.prepared import prepared_plates
+from moascope.pixels.sites import sampled
 from moascope.pixels.summary import draw_montage, read_prepared, write_summary
 
 SIZE = 96
@@ -71,7 +72,7 @@ def test_a_vignette_is_found_and_taken_off():
 def test_a_vignette_is_found_from_the_samples_of_larger_fields():
     rng = np.random.default_rng(0)
     shape = (330, 410)
-    kept = prepare._sampled(shape)
+    kept = sampled(shape)
     assert kept[0].step == 3
     y, x = (np.linspace(-1, 1, length) for length in shape)
     vignette = 1 - 0.35 * (y[:, None] ** 2 + (x - 0.2) ** 2) / 2

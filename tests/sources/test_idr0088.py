@@ -23,16 +23,9 @@ from moascope.screen.description import read_description
 from moascope.screen.manifest import read_manifest
 from moascope.screen.planes import read_site
 from moascope.screen.tables import read_screen
-from moascope.sources.idr0088 import (
-    FOLDER,
-    plan,
-    plane_name,
-    read_annotation,
-    read_index,
-    select,
-    with_preset,
-)
+from moascope.sources.idr0088 import FOLDER, plan, plane_name, read_index, with_preset
 from moascope.sources.idr0088_web import render_address
+from moascope.sources.idr0088_wells import read_annotation, select
 from moascope.sources.plan import plan_words
 from moascope.stages.acquire import acquire
 from moascope.tracking.registry import version_tags

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from moascope.screen.frames import open_image
 from moascope.screen.limits import PlaneError
-from moascope.screen.planes import open_image
 from moascope.screen.unread import SAMPLES, planes_held, unread_planes
 from moascope.text import counted
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from moascope.errors import MoascopeError
 from moascope.importing.found import IMAGE, Found, Plane, folder_names
 from moascope.importing.tree import Tree
-from moascope.screen.planes import frame_count
+from moascope.screen.frames import frame_count
 from moascope.screen.wells import well_name
 
 IMAGEXPRESS = re.compile(

@@ -14,8 +14,8 @@ from moascope.importing.names import letters_to_row, well_at
 from moascope.importing.tree import Tree, locate, parents
 from moascope.importing.xml import local, read_elements
 from moascope.screen.arrays import array_header, zarr_metadata
+from moascope.screen.frames import tiff_description
 from moascope.screen.limits import PlaneError
-from moascope.screen.planes import tiff_description
 from moascope.screen.wells import well_name
 from moascope.text import counted, is_number
 

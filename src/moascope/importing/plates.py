@@ -21,12 +21,7 @@ from moascope.importing.layout import describe, keep_filled_in, told_by_images, 
 from moascope.importing.sites import place_sites
 from moascope.importing.tree import Tree, scan_tree
 from moascope.screen.columns import WELL
-from moascope.screen.description import (
-    DESCRIPTION,
-    EARLIER,
-    description_of,
-    write_description,
-)
+from moascope.screen.description import DESCRIPTION, EARLIER, description_of, write_description
 from moascope.screen.tables import Screen, read_screen
 from moascope.text import assumed_lines, counted, listing
 from moascope.work.files import write_csv

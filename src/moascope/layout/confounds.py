@@ -6,19 +6,19 @@ compounds, controls or doses are assigned at random.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from moascope.layout.controls import controls_at_edge, controls_in_own_columns
+from moascope.layout.nulls import DEALS, PERMUTATIONS, not_measured, orders, with_null
 from moascope.layout.wells import labelled_wells, plate_maps
 from moascope.metrics import average_precision
 from moascope.screen.question import Question
 from moascope.screen.wells import well_name
 
-PERMUTATIONS = 200  # Enough for a p below 0.05 divided by the number of measures.
-DEALS = 20  # Of every well of a screen: with thousands of wells the null hardly varies.
 LEAK_FOLDS = 5
 
 
@@ -60,8 +60,8 @@ def measure_confounds(
     ]
     for factor in ("Row", "Column", "Plate", "Batch", "Panel"):
         found.append(_class_by(factor, labelled, groups, asked, permutations, seed))
-    found += [_controls_at_edge(wells, permutations, seed),
-              _controls_in_own_columns(wells, permutations, seed),
+    found += [controls_at_edge(wells, permutations, seed),
+              controls_in_own_columns(wells, permutations, seed),
               _dose_by_column(treated, permutations, seed)]
     return found
 
@@ -80,7 +80,7 @@ def class_shares(labelled: pd.DataFrame, groups: pd.DataFrame, factor: str, aske
     wells = np.asarray(counts.sum(axis=1)).ravel()
     share = counts @ hit.sum(axis=1) / wells
     null = np.array([counts @ hit[order].sum(axis=1) / wells
-                     for order in _orders(len(hit), permutations, seed)])
+                     for order in orders(len(hit), permutations, seed)])
     low, high = np.percentile(null, [2.5, 97.5], axis=0)
     return pd.DataFrame({"wells": wells.astype(int), "share": share, "low": low, "high": high},
                         index=pd.Index(levels, name=factor))
@@ -103,7 +103,7 @@ def _replicates_in_place(treated: pd.DataFrame, maps: pd.Series, seed: int) -> d
 
     value = share(what)
     if not np.isfinite(value):
-        return _not(name, "no compound is at the same dose on two plates")
+        return not_measured(name, "no compound is at the same dose on two plates")
     generator = np.random.default_rng([seed, 1])
     order = np.argsort(plate, kind="stable")
     null = []
@@ -115,7 +115,7 @@ def _replicates_in_place(treated: pd.DataFrame, maps: pd.Series, seed: int) -> d
     table = pd.DataFrame({"what": what, "where": where, "plate": plate})
     spread = table.groupby("what").agg(places=("where", "nunique"), plates=("plate", "nunique"))
     spread = spread[spread["plates"] > 1]
-    return _beside(name, value, null) | {
+    return with_null(name, value, null) | {
         "always_in_one_place": float((spread["places"] == 1).mean()),
         "doses_on_several_plates": len(spread), "plate_maps": int(maps.nunique()),
         "plates": len(maps),
@@ -129,11 +129,11 @@ def _leak_by_place(labelled: pd.DataFrame, groups: pd.DataFrame, maps: pd.Series
     place = pd.factorize(labelled["Metadata_Plate"].map(maps).astype("str") + " "
                          + labelled["Metadata_Well"])[0]
     if not len(place) or np.bincount(place).max() < 2:
-        return _not(name, "no place of a plate layout is used twice")
+        return not_measured(name, "no place of a plate layout is used twice")
     group = labelled["Unit"].to_numpy()
     hit = _hits(groups, asked)
     if _one_sided(hit[group]):
-        return _not(name, _ONE_CLASS)
+        return not_measured(name, _ONE_CLASS)
     fold = np.random.default_rng([seed, 2]).integers(LEAK_FOLDS, size=len(place))
     cell = place * LEAK_FOLDS + fold
     size = (place.max() + 1) * LEAK_FOLDS
@@ -154,7 +154,7 @@ def _leak_by_place(labelled: pd.DataFrame, groups: pd.DataFrame, maps: pd.Series
                 each.append(average_precision(known > 0, share))
         return float(np.mean(each)) if each else 0.0
 
-    dealt = [score(hit[order]) for order in _orders(len(hit), DEALS, seed)]
+    dealt = [score(hit[order]) for order in orders(len(hit), DEALS, seed)]
     shares = hit[group].mean(axis=0)
     return {"name": name, "value": score(hit), "prevalence": float(shares[shares > 0].mean()),
             "shuffled_labels": float(np.mean(dealt)), "wells": len(labelled)}
@@ -172,18 +172,18 @@ def _predicts_class(
     inside = groups[(groups["Fold_0"] >= 0) & known]
     asked = [label for label in asked if (inside["Label"] == label).sum() > 1]
     if not asked:
-        return _not(name, "no class has two units in the folds")
+        return not_measured(name, "no class has two units in the folds")
     place = np.full(len(groups), -1)
     place[np.flatnonzero((groups["Fold_0"] >= 0) & known)] = np.arange(len(inside))
     unit = place[labelled["Unit"]]
     own, unit = labelled[unit >= 0], unit[unit >= 0]
     blocks = features(own)
     if not blocks:
-        return _not(name, "the screen has a single plate")
+        return not_measured(name, "the screen has a single plate")
     X = _unit_shares(blocks, unit, len(inside))
     hit = _hits(inside, asked)
-    orders = list(_orders(len(hit), permutations, seed))
-    labellings = np.hstack([hit, *(hit[order] for order in orders)])
+    dealt = list(orders(len(hit), permutations, seed))
+    labellings = np.hstack([hit, *(hit[order] for order in dealt)])
     scores = np.zeros_like(labellings)
     for repeat in range(repeats):
         fold = inside[f"Fold_{repeat}"].to_numpy()
@@ -192,7 +192,7 @@ def _predicts_class(
                                            X[fold == held])
     each = np.array([average_precision(labellings[:, i] > 0, np.round(scores[:, i], 9))
                      for i in range(labellings.shape[1])]).reshape(-1, len(asked)).mean(axis=1)
-    return _beside(name, each[0], each[1:]) | {
+    return with_null(name, each[0], each[1:]) | {
         "prevalence": float(hit.mean()), "units": len(inside)}
 
 
@@ -242,9 +242,9 @@ def _class_by(factor: str, labelled: pd.DataFrame, groups: pd.DataFrame, asked: 
     name = f"class_by_{factor.lower()}"
     counts, levels, hit = _counts_and_hits(labelled, groups, factor, asked)
     if len(levels) < 2:
-        return _not(name, f"the screen has a single {factor.lower()}")
+        return not_measured(name, f"the screen has a single {factor.lower()}")
     if _one_sided(hit[labelled["Unit"]]):
-        return _not(name, _ONE_CLASS)
+        return not_measured(name, _ONE_CLASS)
     size = np.asarray(counts.sum(axis=1)).ravel()
 
     def between(hit: np.ndarray) -> float:
@@ -255,14 +255,14 @@ def _class_by(factor: str, labelled: pd.DataFrame, groups: pd.DataFrame, asked: 
         # between levels.
         return float((size[:, None] * (share - mean) ** 2).sum() / whole) if whole > 0 else 0.0
 
-    null = [between(hit[order]) for order in _orders(len(hit), permutations, seed)]
+    null = [between(hit[order]) for order in orders(len(hit), permutations, seed)]
     share = (counts @ hit).sum(axis=1) / size
     own = {"levels": len(levels)}
     if len(asked) == 1:
         own |= {"lowest_share": float(share.min()), "lowest": levels[int(share.argmin())],
                 "highest_share": float(share.max()), "highest": levels[int(share.argmax())]}
     units = (counts > 0).sum(axis=0)
-    return _beside(name, between(hit), null) | own | {
+    return with_null(name, between(hit), null) | own | {
         "units_at_every_level": float((units == len(levels)).mean())}
 
 
@@ -282,78 +282,6 @@ def _counts_and_hits(labelled: pd.DataFrame, groups: pd.DataFrame, factor: str,
 # Controls and doses
 
 
-def _controls_at_edge(wells: pd.DataFrame, permutations: int, seed: int) -> dict[str, Any]:
-    """How well the distance to the edge separates negative controls from treated wells."""
-    name = "controls_at_edge"
-    control = (wells["Metadata_Control"] == "negative").to_numpy()
-    if not control.any() or control.all():
-        return _not(name, _WITHOUT[bool(control.any())])
-    every, controls = _by_plate(wells["EdgeDistance"].to_numpy(), control, wells)
-
-    def area(near: np.ndarray) -> float:
-        """Area under the ROC curve, from controls counted by distance; ties count half."""
-        rest = every.sum(axis=0) - near
-        beyond = rest.sum() - np.cumsum(rest)
-        return float(near @ (beyond + rest / 2) / (near.sum() * rest.sum()))
-
-    value = area(controls.sum(axis=0))
-    null = [area(near) for near in _controls_dealt(every, controls, permutations, seed)]
-    columns = wells.loc[control, "Column"]
-    used = np.sort(wells["Column"].unique())
-    per_plate = controls.sum(axis=1)
-    return _beside(name, value, null, two_sided=True) | {
-        "controls": int(control.sum()),
-        "columns": [int(column) + 1 for column in np.sort(columns.unique())],
-        "columns_used": len(used),
-        "in_outer_columns": float(columns.isin(used[[0, -1]]).mean()),
-        "treated_in_outer_columns": float(
-            wells.loc[~control, "Column"].isin(used[[0, -1]]).mean()),
-        "fewest_on_a_plate": int(per_plate.min()), "most_on_a_plate": int(per_plate.max()),
-    }
-
-
-def _controls_in_own_columns(wells: pd.DataFrame, permutations: int, seed: int) -> dict[str, Any]:
-    """Share of negative controls in columns without a treated well on any plate."""
-    name = "controls_in_own_columns"
-    control = (wells["Metadata_Control"] == "negative").to_numpy()
-    if not control.any() or control.all():
-        return _not(name, _WITHOUT[bool(control.any())])
-    column, levels = pd.factorize(wells["Column"], sort=True)
-    if len(levels) < 2:
-        return _not(name, "the screen has a single column")
-    every, controls = _by_plate(column, control, wells)
-    total = every.sum(axis=0)
-
-    def share(held: np.ndarray) -> float:
-        return float(held[held == total].sum() / held.sum())
-
-    null = [share(held) for held in _controls_dealt(every, controls, permutations, seed)]
-    return _beside(name, share(controls.sum(axis=0)), null)
-
-
-_WITHOUT = {False: "the screen has no negative controls",
-            True: "the screen has nothing but negative controls"}
-
-
-def _by_plate(code: np.ndarray, control: np.ndarray,
-              wells: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
-    """Wells, and controls among them, of every plate at every level: int [plates, levels]."""
-    plate = pd.factorize(wells["Metadata_Plate"])[0]
-    depth = code.max() + 1
-    cell, size = plate * depth + code, (plate.max() + 1) * depth
-    return (np.bincount(cell, minlength=size).reshape(-1, depth),
-            np.bincount(cell[control], minlength=size).reshape(-1, depth))
-
-
-def _controls_dealt(every: np.ndarray, controls: np.ndarray, permutations: int,
-                    seed: int) -> np.ndarray:
-    """Controls shuffled among the wells of their plate: int [permutations, levels]."""
-    generator = np.random.default_rng([seed, 3])
-    return np.asarray(sum(
-        generator.multivariate_hypergeometric(counts, number, size=permutations)
-        for counts, number in zip(every, controls.sum(axis=1), strict=True)))
-
-
 def _dose_by_column(treated: pd.DataFrame, permutations: int, seed: int) -> dict[str, Any]:
     """Share of the variance of log dose between columns.
 
@@ -364,10 +292,10 @@ def _dose_by_column(treated: pd.DataFrame, permutations: int, seed: int) -> dict
     dosed = treated[treated["Metadata_Concentration_uM"] > 0]
     dose = np.log10(dosed["Metadata_Concentration_uM"].to_numpy())
     if not len(dose) or np.ptp(dose) == 0:
-        return _not(name, "the screen has a single dose")
+        return not_measured(name, "the screen has a single dose")
     column = pd.factorize(dosed["Column"])[0]
     if column.max() == 0:
-        return _not(name, "the screen has a single column of compounds")
+        return not_measured(name, "the screen has a single column of compounds")
     size = np.bincount(column)
     centred = dose - dose.mean()
 
@@ -383,36 +311,12 @@ def _dose_by_column(treated: pd.DataFrame, permutations: int, seed: int) -> dict
         dealt[order] = centred[np.lexsort((generator.random(len(strip)), strip))]
         null.append(between(dealt))
     if np.ptp([*null, between(centred)]) < 1e-12:
-        return _not(name, "no compound has two doses on one plate")
-    return _beside(name, between(centred), null) | {
+        return not_measured(name, "no compound has two doses on one plate")
+    return with_null(name, between(centred), null) | {
         "doses": len(np.unique(dose)), "columns": len(size)}
 
 
 # Nulls
-
-
-def _orders(units: int, count: int, seed: int) -> Iterator[np.ndarray]:
-    generator = np.random.default_rng([seed, 0])
-    for _ in range(count):
-        yield generator.permutation(units)
-
-
-def _beside(name: str, value: float, null: Any, two_sided: bool = False) -> dict[str, Any]:
-    null = np.asarray(null, float)
-    low, high = np.percentile(null, [2.5, 97.5])
-    if two_sided:
-        beyond = np.abs(null - null.mean()) >= abs(value - null.mean()) - 1e-12
-    else:
-        beyond = null >= value - 1e-12
-    found = {"name": name, "value": float(value),
-             "null": {"mean": float(null.mean()), "low": float(low), "high": float(high)}}
-    if len(null) > DEALS:
-        found["p"] = float((1 + beyond.sum()) / (1 + len(null)))
-    return found
-
-
-def _not(name: str, reason: str) -> dict[str, Any]:
-    return {"name": name, "value": None, "why_not": reason}
 
 
 _ONE_CLASS = "all imaged wells are of one class"

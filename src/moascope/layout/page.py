@@ -14,9 +14,10 @@ import pandas as pd
 from moascope.drawing.figures import draw
 from moascope.drawing.maps import plate_figure
 from moascope.drawing.page import render_page
-from moascope.layout.confounds import PERMUTATIONS, class_shares, measure_confounds
+from moascope.layout.confounds import class_shares, measure_confounds
 from moascope.layout.facts import plate_summaries, screen_facts
 from moascope.layout.figures import confounds_figure, place_maps, shares_figure
+from moascope.layout.nulls import PERMUTATIONS
 from moascope.layout.wells import labelled_wells, well_table
 from moascope.layout.words import MISSING, STATES, findings, lead, tiles, verdict
 from moascope.screen.columns import SITE

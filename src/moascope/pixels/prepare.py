@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import collections
-import contextlib
 import dataclasses
 import functools
 import os
@@ -11,7 +9,7 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -19,13 +17,11 @@ import pandas as pd
 from moascope.params import Prepare
 from moascope.pixels import crops, illumination, quality, scaling
 from moascope.pixels.prepared import CROPS_FILE, FACTS_FILE, SITES_FILE
-from moascope.screen.limits import PlaneError
-from moascope.screen.planes import each_plane, silence
+from moascope.pixels.sites import Seen, read_sites, sampled
 from moascope.work.code import code_digest
 from moascope.work.digests import digest
 from moascope.work.files import write_json
 from moascope.work.plates import due_plates, update_plates
-from moascope.work.processes import ahead
 from moascope.work.ray import RAY
 
 if TYPE_CHECKING:
@@ -34,24 +30,9 @@ if TYPE_CHECKING:
 IDENTITY = ["Metadata_Plate", "Metadata_Well", "Metadata_Site", "Metadata_Batch", "Metadata_Panel"]
 FLAGS = ("QC_Blurred", "QC_Saturated", "QC_Empty")
 INTENSITIES = ("Mean", "Median", "P05", "P95", "SD")
-SAMPLED_PIXELS = 16_384  # a regular subset of a field: enough for its distribution
 DARK_PERCENTILE = 0.1
 LEAST_CONTROL_WELLS = 4
 LEAST_WELLS = 24
-
-
-@dataclass(frozen=True)
-class _Seen:
-    """What one pass over the files keeps of the sites that could be read, in their order."""
-
-    rows: list[int]  # positions in the plate's site table
-    shape: tuple[int, int]  # of every plane
-    raw: np.ndarray  # uint16 [sites, crops, channels, crop, crop]; of a plate, on disk
-    samples: np.ndarray  # uint16 [sites, channels, height, width] of every so manyth pixel
-    focus: np.ndarray  # float32 [sites, channels], NaN where a site has no such channel
-    largest: np.ndarray  # int [sites, channels]
-    at_largest: np.ndarray  # float32 [sites, channels], share of pixels at the largest value
-    nuclei: np.ndarray  # float32 [sites]
 
 
 def prepare_plate(screen: Screen, out: Path, settings: Prepare, threads: int = 1) -> list[str]:
@@ -81,7 +62,7 @@ def prepare_plate(screen: Screen, out: Path, settings: Prepare, threads: int = 1
                      if screen.sites[f"FileName_{name}"].ne("").any())
     nuclei = quality.nucleus_channel(channels, settings.nuclei)
     scratch = out / "raw.tmp"
-    seen, problems = _read_plate(screen, channels, nuclei, scratch, settings, threads)
+    seen, problems = read_sites(screen, channels, nuclei, scratch, settings, threads)
     table = screen.sites.iloc[seen.rows][IDENTITY].reset_index(drop=True)
     wells = screen.layout["Metadata_Well"]
     controls = table["Metadata_Well"].isin(
@@ -114,115 +95,6 @@ def _measures(channels: tuple[str, ...]) -> list[str]:
     ]
 
 
-def _read_plate(screen: Screen, channels: tuple[str, ...], nuclei: str | None, scratch: Path,
-                settings: Prepare, threads: int, shape: tuple[int, int] | None = None,
-                ) -> tuple[_Seen, list[str]]:
-    """Read every site; fields not of size `shape` (by default, the first field's) are left out.
-    """
-    seen: _Seen | None = None
-    problems = []
-    sizes: collections.Counter[tuple[int, int]] = collections.Counter()
-    look = functools.partial(_look_at, screen, channels, nuclei, settings)
-    records = screen.sites.to_dict("records")
-    # Decoders are silenced here too, because the threads' own beginnings and ends of silence
-    # overlap and would leave behind what one of them found.
-    with (silence(), scratch.open("wb") as file,
-          contextlib.closing(ahead(look, list(enumerate(records)), threads)) as sites):
-        for row, site in zip(records, sites, strict=True):
-            if isinstance(site, _Seen):
-                sizes[site.shape] += 1
-                shape = shape or site.shape
-                if site.shape != shape:
-                    height, width = site.shape
-                    site = PlaneError(f"it has {width}x{height} pixels, and most fields of the "
-                                      f"plate have {shape[1]}x{shape[0]}.", "size")
-            if isinstance(site, PlaneError):
-                problems += [f"Plate {row['Metadata_Plate']}, well {row['Metadata_Well']}, site "
-                             f"{row['Metadata_Site']} is left out: {problem}"
-                             for problem in site.problems]
-                continue
-            seen = seen or _empty_record(len(records), len(channels), shape, settings)
-            _note(seen, file, site)
-    usual = max(sizes, key=sizes.__getitem__, default=shape)
-    if usual != shape:
-        del seen
-        return _read_plate(screen, channels, nuclei, scratch, settings, threads, usual)
-    if seen is None:
-        seen = _empty_record(0, len(channels), (settings.crop,) * 2, settings)
-    count = len(seen.rows)
-    kept = {field.name: getattr(seen, field.name)[:count] for field in dataclasses.fields(seen)
-            if field.name not in ("rows", "shape", "raw")}
-    if count:
-        kept["raw"] = np.memmap(scratch, np.uint16, "r", shape=(count, *seen.raw.shape[1:]))
-    return dataclasses.replace(seen, **kept), problems
-
-
-def _look_at(screen: Screen, channels: tuple[str, ...], nuclei: str | None, settings: Prepare,
-             numbered: tuple[int, Mapping[str, Any]]) -> _Seen | PlaneError:
-    """Decode a site plane by plane, and measure each plane while it is in the CPU's cache."""
-    number, row = numbered
-    site: _Seen | None = None
-    try:
-        for name, plane in each_plane(screen, row,
-                                      [name for name in channels if row[f"FileName_{name}"]]):
-            if site is None:
-                site = _empty_record(1, len(channels), plane.shape, settings)
-                site.rows.append(number)
-            if plane.shape == site.shape:
-                _measure(plane, site, channels.index(name), name == nuclei, settings)
-            del plane  # Its memory, still in the cache, is for the next one.
-    except PlaneError as error:
-        return error
-    return site  # pyright: ignore[reportReturnType]
-
-
-def _measure(plane: np.ndarray, site: _Seen, channel: int, shows_nuclei: bool,
-             settings: Prepare) -> None:
-    tiles = crops.tile_positions(plane.shape, settings.crop, settings.crops)
-    largest = int(plane.max())
-    site.raw[0, :, channel] = crops.cut(plane, tiles, settings.crop)
-    site.samples[0, channel] = plane[_sampled(plane.shape)]
-    site.focus[0, channel] = quality.focus_slope(plane)
-    site.largest[0, channel] = largest
-    # Only a camera's limit can be where it cut off.
-    site.at_largest[0, channel] = (np.count_nonzero(plane == largest) / plane.size
-                                   if largest in scaling.LIMITS else 0)
-    if shows_nuclei:
-        site.nuclei[0] = quality.count_nuclei(plane)
-
-
-def _empty_record(sites: int, channels: int, shape: tuple[int, int],
-                  settings: Prepare) -> _Seen:
-    tiles = crops.tile_positions(shape, settings.crop, settings.crops)
-    sampled = [len(range(*part.indices(length)))
-               for part, length in zip(_sampled(shape), shape, strict=True)]
-    return _Seen(
-        rows=[], shape=shape,
-        # A plate's are on disk.
-        raw=np.zeros((min(sites, 1), len(tiles), channels, *(settings.crop,) * 2), np.uint16),
-        samples=np.zeros((sites, channels, *sampled), np.uint16),
-        focus=np.full((sites, channels), np.nan, np.float32),
-        largest=np.full((sites, channels), -1),
-        at_largest=np.full((sites, channels), np.nan, np.float32),
-        nuclei=np.full(sites, np.nan, np.float32),
-    )
-
-
-def _note(seen: _Seen, file: BinaryIO, site: _Seen) -> None:
-    # Written, not mapped: the system charges far more for the first touch of a mapped page.
-    file.write(site.raw)  # pyright: ignore[reportCallIssue]
-    for name in ("samples", "focus", "largest", "at_largest", "nuclei"):
-        getattr(seen, name)[len(seen.rows)] = getattr(site, name)[0]
-    seen.rows.extend(site.rows)
-
-
-def _sampled(shape: tuple[int, int]) -> tuple[slice, slice]:
-    step = max(int(np.ceil(np.sqrt(shape[0] * shape[1] / SAMPLED_PIXELS))), 1)
-    height, width = shape
-    return (slice(min(step // 2, height - 1), None, step),
-            slice(min(step // 2, width - 1), None, step))
-
-
 @dataclass(frozen=True)
 class _Scale:
     """The conversion of a channel's raw crops to eight bits."""
@@ -239,7 +111,7 @@ class _Scale:
         return np.clip(values, 0, scaling.BINS - 1, out=values).astype(np.uint16)
 
 
-def _finish_panel(seen: _Seen, rows: np.ndarray, columns: dict[str, np.ndarray],
+def _finish_panel(seen: Seen, rows: np.ndarray, columns: dict[str, np.ndarray],
                   flags: dict[str, np.ndarray], channels: tuple[str, ...], settings: Prepare,
                   wells: np.ndarray, controls: np.ndarray,
                   ) -> tuple[dict[str, Any], dict[int, _Scale]]:
@@ -277,7 +149,7 @@ def _finish_panel(seen: _Seen, rows: np.ndarray, columns: dict[str, np.ndarray],
     return found, scales
 
 
-def _estimate_illumination(seen: _Seen, rows: np.ndarray, channel: int,
+def _estimate_illumination(seen: Seen, rows: np.ndarray, channel: int,
                            settings: Prepare) -> tuple[np.ndarray, np.float32]:
     if not settings.flat_field or not len(rows):
         return illumination.EVEN, np.float32(0)
@@ -289,7 +161,7 @@ def _estimate_illumination(seen: _Seen, rows: np.ndarray, channel: int,
 
 def _sampled_light(shape: tuple[int, int], gain: np.ndarray) -> np.ndarray:
     positions = [np.arange(length)[part]
-                 for part, length in zip(_sampled(shape), shape, strict=True)]
+                 for part, length in zip(sampled(shape), shape, strict=True)]
     return illumination.illumination(gain, *positions, shape)  # pyright: ignore[reportCallIssue]
 
 
@@ -321,7 +193,7 @@ def intensities(samples: np.ndarray) -> dict[str, np.ndarray]:
             for name, value in zip(INTENSITIES, values, strict=True)}
 
 
-def _scale(seen: _Seen, rows: np.ndarray, channel: int, gain: np.ndarray, dark: np.float32,
+def _scale(seen: Seen, rows: np.ndarray, channel: int, gain: np.ndarray, dark: np.float32,
            settings: Prepare, sound: np.ndarray, wells: np.ndarray, controls: np.ndarray,
            depth: int) -> tuple[_Scale, tuple[float, float, str]]:
     """Find the limits of a channel's scale, and the rule that set them."""

@@ -12,13 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from moascope.opening import MOST_JSON, open_file, parse_json, read_file
-from moascope.screen.limits import (
-    MAX_CHUNKS,
-    PlaneError,
-    check_decoded,
-    check_frame,
-    check_size,
-)
+from moascope.screen.limits import MAX_CHUNKS, PlaneError, check_decoded, check_frame, check_size
 
 _METADATA = {"zarr.json", ".zarray", ".zattrs", ".zgroup", ".zmetadata"}
 _MAX_DEPTH = 64

@@ -13,8 +13,8 @@ import pandas as pd
 
 from moascope.errors import MoascopeError
 from moascope.opening import open_file
+from moascope.screen.frames import image_sum, open_image
 from moascope.screen.limits import PlaneError
-from moascope.screen.planes import image_sum, open_image
 from moascope.screen.tables import Screen
 from moascope.work.files import write_csv
 from moascope.work.processes import default_jobs, progress

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from moascope.screen.planes import frame_count, read_frames
+from moascope.screen.frames import frame_count, read_frames
 from moascope.text import counted, listing
 
 SAMPLES = ("red", "green", "blue", "alpha")

@@ -13,9 +13,10 @@ import pandas as pd
 
 from moascope.errors import MoascopeError
 from moascope.screen.columns import SITE
+from moascope.screen.frames import image_sum, open_image, read_frames
 from moascope.screen.limits import PlaneError
 from moascope.screen.manifest import checksums
-from moascope.screen.planes import image_sum, open_image, plane_path, read_frames
+from moascope.screen.planes import plane_path
 from moascope.screen.tables import Screen
 from moascope.screen.unread import COLUMNS, NONE_UNREAD, planes_held
 from moascope.work.processes import ended_worker, run_parallel

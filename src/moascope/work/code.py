@@ -12,16 +12,18 @@ from __future__ import annotations
 
 import ast
 import hashlib
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from moascope.work.syntax import Module, libraries_in, note_imports, parse_module, shape_of
+
 # What is printed, tracked or watched, and who does the work, decides no result. The registry is
 # part of one: what register writes down. Values of parameters are DVC's to watch.
-LEFT_OUT = ("errors", "quiet", "tracking", "work.code", "work.processes", "work.ray",
+LEFT_OUT = ("errors", "quiet", "tracking", "work.code", "work.processes", "work.ray", "work.syntax",
             "params:Params", "params:load_params")
 KEPT = ("tracking.registry", "tracking.pyfunc")
 # What is imported, and the distributions whose versions can change the numbers that it gives.
@@ -51,20 +53,6 @@ class Reach:
     libraries: frozenset[str]
 
 
-@dataclass
-class _Module:
-    """A module: its definitions, the statements that run when it is imported, and its imports.
-
-    `imports` says where in the package a name is from, `outside` which library it is from.
-    """
-
-    name: str
-    definitions: dict[str, list[ast.stmt]] = field(default_factory=dict)
-    body: list[ast.stmt] = field(default_factory=list)
-    imports: dict[str, str] = field(default_factory=dict)
-    outside: dict[str, str] = field(default_factory=dict)
-
-
 @dataclass(frozen=True)
 class _Found:
     """What a unit is and what it leads to."""
@@ -86,7 +74,7 @@ class Code:
 
     def __init__(self, package: Path):
         self.package = package
-        self._read: dict[str, _Module | None] = {}
+        self._read: dict[str, Module | None] = {}
         self._found: dict[Unit, _Found] = {}
         self._files = {path.name: path for path in sorted(package.rglob("*"))
                        if path.is_file() and "__pycache__" not in path.parts}
@@ -146,11 +134,11 @@ class Code:
             for node in nodes:
                 inside = list(ast.walk(node))
                 leads_to += self._named(module, inside)
-                libraries |= {name for name in _outside(inside, module) if name in LIBRARIES}
+                libraries |= {name for name in libraries_in(inside, module) if name in LIBRARIES}
                 mentioned, modules = self._mentioned(inside)
                 files |= mentioned
                 leads_to += [other for path in modules for other in self._all(self._name_of(path))]
-            shape = repr([_shape(node) for node in nodes])
+            shape = repr([shape_of(node) for node in nodes])
             self._found[unit] = _Found(hashlib.sha256(shape.encode()).hexdigest(), leads_to, files,
                                        libraries)
         return self._found[unit]
@@ -166,10 +154,10 @@ class Code:
         parts = path.relative_to(self.package).with_suffix("").parts
         return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
-    def _module(self, name: str) -> _Module | None:
+    def _module(self, name: str) -> Module | None:
         if name not in self._read:
             path = self._path(name)
-            self._read[name] = None if path is None else _parsed(
+            self._read[name] = None if path is None else parse_module(
                 name, ast.parse(path.read_text(encoding="utf-8")), self.package.name)
         return self._read[name]
 
@@ -203,10 +191,10 @@ class Code:
             return [(place, BODY), *self._meant(module.imports[name])]
         return self._all(place)
 
-    def _named(self, module: _Module, inside: list[ast.AST]) -> list[Unit]:
+    def _named(self, module: Module, inside: list[ast.AST]) -> list[Unit]:
         """What the names in a statement of a module mean."""
         known = dict(module.imports)
-        _note_imports(inside, self.package.name, module.name, known)
+        note_imports(inside, self.package.name, module.name, known)
         units: list[Unit] = []
         consumed: set[int] = set()
         attributes: set[str] = set()
@@ -318,94 +306,3 @@ def _is_left_out(module: str, name: str) -> bool:
     return among(LEFT_OUT) and not among(KEPT)
 
 
-def _parsed(name: str, tree: ast.Module, package: str) -> _Module:
-    module = _Module(name)
-    for node in tree.body:
-        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
-            module.definitions.setdefault(node.name, []).append(node)
-        elif isinstance(node, (ast.Import, ast.ImportFrom)):
-            _note_imports([node], package, name, module.imports)
-            _note_libraries(node, module.outside)
-        elif isinstance(node, (ast.Assign, ast.AnnAssign)) and (names := _assigned(node)):
-            for one in names:
-                module.definitions.setdefault(one, []).append(node)
-        elif not _is_text(node):
-            if not _is_for_checkers(node):
-                module.body.append(node)
-            _note_imports(ast.walk(node), package, name, module.imports)
-    return module
-
-
-def _assigned(node: ast.Assign | ast.AnnAssign) -> list[str]:
-    """The names that a statement assigns to; none where it also changes something else."""
-    targets = node.targets if isinstance(node, ast.Assign) else [node.target]
-    flat: list[ast.expr] = []
-    for target in targets:
-        flat += target.elts if isinstance(target, (ast.Tuple, ast.List)) else [target]
-    return ([one.id for one in flat if isinstance(one, ast.Name)]
-            if all(isinstance(one, ast.Name) for one in flat) else [])
-
-
-def _note_imports(inside: Iterable[ast.AST], package: str, module: str,
-                  known: dict[str, str]) -> None:
-    """Note what the imports among nodes bind: names to places relative to the package."""
-    for inner in inside:
-        if isinstance(inner, ast.Import):
-            for alias in inner.names:
-                if alias.name.split(".")[0] == package:
-                    known[alias.asname or package] = (
-                        alias.name.partition(".")[2] if alias.asname else "")
-        elif isinstance(inner, ast.ImportFrom):
-            place = _place(inner, package, module)
-            for alias in inner.names if place is not None else ():
-                known[alias.asname or alias.name] = f"{place}.{alias.name}".lstrip(".")
-
-
-def _note_libraries(node: ast.Import | ast.ImportFrom, outside: dict[str, str]) -> None:
-    for alias in node.names:
-        library = (alias.name if isinstance(node, ast.Import) else node.module or "").split(".")[0]
-        outside[alias.asname or alias.name.split(".")[0]] = library
-
-
-def _place(node: ast.ImportFrom, package: str, module: str) -> str | None:
-    if node.level:
-        above = module.split(".")[:-node.level]
-        return ".".join([*above, *([node.module] if node.module else [])])
-    name = node.module or ""
-    return name.partition(".")[2] if name.split(".")[0] == package else None
-
-
-def _outside(inside: list[ast.AST], module: _Module) -> Iterator[str]:
-    """Libraries that a definition imports itself, or uses by a name of its module's."""
-    for inner in inside:
-        if isinstance(inner, ast.Import):
-            yield from (alias.name.split(".")[0] for alias in inner.names)
-        elif isinstance(inner, ast.ImportFrom) and inner.module and not inner.level:
-            yield inner.module.split(".")[0]
-        elif isinstance(inner, ast.Name) and inner.id in module.outside:
-            yield module.outside[inner.id]
-
-
-def _is_text(node: ast.AST) -> bool:
-    return (isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
-            and isinstance(node.value.value, str))
-
-
-def _is_for_checkers(node: ast.AST) -> bool:
-    """Whether a statement never runs: what is imported for annotations alone."""
-    return (isinstance(node, ast.If) and not node.orelse and isinstance(node.test, ast.Name)
-            and node.test.id == "TYPE_CHECKING")
-
-
-def _shape(node: Any) -> Any:
-    """A syntax tree as nested lists: without places, comments, docstrings and what is empty.
-
-    The last is what Python versions differ in (`ast.dump` is not the same text in all of them).
-    """
-    if isinstance(node, ast.AST):
-        return [type(node).__name__, *(
-            [name, _shape(value)] for name, value in ast.iter_fields(node)
-            if value is not None and value != [])]
-    if isinstance(node, list):
-        return [_shape(item) for item in node if not _is_text(item)]
-    return repr(node)
