@@ -17,7 +17,7 @@ from moascope.errors import MoascopeError
 from moascope.features import morphology
 from moascope.features.inference import compile_model, kept_conversion
 from moascope.features.table import LABELS, label_of
-from moascope.params import BACKBONES, Embed
+from moascope.params import BACKBONES, WITHOUT_NETWORK, Embed
 from moascope.quiet import import_keras
 from moascope.work.code import code_digest
 
@@ -98,7 +98,7 @@ def open_backbone(name: str, weights: Path | None, precision: str, crop: int) ->
 
 def is_deep(settings: Embed) -> bool:
     """Whether a network is among the backbones."""
-    return any(name != "morphology" for name in settings.backbones)
+    return any(name not in WITHOUT_NETWORK for name in settings.backbones)
 
 
 def weights_digest(weights: Path | None) -> str:
@@ -137,7 +137,7 @@ def find_weights(name: str, settings: Embed, knob: str = "embed.weights") -> Pat
         If the file is not available (the message says what to do) or is not an HDF5 file. Weights
         are never random.
     """
-    if name == "morphology":
+    if name in WITHOUT_NETWORK:
         return None
     told = settings.weights
     if name in PACKAGED:

@@ -17,8 +17,10 @@ import pandas as pd
 
 from moascope.errors import MoascopeError
 from moascope.features.backbones import Backbone, find_weights, open_backbone, weights_digest
+from moascope.features.profiles import check_measured, embed_profiles, profile_features
 from moascope.features.table import (
     FEATURES_FILE,
+    PROFILES,
     FeatureTable,
     join_backbones,
     join_plates,
@@ -28,6 +30,7 @@ from moascope.features.table import (
 from moascope.params import KERAS_FILE, Embed, Head, Prepare
 from moascope.pixels.prepare import prepare_plates
 from moascope.pixels.prepared import PreparedPlate, prepared_plates
+from moascope.screen.profile_plates import write_profile_plates
 from moascope.work.code import code_digest
 from moascope.work.digests import digest
 from moascope.work.files import write_atomically
@@ -35,6 +38,7 @@ from moascope.work.plates import update_plates
 from moascope.work.processes import ahead
 
 if TYPE_CHECKING:
+    from moascope.screen.profiles import Profiles
     from moascope.screen.tables import Screen
 
 WEIGHTS_FILE = "weights.sha256"
@@ -112,20 +116,22 @@ def _site_vectors(block: np.ndarray, backbone: Backbone,
     return np.concatenate([alone, *together], axis=1)
 
 
-def embed_plates(prepared: Path, out: Path, settings: Embed,
-                 jobs: int) -> dict[str, tuple[int, int]]:
-    """Bring the features of all prepared plates up to date.
+def embed_plates(prepared: Path, out: Path, settings: Embed, jobs: int,
+                 profiles: Profiles | None = None) -> dict[str, tuple[int, int]]:
+    """Bring the features of all plates up to date.
 
     Parameters
     ----------
     prepared : Path
-        From `moascope.pixels.prepare.prepare_plates`.
+        From `moascope.pixels.prepare.prepare_plates`; without plates where a screen has no images.
     out : Path
         Gets a folder per backbone, in it one per plate; a plate whose crops, weights, precision and
         code have not changed is kept. Folders of backbones that are not named are removed.
     settings : Embed
     jobs : int
         Number of processes, for backbones that do not use threads.
+    profiles : Profiles, optional
+        Of the screen, divided by plate.
 
     Returns
     -------
@@ -135,19 +141,23 @@ def embed_plates(prepared: Path, out: Path, settings: Embed,
     Raises
     ------
     MoascopeError
-        If weights are needed and not available.
+        If weights are needed and not available, or the screen lacks images or profiles.
     """
     labels = {name: label_of(name) for name in settings.backbones}
     if len(set(labels.values())) < len(labels):
         raise MoascopeError("embed.backbone: two model files with the same name would have the "
                             "same feature names. Rename one.")
     plates = prepared_plates(prepared)
+    check_measured(settings, bool(plates) or profiles is None, profiles is not None)
     code = code_digest(_embed_one)
     # Look for all before using the first: a missing file is reported at once.
     weights = {name: find_weights(name, settings) for name in settings.backbones}
     outcome = {}
     for name, file in weights.items():
         seen = weights_digest(file)
+        if name == PROFILES and profiles is not None:
+            outcome[name] = embed_profiles(profiles, plates, prepared, out / labels[name], jobs)
+            continue
         keys = {plate.name: digest(plate.key, _identity(name),
                                    settings.precision, seen, code) for plate in plates}
         work = functools.partial(_embed_one, prepared, name, file, settings.precision, seen)
@@ -243,8 +253,9 @@ def features_of_screen(screen: Screen, prepare: Prepare, embed: Embed, work: Pat
     Raises
     ------
     MoascopeError
-        If no site could be read.
+        If no site could be read, or the screen lacks what the backbones need.
     """
+    check_measured(embed, bool(screen.channels), screen.profiles is not None)
     if weights:
         embed = embed.model_copy(update={"weights": {k: str(v) for k, v in weights.items()}})
     with contextlib.ExitStack() as scratch:
@@ -253,24 +264,32 @@ def features_of_screen(screen: Screen, prepare: Prepare, embed: Embed, work: Pat
         prepare_plates(screen, folder / "prepare", prepare, jobs)
         plates = prepared_plates(folder / "prepare")
         left_out = [sentence for plate in plates for sentence in plate.facts["left_out"]]
+        profiles = screen.profiles if PROFILES in embed.backbones else None
+        if profiles is not None:
+            profiles = write_profile_plates(profiles, folder,
+                                            screen.sites["Metadata_Plate"].unique())
         if work:
-            embed_plates(folder / "prepare", folder / "embed", embed, jobs)
+            embed_plates(folder / "prepare", folder / "embed", embed, jobs, profiles)
             table = load_features(folder / "embed")
         else:
-            table = _features_in_memory(plates, embed)
+            table = _features_in_memory(plates, embed, profiles)
     if not len(table.meta):
         raise MoascopeError(["No site of the screen could be read.", *left_out])
     return dataclasses.replace(table, warnings=tuple(left_out))
 
 
-def _features_in_memory(plates: Sequence[PreparedPlate], settings: Embed) -> FeatureTable:
+def _features_in_memory(plates: Sequence[PreparedPlate], settings: Embed,
+                        profiles: Profiles | None) -> FeatureTable:
     tables = []
     # In the order in which `load_features` finds their folders.
     for name in sorted(settings.backbones, key=label_of):
         file = find_weights(name, settings)
         seen = weights_digest(file)
         made = []
-        for plate in plates:
+        if name == PROFILES and profiles is not None:
+            made = ([profile_features(profiles, plate.name, plate) for plate in plates] or
+                    [profile_features(profiles, plate) for plate in sorted(profiles.digests)])
+        for plate in plates if name != PROFILES else ():
             crop = plate.crops().shape[-1]
             made.append(plate_features(
                 plate, _open_once(name, file, settings.precision, crop, seen)))

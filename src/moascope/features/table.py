@@ -15,8 +15,9 @@ from moascope.screen.columns import SITE
 
 FEATURES_FILE = "features.parquet"
 META_PREFIXES = ("Metadata_", "QC_")
+PROFILES = "profiles"
 LABELS = {"cellmobile": "CellMobile", "morphology": "Morphology", "mobilenetv2": "MobileNetV2",
-          "resnet50": "ResNet50"}
+          PROFILES: "Profiles", "resnet50": "ResNet50"}
 
 
 @dataclass(frozen=True)
@@ -54,10 +55,10 @@ def load_quality(folder: Path) -> pd.DataFrame:
     MoascopeError
         If there is no plate.
     """
-    # Every backbone saw the same sites; one says which.
-    files = sorted(_backbones(folder)[0].glob(f"*/{FEATURES_FILE}"))
-    tables = [pd.read_parquet(file, columns=[*SITE, "QC_Pass"]) for file in files]
-    return pd.concat(tables, ignore_index=True).astype({"QC_Pass": bool})
+    tables = [pd.concat([pd.read_parquet(file, columns=[*SITE, "QC_Pass"])
+                         for file in sorted(path.glob(f"*/{FEATURES_FILE}"))], ignore_index=True)
+              for path in _backbones(folder)]
+    return _passed_everywhere(tables).astype({"QC_Pass": bool})
 
 
 def load_features(folder: Path) -> FeatureTable:
@@ -82,7 +83,7 @@ def load_features(folder: Path) -> FeatureTable:
     backbones = _backbones(folder)
     tables = [_load_backbone(path) for path in backbones]
     for path, other in zip(backbones[1:], tables[1:], strict=True):
-        if not other.meta.equals(tables[0].meta):
+        if not other.meta.drop(columns="QC_Pass").equals(tables[0].meta.drop(columns="QC_Pass")):
             raise MoascopeError(f"{path} and {backbones[0]} hold features of different sites. Run "
                                 "`dvc repro embed` again.")
     return join_backbones(tables)
@@ -123,11 +124,19 @@ def join_backbones(tables: Sequence[FeatureTable]) -> FeatureTable:
     seen = set(first.names)
     kept = [[i for i, name in enumerate(table.names) if name not in seen] for table in others]
     return FeatureTable(
-        first.meta,
+        _passed_everywhere([table.meta for table in tables]),
         np.hstack([first.X, *(t.X[:, own] for t, own in zip(others, kept, strict=True))])
         if others else first.X,
         first.names + [t.names[i] for t, own in zip(others, kept, strict=True) for i in own],
     )
+
+
+def _passed_everywhere(metas: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """The sites of several backbones; one that a backbone has nothing of does not pass."""
+    if len(metas) == 1:
+        return metas[0]
+    passed = np.all([meta["QC_Pass"].to_numpy(bool) for meta in metas], axis=0)
+    return metas[0].assign(QC_Pass=passed)
 
 
 def _load_backbone(folder: Path) -> FeatureTable:

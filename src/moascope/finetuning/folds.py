@@ -249,11 +249,11 @@ def check_fine_tune(settings: FineTune | None, backbones: tuple[str, ...], head:
     if settings is None:
         return ""
     meant = [name for name in backbones
-             if name != "morphology" and head.backbone in ("all", name)]
+             if name not in WITHOUT_NETWORK and head.backbone in ("all", name)]
     if len(meant) != 1:
         raise MoascopeError(
             "train.fine_tune trains the last blocks of one network, and the head sees "
-            f"{' and '.join(meant) or 'morphology, which is not a network'}. Set "
+            f"{' and '.join(meant) or f'{head.backbone}, which is not a network'}. Set "
             + ("train.backbone to one of them." if meant else
                "embed.backbone to a network or a model file of your own, or "
                "train.fine_tune to null."))

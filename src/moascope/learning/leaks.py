@@ -26,7 +26,8 @@ def audit_leaks(rows: pd.DataFrame, repeats: int) -> dict[str, int]:
         One row per image plane in use: `Metadata_Plate`, `Metadata_Well`, `Metadata_Group`,
         `Metadata_Compound` (names joined by "|", compared as `name_key` compares them), `SHA256`
         (of the plane's file; empty where blank or unknown), `Holdout` and `Fold_<repeat>`;
-        optionally `Structure`, the first block of the InChIKey.
+        optionally `Structure`, the first block of the InChIKey, and `Profile`, a digest of values
+        that were measured elsewhere.
     repeats : int
 
     Returns
@@ -46,6 +47,7 @@ def audit_leaks(rows: pd.DataFrame, repeats: int) -> dict[str, int]:
         "Structure": "structure",
         "Well": "well",
         "SHA256": "image file",
+        "Profile": "profile",
     }
     rows = rows.assign(Well=rows["Metadata_Plate"] + " " + rows["Metadata_Well"])
     compared = {}
@@ -69,12 +71,16 @@ def audit_leaks(rows: pd.DataFrame, repeats: int) -> dict[str, int]:
                 places = ", ".join(sorted(members["Well"].unique())[:3])
                 problems.append(
                     f"Leak: the {word} {key[:40]} ({compounds}; {places}) is in several folds. "
-                    + ("The same picture stands under different compounds; remove one of them."
-                       if column == "SHA256" else "The folds table was not made by `split`.")
+                    + (f"The same {_ALIKE[column]} stands under different compounds; remove one "
+                       "of them." if column in _ALIKE
+                       else "The folds table was not made by `split`.")
                 )
     if problems:
         raise LeakError(problems)
     return compared
+
+
+_ALIKE = {"SHA256": "picture", "Profile": "profile"}
 
 
 def _by_name(rows: pd.DataFrame, folds: list[str]) -> pd.DataFrame:
@@ -93,7 +99,8 @@ def plane_rows(facts: pd.DataFrame, manifest: pd.DataFrame, dealt: Folds,
     Parameters
     ----------
     facts : DataFrame
-        `Metadata_Plate`, `Metadata_Well`, `FileName`, `Blank` of every plane.
+        `Metadata_Plate`, `Metadata_Well`, `FileName`, `Blank` of every plane; of a screen with
+        profiles also a row for each of them, with `Profile` and no file.
     manifest : DataFrame
         `FileName`, `SHA256`.
     dealt : Folds
@@ -104,7 +111,11 @@ def plane_rows(facts: pd.DataFrame, manifest: pd.DataFrame, dealt: Folds,
     """
     # Blank pictures are alike by nature, and tell nothing of a compound.
     facts = facts[~facts["Blank"].astype(bool)]
-    facts = facts[WELL].assign(SHA256=checksums(manifest, facts["FileName"]))
+    own = facts[[*WELL, *(["Profile"] if "Profile" in facts else [])]]
+    facts = own.assign(SHA256=checksums(manifest, facts["FileName"]))
+    if "Profile" in facts:
+        facts = facts.assign(SHA256=facts["SHA256"].fillna(""))
+        facts = facts[(facts["SHA256"] != "") | (facts["Profile"] != "")]
     facts = facts[facts["SHA256"].notna()]
     folds = [column for column in dealt.groups if column.startswith("Fold_")]
     wells = dealt.wells.merge(dealt.groups[["Metadata_Group", "Metadata_Compound", "Holdout",

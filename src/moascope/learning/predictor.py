@@ -13,7 +13,7 @@ import pandas as pd
 
 from moascope.errors import MoascopeError
 from moascope.features.normalise import apply_sphering, standardise_plates
-from moascope.features.table import FeatureTable
+from moascope.features.table import PROFILES, FeatureTable, label_of
 from moascope.learning.examples import LEVELS, WELL_KEY, Examples, with_layout
 from moascope.learning.model import TrainedModel
 from moascope.learning.panels import POOLED, predict_by_panel
@@ -21,6 +21,7 @@ from moascope.learning.predictions import predictions_at
 from moascope.screen.compounds import compound_groups
 from moascope.screen.question import Question
 from moascope.screen.tables import Screen
+from moascope.text import listing
 
 
 @dataclass(frozen=True, repr=False)
@@ -88,7 +89,7 @@ class Predictor:
     def __repr__(self) -> str:
         classes = ", ".join(self.question.classes)
         return (f"Predictor(target {self.question.target}: {classes}; {self.model.embed.backbone} "
-                f"features of {', '.join(self.channels)})")
+                f"features of {', '.join(self.channels) or 'wells'})")
 
 
 def predict_screen(
@@ -155,8 +156,8 @@ def check_fits(model: TrainedModel, screen: Screen) -> None:
     if missing:
         raise MoascopeError(
             f"The model needs the channels {', '.join(model.channels)}; this screen has "
-            f"{', '.join(screen.channels)}. Rename its FileName_ columns, or train a model on "
-            "screens like it."
+            f"{', '.join(screen.channels) or 'no images'}. Rename its FileName_ columns, or train "
+            "a model on screens like it."
         )
     unknown = sorted(set(screen.sites["Metadata_Panel"]) - set(model.panels))
     indifferent = model.panels == (POOLED,) and model.train.panels == "pooled"
@@ -202,6 +203,11 @@ def sites_of(model: TrainedModel, screen: Screen, table: FeatureTable) -> Exampl
     """
     order = {name: i for i, name in enumerate(table.names)}
     lacking = [name for name in model.names if name not in order]
+    if lacking and PROFILES in model.embed.backbones:
+        raise MoascopeError(
+            f"The screen's profiles lack {len(lacking)} of the {len(model.names)} features that "
+            f"the model takes: {listing(lacking)}. Name its columns as in training, where each is "
+            f"written without {label_of(PROFILES)}_, or train a model on screens like it.")
     if lacking:
         raise MoascopeError(
             f"{len(lacking)} of the {len(model.names)} features that the model takes cannot be "

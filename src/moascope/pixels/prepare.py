@@ -262,6 +262,9 @@ def prepare_plates(screen: Screen, out: Path, settings: Prepare, jobs: int,
     tuple of int
         How many plates were prepared and how many were kept.
     """
+    if not screen.channels:
+        # A screen of profiles; plates that an earlier one left are removed.
+        return update_plates(out, {}, _prepare_one, jobs, "prepare")
     code = code_digest(_prepare_one)
     wells = dict(tuple(screen.layout.groupby("Metadata_Plate", sort=False)))
     names = [f"FileName_{channel}" for channel in screen.channels]

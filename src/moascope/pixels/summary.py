@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -11,6 +11,9 @@ import pandas as pd
 from moascope.pixels.prepare import FLAGS
 from moascope.pixels.prepared import prepared_plates
 from moascope.work.files import write_json
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 PLATES_SHOWN = 12
 
@@ -65,6 +68,21 @@ def draw_montage(prepared: Path, path: Path, most: int = PLATES_SHOWN) -> None:
             axis.imshow(plane, cmap="gray", vmin=0, vmax=255)
             axis.set_title(channel, fontsize=7)
         row[0].text(0, 0, place, fontsize=6, color="yellow", va="top")
+    _save(figure, path)
+
+
+def write_no_pictures(summary: Path, montage: Path) -> None:
+    """Write the summary and the picture of a screen that has no images."""
+    from matplotlib.figure import Figure
+
+    write_json(summary, {"plates": {}, "total": dict.fromkeys(
+        ["sites", "passed", *(flag.removeprefix("QC_").lower() for flag in FLAGS)], 0)})
+    figure = Figure(figsize=(4, 1), dpi=100)
+    figure.text(0.5, 0.5, "This screen has profiles and no images.", ha="center", va="center")
+    _save(figure, montage)
+
+
+def _save(figure: Figure, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     # Without the software's name and version the same pixels give the same bytes.
     figure.savefig(path, metadata={"Software": None})

@@ -30,6 +30,7 @@ BACKBONES = {
     "cellmobile": "the small network that ships with moascope, distilled from ImageNet's "
                   "MobileNetV2 on unlabelled cells",
     "morphology": "classical measurements of intensity, texture and granularity",
+    "profiles": "profiles that other software measured",
     "mobilenetv2": "the ImageNet network MobileNetV2, not trained further",
     "resnet50": "the ImageNet network ResNet50, not trained further",
 }
@@ -82,13 +83,14 @@ def verdict(metrics: dict[str, Any]) -> tuple[str, str]:
     if not main_scores(metrics):
         return "none", "There are too few labelled compounds to give an answer."
     what = _what(metrics)
+    seen = "profiles" if metrics.get("backbone") == "profiles" else "images"
     best = (metrics.get("baselines") or {}).get("best")
     if not metrics.get("above_chance"):
-        return "no", f"No: on this screen, images do not {what} better than chance."
+        return "no", f"No: on this screen, {seen} do not {what} better than chance."
     if metrics.get("useful"):
-        return "yes", f"Yes: images {what} better than chance and better than every baseline."
+        return "yes", f"Yes: {seen} {what} better than chance and better than every baseline."
     against = f" the best baseline ({baseline_name(best).lower()})" if best else " the baselines"
-    return "part", (f"Only in part: images {what} better than chance, but not demonstrably "
+    return "part", (f"Only in part: {seen} {what} better than chance, but not demonstrably "
                     f"better than{against}.")
 
 
@@ -250,6 +252,7 @@ def methods(metrics: dict[str, Any], controls: bool) -> list[str]:
     how = " and ".join(
         BACKBONES.get(name, f"the network {tidy(name)}") for name in backbone.split("+") if name
     ) or "one backbone"
+    what = "each well or site is" if backbone == "profiles" else "each channel is"
     return [
         f"Split: {unit}s are divided {dealt}, with {whole}; each is scored only by models that "
         f"never saw it (out of fold){aside}.",
@@ -257,7 +260,7 @@ def methods(metrics: dict[str, Any], controls: bool) -> list[str]:
         f"folds inside each training set, never on the {unit}s that are scored.",
         f"Null: intervals resample whole {unit}s, and permutations shuffle labels among whole "
         f"{unit}s, so that many images of one {unit} never count as many results.",
-        f"Features and normalisation: each channel is described by {how}; "
+        f"Features and normalisation: {what} described by {how}; "
         f"{_normalisation(metrics, controls)}; predictions are averaged from image to well to "
         f"dose to compound.",
         "Labels: compounds of unknown mechanism take no part in training and scoring; "

@@ -39,11 +39,13 @@ def report(table: CsvTable, wrong: pd.Series | np.ndarray, sentence: Callable[[i
     """Add a sentence for each of the first wrong rows, and one that counts the others."""
     rows = np.flatnonzero(np.asarray(wrong))
     for row in rows[:LINES_NAMED]:
-        findings.problems.append(f"{table.name}, line {table.lines[row]}: {sentence(int(row))}")
+        findings.problems.append(
+            f"{table.name}, {table.unit} {table.lines[row]}: {sentence(int(row))}")
     if len(rows) > LINES_NAMED:
         findings.problems.append(
-            f"{table.name}: {counted(len(rows) - LINES_NAMED, 'more line')} with the same problem "
-            f"as line {table.lines[rows[0]]}: {listing(table.lines[rows[LINES_NAMED:]])}.")
+            f"{table.name}: {counted(len(rows) - LINES_NAMED, f'more {table.unit}')} with the same "
+            f"problem as {table.unit} {table.lines[rows[0]]}: "
+            f"{listing(table.lines[rows[LINES_NAMED:]])}.")
 
 
 def check_plates(table: CsvTable, findings: Findings) -> pd.Series:

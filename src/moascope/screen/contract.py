@@ -40,9 +40,19 @@ from moascope.text import counted, listing
 
 def check_sites(
     table: CsvTable | None, images: Path, allow_outside: bool, allow_links: bool,
-    findings: Findings,
+    findings: Findings, profiles: bool = False,
 ) -> tuple[pd.DataFrame | None, tuple[str, ...]]:
     """Check load_data.csv.
+
+    Parameters
+    ----------
+    table : CsvTable or None
+    images : Path
+    allow_outside, allow_links : bool
+        As for `check_files`.
+    findings : Findings
+    profiles : bool
+        Whether the screen has profiles, so that it needs no images.
 
     Returns
     -------
@@ -56,11 +66,11 @@ def check_sites(
     channels = tuple(column.removeprefix("FileName_") for column in table.rows.columns
                      if column.startswith("FileName_") and column != "FileName_")
     complete = require(table, SITE, findings)
-    if not channels:
+    if not channels and not profiles:
         findings.problems.append(
             "load_data.csv has no column 'FileName_<Channel>', such as FileName_DNA. "
             f"Its columns are {listing(table.rows.columns, 12)}. Add one per channel.")
-    if not complete or not channels:
+    if not complete or not (channels or profiles):
         return None, ()
 
     plates = check_plates(table, findings)
@@ -76,14 +86,15 @@ def check_sites(
         frame = f"Frame_{channel}"
         sites[frame] = (check_whole_numbers(table, frame, findings, default=0)
                         if frame in table.rows else 0)
-    files = sites[[f"FileName_{channel}" for channel in channels]]
-    report(table, (files == "").all(axis=1),
-           lambda row: f"plate {plates[row]}, well {sites['Metadata_Well'][row]} has no file name "
-                       "in any channel. Name the image of at least one channel, or remove the "
-                       "line.", findings)
     check_unique(table, sites[SITE], "site", "remove one, or number the sites of the well.",
                  findings)
-    _warn_of_planes_named_twice(sites, channels, findings)
+    if channels:
+        files = sites[[f"FileName_{channel}" for channel in channels]]
+        report(table, (files == "").all(axis=1),
+               lambda row: f"plate {plates[row]}, well {sites['Metadata_Well'][row]} has no file "
+                           "name in any channel. Name the image of at least one channel, or "
+                           "remove the line.", findings)
+        _warn_of_planes_named_twice(sites, channels, findings)
 
     known = {*sites.columns, *(f"PathName_{channel}" for channel in channels)}
     extra = [column for column in table.rows.columns if column not in known]
@@ -163,8 +174,8 @@ def _check_concentrations(table: CsvTable, findings: Findings) -> pd.Series:
     return numbers.astype("float64").where(~blank, np.nan)
 
 
-def check_sites_have_wells(sites: pd.DataFrame, layout: pd.DataFrame,
-                           findings: Findings) -> None:
+def check_sites_have_wells(sites: pd.DataFrame, layout: pd.DataFrame, findings: Findings,
+                           name: str = "load_data.csv") -> None:
     """Find sites whose well layout.csv does not have: one is a warning, all are a problem."""
     known = pd.MultiIndex.from_frame(layout[WELL])
     sites = sites[is_canonical(sites["Metadata_Well"])]
@@ -175,14 +186,26 @@ def check_sites_have_wells(sites: pd.DataFrame, layout: pd.DataFrame,
     examples = listing((f"plate {plate}, well {well}" for plate, well in wells.to_numpy()), 3)
     if lost.all():
         findings.problems.append(
-            f"None of the wells of load_data.csv is in layout.csv ({examples}). Write "
+            f"None of the wells of {name} is in layout.csv ({examples}). Write "
             "Metadata_Plate the same way in both tables: layout.csv has "
             f"{listing(layout[WELL[0]].unique())}.")
     else:
         findings.warnings.append(
-            f"{lost.sum():,} of {counted(len(sites), 'site')} of load_data.csv lie in wells that "
+            f"{lost.sum():,} of {counted(len(sites), 'site')} of {name} lie in wells that "
             f"layout.csv does not have: {examples}. Their compound is not known, so they are not "
             "used for training.")
+
+
+def warn_of_wells_without_profile(sites: pd.DataFrame, layout: pd.DataFrame, name: str,
+                                  findings: Findings) -> None:
+    """Warn of wells that hold a compound and have no row among the profiles."""
+    held = layout.loc[layout["Metadata_Compound"] != "", WELL]
+    lost = held[~pd.MultiIndex.from_frame(held).isin(pd.MultiIndex.from_frame(sites[WELL]))]
+    if len(lost) and len(lost) < len(held):
+        examples = listing((f"plate {plate}, well {well}" for plate, well in lost.to_numpy()), 3)
+        findings.warnings.append(
+            f"layout.csv has {counted(len(lost), 'well')} without a row in {name}, which are not "
+            f"predicted: {examples}.")
 
 
 def check_annotations(table: CsvTable | None, findings: Findings) -> pd.DataFrame | None:

@@ -32,12 +32,16 @@ class Findings:
 
 @dataclass(frozen=True)
 class CsvTable:
-    """A CSV file with its header, as text, and the line of the file that each row starts on."""
+    """A CSV file with its header, as text, and the line of the file that each row starts on.
+
+    Of a Parquet file, `lines` are numbers of rows and `unit` says so.
+    """
 
     name: str
     rows: pd.DataFrame
     lines: np.ndarray
     delimiter: str
+    unit: str = "line"
 
 
 class Rows(NamedTuple):

@@ -17,8 +17,10 @@ from moascope.screen.contract import (
     refuse_doses_in_names,
     spell_compounds_alike,
     warn_of_controls,
+    warn_of_wells_without_profile,
 )
 from moascope.screen.description import description_of, images_folder, read_description
+from moascope.screen.profiles import Profiles, check_compounds_agree, find_profiles, has_profiles
 from moascope.screen.reading import Findings, read_table
 from moascope.text import counted, tidy
 from moascope.work.files import write_csv
@@ -43,11 +45,14 @@ class Screen:
         One row per compound: `Metadata_Compound`, `Metadata_MoA` (terms separated by "|", empty for
         unknown) and any other columns of the table.
     channels : tuple of str
-        In the order of the `FileName_` columns.
+        In the order of the `FileName_` columns; none where the screen has profiles alone, and then
+        `sites` has the rows of the profiles.
     images : Path
         The folder that file names start from.
     warnings : tuple of str
         What looks wrong but does not stop a run, one sentence each.
+    profiles : Profiles or None
+        Features that other software measured.
     """
 
     sites: pd.DataFrame
@@ -56,25 +61,34 @@ class Screen:
     channels: tuple[str, ...]
     images: Path
     warnings: tuple[str, ...] = ()
+    profiles: Profiles | None = None
 
     def __repr__(self) -> str:
         plates = self.layout["Metadata_Plate"].nunique()
         compounds = set(self.layout["Metadata_Compound"]) - {""}
         return (f"Screen({counted(plates, 'plate')}, {counted(len(self.layout), 'well')}, "
                 f"{counted(len(self.sites), 'site')}, {counted(len(compounds), 'compound')}; "
-                f"channels {', '.join(self.channels)})")
+                f"{self.measured})")
+
+    @property
+    def measured(self) -> str:
+        """What there is of each site: "channels DNA, Actin", "profiles of 454 features" or both."""
+        parts = [f"channels {', '.join(self.channels)}"] if self.channels else []
+        if self.profiles is not None:
+            parts.append(f"profiles of {counted(len(self.profiles.features), 'feature')}")
+        return " and ".join(parts)
 
 
 def read_screen(folder: str | Path, allow_outside: bool = False,
                 received: bool = False, follow_links: bool = True,
                 tables_only: bool = False) -> Screen:
-    """Read a screen folder and check all three tables.
+    """Read a screen folder and check its tables.
 
     Parameters
     ----------
     folder : str or Path
-        Holds load_data.csv, layout.csv and annotations.csv; a folder made by acquire or an import
-        also source.json, which says where the images are.
+        Holds layout.csv, annotations.csv, and load_data.csv or a table of profiles (or both); a
+        folder made by acquire or an import also source.json, which says where the images are.
     allow_outside : bool
         Whether the tables may name images outside the screen's folder.
     received : bool
@@ -103,12 +117,14 @@ def read_screen(folder: str | Path, allow_outside: bool = False,
     """
     folder = Path(folder)
     if not folder.is_dir():
-        raise MoascopeError(f"{folder} is not a folder. A screen is a folder with load_data.csv, "
-                            "layout.csv and annotations.csv.")
+        raise MoascopeError(f"{folder} is not a folder. A screen is a folder with load_data.csv "
+                            "(or profiles), layout.csv and annotations.csv.")
     description = {} if tables_only else read_description(folder)
     images = images_folder(folder, description)
     findings = Findings()
-    load_data = read_table(folder / "load_data.csv", findings)
+    profiles = find_profiles(folder, findings, received and not allow_outside)
+    alone = has_profiles(folder) and not (folder / "load_data.csv").exists()
+    load_data = None if alone else read_table(folder / "load_data.csv", findings)
     layout_csv = read_table(folder / "layout.csv", findings)
     annotations_csv = read_table(folder / "annotations.csv", findings, may_be_empty=True)
 
@@ -120,11 +136,22 @@ def read_screen(folder: str | Path, allow_outside: bool = False,
                or (not received and bool(description.get("allow_outside"))))
     # Images of an acquired screen are known by checksum, and DVC may keep them as links.
     links = outside or (follow_links and not received and bool(description))
-    sites, channels = check_sites(load_data, images, outside, links, findings)
+    sites, channels = check_sites(load_data, images, outside, links, findings,
+                                  has_profiles(folder))
+    source = "load_data.csv"
+    if profiles is not None:
+        findings.warnings += profiles.warnings
+        if not channels:
+            source = profiles.name
+            sites = sites if profiles.rows is None else profiles.sites()
     layout = check_layout(layout_csv, findings)
     annotations = check_annotations(annotations_csv, findings)
     if sites is not None and layout is not None:
-        check_sites_have_wells(sites, layout, findings)
+        check_sites_have_wells(sites, layout, findings, source)
+        if not channels:
+            warn_of_wells_without_profile(sites, layout, source, findings)
+    if profiles is not None and layout is not None:
+        check_compounds_agree(profiles, layout, findings)
     if layout is not None:
         warn_of_controls(layout, findings)
         refuse_doses_in_names(layout, findings)
@@ -133,7 +160,7 @@ def read_screen(folder: str | Path, allow_outside: bool = False,
         check_compounds_are_annotated(layout, annotations, findings)
     if findings.problems or sites is None or layout is None or annotations is None:
         raise MoascopeError(findings.problems)
-    return Screen(sites, layout, annotations, channels, images, tuple(findings.warnings))
+    return Screen(sites, layout, annotations, channels, images, tuple(findings.warnings), profiles)
 
 
 def read_given_screen(folder: Path, allow_outside: bool = False) -> Screen:
@@ -146,7 +173,7 @@ def read_given_screen(folder: Path, allow_outside: bool = False) -> Screen:
 
 
 def write_screen(screen: Screen, folder: Path) -> None:
-    """Write the three tables into a folder.
+    """Write the three tables into a folder; profiles are written by `write_profile_plates`.
 
     Each file appears under its name only when it is complete, and equal screens give equal bytes.
     Where `screen.images` is not `folder`, write source.json next to them (`write_description`).

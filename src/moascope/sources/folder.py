@@ -12,6 +12,7 @@ from moascope.screen.description import (
     read_description,
     write_description,
 )
+from moascope.screen.profile_plates import write_profile_plates
 from moascope.screen.tables import read_screen, write_screen
 
 
@@ -21,10 +22,11 @@ def acquire_folder(path: Path, out: Path, allow_outside: bool = False) -> None:
     Parameters
     ----------
     path : Path
-        A folder with load_data.csv, layout.csv, annotations.csv and images. Where it is relative,
-        it starts from the root of the repository.
+        A folder with load_data.csv and images, or with profiles, or both; layout.csv and
+        annotations.csv. Where it is relative, it starts from the root of the repository.
     out : Path
-        Receives the three tables and source.json, which points back to `path`.
+        Receives the three tables, source.json, which points back to `path`, and the profiles, one
+        file per plate.
     allow_outside : bool
         Whether the tables may name images outside `path`.
 
@@ -42,8 +44,8 @@ def acquire_folder(path: Path, out: Path, allow_outside: bool = False) -> None:
                             "temporary folders (dvc exp run --temp and --queue) find it too.")
     if not folder.is_dir():
         raise MoascopeError(f"acquire.path is {path}, which is not a folder. Set it in "
-                            "params.yaml to a folder with load_data.csv, layout.csv and "
-                            "annotations.csv.")
+                            "params.yaml to a folder with load_data.csv (or profiles), layout.csv "
+                            "and annotations.csv.")
     described = read_description(folder)
     images = images_folder(folder, described)
     if not allow_outside and (described.get("allow_outside")
@@ -62,4 +64,6 @@ def acquire_folder(path: Path, out: Path, allow_outside: bool = False) -> None:
     if allow_outside:
         description["allow_outside"] = True
     write_screen(screen, out)
+    if screen.profiles is not None:
+        write_profile_plates(screen.profiles, out)
     write_description(out, description)

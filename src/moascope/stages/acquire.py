@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
+import pandas as pd
+
+from moascope.features.profiles import check_measured
 from moascope.params import Params
 from moascope.screen.manifest import make_manifest, write_manifest
-from moascope.screen.tables import read_screen
+from moascope.screen.tables import Screen, read_screen
 from moascope.text import counted
 from moascope.work.processes import default_jobs
 
@@ -17,7 +21,8 @@ def acquire(params: Params, out: Path) -> str:
 
     Leaves a screen folder: three tables, source.json, manifest.csv with the size and SHA-256 of
     every image, and the images themselves where the source makes them. Images of the source
-    `folder` stay where they are, and downloaded ones in acquire.downloads.
+    `folder` stay where they are, and downloaded ones in acquire.downloads. Profiles are divided by
+    plate.
     """
     partial = out.with_name(f".{out.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
@@ -36,6 +41,9 @@ def acquire(params: Params, out: Path) -> str:
 
         said = acquire_remote(params, partial)
     screen = read_screen(partial, params.acquire.allow_outside)
+    # Not among the parameters of this stage: it decides nothing here, and is told before hours of
+    # work.
+    check_measured(params.embed, bool(screen.channels), screen.profiles is not None)
     manifest = make_manifest(screen)
     write_manifest(manifest, partial)
     shutil.rmtree(out, ignore_errors=True)
@@ -44,6 +52,13 @@ def acquire(params: Params, out: Path) -> str:
     lost = int((manifest["SHA256"] == "").sum())
     return (f"{counted(len(screen.sites), 'site')} on "
             f"{counted(screen.sites['Metadata_Plate'].nunique(), 'plate')}, "
-            f"{counted(len(screen.channels), 'channel')}, "
-            f"{counted(len(manifest), 'image file')} of {manifest['Bytes'].sum() / 1e6:,.0f} MB"
+            + ", ".join(_measured(screen, manifest))
             + (f", {lost:,} of them missing" if lost else "") + said)
+
+
+def _measured(screen: Screen, manifest: pd.DataFrame) -> Iterator[str]:
+    if screen.channels:
+        yield (f"{counted(len(screen.channels), 'channel')}, "
+               f"{counted(len(manifest), 'image file')} of {manifest['Bytes'].sum() / 1e6:,.0f} MB")
+    if screen.profiles is not None:
+        yield f"profiles of {counted(len(screen.profiles.features), 'feature')}"

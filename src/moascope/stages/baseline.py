@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from moascope.params import Params
+from moascope.screen.tables import read_screen
 from moascope.slides.arms import run_arm
 from moascope.slides.composites import picture_examples
 from moascope.slides.convnets import arm_weights, find_arm, frozen_features
@@ -17,6 +18,8 @@ def baseline(params: Params, prepared: Path, screen: Path, split: Path, out: Pat
     name, settings = out.name, params.baseline
     arm = find_arm(name)
     weights, missing = arm_weights(arm, settings.weights)
+    if not read_screen(screen).channels:
+        missing = "the screen has profiles and no images."
     if not missing:
         size = settings.frozen_size if arm.backbone else settings.size
         examples = picture_examples(prepared, screen, split, size, settings.sites)

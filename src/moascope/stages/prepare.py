@@ -6,7 +6,12 @@ from pathlib import Path
 
 from moascope.params import Params
 from moascope.pixels.prepare import prepare_plates
-from moascope.pixels.summary import draw_montage, read_prepared, write_summary
+from moascope.pixels.summary import (
+    draw_montage,
+    read_prepared,
+    write_no_pictures,
+    write_summary,
+)
 from moascope.screen.manifest import read_manifest
 from moascope.screen.tables import read_screen
 from moascope.validation.facts import without_quarantined
@@ -15,7 +20,12 @@ from moascope.work.processes import default_jobs
 
 def prepare(params: Params, screen: Path, validation: Path, out: Path, report: Path) -> str:
     """Correct illumination, flag bad sites, scale and cut; plates that did not change are kept."""
-    usable = without_quarantined(read_screen(screen), validation / "quarantine.csv")
+    read = read_screen(screen)
+    if not read.channels:
+        prepare_plates(read, out, params.prepare, default_jobs())
+        write_no_pictures(report / "quality.json", report / "montage.png")
+        return "nothing to prepare: the screen has profiles and no images"
+    usable = without_quarantined(read, validation / "quarantine.csv")
     manifest = read_manifest(screen)
     digests = dict(zip(manifest["FileName"], manifest["SHA256"], strict=True))
     done, kept = prepare_plates(usable, out, params.prepare, default_jobs(), digests)

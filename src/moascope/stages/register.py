@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 from moascope.features.backbones import is_deep
+from moascope.features.profiles import profile_columns
 from moascope.learning.final import run_of
 from moascope.learning.model import read_model
 from moascope.params import Params
@@ -28,7 +29,7 @@ def register(params: Params, trained: Path, evaluated: Path, screen: Path, split
     with resume_run(params, run_id, name, "register", inputs) as active:
         registered = log_candidate(
             params.register_.name, trained / "model", model.channels, model.question.classes,
-            is_deep(model.embed), tags,
+            is_deep(model.embed), tags, profile_columns(model.names),
         )
         registered["experiment_id"] = active.info.experiment_id
     write_json(report, registered | {"alias": "candidate", "tags": tags})

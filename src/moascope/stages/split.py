@@ -17,6 +17,7 @@ from moascope.screen.description import read_description
 from moascope.screen.manifest import read_manifest
 from moascope.screen.tables import read_screen
 from moascope.screen.targets import label_screen, refuse_few
+from moascope.validation.profiles import PROFILE_FACTS
 from moascope.work.files import write_json
 
 
@@ -31,6 +32,10 @@ def split(params: Params, screen: Path, planes: Path, embedded: Path, out: Path,
     dealt = deal(labels, quality[quality["QC_Pass"]], params.split, params.seed)
     refuse_few(dealt.groups, labels.question)
     facts = pd.read_parquet(planes / "planes.parquet", columns=[*WELL, "FileName", "Blank"])
+    if read.profiles is not None:
+        own = pd.read_parquet(planes / PROFILE_FACTS, columns=[*WELL, "Profile"])
+        facts = pd.concat([facts.assign(Profile=""), own.assign(FileName="", Blank=False)],
+                          ignore_index=True)
     checked = audit_leaks(plane_rows(facts, read_manifest(screen), dealt, labels.question.unit,
                                      read), params.split.repeats)
 

@@ -24,11 +24,14 @@ LONGEST_NAME = 255
 class MoascopeModel(PythonModel):
     """Takes the sites of a screen and returns predictions at the requested level."""
 
+    takes_profiles = False
+
     def load_context(self, context: Any) -> None:
         """Read the model folder among the artifacts."""
         from moascope.learning.model import read_model
 
         self.predictor = read_model(Path(context.artifacts["model"]))
+        self.takes_profiles = "profiles" in self.predictor.embed.backbones
 
     def predict(
         self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None
@@ -39,7 +42,8 @@ class MoascopeModel(PythonModel):
         ----------
         context : mlflow.pyfunc.PythonModelContext
         model_input : DataFrame
-            One row per site: the columns of load_data.csv, and from layout.csv and annotations.csv
+            One row per site: the columns of load_data.csv (or of profiles, one row per site or
+            well), and from layout.csv and annotations.csv
             `Metadata_Compound`, `Metadata_Concentration_uM`, `Metadata_Control`,
             `Metadata_InChIKey` where they are known.
         params : dict
@@ -80,10 +84,13 @@ class MoascopeModel(PythonModel):
         from moascope.learning.predictor import predict_screen
         from moascope.screen.rows import screen_from_rows
 
-        root = _allowed(params["screen"], hidden)
         with tempfile.TemporaryDirectory(prefix="moascope-") as folder:
             hidden.append(folder)
-            screen = screen_from_rows(rows, root, Path(folder))
+            # Profiles come with the request, and no file of the server is read.
+            alone = self.takes_profiles and not any(
+                str(name).startswith("FileName_") for name in rows.columns)
+            root = Path(folder) if alone else _allowed(params["screen"], hidden)
+            screen = screen_from_rows(rows, root, Path(folder), self.takes_profiles)
             predictions, warnings = predict_screen(self.predictor, screen, params["level"])
         if warnings:
             # The same for every row: an answer is one table, and has no other place for it.

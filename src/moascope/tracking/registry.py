@@ -46,7 +46,7 @@ def pinned_requirements(deep: bool) -> list[str]:
 
 def log_candidate(
     name: str, model: Path, channels: tuple[str, ...], classes: tuple[str, ...], deep: bool,
-    tags: dict[str, str],
+    tags: dict[str, str], profiles: tuple[str, ...] = (),
 ) -> dict[str, Any]:
     """Log a model folder to the active run, register it, and give it the alias `candidate`.
 
@@ -63,6 +63,8 @@ def log_candidate(
     deep : bool
     tags : dict
         Of the model version.
+    profiles : tuple of str
+        Columns of a screen's profiles that the model takes.
 
     Returns
     -------
@@ -83,7 +85,7 @@ def log_candidate(
     version = _registered(client, name, run.info.run_id, tags)
     if version is None:
         _withdraw_unregistered(client, run)
-        version = _log_and_register(name, package, model, signature(channels, classes),
+        version = _log_and_register(name, package, model, signature(channels, classes, profiles),
                                     requirements, tags)
     client.set_registered_model_alias(name, CANDIDATE, version)
     describe_version(name, version)
@@ -250,18 +252,22 @@ def version_tags(params: Params, backbone: str, metrics: dict[str, Any]) -> dict
     return tags
 
 
-def signature(channels: tuple[str, ...], classes: tuple[str, ...]) -> Any:
+def signature(channels: tuple[str, ...], classes: tuple[str, ...],
+              profiles: tuple[str, ...] = ()) -> Any:
     """What the model takes and gives, as MLflow checks it.
 
     Rows of the input are sites: load_data.csv joined with layout.csv. Parameters: `screen`, the
-    folder that file names start from, and `level`.
+    folder that file names start from, and `level`. Of a model that takes profiles, their columns
+    are columns of the input, and a row may be a well.
     """
     from mlflow.models import ModelSignature
     from mlflow.types import ColSpec, ParamSchema, ParamSpec, Schema
     from mlflow.types.schema import AnyType
 
-    required = [ColSpec("string", "Metadata_Plate"), ColSpec("string", "Metadata_Well"),
-                ColSpec("long", "Metadata_Site")]
+    required = [ColSpec("string", "Metadata_Plate"), ColSpec("string", "Metadata_Well")]
+    required += [ColSpec("double", column) for column in profiles]
+    site = ColSpec("long", "Metadata_Site", required=bool(channels) or not profiles)
+    required.insert(2, site)
     required += [ColSpec("string", f"FileName_{channel}") for channel in channels]
     optional = [ColSpec("string", f"Metadata_{column}", required=False)
                 for column in ("Batch", "Panel", "Compound", "Control", "InChIKey")]

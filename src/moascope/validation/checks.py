@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from moascope.errors import MoascopeError
 from moascope.params import Validate
 from moascope.screen.columns import SITE
@@ -13,14 +15,21 @@ from moascope.screen.manifest import read_manifest
 from moascope.screen.tables import read_screen
 from moascope.screen.unread import COLUMNS, unread_planes
 from moascope.text import counted, listing
-from moascope.validation.expectations import check_expectations
+from moascope.validation.expectations import Measured, check_expectations
 from moascope.validation.facts import count_reasons, plane_facts, quarantined_sites
+from moascope.validation.profiles import (
+    PROFILE_FACTS,
+    WITHOUT_VALUES,
+    profile_facts,
+    profile_warnings,
+    quarantined_profiles,
+)
 from moascope.work.files import write_csv, write_json
 
 
 def validate_screen(params: Validate, folder: Path, out: Path, report: Path,
                     jobs: int) -> dict[str, Any]:
-    """Check the tables and decode every image once.
+    """Check the tables, decode every image once, and read every profile once.
 
     Parameters
     ----------
@@ -28,8 +37,8 @@ def validate_screen(params: Validate, folder: Path, out: Path, report: Path,
     folder : Path
         The screen.
     out : Path
-        Gets `planes.parquet`, facts of every plane, and `quarantine.csv`, the sites that no later
-        stage may use and why.
+        Gets `planes.parquet`, facts of every plane, `quarantine.csv`, the sites that no later
+        stage may use and why, and of a screen with profiles `profiles.parquet`, facts of each.
     report : Path
         Gets `validation.json` and `data_docs/`.
     jobs : int
@@ -58,7 +67,19 @@ def validate_screen(params: Validate, folder: Path, out: Path, report: Path,
     unread = unread_planes(planes)
     planes = planes.drop(columns=COLUMNS)
     quarantine = quarantined_sites(planes)
-    outcomes = check_expectations(screen, planes, quarantine, params, report / "data_docs")
+    reasons = count_reasons(planes, quarantine)
+    measured: Measured | None = None
+    found: dict[str, Any] = {}
+    if screen.profiles is not None:
+        measured = Measured(*profile_facts(screen.profiles))
+        unread = [*unread, *profile_warnings(*measured)]
+        found = {"profiles": {"features": len(measured.features), "rows": len(measured.rows)}}
+        if not screen.channels:
+            quarantine = quarantined_profiles(measured.rows)
+            reasons = {WITHOUT_VALUES: len(quarantine)} if len(quarantine) else {}
+        write_table(out / PROFILE_FACTS, measured.rows)
+    outcomes = check_expectations(screen, planes, quarantine, params, report / "data_docs",
+                                  measured)
     validation = {
         "success": all(outcome["success"] for outcome in outcomes
                        if outcome["severity"] == "critical"),
@@ -75,18 +96,24 @@ def validate_screen(params: Validate, folder: Path, out: Path, report: Path,
         "expectations": outcomes,
         "quarantine": {
             "sites": len(quarantine),
-            "reasons": count_reasons(planes, quarantine),
+            "reasons": reasons,
             "examples": [f"plate {row[0]}, well {row[1]}, site {row[2]}: {row[3]}"
                          for row in quarantine.head(10).itertuples(index=False)],
         },
         "warnings": [*screen.warnings, *unread],
+        **found,
     }
-    partial = out / ".planes.parquet.partial"
-    planes.to_parquet(partial, index=False)
-    partial.replace(out / "planes.parquet")
+    write_table(out / "planes.parquet", planes)
     write_csv(out / "quarantine.csv", quarantine)
     write_json(report / "validation.json", validation)
     return validation
+
+
+def write_table(path: Path, table: pd.DataFrame) -> None:
+    """Write a Parquet file that is either there whole or not at all."""
+    partial = path.with_name(f".{path.name}.partial")
+    table.to_parquet(partial, index=False)
+    partial.replace(path)
 
 
 def stop_if_critical(validation: dict[str, Any], params: Validate) -> None:

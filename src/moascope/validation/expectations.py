@@ -9,7 +9,7 @@ import tempfile
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 
@@ -17,18 +17,27 @@ from moascope.params import Validate
 from moascope.screen.columns import CONTROLS, GPCR, GPCR_ACTIONS, LAYOUT, SITE, WELL
 from moascope.screen.tables import Screen
 from moascope.validation.data_docs import make_self_contained
+from moascope.validation.profiles import FAR
 
 MOST_EXAMPLES = 10
 
 _INDEX = {"load_data": SITE, "layout": WELL, "annotations": ["Metadata_Compound"],
-          "plates": ["Metadata_Plate"], "planes": [*SITE, "Channel"]}
+          "plates": ["Metadata_Plate"], "planes": [*SITE, "Channel"],
+          "profiles": SITE, "features": ["Feature"]}
 _WELL_NAME = r"^(A?[A-Z])(0[1-9]|[1-3][0-9]|4[0-8])$"
 _INCHIKEY = r"^$|^[A-Z]{14}-[A-Z]{10}-[A-Z]$"
 
 
+class Measured(NamedTuple):
+    """Facts of profiles, by row and by feature, as `moascope.validation.profiles` gives them."""
+
+    rows: pd.DataFrame
+    features: pd.DataFrame
+
+
 def check_expectations(
     screen: Screen, planes: pd.DataFrame, quarantine: pd.DataFrame, params: Validate,
-    data_docs: Path,
+    data_docs: Path, measured: Measured | None = None,
 ) -> list[dict[str, Any]]:
     """Run all expectations and build the Data Docs.
 
@@ -43,6 +52,8 @@ def check_expectations(
         The thresholds.
     data_docs : Path
         The folder for the HTML pages; what is in it is replaced.
+    measured : Measured, optional
+        Of a screen with profiles.
 
     Returns
     -------
@@ -56,7 +67,13 @@ def check_expectations(
     os.environ["GX_ANALYTICS_ENABLED"] = "false"
     with warnings.catch_warnings(), tempfile.TemporaryDirectory() as scratch:
         warnings.simplefilter("ignore")
-        return _run(tables, _suites(params, screen), Path(scratch), data_docs)
+        suites = _suites(params, screen)
+        if not screen.channels:
+            del suites["planes"]
+        if measured is not None:
+            tables |= _profile_tables(screen, measured)
+            suites |= _profile_suites()
+        return _run(tables, suites, Path(scratch), data_docs)
 
 
 def _tables(screen: Screen, planes: pd.DataFrame,
@@ -176,6 +193,50 @@ def _suites(params: Validate, screen: Screen) -> dict[str, list[tuple[str, str, 
              (gxe.ExpectColumnValuesToMatchRegex,
               {"column": "Metadata_InChIKey", "regex": _INCHIKEY})))
     return suites
+
+
+def _profile_tables(screen: Screen, measured: Measured) -> dict[str, pd.DataFrame]:
+    wells = pd.MultiIndex.from_frame(screen.layout[WELL])
+    rows = measured.rows.assign(
+        HasWell=pd.MultiIndex.from_frame(measured.rows[WELL]).isin(wells),
+        Twin=(measured.rows["Profile"] != "") & measured.rows.duplicated("Profile", keep=False))
+    features = measured.features
+    return {"profiles": rows,
+            "features": features.assign(Repeats=features["SameAs"] != "")}
+
+
+def _profile_suites() -> dict[str, list[tuple[str, str, Any]]]:
+    from great_expectations import expectations as gxe
+
+    def only(column: str, value: Any) -> Any:
+        return gxe.ExpectColumnValuesToBeInSet, {"column": column, "value_set": [value]}
+
+    return {
+        "profiles": [
+            ("critical", "Every site has one profile",
+             (gxe.ExpectCompoundColumnsToBeUnique, {"column_list": SITE})),
+            ("critical", "At least one profile has values",
+             (gxe.ExpectColumnMaxToBeBetween, {"column": "Known", "strict_min": True,
+                                               "min_value": 0})),
+            ("warning", "Every profile has values",
+             (gxe.ExpectColumnValuesToBeBetween,
+              {"column": "Known", "min_value": 0, "strict_min": True})),
+            ("warning", "Every profile lies in a well of layout.csv", only("HasWell", True)),
+            ("warning", "No two profiles are the same, value by value", only("Twin", False)),
+        ],
+        "features": [
+            ("critical", "At least one feature differs between profiles",
+             (gxe.ExpectColumnDistinctValuesToContainSet,
+              {"column": "Constant", "value_set": [False]})),
+            ("warning", "No value is missing",
+             (gxe.ExpectColumnValuesToBeBetween, {"column": "Known", "min_value": 1})),
+            ("warning", "No value is infinite", only("Infinite", 0)),
+            ("warning", "No feature is constant", only("Constant", False)),
+            ("warning", "No feature repeats another", only("Repeats", False)),
+            ("warning", f"No value is more than {FAR} robust standard deviations from the median "
+             "of its plate", only("Far", 0)),
+        ],
+    }
 
 
 def _run(tables: Mapping[str, pd.DataFrame], suites: Mapping[str, Sequence[tuple[str, str, Any]]],

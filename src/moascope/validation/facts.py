@@ -72,6 +72,8 @@ def plane_facts(screen: Screen, manifest: pd.DataFrame, jobs: int) -> pd.DataFra
     sums = {f"{_EXPECTED}{channel}": checksums(manifest, sites[f"FileName_{channel}"])
             for channel in screen.channels}
     sites = sites.assign(**sums)
+    if not screen.channels:
+        return _no_planes()
     tasks = {str(start): (screen.images, screen.channels, sites.iloc[start:start + _SITES_A_TASK])
              for start in range(0, len(sites), _SITES_A_TASK)}
     facts: list[pd.DataFrame] = []
@@ -89,6 +91,15 @@ def plane_facts(screen: Screen, manifest: pd.DataFrame, jobs: int) -> pd.DataFra
     _add_saturation(planes)
     _compare_with_plate(planes)
     return planes
+
+
+def _no_planes() -> pd.DataFrame:
+    """What `plane_facts` gives for a screen without images."""
+    none = {**dict.fromkeys([*SITE[:2], "Channel", "FileName", "Error", "DType", "Problem"], "str"),
+            **dict.fromkeys([SITE[2], "Frame", "Height", "Width", "BitDepth", *COLUMNS], "int64"),
+            **dict.fromkeys(["Min", "Max", "Mean", "AtMax", "Saturated"], "float64"),
+            **dict.fromkeys(["Readable", "Blank"], "bool")}
+    return pd.DataFrame({name: pd.Series(dtype=kind) for name, kind in none.items()})
 
 
 def quarantined_sites(planes: pd.DataFrame) -> pd.DataFrame:
