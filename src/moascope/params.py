@@ -172,7 +172,8 @@ class Embed(Section):
     """From crops to vectors.
 
     `backbone` is one of `BACKBONES`, the path of a user's own Keras model (`.keras`), or several
-    of them joined by `+`; `profiles` are features that come with the screen. `weights` is a file, or a file for each backbone that needs one.
+    of them joined by `+`; `profiles` are features that come with the screen. `weights` is a file,
+    or a file for each backbone that needs one.
     """
 
     backbone: str = "cellmobile"

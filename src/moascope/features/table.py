@@ -170,6 +170,13 @@ def _backbones(folder: Path) -> list[Path]:
     return found
 
 
+def has_images(names: Sequence[str]) -> bool:
+    """Whether features come from images, and not from profiles alone."""
+    prefix = label_of(PROFILES) + "_"
+    return not any(name.startswith(prefix) for name in names) or any(
+        not name.startswith((prefix, "Count_")) for name in names)
+
+
 def label_of(name: str) -> str:
     """The first part of the names of a backbone's features.
 

@@ -29,7 +29,7 @@ from moascope.finetuning.network import (
 from moascope.learning.cross_fit import cross_fit, leave_folds_out, masks_without
 from moascope.learning.examples import SITE_KEY, Examples, row_weights
 from moascope.learning.panels import inputs, panel_rows
-from moascope.params import FineTune, Head, Train
+from moascope.params import WITHOUT_NETWORK, FineTune, Head, Train
 from moascope.pixels.prepared import prepared_plates
 
 REPEAT = 0

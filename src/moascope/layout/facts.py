@@ -58,6 +58,8 @@ def screen_facts(screen: Screen, labels: Labels, wells: pd.DataFrame, groups: pd
         "planes": int(sum((sites[f"FileName_{channel}"] != "").sum()
                           for channel in screen.channels)),
         "channels": list(screen.channels),
+        **({} if screen.profiles is None
+           else {"profile_features": len(screen.profiles.features)}),
         "batches": sorted(set(sites["Metadata_Batch"]) - {""}),
         "compounds": int(plated),
         "compounds_with_label": known if labels.question.unit == "compound" else min(known, 1),

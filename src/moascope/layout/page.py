@@ -19,7 +19,7 @@ from moascope.layout.facts import plate_summaries, screen_facts
 from moascope.layout.figures import confounds_figure, place_maps, shares_figure
 from moascope.layout.nulls import PERMUTATIONS
 from moascope.layout.wells import labelled_wells, well_table
-from moascope.layout.words import MISSING, STATES, findings, lead, tiles, verdict
+from moascope.layout.words import STATES, findings, lead, missing_words, tiles, verdict
 from moascope.screen.columns import SITE
 from moascope.screen.tables import Screen
 from moascope.screen.targets import Labels
@@ -117,8 +117,10 @@ def render_screen_page(content: dict[str, Any], labels: Labels, wells: pd.DataFr
         places=_places(wells, asked if question.binary else [], what, facts["plate_formats"]),
         names=names,
         simulated=content["source"] == "simulated",
-        missing=[(MISSING[one["name"]], one) for one in facts["missing"] if one["count"]],
-        complete=[MISSING[one["name"]][0] for one in facts["missing"] if not one["count"]],
+        missing=[(missing_words(one["name"], facts), one)
+                 for one in facts["missing"] if one["count"]],
+        complete=[missing_words(one["name"], facts)[0]
+                  for one in facts["missing"] if not one["count"]],
         most_rows=MOST_ROWS, binary=question.binary, unit=facts["unit"],
         positive=what if question.binary else "",
         tried=sum("p" in one for one in content["confounds"]),

@@ -105,12 +105,15 @@ def lead(content: dict[str, Any]) -> list[str]:
     screen = content["screen"]
     batches = len(screen["batches"])
     panels = len(screen["panels"])
-    parts = [counted(len(screen["channels"]), "channel")]
+    features = screen.get("profile_features", 0)
+    parts = [counted(len(screen["channels"]), "channel")] if screen["channels"] else []
+    parts += [counted(features, "feature")] if features else []
     if batches:
         parts.append("1 batch" if batches == 1 else f"{batches:,} batches")
     if panels > 1:
         parts.append(counted(panels, "panel"))
-    first = (f"{counted(screen['sites'], 'image field')} in {counted(screen['wells'], 'well')} on "
+    field = "image field" if screen["channels"] else "profile"
+    first = (f"{counted(screen['sites'], field)} in {counted(screen['wells'], 'well')} on "
              f"{counted(screen['plates'], 'plate')} of {_formats(screen['plate_formats'])} wells, "
              f"in {_and(parts)}")
     replicates = screen["replicates"]
@@ -138,8 +141,7 @@ def tiles(content: dict[str, Any]) -> list[dict[str, str]]:
     unknown = screen["compounds"] - screen["compounds_with_label"]
     found = [
         {"name": "Plates", "value": f"{screen['plates']:,}",
-         "means": f"{counted(screen['wells'], 'well')}, {counted(screen['planes'], 'image plane')} "
-                  f"({', '.join(tidy(name) for name in screen['channels'][:6])})."},
+         "means": f"{counted(screen['wells'], 'well')}, {_measured(screen)}."},
         {"name": "Compounds", "value": f"{screen['compounds']:,}",
          "means": f"{screen['compounds_with_label']:,} have a label for this question; "
                   f"{unknown:,} "
@@ -151,7 +153,8 @@ def tiles(content: dict[str, Any]) -> list[dict[str, str]]:
         hits = classes[positive]
         found.append({
             "name": f"{class_name(positive, target)}: {unit}s", "value": f"{hits:,}",
-            "means": f"of {units:,} independent {unit}s with a usable image: a prevalence of "
+            "means": f"of {units:,} independent {unit}s with a usable "
+                     f"{'image' if screen['channels'] else 'profile'}: a prevalence of "
                      f"{number(hits / max(units, 1))}."})
     else:
         several = sum(count > 1 for count in classes.values())
@@ -168,6 +171,38 @@ def tiles(content: dict[str, Any]) -> list[dict[str, str]]:
         "means": f"wells of {names}, {most if fewest == most else f'{fewest} to {most}'} per plate."
                  if controls else "This screen has none, so values are used as measured."})
     return found
+
+
+def _measured(screen: dict[str, Any]) -> str:
+    features = screen.get("profile_features", 0)
+    planes = (f"{counted(screen['planes'], 'image plane')} "
+              f"({', '.join(tidy(name) for name in screen['channels'][:6])})")
+    profiles = f"profiles of {counted(features, 'feature')}"
+    if not screen["channels"]:
+        return f"{profiles} and no images"
+    return f"{planes} and {profiles}" if features else planes
+
+
+def missing_words(name: str, screen: dict[str, Any]) -> tuple[str, str]:
+    """What is missing, and what follows; of a screen without images in words for profiles."""
+    what, follows = MISSING[name]
+    if not screen["channels"]:
+        return IN_PROFILES.get(name, (what, follows))
+    return what, follows
+
+
+IN_PROFILES = {
+    "wells_without_images": ("Wells without a profile", "not predicted"),
+    "wells_not_in_layout": ("Wells of the profiles missing from layout.csv",
+                            "their content is unknown, so they are not used"),
+    "wells_with_fewer_sites": ("Wells with fewer profiles than most of their plate",
+                               "count as much as the others"),
+    "sites_quarantined": ("Profiles in quarantine", "excluded by validate and listed by name"),
+    "sites_failing_quality_control": ("Profiles without any value",
+                                      "take no part in training and scoring"),
+    "compounds_without_usable_picture": ("Labelled compounds without a usable profile",
+                                         "excluded from all scores"),
+}
 
 
 MISSING = {

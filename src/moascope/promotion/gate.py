@@ -16,6 +16,8 @@ from moascope.text import bracketed
 
 # Scores that differ by less are equal but for rounding.
 EQUAL = 1e-9
+OF_IMAGES = ("cell_count", "count_and_intensity")
+"""Baselines that are made from images."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,7 @@ class Numbers:
     p: float
     baselines: dict[str, float]
     incumbent: Against | None = None
+    images: bool = True
 
     @property
     def lift(self) -> float:
@@ -87,7 +90,8 @@ class Requirement:
     ----------
     name : str
     measured : float or None
-        None where it could not be measured, which does not pass.
+        None where it could not be measured. That passes only where nothing can be measured: the
+        baselines of images, on a screen that has none.
     limit : float
     sign : {">", ">=", "<="}
         How `measured` must stand to `limit`.
@@ -186,6 +190,12 @@ def share_worse(candidate: np.ndarray, incumbent: np.ndarray) -> float:
 
 def _beats(name: str, numbers: Numbers) -> Requirement:
     words = name.replace("_", " ")
+    if name not in numbers.baselines and name in OF_IMAGES and not numbers.images:
+        return Requirement(
+            f"more than {words}", None, float("nan"), ">", True,
+            f"The baseline {words} is made from images, and this screen has profiles alone: not "
+            "required (promote.beat).",
+        )
     if name not in numbers.baselines:
         return Requirement(
             f"more than {words}", None, float("nan"), ">", False,

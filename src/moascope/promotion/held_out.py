@@ -16,7 +16,7 @@ from moascope.evaluation.baselines import baseline_inputs, held_out_baseline_log
 from moascope.evaluation.scores import scores_of
 from moascope.features.backbones import weights_digest
 from moascope.features.embed import embedded_with, features_of_screen
-from moascope.features.table import FeatureTable
+from moascope.features.table import FeatureTable, has_images
 from moascope.learning.examples import SITE_KEY, Examples, averaging
 from moascope.learning.model import TrainedModel, read_model
 from moascope.learning.panels import predict_by_panel
@@ -230,7 +230,7 @@ def measure(
         counts["positives"] = int((label == 1).sum())
     return Numbers(scores["average_precision"], scores["low"], scores["high"],
                    scores["prevalence"], scores["null_mean"], scores["p"], baselines,
-                   against), counts
+                   against, images=has_images(examples.names)), counts
 
 
 def _against(version: str, label: np.ndarray, own: np.ndarray, theirs: np.ndarray,

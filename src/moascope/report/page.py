@@ -25,6 +25,7 @@ from moascope.report.words import (
     caveats,
     is_activity,
     main_scores,
+    measured,
     methods,
     question,
     tiles,
@@ -75,23 +76,23 @@ def render_report(metrics: dict[str, Any], predictions: dict[str, pd.DataFrame],
     classes = list(asked.classes)
     kind, sentence = verdict(metrics)
     main = main_scores(metrics)
-    unit = asked.unit
+    unit, seen = asked.unit, measured(metrics)
     ranked = ranked_compounds(predictions, examples, prepared, said)
     return render_page(
         "moascope.report", TEMPLATE,
         metrics=metrics, main=main, target=said(target) if target != "moa" else "mechanism",
-        unit=unit, binary=asked.binary, simulated=metrics.get("source") == "simulated",
+        unit=unit, seen=seen, binary=asked.binary, simulated=metrics.get("source") == "simulated",
         question=question(metrics), kind=kind, verdict=sentence, answer=answer(metrics),
         tiles=tiles(metrics), caveats=caveats(metrics),
         curve=_curve(unseen["compound"], asked, said, main),
         comparison=_comparison(metrics), leak=metrics.get("random_image_split"),
         oracle=oracle_sentence(metrics),
-        confusions=[found for level, title in (("compound", f"By {unit}"), ("site", "By image"))
+        confusions=[found for level, title in (("compound", f"By {unit}"), ("site", f"By {seen}"))
                     if (found := confusion(title, (metrics.get("out_of_fold") or {}).get(level),
                                            classes, said))],
         thresholds={f"By {unit}": threshold_words(unseen["compound"], asked.binary,
                                                   said(classes[1])),
-                    "By image": threshold_words(unseen["site"], asked.binary,
+                    f"By {seen}": threshold_words(unseen["site"], asked.binary,
                                                 said(classes[1]))},
         tables=score_tables(metrics, said),
         reliability=_reliability(unseen["compound"], asked, said),

@@ -10,7 +10,7 @@ import pandas as pd
 
 from moascope.evaluation.controls import FOUND_AT
 from moascope.report.figures import Compared
-from moascope.report.words import REFERENCES, baseline_name, main_scores
+from moascope.report.words import REFERENCES, baseline_name, main_scores, measured
 from moascope.text import tidy
 
 MOST_ROWS = 25
@@ -51,6 +51,7 @@ def score_tables(metrics: dict[str, Any], said: Callable[[str], str]) -> list[Sc
     """The tables that metrics has something for."""
     of_class = main_scores(metrics).get("per_class") or {}
     unit = metrics.get("unit", "compound")
+    seen = f"{measured(metrics).capitalize()}s"
     plans = [
         ("Each class", "One class against all others, on unseen compounds. Recall is the share of "
          "the class that is predicted correctly.", "Class", of_class, said),
@@ -64,9 +65,9 @@ def score_tables(metrics: dict[str, Any], said: Callable[[str], str]) -> list[Sc
          "Mechanism", metrics.get("by_mechanism"), tidy),
         ("Hits by action", "Agonists switch a receptor on, antagonists block it.",
          "Action", metrics.get("by_action"), tidy),
-        ("By panel", "Images of one panel only (reporter line or stain combination).",
+        ("By panel", f"{seen} of one panel only (reporter line or stain combination).",
          "Panel", metrics.get("by_panel"), tidy),
-        ("By dose", "Images at one concentration only.",
+        ("By dose", f"{seen} at one concentration only.",
          "Dose (µM)", metrics.get("by_concentration_uM"), tidy),
     ]
     tables = []

@@ -12,7 +12,7 @@ import yaml
 
 from moascope.errors import MoascopeError
 from moascope.report.oracle import oracle_sentence
-from moascope.report.words import REFERENCES, controls_sentence, verdict
+from moascope.report.words import REFERENCES, controls_sentence, measured, verdict
 from moascope.text import counted, span, tidy
 
 PAGE = "report.html"
@@ -133,7 +133,7 @@ def show_summary(results: Results, pages: Sequence[tuple[str, str]]) -> None:
         row("oracle (true state of the cells)", metrics["oracle"])
     if "random_image_split" in metrics:
         leak = metrics["random_image_split"]["true_labels"]["compound"]
-        row("INVALID: random split by image", leak, "dim")
+        row(f"INVALID: random split by {measured(metrics)}", leak, "dim")
         grouped = metrics["random_image_split"].get("same_head_grouped")
         if grouped:
             row("the same head, split by compound", grouped["compound"], "dim")

@@ -48,6 +48,11 @@ def main_scores(metrics: dict[str, Any], side: str = "out_of_fold") -> dict[str,
     return (metrics.get(side) or {}).get("compound") or {}
 
 
+def measured(metrics: dict[str, Any]) -> str:
+    """What a prediction at the lowest level is of: an image, or a profile where there is none."""
+    return "profile" if metrics.get("backbone") == "profiles" else "image"
+
+
 def is_activity(metrics: dict[str, Any]) -> bool:
     """Whether wells are told from control wells, as there are no compounds to hold out."""
     return metrics.get("unit") == "well"
@@ -83,7 +88,7 @@ def verdict(metrics: dict[str, Any]) -> tuple[str, str]:
     if not main_scores(metrics):
         return "none", "There are too few labelled compounds to give an answer."
     what = _what(metrics)
-    seen = "profiles" if metrics.get("backbone") == "profiles" else "images"
+    seen = f"{measured(metrics)}s"
     best = (metrics.get("baselines") or {}).get("best")
     if not metrics.get("above_chance"):
         return "no", f"No: on this screen, {seen} do not {what} better than chance."
@@ -114,8 +119,8 @@ def controls_sentence(metrics: dict[str, Any]) -> str:
                 f"{counted(len(controls), 'mechanism')} ({listing(found, MOST_NAMED)}); "
                 f"{strongest}.")
     if not metrics.get("above_chance"):
-        sentence += (" So the images do show mechanisms of this screen, but there is no evidence "
-                     "that they show the target.")
+        sentence += (f" So the {measured(metrics)}s do show mechanisms of this screen, but there "
+                     "is no evidence that they show the target.")
     return sentence
 
 
@@ -247,7 +252,7 @@ def methods(metrics: dict[str, Any], controls: bool) -> list[str]:
     aside = (f"; another {_units(metrics, held)} {'is' if held == 1 else 'are'} set aside before "
              "anything is fitted (held out)" if held else "")
     whole = ("all wells, doses, plates and forms (same InChIKey block) of a compound in one fold"
-             if unit == "compound" else "all images of a well in one fold")
+             if unit == "compound" else f"all {measured(metrics)}s of a well in one fold")
     backbone = metrics.get("backbone", "")
     how = " and ".join(
         BACKBONES.get(name, f"the network {tidy(name)}") for name in backbone.split("+") if name
@@ -259,10 +264,10 @@ def methods(metrics: dict[str, Any], controls: bool) -> list[str]:
         "Nested selection: layers, dropout, epochs, calibration and thresholds are chosen on "
         f"folds inside each training set, never on the {unit}s that are scored.",
         f"Null: intervals resample whole {unit}s, and permutations shuffle labels among whole "
-        f"{unit}s, so that many images of one {unit} never count as many results.",
+        f"{unit}s, so that many {measured(metrics)}s of one {unit} never count as many results.",
         f"Features and normalisation: {what} described by {how}; "
-        f"{_normalisation(metrics, controls)}; predictions are averaged from image to well to "
-        f"dose to compound.",
+        f"{_normalisation(metrics, controls)}; predictions are averaged from {measured(metrics)} "
+        "to well to dose to compound.",
         "Labels: compounds of unknown mechanism take no part in training and scoring; "
         "unknown never counts as negative."
         if unit == "compound" else

@@ -102,7 +102,7 @@ def _write(profiles: Profiles, rows: pd.DataFrame, folder: Path, spool: Path,
     wanted = set(names) if plates is None else set(plates)
     blocks, pieces = read_values(profiles)
     with ExitStack() as stack:
-        files = [stack.enter_context(open(spool / f"{number}", "w+b"))
+        files = [stack.enter_context((spool / f"{number}").open("w+b"))
                  for number in range(len(blocks))]
         for number, start, values in pieces:
             _store(files[number], place[start:start + len(values)], values)

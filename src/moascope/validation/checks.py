@@ -64,7 +64,7 @@ def validate_screen(params: Validate, folder: Path, out: Path, report: Path,
         raise
     description = read_description(folder)
     planes = plane_facts(screen, manifest, jobs)
-    unread = unread_planes(planes)
+    unread = unread_planes(planes) if len(planes) else []
     planes = planes.drop(columns=COLUMNS)
     quarantine = quarantined_sites(planes)
     reasons = count_reasons(planes, quarantine)

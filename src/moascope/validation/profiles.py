@@ -44,9 +44,9 @@ def profile_facts(profiles: Profiles) -> tuple[pd.DataFrame, pd.DataFrame]:
         the features are few or all alike).
     features : DataFrame
         One row per feature: `Feature`; `Known` (share of profiles with a finite value), `Infinite`
-        (int, profiles), `Constant` (bool: one value everywhere, or none), `SameAs` (the first feature with
-        the same values, or empty), `Far` (int, profiles more than `FAR` robust standard deviations
-        from the median of their plate).
+        (int, profiles), `Constant` (bool: one value everywhere, or none), `SameAs` (the first
+        feature with the same values, or empty), `Far` (int, profiles more than `FAR` robust
+        standard deviations from the median of their plate).
     """
     names = profiles.features
     known, infinite, far = (np.zeros(len(names), np.int64) for _ in range(3))
