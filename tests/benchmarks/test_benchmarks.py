@@ -72,7 +72,7 @@ def test_workers_count_and_a_failing_command_says_what_it_said(load, tmp_path):
 def test_stages_are_started_as_dvc_starts_them(load, tmp_path):
     stages = load("stages")
     assert stages.stage_command("embed") == (
-        "moascope stage embed --prepared data/prepare --out data/embed")
+        "moascope stage embed --prepared data/prepare --screen data/acquire --out data/embed")
     assert stages.stage_command("baseline", {"arm": "scratch"}).endswith("data/baseline/scratch")
     stages.make_workspace(tmp_path / "w", {"seed": 7, "tune": {"trials": 1}})
     code = ("from moascope.params import load_params; p = load_params(); "

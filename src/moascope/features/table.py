@@ -83,7 +83,7 @@ def load_features(folder: Path) -> FeatureTable:
     backbones = _backbones(folder)
     tables = [_load_backbone(path) for path in backbones]
     for path, other in zip(backbones[1:], tables[1:], strict=True):
-        if not other.meta.drop(columns="QC_Pass").equals(tables[0].meta.drop(columns="QC_Pass")):
+        if not _sites(other.meta).equals(_sites(tables[0].meta)):
             raise MoascopeError(f"{path} and {backbones[0]} hold features of different sites. Run "
                                 "`dvc repro embed` again.")
     return join_backbones(tables)
@@ -129,6 +129,10 @@ def join_backbones(tables: Sequence[FeatureTable]) -> FeatureTable:
         if others else first.X,
         first.names + [t.names[i] for t, own in zip(others, kept, strict=True) for i in own],
     )
+
+
+def _sites(meta: pd.DataFrame) -> pd.DataFrame:
+    return meta.drop(columns="QC_Pass", errors="ignore")
 
 
 def _passed_everywhere(metas: Sequence[pd.DataFrame]) -> pd.DataFrame:
