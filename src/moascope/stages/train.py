@@ -66,5 +66,5 @@ def train(params: Params, prepared: Path, embedded: Path, screen: Path, split: P
             write_csv(out / "fine_tune_curves.csv", found.curves, DIGITS)
             log_fine_tuning(scores, found.curves.groupby("epoch")["loss"].mean().to_dict(), out)
     learnt = int((~examples.groups["Holdout"]).sum())
-    return (f"one head of {head.layers} hidden layers for {counted(len(final), 'panel')}, trained "
+    return (f"one head of {counted(head.layers, 'hidden layer')} for {counted(len(final), 'panel')}, trained "
             f"on {learnt} {examples.question.unit}s; run {active.info.run_id[:8]}{verdict}")
