@@ -66,5 +66,6 @@ def train(params: Params, prepared: Path, embedded: Path, screen: Path, split: P
             write_csv(out / "fine_tune_curves.csv", found.curves, DIGITS)
             log_fine_tuning(scores, found.curves.groupby("epoch")["loss"].mean().to_dict(), out)
     learnt = int((~examples.groups["Holdout"]).sum())
-    return (f"one head of {counted(head.layers, 'hidden layer')} for {counted(len(final), 'panel')}, trained "
-            f"on {learnt} {examples.question.unit}s; run {active.info.run_id[:8]}{verdict}")
+    return (f"one head of {counted(head.layers, 'hidden layer')} for "
+            f"{counted(len(final), 'panel')}, trained on {learnt} {examples.question.unit}s; "
+            f"run {active.info.run_id[:8]}{verdict}")
