@@ -155,3 +155,91 @@ def test_everything_assumed_is_listed_at_the_end_at_80_columns(tmp_path):
         assert said in text
     assert assumed_lines([]) == []
     assert max(map(len, assumed_lines(imported.notes))) <= 80
+
+
+CV = "P1_{}_T0001F001L01A01Z0{}C01{}.tif"
+
+
+@pytest.mark.parametrize("projection", [
+    f"P1/MIP/{CV.format('B02', 1, '')}", f"P1/Projections/{CV.format('B02', 1, '')}",
+    f"P1/{CV.format('B02', 1, '_MIP')}", f"P1/MAX_{CV.format('B02', 1, '')}",
+    f"P1/{CV.format('B02', 1, '_MaxProj')}",
+])
+def test_projections_by_folder_or_name_are_planes_of_their_plate_and_not_another(tmp_path,
+                                                                                 projection):
+    for z in (1, 2):
+        image(tmp_path / f"in/P1/{CV.format('B02', z, '')}")
+    image(tmp_path / "in" / projection)
+    imported = import_plates(tmp_path / "in", tmp_path / "out")
+    sites = imported.screen.sites
+    assert sites["Metadata_Plate"].tolist() == ["P1"]
+    assert sites["FileName_C1"].tolist() == [projection]
+    assert "the projections are used for all channels" in notes(imported)
+    planes = import_plates(tmp_path / "in", tmp_path / "planes", z=2)
+    assert planes.screen.sites["FileName_C1"].tolist() == [f"P1/{CV.format('B02', 2, '')}"]
+
+
+@pytest.mark.parametrize("names", [
+    ["P1/MAX_r02c02f01-ch1sk1fk1fl1.tiff", "P1/MAX_r02c03f01-ch1sk1fk1fl1.tiff"],
+    ["P1/r02c02f01p01-ch1sk1fk1fl1_MIP.tiff", "P1/r02c03f01p01-ch1sk1fk1fl1_MIP.tiff"],
+])
+def test_projections_alone_are_a_plate(tmp_path, names):
+    for name in names:
+        image(tmp_path / "in" / name)
+    sites = import_plates(tmp_path / "in", tmp_path / "out").screen.sites
+    assert sites["FileName_ch1"].tolist() == names
+
+
+def test_a_plate_named_like_projections_is_pointed_out(tmp_path):
+    for plate in ("run", "MIP"):
+        for well in ("B02", "B03"):
+            image(tmp_path / f"in/{plate}/{well}.tif")
+    imported = import_plates(tmp_path / "in", tmp_path / "out", pattern=r"(?P<well>B0\d)")
+    assert "plate MIP is named like projections" in notes(imported)
+
+
+@pytest.mark.parametrize(("ending", "maker"), [
+    ("nd2", "Nikon"), ("czi", "Zeiss"), ("lif", "Leica"), ("flex", "Opera"), ("oib", "Olympus"),
+])
+def test_images_in_a_format_that_is_not_read_are_named(tmp_path, ending, maker):
+    (tmp_path / "in").mkdir()
+    (tmp_path / f"in/B02.{ending}").write_bytes(b"x")
+    with pytest.raises(MoascopeError, match=f"1 file of {maker}.*Export TIFF or OME-TIFF"):
+        import_plates(tmp_path / "in", tmp_path / "out")
+    image(tmp_path / "in/x_A01_s1_w1.tif")
+    imported = import_plates(tmp_path / "in", tmp_path / "out", update=True)
+    assert f"also holds 1 file of {maker}" in notes(imported)
+
+
+@pytest.mark.parametrize(("values", "options", "sentence"), [
+    (np.float32, {}, "holds float32 values"), (np.int16, {}, "holds int16 values"),
+    (np.uint32, {}, "holds uint32 values"), (np.complex64, {}, "holds complex64 values"),
+    (np.uint16, {"photometric": "miniswhite"}, "its lowest value is white"),
+    (np.uint16, {"byteorder": ">"}, ""), (np.uint16, {"compression": "zlib", "tile": (16, 16)}, ""),
+])
+def test_what_cannot_be_read_as_intensities_is_said_at_once(tmp_path, values, options, sentence):
+    write_tiff(tmp_path / "in/x_A01_s1_w1.tif", RNG.integers(0, 99, (32, 32)).astype(values),
+               **options)
+    said = notes(import_plates(tmp_path / "in", tmp_path / "out"))
+    assert sentence in said
+    assert bool(said) == bool(sentence)
+
+
+def test_an_ome_tiff_without_a_plate_is_placed_by_its_name_and_its_series_are_said(tmp_path):
+    path = tmp_path / "in/x_A01_s1_w1.ome.tif"
+    path.parent.mkdir()
+    plane = np.arange(1024, dtype=np.uint16).reshape(32, 32)
+    with tifffile.TiffWriter(path, ome=True) as file:
+        file.write(plane, metadata={"axes": "YX"})
+        file.write(np.stack([plane, plane]), photometric="minisblack", metadata={"axes": "CYX"})
+    imported = import_plates(tmp_path / "in", tmp_path / "out")
+    assert imported.screen.sites["Metadata_Well"].tolist() == ["A01"]
+    assert "with 3 planes, of which frame 0 is read" in notes(imported)
+
+
+def test_a_stack_that_imagej_describes_and_cut_short_is_said(tmp_path):
+    path = tmp_path / "in/x_A01_s1_w1.tif"
+    path.parent.mkdir()
+    stack = np.zeros((5, 32, 32), np.uint16) + np.arange(32, dtype=np.uint16)
+    tifffile.imwrite(path, stack, imagej=True, metadata={"axes": "ZYX"}, truncate=True)
+    assert "with 5 planes" in notes(import_plates(tmp_path / "in", tmp_path / "out"))

@@ -212,3 +212,20 @@ def test_real_planes_of_every_kind_are_read(real_data):
     assert (jump.shape, jump.dtype) == ((1080, 1080), np.uint16)
     colour = read_plane(next((real_data / "bbbc021" / "images").glob("*.png")), 2)
     assert (colour.shape, colour.dtype) == ((256, 256), np.uint8)
+
+
+def test_colours_that_are_no_intensities_are_refused(tmp_path):
+    from PIL import Image
+
+    colours = np.random.default_rng(0).integers(0, 255, (16, 16, 3), dtype=np.uint8)
+    picture = Image.fromarray(colours)
+    picture.convert("P", palette=Image.Palette.ADAPTIVE).save(tmp_path / "few.png")
+    picture.convert("CMYK").save(tmp_path / "print.jpg")
+    write_tiff(tmp_path / "print.tif", np.zeros((16, 16, 4), np.uint8), photometric="separated")
+    for name, sentence in [("few.png", "palette"), ("print.jpg", "another kind than red"),
+                           ("print.tif", "another kind than red")]:
+        with pytest.raises(PlaneError, match=sentence):
+            read_plane(tmp_path / name)
+    grey = colours[..., 0]
+    Image.fromarray(grey).convert("P").save(tmp_path / "grey.png")
+    np.testing.assert_array_equal(read_plane(tmp_path / "grey.png"), grey)

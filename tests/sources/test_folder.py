@@ -7,9 +7,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
-from helpers import edit_csv, make_screen
+from helpers import edit_csv, make_screen, write_tiff
 
 from moascope.errors import MoascopeError
 from moascope.params import Params, parse_params
@@ -140,3 +141,18 @@ def test_an_unknown_parameter_ends_with_one_sentence_and_status_1(tmp_path):
     assert done.returncode == 1
     assert done.stderr == ("error: params.yaml: 'acquire.sourc' is not a parameter. "
                            "Did you mean 'acquire.source'?\n")
+
+
+def test_the_picture_of_a_colour_image_is_read_unless_a_frame_is_named(tmp_path):
+    folder = make_screen(tmp_path / "in", plates=1, channels=("DNA", "GFP"))
+    for path in (folder / "images").rglob("*_GFP.tif"):
+        values = np.zeros((64, 80, 3), np.uint8)
+        values[60:, :9] = 255
+        values[..., 1] = np.random.default_rng(0).integers(1, 200, (64, 80))
+        write_tiff(path, values, photometric="rgb")
+    sentence = acquire(folder_params(folder), tmp_path / "acquire")
+    assert "channel GFP is in colour images; green, the only sample with a picture" in sentence
+    assert (read_screen(tmp_path / "acquire").sites["Frame_GFP"] == 1).all()
+    edit_csv(folder / "load_data.csv", Frame_GFP="0")
+    assert "colour" not in acquire(folder_params(folder), tmp_path / "said")
+    assert (read_screen(tmp_path / "said").sites["Frame_GFP"] == 0).all()

@@ -43,7 +43,8 @@ def find_cellvoyager(tree: Tree) -> Found:
             # The instrument begins each name with the barcode.
             named.plates[key] = (prefix, *named.plates[key])
     found.planes += named.planes
-    found.plates.update(named.plates)
+    found.plates = {**named.plates, **found.plates}
+    found.projected |= named.projected
     found.unplaced += named.unplaced
     _tell_actions_apart(found)
     return found

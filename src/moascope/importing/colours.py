@@ -8,9 +8,15 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from moascope.screen.frames import open_image
+from moascope.screen.frames import open_image, read_frames
 from moascope.screen.limits import PlaneError
-from moascope.screen.unread import SAMPLES, planes_held, unread_planes
+from moascope.screen.planes import plane_path
+from moascope.screen.unread import (
+    SAMPLES,
+    planes_held,
+    says_low_is_white,
+    unread_planes,
+)
 from moascope.text import counted
 
 _LOOKED_AT = 8
@@ -18,7 +24,7 @@ _LOOKED_AT = 8
 
 
 def choose_samples(root: Path, sites: pd.DataFrame,
-                   channels: Sequence[str]) -> tuple[pd.DataFrame, list[str]]:
+                   channels: Sequence[str]) -> tuple[pd.DataFrame, list[str], list[str]]:
     """Read each channel from the colour sample that holds its picture, where that can be told.
 
     Parameters
@@ -34,11 +40,15 @@ def choose_samples(root: Path, sites: pd.DataFrame,
     DataFrame
         `sites`, with `Frame_<Channel>` where another sample than red is taken.
     list of str
-        A sentence for each channel in colour, and for each whose files hold planes that are not
-        read, judged by a few files.
+        A sentence for each channel of which another sample is taken.
+    list of str
+        A sentence for each channel of whose few files looked at some cannot be read, or hold planes
+        that are not read.
     """
     notes: list[str] = []
     facts = []
+    unread: dict[str, list[str]] = {}
+    inverted: dict[str, str] = {}
     for channel in channels:
         named = sites[sites[f"FileName_{channel}"] != ""]
         files = named[f"FileName_{channel}"]
@@ -55,10 +65,15 @@ def choose_samples(root: Path, sites: pd.DataFrame,
         held = []
         for file, frame in zip(files.iloc[some], frames.iloc[some], strict=True):
             try:
-                with open_image(root / file, file) as opened:
-                    found = planes_held(root / file, opened, file, shared[file])
-            except PlaneError:
-                # validate says which images cannot be read.
+                path = plane_path(root, file)
+                with open_image(path, file) as opened:
+                    read_frames(opened, file, [int(frame)])
+                    found = planes_held(path, opened, file, shared[file])
+                    if says_low_is_white(opened):
+                        inverted.setdefault(channel, file)
+            except PlaneError as error:
+                # validate says of every image whether it can be read.
+                unread.setdefault(channel, []).append(error.problems[0])
                 continue
             held.append({"Channel": channel, "FileName": file, "Frame": int(frame), **found})
         signals = {fact["Signal"] for fact in held}
@@ -70,4 +85,9 @@ def choose_samples(root: Path, sites: pd.DataFrame,
                          f"read (Frame_{channel} = {signal}).")
         else:
             facts += held
-    return sites, notes + (unread_planes(pd.DataFrame(facts)) if facts else [])
+    left = [f"Channel {channel}: {counted(len(said), 'image')} of a few looked at cannot be read. "
+            f"{said[0]}" for channel, said in unread.items()]
+    left += [f"Channel {channel}: {file} says that its lowest value is white (WhiteIsZero). Its "
+             "values are read as they are stored; if cells are dark in it, invert it first."
+             for channel, file in inverted.items()]
+    return sites, notes, left + (unread_planes(pd.DataFrame(facts)) if facts else [])

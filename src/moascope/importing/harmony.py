@@ -36,6 +36,7 @@ def find_harmony(tree: Tree) -> Found:
     used = {plane.file for plane in found.planes}
     found.planes += [plane for plane in named.planes if plane.file not in used]
     found.unplaced += [(file, why) for file, why in named.unplaced if file not in used]
+    found.projected |= named.projected
     for folder in dict.fromkeys(plane.plate for plane in named.planes):
         found.plates.setdefault(folder, _names(tree, folder))
     return found

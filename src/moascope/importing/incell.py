@@ -28,6 +28,11 @@ def find_incell(tree: Tree) -> Found:
     rest = [file for file in tree.files if IMAGE.search(file) and file not in placed
             and file.rpartition("/")[0] not in indexed]
     named, _ = by_names(tree, INCELL, lambda folder: folder, rest)
+    # An .xdce numbers channels, so that a projection without its own cannot be told to be which.
+    beside = {plane.file for plane in named.planes if plane.plate in indexed}
+    named.planes = [plane for plane in named.planes if plane.file not in beside]
+    named.unplaced += [(file, "a projection that no .xdce names") for file in sorted(beside)]
+    found.projected |= named.projected
     for plate, channel in dict.fromkeys((plane.plate, plane.channel) for plane in named.planes):
         found.plates.setdefault(plate, folder_names(tree, plate))
         found.channels.setdefault((plate, channel), _filters(*_split(channel)))

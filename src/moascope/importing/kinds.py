@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 
 from moascope.errors import MoascopeError
@@ -11,7 +12,14 @@ from moascope.importing.harmony import INDEXES, find_harmony
 from moascope.importing.imagexpress import find_imagexpress
 from moascope.importing.incell import find_incell
 from moascope.importing.loaddata import find_loaddata, loaddata_tables
-from moascope.importing.names import CELLVOYAGER, HARMONY, IMAGEXPRESS, INCELL, find_regex
+from moascope.importing.names import (
+    CELLVOYAGER,
+    HARMONY,
+    IMAGEXPRESS,
+    INCELL,
+    find_regex,
+    without_projection,
+)
 from moascope.importing.ome import find_ometiff, find_omezarr, has_plate
 from moascope.importing.tree import LINK_OUT, Tree
 from moascope.text import counted, listing
@@ -62,7 +70,8 @@ def recognise(tree: Tree) -> tuple[str, str]:
             return kind, f"{len(files)} {ending}"
     if has_plate(tree):
         return "ometiff", "OME-XML"
-    images = [file.rpartition("/")[2] for file in tree.files if IMAGE.search(file)]
+    files = [file for file in tree.files if IMAGE.search(file)]
+    images = [file.rpartition("/")[2] for file in files]
     # A very large tree is judged by every nth file.
     some = images[::max(1, len(images) // _EXAMPLES)]
     matches = {kind: sum(_is_plain_match(kind, name) for name in some) for kind in _PATTERNS}
@@ -74,12 +83,14 @@ def recognise(tree: Tree) -> tuple[str, str]:
             raise MoascopeError(f"{tree.root} holds {counted(lead_out, 'link')} that "
                                 f"lead{'s' if lead_out == 1 else ''} out of it, and no image "
                                 "otherwise. Add --follow-links to follow links.")
+        if sentence := unread_formats(tree.files):
+            raise MoascopeError(f"{tree.root} holds {sentence}")
         raise MoascopeError(f"{tree.root} holds no image that moascope reads (TIFF, PNG, JPEG, "
                             f"BMP or OME-Zarr) among {counted(len(tree.files), 'file')}.")
     raise MoascopeError(
         f"moascope does not recognise the kind of plates in {tree.root}: "
-        f"{counted(len(images), 'image')}, such as {listing(images, 3)}. Say how to read the "
-        "names: --kind regex --pattern '(?P<plate>[^/]+)/(?P<well>[A-P][0-9]{2})_s(?P<site>[0-9]+)_"
+        f"{counted(len(files), 'image')}, such as {listing(files, 3)}. Say how to read the names: "
+        "--kind regex --pattern '(?P<plate>[^/]+)/(?P<well>[A-Pa-p][0-9]{2})_s(?P<site>[0-9]+)_"
         "(?P<channel>[^_]+)\\.tif'.")
 
 
@@ -91,6 +102,26 @@ def find_planes(tree: Tree, kind: str, pattern: str | None) -> Found:
                                 "'(?P<well>[A-P][0-9]{2})_s(?P<site>[0-9]+)_(?P<channel>.+)\\.tif'.")
         return find_regex(tree, pattern)
     return KINDS[kind][1](tree)
+
+
+def unread_formats(files: Iterable[str]) -> str:
+    """The rest of a sentence on files of instruments that moascope does not read; empty if none."""
+    endings = Counter(ending for file in files
+                      if (ending := file.rpartition(".")[2].lower()) in _FORMATS)
+    if not endings:
+        return ""
+    said = listing(f"{counted(count, 'file')} of {_FORMATS[ending]} (.{ending})"
+                   for ending, count in endings.most_common())
+    return (f"{said}, which moascope does not read. Export TIFF or OME-TIFF from the instrument's "
+            "software, or convert with Bio-Formats (bfconvert, bioformats2raw).")
+
+
+_FORMATS = {"nd2": "Nikon NIS-Elements", "czi": "Zeiss ZEN", "zvi": "Zeiss AxioVision",
+            "lsm": "Zeiss", "lif": "Leica LAS X", "lof": "Leica LAS X", "xlef": "Leica LAS X",
+            "vsi": "Olympus", "oir": "Olympus", "oib": "Olympus", "oif": "Olympus",
+            "flex": "Opera", "c01": "Cellomics", "dib": "Cellomics", "stk": "MetaMorph",
+            "ims": "Imaris", "dv": "DeltaVision", "scn": "Leica", "ics": "ICS", "ids": "ICS",
+            "mvd2": "Volocity"}
 
 
 def links_out(tree: Tree) -> int:
@@ -119,6 +150,6 @@ def other_kinds(files: Iterable[str], kind: str) -> dict[str, list[str]]:
 
 
 def _is_plain_match(kind: str, name: str) -> bool:
-    match = _PATTERNS[kind].fullmatch(name)
+    match = _PATTERNS[kind].fullmatch(without_projection(name)[0])
     # Any name that ends in a letter and a number looks like a well imaged at one wavelength.
     return bool(match) and (kind != "imagexpress" or bool(match["site"] or match["channel"]))

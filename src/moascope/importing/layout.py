@@ -70,7 +70,9 @@ def told_by_map(layout: Path, imaged: pd.DataFrame, notes: list[str],
     if not told:
         raise MoascopeError(f"{layout} has none of the plates that were found "
                             f"({listing(plates.values())}). It has "
-                            f"{listing(sorted(unknown)) or 'no well'}.")
+                            f"{listing(sorted(unknown)) or 'no well'}. Name the plates in its "
+                            "column Plate as they were found, or remove the column if it holds for "
+                            "all of them.")
     return told
 
 

@@ -21,7 +21,8 @@ BBBC022 and JUMP's source_8 have it. The GUID follows the number of the waveleng
 separator: w1722986E3-... is wavelength 1. Wells are in capitals, or s1 and w1 were wells too."""
 
 HARMONY = re.compile(
-    r"r(?P<row>[0-9]{2})c(?P<column>[0-9]{2})f(?P<site>[0-9]+)p(?P<z>[0-9]+)-ch(?P<channel>[0-9]+)"
+    r"r(?P<row>[0-9]{2})c(?P<column>[0-9]{2})f(?P<site>[0-9]+)(?:p(?P<z>[0-9]+))?"
+    r"-ch(?P<channel>[0-9]+)"
     r"(?:sk(?P<t>[0-9]+))?(?:fk[0-9]+)?(?:fl[0-9]+)?\.\w+", re.IGNORECASE)
 """r01c02f03p01-ch1sk1fk1fl1.tiff: row, column, field, plane, channel, time point, as Harmony writes
 it and as the JUMP pilot (cpg0000) has it."""
@@ -41,6 +42,13 @@ INCELL = re.compile(
 
 _TIME_FOLDER = re.compile(r"TimePoint_([0-9]+)", re.IGNORECASE)
 _Z_FOLDER = re.compile(r"ZStep_([0-9]+)", re.IGNORECASE)
+_PROJECTION = (r"(?:mips?|max[ _-]?ip|max(?:imum)?[ _-]?(?:intensity[ _-]?)?proj(?:ection)?s?|"
+               r"(?:z[ _-]?)?projections?|z[ _-]?proj)")
+_PROJECTION_FOLDER = re.compile(_PROJECTION, re.IGNORECASE)
+_PROJECTION_NAME = re.compile(rf"(?:max|mip)[_-](?P<behind>.+)|"
+                              rf"(?P<front>.+?)[ _-](?:max|proj|{_PROJECTION})(?P<ending>\.\w+)",
+                              re.IGNORECASE)
+_OME = re.compile(r"\.ome(?=\.\w+$)", re.IGNORECASE)
 _GROUPS = ("plate", "well", "row", "column", "site", "channel", "z", "t")
 
 
@@ -73,9 +81,10 @@ def by_names(tree: Tree, pattern: re.Pattern[str], plate_of: Callable[[str], str
                                           "thumbnail" in grouped)
     has_action = "action" in grouped
     wells: dict[tuple[str, str], str | None] = {}
-    folders: dict[str, tuple[str, int, int]] = {}
+    folders: dict[str, tuple[str, int, int, bool]] = {}
     for file in files:
         folder, _, name = file.rpartition("/")
+        name, is_projection = without_projection(name)
         parts = match(name)
         if not parts:
             if IMAGE.search(name):
@@ -85,8 +94,10 @@ def by_names(tree: Tree, pattern: re.Pattern[str], plate_of: Callable[[str], str
             unplaced.append((file, "a thumbnail"))
             continue
         if folder not in folders:
-            folders[folder] = (plate_of(folder), *_steps(folder))
-        plate, z, t = folders[folder]
+            home = "/".join(part for part in folder.split("/") if not is_projections(part))
+            folders[folder] = (plate_of(home), *_steps(folder), home != folder)
+        plate, z, t, in_projections = folders[folder]
+        is_projection |= in_projections
         if by_well:
             well = parts["well"]
         else:
@@ -104,9 +115,29 @@ def by_names(tree: Tree, pattern: re.Pattern[str], plate_of: Callable[[str], str
         channel = (parts["channel"] or "1").lstrip("0")
         if has_action:
             channel += f"@{parts['action'].lstrip('0')}"
-        planes.append(Plane(plate, well, int(parts["site"] or 1), channel, int(parts["z"] or z),
-                            int(parts["t"] or t), file, 0))
+        if is_projection:
+            found.projected.add(plate)
+        planes.append(Plane(plate, well, int(parts["site"] or 1), channel,
+                            0 if is_projection else int(parts["z"] or z), int(parts["t"] or t),
+                            file, 0))
     return found, prefixes
+
+
+def is_projections(folder: str) -> bool:
+    """Whether a folder's name says that it holds projections of stacks: MIP, Projection."""
+    return bool(_PROJECTION_FOLDER.fullmatch(folder))
+
+
+def without_projection(name: str) -> tuple[str, bool]:
+    """A file's name without the mark of a projection (MAX_..., ..._MIP.tif), and if it had one.
+
+    Nor has it the .ome of an OME-TIFF without a plate.
+    """
+    name = _OME.sub("", name)
+    match = _PROJECTION_NAME.fullmatch(name)
+    if not match:
+        return name, False
+    return match["behind"] or match["front"] + match["ending"], True
 
 
 def well_at(row: str, column: str) -> str | None:
@@ -141,7 +172,7 @@ def separate_prefixes(found: Found, tree: Tree, prefixes: dict[str, dict[str, in
     if several:
         for index, plane in enumerate(found.planes):
             if plane.plate in several:
-                name = plane.file.rpartition("/")[2]
+                name = without_projection(plane.file.rpartition("/")[2])[0]
                 for prefix in sorted(prefixes[plane.plate], key=len, reverse=True):
                     if name.startswith(f"{prefix}_" if prefix else ""):
                         key = f"{plane.plate}\n{prefix}"

@@ -16,8 +16,16 @@ import pandas as pd
 from moascope.errors import MoascopeError
 from moascope.importing.colours import choose_samples
 from moascope.importing.compounds import annotate_from
-from moascope.importing.kinds import KINDS, find_planes, links_out, other_kinds, recognise
+from moascope.importing.kinds import (
+    KINDS,
+    find_planes,
+    links_out,
+    other_kinds,
+    recognise,
+    unread_formats,
+)
 from moascope.importing.layout import describe, keep_filled_in, told_by_images, told_by_map
+from moascope.importing.names import is_projections
 from moascope.importing.sites import place_sites
 from moascope.importing.tree import Tree, scan_tree
 from moascope.screen.columns import WELL
@@ -146,8 +154,8 @@ def import_plates(folder: str | Path, out: str | Path, *, kind: str = "auto",
     notes += _hints(tree, kind, placed.table, placed.unplaced)
     prefix, images, outside = _where_images_are(folder, out)
     sites = placed.table
-    sites, said = choose_samples(folder, sites, list(placed.channels))
-    notes += said
+    sites, chosen, left = choose_samples(folder, sites, list(placed.channels))
+    notes += chosen + left
     for channel in placed.channels:
         names = sites[f"FileName_{channel}"]
         sites[f"FileName_{channel}"] = names.where(names == "", prefix + names)
@@ -237,7 +245,14 @@ def _hints(tree: Tree, kind: str, sites: pd.DataFrame,
     for other, files in other_kinds(left, kind).items():
         hints.append(f"{counted(len(files), 'file')} not read with names of {KINDS[other][0]}, "
                      f"such as {files[0]}; import them by --kind {other} into another --out.")
+    # The only image formats among what is no image to us.
+    if sentence := unread_formats(tree.files):
+        hints.append(f"The folder also holds {sentence}")
     wells = sites[WELL].drop_duplicates().groupby("Metadata_Plate").size()
+    if (projections := [plate for plate in wells.index if is_projections(plate)]) and (
+            len(projections) < len(wells)):
+        hints.append(f"The plate {listing(projections)} is named like projections of other plates. "
+                     "If it is, move it away, or its cells count twice.")
     if len(wells) > 1 and (wells == 1).all():
         hints.append(f"{counted(len(wells), 'plate')} of one well each: {listing(wells.index)}. If "
                      "these folders are compounds or wells of one plate, name it in the pattern, "

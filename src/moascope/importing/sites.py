@@ -17,6 +17,7 @@ from moascope.screen.wells import canonical_well
 from moascope.text import counted, is_number, listing
 
 _LARGEST = 999_999_999
+_LONGEST_CHANNEL = 100
 _STEPS = {"z": "z plane", "t": "time point"}
 
 
@@ -101,7 +102,10 @@ def _frame_of_planes(found: Found, unplaced: list[tuple[str, str]]) -> pd.DataFr
     absurd = ~((numbers >= 0) & (numbers <= _LARGEST)).all(axis=1) & ~lost
     unplaced += [(file, "its site, z, time point or frame is not a number from 0 to 999,999,999")
                  for file in planes["File"][absurd].unique()]
-    planes = planes[~lost & ~absurd].reset_index(drop=True)
+    overlong = (planes["Id"].str.len() > _LONGEST_CHANNEL) & ~lost & ~absurd
+    unplaced += [(file, f"its channel has a name of more than {_LONGEST_CHANNEL} letters")
+                 for file in planes["File"][overlong].unique()]
+    planes = planes[~lost & ~absurd & ~overlong].reset_index(drop=True)
     if planes.empty:
         raise MoascopeError("No image has a valid well and site: "
                             f"{listing((why for _, why in unplaced), 3)}.")
@@ -230,7 +234,7 @@ def _choose_projection(planes: pd.DataFrame, found: Found, wanted: int | None,
     only = sorted(has["Channel"].unique())
     lost = (planes["Key"].isin(found.projected) & ~projection) if complete else projection
     notes.append(
-        f"Sites have projections and planes {_range(steps)} of a stack; "
+        f"Sites have projections and planes ({_range(steps)}) of a stack; "
         + (f"the projections are used for all channels, and {counted(int(lost.sum()), 'plane')} "
            f"left out (--z {steps[0]} uses a plane)." if complete else
            f"only {listing(only)} has projections at every site, so planes are used for all "
@@ -268,7 +272,7 @@ def _choose_step(planes: pd.DataFrame, axis: str, wanted: int | None, unit: Sequ
 
 
 def _range(steps: Sequence[int]) -> str:
-    return f"{steps[0]} to {steps[-1]}"
+    return str(steps[0]) if len(steps) == 1 else f"{steps[0]} to {steps[-1]}"
 
 
 def _refuse_duplicates(planes: pd.DataFrame) -> None:

@@ -28,6 +28,8 @@ from moascope.screen.segments import BOUNDED, HEADED, declared_size
 from moascope.text import explained, tidy
 
 _TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+_NO_INTENSITIES = {5, 8, 9, 10}
+"""TIFF photometric interpretations CMYK and CIE, ICC and ITU L*a*b*."""
 _PILLOW_STARTS = {b"\x89PNG\r\n\x1a\n": "PNG", b"\xff\xd8\xff": "JPEG", b"BM": "BMP"}
 
 
@@ -167,6 +169,9 @@ def _tiff_frames(file: BinaryIO, name: str, frames: Sequence[int],
 def _check_page(file: BinaryIO, name: str, page: Any) -> None:
     """Refuse a page that would fill too much memory, from what it declares about itself."""
     check_depth(name, page.dtype)
+    if page.photometric in _NO_INTENSITIES:
+        raise PlaneError(f"{name} holds colours of another kind than red, green and blue "
+                         f"({page.photometric.name}). Save each channel in grey.", "depth")
     rows, columns = min(page.rowsperstrip or 1, page.imagelength), page.imagewidth
     if page.is_tiled:
         # A tile may be far larger than its image.
@@ -199,7 +204,10 @@ def frame_count(path: Path) -> int:
                 import tifffile
 
                 with tifffile.TiffFile(file) as tiff:
-                    return max(1, len(tiff.pages) * int(tiff.pages[0].samplesperpixel))
+                    # ImageJ describes the first of a very long stack alone.
+                    told = (tiff.imagej_metadata or {}).get("images", 1)
+                    pages = max(len(tiff.pages), told if isinstance(told, int) else 1)
+                    return max(1, pages * int(tiff.pages[0].samplesperpixel))
             from PIL import Image
 
             with Image.open(file, formats=list(_PILLOW_STARTS.values())) as image:
@@ -237,6 +245,13 @@ def _pillow_frames(file: BinaryIO, name: str, frames: Sequence[int], max_pixels:
             file.seek(0)
             values = imagecodecs.png_decode(file.read())
         else:
+            if image.mode in ("CMYK", "LAB", "HSV"):
+                raise PlaneError(f"{name} holds colours of another kind than red, green and blue "
+                                 f"({image.mode}). Save each channel in grey.", "depth")
+            if image.mode == "P" and not _is_scale(image.getpalette() or []):
+                raise PlaneError(f"{name} has a palette whose colours do not rise in brightness, "
+                                 "so its values are not intensities. Save it again in grey.",
+                                 "depth")
             values = np.asarray(image)
             if image.mode == "I" and values.min() >= 0 and values.max() < 2**16:
                 values = values.astype(np.uint16)
@@ -244,6 +259,13 @@ def _pillow_frames(file: BinaryIO, name: str, frames: Sequence[int], max_pixels:
     for frame in frames:
         check_frame(name, frame, len(values))
     return {frame: np.ascontiguousarray(values[frame]) for frame in frames}
+
+
+def _is_scale(palette: Sequence[int]) -> bool:
+    """Whether the colours of a palette grow brighter, but for a few that mark extremes."""
+    colours = np.asarray(palette, float).reshape(-1, 3)
+    falls = np.diff(colours @ (0.299, 0.587, 0.114)) < 0
+    return int(falls.sum()) <= 3
 
 
 @contextlib.contextmanager

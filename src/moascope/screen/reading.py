@@ -75,6 +75,23 @@ def read_rows(path: Path) -> tuple[Rows, list[str]]:
     return rows, findings.warnings
 
 
+def read_header(path: Path) -> list[str]:
+    """The names of a table's columns, without reading its rows.
+
+    Raises
+    ------
+    OSError
+        Where it cannot be opened.
+    """
+    with open_file(path) as file:
+        start = file.read(_MOST_HEADER)
+    rows = _rows(path.name, start[:start.rfind(b"\n") + 1] or start, Findings())
+    return [cell.strip() for cell in rows.cells[0]] if rows and rows.cells else []
+
+
+_MOST_HEADER = 2**20
+
+
 def _rows(name: str, content: bytes, findings: Findings) -> Rows | None:
     text = _decode(name, content, findings)
     if text is None:

@@ -47,7 +47,7 @@ def planes_held(path: Any, file: Any, name: str, used: Collection[int]) -> dict[
     held = frame_count(path)
     if held <= len(set(used)):
         return NONE_UNREAD
-    if held not in (3, 4) or not _is_colour(path):
+    if held not in (3, 4) or not _is_colour(file):
         return {"Held": held, "Colour": 0, "Signal": -1}
     planes = read_frames(file, name, range(held))
     if all(np.array_equal(planes[0], planes[frame]) for frame in (1, 2)):
@@ -95,21 +95,31 @@ def unread_planes(planes: pd.DataFrame) -> list[str]:
     return sentences
 
 
-def _is_colour(path: Any) -> bool:
-    """Whether the planes of a file are samples of one picture."""
+def says_low_is_white(file: Any) -> bool:
+    """Whether an open file is a TIFF whose lowest value is white (WhiteIsZero)."""
     import tifffile
-    from PIL import Image
 
-    try:
-        with tifffile.TiffFile(path) as tiff:
-            return len(tiff.pages) == 1
-    except (OSError, ValueError, tifffile.TiffFileError):
-        pass
-    try:
-        with Image.open(path) as image:
-            return len(image.getbands()) > 1
-    except (OSError, ValueError):
+    if not hasattr(file, "seek"):
         return False
+    file.seek(0)
+    try:
+        with tifffile.TiffFile(file) as tiff:
+            return tiff.pages.first.photometric == 0
+    except tifffile.TiffFileError:
+        return False
+
+
+def _is_colour(file: Any) -> bool:
+    """Whether the planes of an open file, which has several, are samples of one picture."""
+    import tifffile
+
+    file.seek(0)
+    try:
+        with tifffile.TiffFile(file) as tiff:
+            return len(tiff.pages) == 1
+    except tifffile.TiffFileError:
+        # Other formats have one picture.
+        return True
 
 
 def _share_lit(plane: np.ndarray) -> float:

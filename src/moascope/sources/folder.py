@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 from moascope.errors import MoascopeError
+from moascope.importing.colours import choose_samples
 from moascope.screen.description import (
     description_of,
     images_folder,
@@ -13,10 +15,11 @@ from moascope.screen.description import (
     write_description,
 )
 from moascope.screen.profile_plates import write_profile_plates
+from moascope.screen.reading import read_header
 from moascope.screen.tables import read_screen, write_screen
 
 
-def acquire_folder(path: Path, out: Path, allow_outside: bool = False) -> None:
+def acquire_folder(path: Path, out: Path, allow_outside: bool = False) -> list[str]:
     """Import a screen folder: checked tables in canonical form that refer to its images.
 
     Parameters
@@ -29,6 +32,12 @@ def acquire_folder(path: Path, out: Path, allow_outside: bool = False) -> None:
         file per plate.
     allow_outside : bool
         Whether the tables may name images outside `path`.
+
+    Returns
+    -------
+    list of str
+        A sentence for each channel in colour images whose picture is in another sample than red:
+        that sample is read, unless load_data.csv has a column Frame_ for the channel.
 
     Raises
     ------
@@ -54,6 +63,12 @@ def acquire_folder(path: Path, out: Path, allow_outside: bool = False) -> None:
                             f"({described['images']}). Set acquire.allow_outside to true in "
                             "params.yaml if this is intended.")
     screen = read_screen(folder, allow_outside)
+    notes: list[str] = []
+    if screen.channels:
+        header = read_header(folder / "load_data.csv")
+        unsaid = [channel for channel in screen.channels if f"Frame_{channel}" not in header]
+        sites, notes, _ = choose_samples(screen.images, screen.sites, unsaid)
+        screen = replace(screen, sites=sites)
     description = {
         "source": "folder",
         "images": str(path) if images == folder else str(images),
@@ -67,3 +82,4 @@ def acquire_folder(path: Path, out: Path, allow_outside: bool = False) -> None:
     if screen.profiles is not None:
         write_profile_plates(screen.profiles, out)
     write_description(out, description)
+    return notes

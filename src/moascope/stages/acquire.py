@@ -35,7 +35,8 @@ def acquire(params: Params, out: Path) -> str:
     elif params.acquire.source == "folder":
         from moascope.sources.folder import acquire_folder
 
-        acquire_folder(Path(params.acquire.path), partial, params.acquire.allow_outside)
+        said = "".join(f"; {note[0].lower()}{note[1:].rstrip('.')}" for note in acquire_folder(
+            Path(params.acquire.path), partial, params.acquire.allow_outside))
     else:
         from moascope.sources.remote import acquire_remote
 
