@@ -246,8 +246,9 @@ def _require_classes(groups: pd.DataFrame, classes: tuple[str, ...], target: str
     if missing:
         word = "positive" if missing[0] == target else "negative"
         raise MoascopeError(
-            f"There is no {word} compound for target = {target} among the {len(groups)} annotated "
-            "compounds of this screen. Check the annotations, or choose another target."
+            f"There is no {word} compound for target = {target} among the "
+            f"{counted(len(groups), 'annotated compound')} of this screen. Check the annotations, "
+            "or choose another target."
         )
 
 
