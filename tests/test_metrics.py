@@ -85,7 +85,7 @@ def test_the_nulls_mean_lies_above_the_prevalence_where_positives_are_few():
 
 
 @pytest.mark.parametrize("positives", range(1, 9))
-def test_an_interval_holds_its_value_and_there_is_none_below_five_positives(positives):
+def test_an_interval_contains_its_value_and_needs_five_positives(positives):
     for seed in range(20):
         rng = np.random.default_rng(seed)
         label = np.arange(40) < positives

@@ -18,7 +18,7 @@ def project():
     return tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
 
-def test_the_version_is_said_alike_in_the_citation_and_the_changelog(project):
+def test_citation_and_changelog_have_the_version_of_the_package(project):
     assert project["dynamic"] == ["version"]
     assert yaml.safe_load((ROOT / "CITATION.cff").read_text())["version"] == moascope.__version__
     assert f"\n## [{moascope.__version__}] - " in (ROOT / "CHANGELOG.md").read_text()

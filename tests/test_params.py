@@ -70,7 +70,7 @@ def test_a_value_out_of_range_is_named(content, key):
     assert key in str(error.value)
 
 
-def test_all_wrong_keys_are_told_at_once():
+def test_all_wrong_keys_are_reported_at_once():
     with pytest.raises(MoascopeError) as error:
         parse_params({"taget": "moa", "embed": {"bakbone": "x"}})
     assert len(error.value.problems) == 2

@@ -99,17 +99,17 @@ def test_what_words_cannot_decide_is_unknown_and_never_no():
     assert "metabotropic (GPCR) or ionotropic" in found.question
 
 
-def test_a_use_beside_a_mechanism_decides_nothing():
+def test_a_use_next_to_a_mechanism_decides_nothing():
     assert decide("analgesic|cyclooxygenase inhibitor").gpcr == "no"
     assert decide("analgesic").gpcr == "unknown"
 
 
-def test_no_mechanism_is_unknown_and_is_no_question():
+def test_an_empty_mechanism_is_unknown_and_not_reviewed():
     found = decide("")
     assert (found.gpcr, found.question) == ("unknown", "")
 
 
-def test_an_unknown_receptor_is_asked_about():
+def test_an_unknown_receptor_goes_to_review():
     assert decide("grommet receptor antagonist").gpcr == "unknown"
     assert "does not list this receptor" in decide("grommet receptor antagonist").question
 
@@ -261,7 +261,7 @@ def test_the_review_begins_with_what_most_images_depend_on():
     assert listed["Metadata_Compound"].tolist() == ["B", "A"]
 
 
-def test_forms_of_one_compound_that_are_decided_differently_are_asked_about():
+def test_forms_of_one_compound_that_are_decided_differently_go_to_review():
     given = table(A="opioid receptor agonist", B="HDAC inhibitor")
     given["Metadata_InChIKey"] = ["QGJZLNKBHJESQX-FZFNOLFKSA-N", "QGJZLNKBHJESQX-UHFFFAOYSA-N"]
     listed = review_list(annotate_compounds(given), {})
@@ -414,7 +414,7 @@ def test_the_numbers_of_every_family_fit_into_80_columns(tmp_path, capsys, monke
     assert re.search(r"^ compounds" + numbers, printed, re.M), printed
 
 
-def test_the_numbers_of_the_review_fit_beside_very_long_names(tmp_path, capsys, monkeypatch):
+def test_the_numbers_of_the_review_fit_next_to_very_long_names(tmp_path, capsys, monkeypatch):
     names = ["x" * 200, "a name of many words " * 20, "[red]not a colour[/red]", "two\nlines"]
     rows = [(name, "glutamate receptor antagonist") for name in names for _ in range(1200)]
     # Wells of one compound are rows that differ in something else.

@@ -294,7 +294,7 @@ def test_after_a_decision_the_next_open_question_is_shown_and_at_the_end_none(st
     assert b"All decided" in client.ask("/")[1]
 
 
-def test_a_persons_decision_that_the_terms_contradict_is_asked_about_again(start, screen, out):
+def test_a_persons_decision_that_the_terms_contradict_is_reviewed_again(start, screen, out):
     client = Client(start())
     client.ask("/decide", client.form("C03", gpcr="no"))
     again = Client(start("ben"))
@@ -315,7 +315,7 @@ def test_a_table_that_is_gone_is_an_error_in_words(start, out):
 # Pictures
 
 
-def test_a_compound_is_shown_on_as_many_plates_as_it_has_beside_a_control_of_the_same_plate(
+def test_a_compound_is_shown_on_all_its_plates_next_to_a_control_of_the_same_plate(
         screen):
     read = read_screen(screen)
     views = find_views(read, "C00")

@@ -280,7 +280,7 @@ def test_the_choice_of_a_study_on_other_folds_is_an_error(features, folds, tmp_p
         moascope.cross_validate(features, folds, tuned=tmp_path / "other.yaml")
 
 
-def test_compounds_without_features_are_said_and_not_predicted(features, folds):
+def test_compounds_without_features_are_reported_and_not_predicted(features, folds):
     lost = folds.groups.loc[~folds.groups["Holdout"], "Metadata_Compound"].iloc[0]
     with pytest.warns(UserWarning, match=rf"1 compound of the folds .* {lost}\."):
         found = moascope.cross_validate(features[features["Metadata_Compound"] != lost], folds,
@@ -325,7 +325,7 @@ def test_profiles_of_wells_from_elsewhere_are_features_too(screen, features, fol
                                   rtol=1e-4)
 
 
-def test_wells_are_found_in_any_spelling_and_strange_ones_are_said(screen, features):
+def test_wells_are_found_in_any_spelling_and_strange_ones_are_reported(screen, features):
     spelt = features.assign(Metadata_Well=features["Metadata_Well"].str.replace("0", ""))
     pd.testing.assert_frame_equal(moascope.add_metadata(spelt, screen), features)
     strange = features.assign(Metadata_Well=features["Metadata_Well"].replace("B02", "H12"))
@@ -364,7 +364,7 @@ def test_copairs_takes_the_features_as_they_are(features):
     assert found["average_precision"].mean() > 0.5
 
 
-def test_every_mechanism_can_be_asked_at_once(screen, features):
+def test_every_mechanism_can_be_predicted_at_once(screen, features):
     folds = moascope.make_folds(screen, features, "moa", folds=3, repeats=1)
     found = moascope.evaluate(moascope.cross_validate(features, folds, QUICK), bootstraps=20,
                               permutations=20, refits=0, leak=True)

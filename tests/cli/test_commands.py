@@ -116,7 +116,7 @@ def test_where_results_were_pulled_the_summary_shows_them_without_pages_of_a_sto
     assert "http://127.0.0.1:5000/#/" in say("summary")[1]
 
 
-def test_a_run_that_did_not_come_to_its_end_is_said(clone, say):
+def test_an_unfinished_run_is_reported(clone, say):
     (clone / "data/train").mkdir(parents=True)
     (clone / "data/train/run.json").write_text("{}")
     lock = ("stages:\n  train:\n    outs: [{{path: data/train, md5: {}}}]\n"
@@ -199,7 +199,7 @@ def test_bad_input_ends_in_one_sentence(clone, say, command, words):
 
 
 @pytest.mark.parametrize("command", [("work",), ("fetch",), ("promote",)])
-def test_outside_a_project_the_way_to_one_is_told(tmp_path, monkeypatch, say, command):
+def test_outside_a_project_the_way_to_one_is_shown(tmp_path, monkeypatch, say, command):
     monkeypatch.chdir(tmp_path)
     status, _, error = say(*command)
     assert status == 1 and "`moascope init FOLDER`" in error

@@ -62,7 +62,7 @@ def test_planes_of_16_bits_come_as_8_and_a_large_folder_does_not_drown_a_small_o
     assert found.share[of_small].sum() == pytest.approx(1 / 3)
 
 
-def test_a_folder_of_images_needs_no_tables_and_an_empty_one_is_told(tmp_path):
+def test_a_folder_of_images_needs_no_tables_and_an_empty_one_is_an_error(tmp_path):
     folder = make_screen(tmp_path / "screen", size=128)
     (folder / "load_data.csv").unlink()
     assert len(collect_planes([folder], 5, seed=0).pixels) == 5
@@ -128,7 +128,7 @@ def test_a_student_learns_what_its_teacher_says(planes, tiny, tmp_path):
     assert np.corrcoef(brightness, teach(crops)[:, 0])[0, 1] > 0.9
 
 
-def test_what_a_student_is_asked_for_keeps_the_geometry_of_its_teachers_features():
+def test_a_students_targets_keep_the_geometry_of_its_teachers_features():
     from moascope.distillation.student import _projection
 
     generator = np.random.default_rng(0)
@@ -177,7 +177,7 @@ def test_a_training_may_be_given_more_crops(planes, tiny, tmp_path):
     assert [row[0] for row in state["curve"]] == [6, 12]
 
 
-def test_the_last_layer_is_fitted_to_what_is_asked_for():
+def test_the_last_layer_is_fitted_to_the_chosen_features():
     student = build_tiny(1, 32, 3, 32)
     crops = np.random.default_rng(0).integers(0, 256, (400, 32, 32)).astype(np.uint8)
     crops = (crops * np.random.default_rng(1).uniform(0.1, 1, (400, 1, 1))).astype(np.uint8)

@@ -31,7 +31,7 @@ def test_a_mechanism_that_shows_is_found_and_one_that_does_not_is_not():
     assert found[3.0]["compounds"] == 12
 
 
-def test_a_mechanism_of_two_compounds_is_no_control():
+def test_a_mechanism_of_two_compounds_is_not_a_control():
     examples = make_examples()
     rare = np.where(np.arange(len(examples.groups)) < 2, "rare", "b")
     examples = replace(examples, groups=examples.groups.assign(Metadata_MoA=rare), _cache={})

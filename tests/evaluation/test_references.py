@@ -24,7 +24,7 @@ def predictions(examples, probability):
     return groups.assign(P_t=values, P_not_t=1 - values)
 
 
-def test_references_find_what_shows_and_a_model_at_chance_is_told_so():
+def test_references_find_what_shows_and_a_model_at_chance_is_reported_as_such():
     examples = make_examples(compounds=60, panels=2)
     rng = np.random.default_rng(0)
     noise = predictions(examples, lambda hit: rng.random(len(hit)))

@@ -62,12 +62,12 @@ def test_missing_weights_end_in_one_sentence_with_three_remedies(name, empty_ker
     assert APPLICATIONS[name].file in sentence
 
 
-def test_a_path_without_a_file_is_told():
+def test_a_path_without_a_file_is_an_error():
     with pytest.raises(MoascopeError, match=r"there is no file nowhere\.h5"):
         find_weights("mobilenetv2", Embed(backbone="mobilenetv2", weights="nowhere.h5"))
 
 
-def test_a_file_that_is_no_hdf5_is_told(tmp_path):
+def test_a_file_that_is_not_hdf5_is_an_error(tmp_path):
     page = tmp_path / "weights.h5"
     page.write_text("<html>404</html>")
     with pytest.raises(MoascopeError, match="not an HDF5 weights file"):
@@ -142,7 +142,7 @@ def test_imagenet_weights_give_features_of_their_own():
     ("morphology+efficientnet", "'efficientnet' is not a backbone"),
     ("morphology+morphology", "named twice"),
 ])
-def test_an_unknown_backbone_is_told_with_those_there_are(backbone, problem):
+def test_an_unknown_backbone_is_an_error_that_lists_the_known_ones(backbone, problem):
     with pytest.raises(MoascopeError, match=problem):
         parse_params({"embed": {"backbone": backbone}})
 
@@ -273,7 +273,7 @@ def test_a_converted_network_outlives_the_one_that_it_was_made_of(tmp_path, monk
         del taken
 
 
-def test_a_home_that_cannot_be_written_to_is_no_reason_to_fail(tmp_path, monkeypatch):
+def test_a_home_that_cannot_be_written_to_does_not_matter(tmp_path, monkeypatch):
     (tmp_path / "cache").write_text("a file where a folder should be")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     path = tmp_path / "own.keras"
@@ -301,7 +301,7 @@ def test_a_model_that_would_run_code_of_its_own_is_refused(tmp_path):
         load_own(path)
 
 
-def test_a_model_of_tables_or_a_file_of_something_else_is_no_backbone(tmp_path):
+def test_a_model_of_tables_or_another_file_is_not_a_backbone(tmp_path):
     import keras
 
     keras.Sequential([keras.Input((7,)), keras.layers.Dense(2)]).save(tmp_path / "table.keras")

@@ -61,7 +61,7 @@ def test_it_is_the_default_and_needs_nothing_but_the_package(monkeypatch, tmp_pa
     assert features.shape == (2, 256) and np.isfinite(features).all()
 
 
-def test_a_model_that_brings_its_own_copy_is_asked_with_that_copy(tmp_path):
+def test_a_model_that_brings_its_own_copy_predicts_with_that_copy(tmp_path):
     settings = Embed(weights={"cellmobile": str(tmp_path / "older.keras")})
     with pytest.raises(MoascopeError, match="comes with moascope"):
         find_weights("cellmobile", settings)

@@ -61,7 +61,7 @@ def test_a_plate_whose_crops_did_not_change_is_not_embedded_again(tmp_path):
     assert embed_plates(prepared, out, MORPHOLOGY, 1) == {"morphology": (1, 0)}
 
 
-def test_a_second_backbone_leaves_the_first_ones_features_and_stands_beside_them(tmp_path):
+def test_a_second_backbone_is_added_and_keeps_the_features_of_the_first(tmp_path):
     import keras
 
     keras.utils.set_random_seed(0)
@@ -162,6 +162,6 @@ def test_serving_leaves_out_what_it_cannot_read_and_says_so(tmp_path):
         features_of_screen(screen, SETTINGS, MORPHOLOGY, tmp_path / "work2")
 
 
-def test_a_folder_without_features_is_told(tmp_path):
+def test_a_folder_without_features_is_an_error(tmp_path):
     with pytest.raises(MoascopeError, match="no plate with features"):
         load_features(tmp_path)

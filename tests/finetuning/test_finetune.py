@@ -157,7 +157,7 @@ def test_a_restart_forgets_what_was_learnt_and_one_seed_gives_one_result(work, e
     assert np.nanmax(np.abs(one - started)) > 1e-3
 
 
-def test_no_label_of_a_fold_reaches_the_network_that_is_asked_about_it(work, examples):
+def test_no_label_of_a_fold_reaches_the_network_that_predicts_it(work, examples):
     honest = all_folds(work, examples)
     fold = examples.folds(0)
     turned = examples.groups.copy()
@@ -221,7 +221,7 @@ def test_blocks_are_counted_from_the_end():
     assert len(outer.trainable_variables) == 1
 
 
-def test_crops_are_those_of_the_sites_asked_for(work, examples):
+def test_crops_are_those_of_the_given_sites(work, examples):
     meta = examples.meta.iloc[::-3]
     crops = load_crops(work / "prepare", meta, ["Actin", "Nothing"])
     plate = meta["Metadata_Plate"].iloc[0]
@@ -245,7 +245,7 @@ def test_what_cannot_be_fine_tuned_is_a_sentence(backbones, backbone, sentence):
         check_fine_tune(SETTINGS, backbones, Head(backbone=backbone))
 
 
-def test_the_one_network_is_fine_tuned_and_none_without_being_asked():
+def test_only_one_network_is_fine_tuned_and_only_on_request():
     assert check_fine_tune(SETTINGS, ("morphology", "resnet50"), Head()) == "resnet50"
     assert check_fine_tune(None, ("morphology",), Head()) == ""
 

@@ -133,7 +133,7 @@ def test_controls_with_columns_of_their_own_are_found_and_scattered_ones_are_not
     assert scattered["controls_at_edge"]["p"] > 0.05
 
 
-def test_without_controls_that_is_said(tmp_path):
+def test_missing_controls_are_reported(tmp_path):
     found = measured(make_layout(tmp_path, controls="none"))
     assert found["controls_at_edge"]["value"] is None
     assert found["controls_at_edge"]["why_not"] == "the screen has no negative controls"
@@ -150,7 +150,7 @@ def test_doses_that_follow_columns_are_found_and_scattered_ones_are_not(tmp_path
 
 
 @pytest.mark.parametrize("imaged", [True, False])
-def test_imaged_wells_of_one_class_are_not_measured_and_that_is_said(tmp_path, imaged):
+def test_imaged_wells_of_one_class_are_not_measured_which_is_reported(tmp_path, imaged):
     # Compounds of both classes are labelled, but wells of one class only have an image.
     screen = make_layout(tmp_path)
     compound = screen.layout["Metadata_Compound"]

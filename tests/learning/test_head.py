@@ -158,7 +158,7 @@ def test_a_second_training_of_a_shape_is_not_traced_again(data, monkeypatch):
     assert len(traced) == first
 
 
-def test_a_head_is_asked_about_its_own_rows_alone(data):
+def test_a_head_predicts_its_own_rows_alone(data):
     features, label = data
     heads = fit_heads(features, label, masks(10), 2, Head(layers=1, width=8, epochs=2))
     asked = masks(10) == 0

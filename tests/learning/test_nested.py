@@ -171,7 +171,7 @@ def test_sphering_and_standardising_learn_from_controls_alone():
                                    other.normalised(how).features[:20], rtol=1e-4, atol=1e-4)
 
 
-def test_a_head_sees_its_own_backbone_beside_counts_and_intensities():
+def test_a_head_sees_its_own_backbone_with_counts_and_intensities():
     examples = make_examples(compounds=9)
     names = ("Count_Nuclei", "Intensity_DNA_Mean", *(f"Morphology_{i}" for i in range(10)),
              *(f"MobileNetV2_{i}" for i in range(8)))

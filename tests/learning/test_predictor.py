@@ -113,14 +113,14 @@ def test_a_new_screen_may_have_no_annotation_at_all(predictor, folder, tmp_path)
     assert "DMSO" in set(table["Metadata_Compound"])
 
 
-def test_a_folder_that_is_no_model_is_a_sentence(tmp_path):
+def test_a_folder_that_is_not_a_model_ends_in_a_sentence(tmp_path):
     with pytest.raises(MoascopeError, match="is not a moascope model"):
         read_model(tmp_path)
     with pytest.raises(MoascopeError, match="is not a moascope model"):
         read_model(Path(tmp_path / "absent"))
 
 
-def test_a_pooled_model_is_asked_about_a_screen_of_one_of_its_panels(tmp_path):
+def test_a_pooled_model_predicts_a_screen_of_one_of_its_panels(tmp_path):
     folder = make_screen(tmp_path / "screen", plates=2, wells=10, controls=4, panels=("A", "B"))
     screen = read_screen(folder)
     table = features_of_screen(screen, PREPARE, Embed(backbone="morphology"), tmp_path / "work")
@@ -146,7 +146,7 @@ def test_a_pooled_model_is_asked_about_a_screen_of_one_of_its_panels(tmp_path):
     pd.testing.assert_frame_equal(alone, expected)
 
 
-def test_a_panel_that_the_model_does_not_know_is_told(predictor, tmp_path):
+def test_a_panel_that_the_model_does_not_know_is_an_error(predictor, tmp_path):
     folder = make_screen(tmp_path / "screen", plates=1, wells=10, controls=4, panels=("A",))
     separate = replace(predictor, train=Train(panels="separate"))
     with pytest.raises(MoascopeError, match="knows no panel, this screen has the panel A"):

@@ -294,7 +294,7 @@ def test_looking_at_a_study_does_not_change_its_journal(tmp_path):
     assert journal.read_bytes() == before
 
 
-def test_a_helper_without_a_study_is_told_to_start_the_pipeline(tmp_path):
+def test_a_worker_without_a_study_says_to_start_the_pipeline(tmp_path):
     for _ in range(2):
         with pytest.raises(MoascopeError, match=r"no study 's' in .*study\.journal\. Start"):
             open_study(str(tmp_path / "study.journal"), "s", make=False)
@@ -304,7 +304,7 @@ def test_a_helper_without_a_study_is_told_to_start_the_pipeline(tmp_path):
         open_study(str(tmp_path / "study.journal"), "s", make=False)
 
 
-def test_a_helper_without_data_is_told_where_to_get_it(tmp_path, monkeypatch):
+def test_a_worker_without_data_says_where_to_get_it(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "params.yaml").write_text("target: gpcr\n")
     with pytest.raises(MoascopeError, match=r"data/embed does not exist.* Run `dvc repro split`"):

@@ -149,7 +149,7 @@ def test_nuclei_are_the_same_where_a_finer_camera_sees_the_same_field():
 
 
 @pytest.mark.parametrize("size", [400, 1080, 2160])
-def test_nuclei_close_together_are_told_apart_in_a_field_of_any_size(size):
+def test_close_nuclei_are_separated_in_a_field_of_any_size(size):
     y, x = np.mgrid[-40:40, -40:40]
     pair = sum(y**2 + (x - side) ** 2 < 16**2 for side in (-17, 17))
     plane, pairs = np.full((size, size), 200.0), 0
@@ -228,7 +228,7 @@ def test_block_means_are_means_of_blocks(dtype):
 @pytest.mark.parametrize(("channels", "expected"), [
     (("Actin", "Tubulin", "DNA"), "DNA"), (("Hoechst 33342", "GFP"), "Hoechst 33342"),
     (("Nucleus", "Green"), "Nucleus"), (("A", "B"), "A")])
-def test_the_nuclear_channel_is_told_by_its_usual_names(channels, expected):
+def test_the_nuclear_channel_is_recognised_by_its_usual_names(channels, expected):
     assert quality.nucleus_channel(channels) == expected
 
 

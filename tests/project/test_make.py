@@ -114,7 +114,7 @@ def test_in_a_repository_of_a_persons_own_nothing_is_committed(tmp_path):
     assert not made.committed and "nothing is committed" in made.notes[-1]
 
 
-def test_where_git_knows_no_name_the_project_is_made_and_the_remedy_told(tmp_path):
+def test_without_a_name_in_git_the_project_is_made_and_the_remedy_is_shown(tmp_path):
     (tmp_path / "gitconfig").write_text("[user]\n  useConfigOnly = true\n")
     made = make_project(tmp_path / "p")
     assert not made.committed and "git config --global user.name" in made.notes[-1]

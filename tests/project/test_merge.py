@@ -129,7 +129,7 @@ def test_a_list_over_several_lines_is_replaced_whole():
     ("- a\n- b\n", "single value"),
     ("old: &t {layers: 1, level: site}\ntrain:\n  <<: *t\n", "cannot be edited in place"),
 ])
-def test_what_cannot_be_merged_is_said(own, words):
+def test_what_cannot_be_merged_is_reported(own, words):
     with pytest.raises(MoascopeError, match=words):
         merge_params(own, BASE, NEW)
 

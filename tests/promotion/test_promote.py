@@ -484,7 +484,7 @@ def test_a_hold_out_of_one_class_is_a_sentence(project):
         project.ask()
 
 
-def test_without_a_registry_nothing_is_made_and_one_sentence_is_said(tmp_path, monkeypatch):
+def test_without_a_registry_nothing_is_made_and_one_sentence_is_reported(tmp_path, monkeypatch):
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     monkeypatch.chdir(tmp_path)
     with pytest.raises(MoascopeError, match="There is no registry at"):

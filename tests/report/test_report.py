@@ -273,7 +273,7 @@ def test_every_picture_has_words(binary_text):
     assert all("aria-label=" in tag for tag in re.findall(r"<svg[^>]*>", binary_text))
 
 
-def test_thumbnails_stand_beside_a_control_of_the_same_plate(binary, binary_world, prepared):
+def test_thumbnails_are_next_to_a_control_of_the_same_plate(binary, binary_world, prepared):
     shown = ranked_compounds(binary_world.predictions, binary_world.examples, prepared, str)
     assert len(shown) == 20
     assert [one.probability for one in shown] == sorted(
@@ -469,7 +469,7 @@ def test_reliability_of_equal_probabilities_does_not_fail():
     assert len(reliability_bins(np.full(64, 0.5), np.ones(64, bool))) == 1
 
 
-def test_a_confusion_matrix_drops_rows_of_classes_that_were_not_asked_about():
+def test_a_confusion_matrix_drops_rows_of_classes_that_are_not_scored():
     found = confusion("t", {"confusion": [[3, 1, 0], [0, 0, 0], [0, 2, 2]]}, ["a", "b", "c"], str)
     assert found.actual == ["a", "c"]
     assert found.predicted == ["a", "b", "c"]
@@ -490,7 +490,7 @@ def test_drawing_leaves_no_trace_in_matplotlib():
 @pytest.mark.parametrize(("name", "target", "shown"), [
     ("gpcr", "gpcr", "GPCR"), ("not_gpcr", "gpcr", "not GPCR"),
     ("not_tubulin", "tubulin", "not tubulin"), ("not_selective", "moa", "not_selective")])
-def test_classes_are_said_as_people_say_them(name, target, shown):
+def test_classes_are_named_as_people_name_them(name, target, shown):
     assert class_name(name, target) == shown
 
 
@@ -498,7 +498,7 @@ def test_a_long_name_is_cut_with_an_ellipsis():
     assert tidy("a\tb\n\n c" + "d" * 50, 10) == "a b cdddd…"
 
 
-def test_the_study_is_told_as_a_choice_and_not_as_a_result(binary_world, tmp_path):
+def test_the_study_is_reported_as_a_choice_and_not_as_a_result(binary_world, tmp_path):
     pd.DataFrame({"trial": [0, 1], "state": ["complete", "pruned"], "score": [0.1, 0.05],
                   "best": [0.1, 0.1], "epochs": [14, 7], "dropout": [0.1, 0.3]}
                  ).to_csv(tmp_path / "trials.csv", index=False)

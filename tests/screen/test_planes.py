@@ -76,7 +76,7 @@ def test_16_bit_png_keeps_all_its_bits(tmp_path, ramp):
     np.testing.assert_array_equal(read_plane(tmp_path / "rgb.png", 2), ramp + 2)
 
 
-def test_what_a_file_is_told_from_its_content_not_its_name(tmp_path, ramp):
+def test_the_format_of_a_file_comes_from_its_content_not_its_name(tmp_path, ramp):
     path = write_tiff(tmp_path / "really_a_tiff.png", ramp)
     np.testing.assert_array_equal(read_plane(path), ramp)
 
@@ -107,7 +107,7 @@ def test_a_truncated_picture_is_never_read_as_an_image(tmp_path, name):
 @pytest.mark.parametrize("content", [b"<html>404</html>", b"II*\0garbage and more garbage",
                                      b"\x89PNG\r\n\x1a\n" + bytes(50), b"\xff\xd8\xff" + bytes(50),
                                      b"BM" + bytes(60)])
-def test_what_is_no_image_ends_in_a_sentence(tmp_path, content):
+def test_a_file_that_is_not_an_image_ends_in_a_sentence(tmp_path, content):
     (tmp_path / "a.tif").write_bytes(content)
     with pytest.raises(PlaneError, match=r"a\.tif"):
         read_plane(tmp_path / "a.tif")

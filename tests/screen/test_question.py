@@ -31,7 +31,7 @@ def test_rows_of_a_class_that_cannot_be_tested_do_not_count():
     assert SEVERAL.prevalence(label) == pytest.approx(0.3)
 
 
-def test_a_single_scored_class_is_told_from_all_the_rest():
+def test_a_single_scored_class_is_distinguished_from_all_the_rest():
     one = Question("moa", ("a", "b"), binary=False, untestable=("b",))
     assert one.scored == [0]
     assert one.counts(np.array([0, 1, 1])).all()

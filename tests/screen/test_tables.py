@@ -116,7 +116,7 @@ def test_files_as_spreadsheets_write_them_are_read(folder, encode):
     assert screen.warnings == ()
 
 
-def test_a_decimal_comma_is_read_between_semicolons_and_said(folder):
+def test_a_decimal_comma_is_read_between_semicolons_and_reported(folder):
     path = folder / "layout.csv"
     path.write_text(path.read_text().replace("1.0", "0.3").replace(",", ";").replace("0.3", "0,3"))
     screen = read_screen(folder)
@@ -138,7 +138,7 @@ def test_a_column_of_units_in_the_layout_is_said_to_be_unused(folder):
     assert "'Units', which is not used" in " ".join(read_screen(folder).warnings)
 
 
-def test_wells_that_look_like_controls_and_are_not_marked_are_said(folder):
+def test_wells_that_look_like_controls_and_are_not_marked_are_reported(folder):
     path = folder / "layout.csv"
     text = path.read_text()
     path.write_text(text.replace("DMSO", "DMSO 0.1%", 1).replace(",negative", ",", 1))
@@ -222,7 +222,7 @@ def test_who_reads_tables_only_does_not_look_where_images_are(folder):
 # What is refused
 
 
-def test_all_problems_of_all_tables_are_said_at_once(folder):
+def test_all_problems_of_all_tables_are_reported_at_once(folder):
     edit_csv(folder / "load_data.csv", Metadata_Well={1: "Q99"})
     edit_csv(folder / "layout.csv", Metadata_Concentration_uM={2: "-1"})
     drop_column(folder / "annotations.csv", "Metadata_MoA")
@@ -231,7 +231,7 @@ def test_all_problems_of_all_tables_are_said_at_once(folder):
         "load_data.csv", "layout.csv", "annotations.csv"]
 
 
-def test_a_folder_that_is_none(tmp_path):
+def test_a_folder_that_does_not_exist(tmp_path):
     assert "is not a folder" in only_problem(tmp_path / "nowhere")
 
 
@@ -324,7 +324,7 @@ def test_line_numbers_are_those_of_the_file_even_after_line_breaks_in_values(fol
 
 
 @pytest.mark.parametrize("name", ["load_data.csv", "layout.csv"])
-def test_a_well_name_that_is_none(folder, name):
+def test_an_invalid_well_name(folder, name):
     edit_csv(folder / name, Metadata_Well={1: "R99"})
     assert only_problem(folder) == (
         f"{name}, line 3: plate Plate1: 'R99' is not a well name. Write a row A to AF and a "
@@ -358,7 +358,7 @@ def test_many_rows_with_one_problem_make_few_sentences(folder):
 
 
 @pytest.mark.parametrize("site", ["", "one", "-1", "1.5", "f01"])
-def test_a_site_that_is_no_number(folder, site):
+def test_a_site_that_is_not_a_number(folder, site):
     edit_csv(folder / "load_data.csv", Metadata_Site={3: site})
     assert only_problem(folder).startswith(
         f"load_data.csv, line 5: Metadata_Site is '{site}', which is not a whole number")
@@ -370,7 +370,7 @@ def test_a_site_without_any_image(folder):
 
 
 @pytest.mark.parametrize("concentration", ["ten", "-3", "1 uM", "inf", "1,5"])
-def test_a_concentration_that_is_none(folder, concentration):
+def test_an_invalid_concentration(folder, concentration):
     edit_csv(folder / "layout.csv", Metadata_Concentration_uM={4: concentration})
     assert only_problem(folder).startswith(
         f"layout.csv, line 6: Metadata_Concentration_uM is '{concentration}', which is not a "
@@ -409,7 +409,7 @@ def test_a_compound_annotated_twice_otherwise(folder):
         "annotations.csv, line 6: C00 is annotated differently in line 2.")
 
 
-def test_a_gpcr_value_that_is_none(folder):
+def test_an_invalid_gpcr_value(folder):
     edit_csv(folder / "annotations.csv", gpcr={0: "maybe"})
     assert "gpcr is 'maybe'. Write 'yes', 'no', 'unknown'" in only_problem(folder)
 

@@ -52,7 +52,7 @@ def test_unknown_is_never_negative():
                                  "f": "gpcr"}
 
 
-def test_an_action_asks_for_that_action_and_leaves_out_what_has_none():
+def test_a_target_with_an_action_leaves_out_compounds_without_one():
     labels = label_screen(screen(GPCRS), "gpcr_agonist")
     assert labels_of(labels) == {"a": "not_gpcr_agonist", "b": "gpcr_agonist",
                                  "c": "not_gpcr_agonist", "e": "gpcr_agonist"}
@@ -92,7 +92,7 @@ def test_stereoisomers_are_one_group():
     assert "(S)-propranolol|propranolol" in set(labels.groups["Metadata_Compound"])
 
 
-def test_forms_of_one_compound_that_disagree_are_left_out_and_told():
+def test_forms_of_one_compound_that_disagree_are_left_out_and_reported():
     table = rows(
         ("p", "x", "yes", "", "AQHHHDLHHXJYJD-UHFFFAOYSA-N"),
         ("q", "x", "no", "", "AQHHHDLHHXJYJD-AWEZNQCLSA-N"),
@@ -108,7 +108,7 @@ def test_a_name_stands_in_where_there_is_no_key():
     assert compound_group("x", "not a key") == "x"
 
 
-def test_a_single_compound_is_told_from_controls_well_by_well():
+def test_a_single_compound_is_compared_with_controls_well_by_well():
     labels = label_screen(screen(rows(("wortmannin", "PI3K inhibitor")), controls=3), "moa")
     assert labels.question.unit == "well"
     assert labels.question.classes == ("negative control", "PI3K inhibitor")
@@ -129,7 +129,7 @@ def test_a_single_compound_is_told_from_controls_well_by_well():
         (rows(("a", "x", "yes"), ("b", "y", "no")), "gpcr_agonist", "'gpcr_action'"),
     ],
 )
-def test_a_target_that_cannot_be_asked_says_why(table, target, sentence):
+def test_a_target_that_cannot_be_predicted_says_why(table, target, sentence):
     with pytest.raises(MoascopeError) as error:
         label_screen(screen(table), target)
     assert sentence in str(error.value)

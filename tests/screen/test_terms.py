@@ -67,7 +67,7 @@ def test_words_for_nothing_are_no_mechanism(word):
     assert told.cells == ["", "HDAC inhibitor"]
 
 
-def test_what_was_merged_split_or_left_whole_is_said():
+def test_what_was_merged_split_or_left_whole_is_reported():
     warnings = one_spelling(["X inhibitor", "x inhibitor", "y damage, x inhibitor",
                              "X inhibitor; z inhibitor", "unknown"]).warnings
     assert "spells 1 mechanism in several ways, read as one: 'X inhibitor' = 'x inhibitor'" in (

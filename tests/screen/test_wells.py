@@ -45,7 +45,7 @@ def test_a_well_that_could_be_meant_is_suggested(written, advice):
     "", "B", "2", "B0", "B00", "B49", "AG01", "BA01", "AAA1", "B2x", "02B", "Ä01", "A1-A3",
     "B٢",
 ])
-def test_what_is_no_well_is_named_in_the_sentence(written):
+def test_what_is_not_a_well_name_is_quoted_in_the_sentence(written):
     with pytest.raises(MoascopeError, match="is not a well name") as caught:
         canonical_well(written)
     assert f"'{written}'" in str(caught.value)

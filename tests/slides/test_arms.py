@@ -143,7 +143,7 @@ def test_an_unknown_arm_ends_in_one_sentence():
         find_arm("scrach")
 
 
-def test_weights_for_a_network_that_is_none_end_in_one_sentence():
+def test_weights_for_an_unknown_network_end_in_one_sentence():
     with pytest.raises(MoascopeError, match=r"baseline.weights = 'mobilnet' cannot be used"):
         parse_params({"baseline": {"weights": {"mobilnet": "x.h5"}}})
 

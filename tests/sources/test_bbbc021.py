@@ -134,7 +134,7 @@ def test_plates_are_selected_and_downloaded_once(server, params, tmp_path):
     assert len(list((tmp_path / "downloads").rglob("*.zip"))) == 1
 
 
-def test_an_unknown_plate_is_told(params, tmp_path):
+def test_an_unknown_plate_is_an_error(params, tmp_path):
     with pytest.raises(MoascopeError, match=r"bbbc021\.plates names Week9_1, which BBBC021_v1"):
         acquire(params(plates=["Week9_1"]), tmp_path / "out")
 
@@ -154,14 +154,14 @@ def test_a_picture_that_the_archive_lacks_is_left_out_by_name(server, params, tm
         acquire(params(acquire={"max_missing": 0.01}, plates=["Week1_22123"]), tmp_path / "out")
 
 
-def test_an_archive_that_is_damaged_at_the_server_is_told(server, params, tmp_path):
+def test_an_archive_that_is_damaged_at_the_server_is_an_error(server, params, tmp_path):
     server.files[zip_of("Week1_22123")] = server.files[zip_of("Week1_22123")][:5000]
     with pytest.raises(MoascopeError, match=r"Week1_22123\.zip is not a valid zip archive.*"
                                             r"Leave the plate out"):
         acquire(params(), tmp_path / "out")
 
 
-def test_an_archive_that_means_harm_is_told(server, params, tmp_path):
+def test_a_malicious_archive_is_an_error(server, params, tmp_path):
     server.files[zip_of("Week1_22123")] = archive(pictures("Week1_22123") | {"../../evil": b"x"})
     with pytest.raises(MoascopeError, match="contains paths that point outside it"):
         acquire(params(), tmp_path / "out")
@@ -174,7 +174,7 @@ def test_a_cut_off_archive_goes_on(server, params, tmp_path):
     assert server.asked(".zip")[-1][1] == "bytes=7000-"
 
 
-def test_a_compound_with_two_mechanisms_is_told(server, params, tmp_path):
+def test_a_compound_with_two_mechanisms_is_an_error(server, params, tmp_path):
     server.files[f"/bbbc/BBBC021/{MOA_TABLE}"] = (MOA + '"taxol",1.0,"DNA damage"\n').encode()
     with pytest.raises(MoascopeError, match="gives taxol more than one mechanism"):
         acquire(params(), tmp_path / "out")
@@ -333,7 +333,7 @@ def test_a_dose_without_a_unit_is_kept_as_a_number_only(single, params, tmp_path
 
 
 @pytest.mark.parametrize("source", ["bbbc013", "bbbc016"])
-def test_an_archive_that_is_not_the_known_one_is_told(single, params, tmp_path, source,
+def test_an_archive_that_is_not_the_known_one_is_an_error(single, params, tmp_path, source,
                                                       monkeypatch):
     name = next(name for name in bbbc.SHA256 if name.startswith(source.upper())
                 and name.endswith(".zip"))
@@ -353,7 +353,7 @@ def test_a_plate_map_of_another_address_is_read_anew(single, params, tmp_path, m
     assert layout.loc["O24", "Metadata_Concentration_uM"] == 30
 
 
-def test_a_plate_map_that_is_none_is_told(single, params, tmp_path, monkeypatch):
+def test_an_invalid_plate_map_is_an_error(single, params, tmp_path, monkeypatch):
     path = "/bbbc/BBBC016/BBBC016_v1_platemap.txt"
     single.files[path] = b"DESCRIPTION\n1\n2\n"
     monkeypatch.setitem(bbbc.SHA256, "BBBC016_v1_platemap.txt",

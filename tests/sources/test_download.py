@@ -55,13 +55,13 @@ def get(server, session, tmp_path, name="a.bin", **options):
     return wanted.path.read_bytes()
 
 
-def test_a_file_comes_whole_and_leaves_nothing_beside_it(server, session, tmp_path):
+def test_a_file_appears_whole_and_nothing_is_left_next_to_it(server, session, tmp_path):
     assert get(server, session, tmp_path, size=len(CONTENT),
                sha256=hashlib.sha256(CONTENT).hexdigest()) == CONTENT
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["a.bin"]
 
 
-def test_what_is_there_is_not_asked_for_again(server, session, tmp_path):
+def test_what_is_there_is_not_downloaded_again(server, session, tmp_path):
     get(server, session, tmp_path)
     get(server, session, tmp_path)
     assert len(server.requests) == 1
@@ -193,7 +193,7 @@ def test_a_server_that_is_not_there_ends_in_a_sentence(session, tmp_path):
 
 
 @pytest.mark.parametrize("status", [404, 410])
-def test_what_does_not_exist_is_not_asked_for_twice(server, session, tmp_path, status):
+def test_what_does_not_exist_is_requested_once(server, session, tmp_path, status):
     server.always["/a.bin"] = f"status {status}"
     with pytest.raises(Absent, match=rf"/a.bin does not exist \(status {status}\)"):
         get(server, session, tmp_path)
@@ -352,7 +352,7 @@ def test_too_many_missing_files_stop_it(server, session, tmp_path):
         fetch_all(session, wanted, "files", most_missing=0.05)
 
 
-def test_a_server_that_lost_everything_is_not_asked_for_everything(server, session, tmp_path):
+def test_a_server_that_lost_everything_is_given_up_early(server, session, tmp_path):
     wanted = many(server, tmp_path, 400)
     server.files.clear()
     with pytest.raises(MoascopeError, match="25 files in a row"):
@@ -382,7 +382,7 @@ def test_two_downloads_into_one_folder_do_not_meet(tmp_path):
         pass
 
 
-def test_a_killed_download_goes_on_and_ends_in_the_same_bytes(server, session, tmp_path):
+def test_a_killed_download_resumes_and_ends_in_the_same_bytes(server, session, tmp_path):
     big = CONTENT * 200
     server.files["/big.bin"] = big
     server.faults["/big.bin"] = ["pause 1000000"]
@@ -464,13 +464,13 @@ def test_an_archive_that_lies_about_its_sizes_is_caught(tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-def test_two_files_of_one_name_in_an_archive_are_told(tmp_path):
+def test_two_files_of_one_name_in_an_archive_are_errors(tmp_path):
     path = zipped(tmp_path, {"P/a.tif": b"1", "Q/a.tif": b"2"})
     with pytest.raises(MoascopeError, match=r"has 'a.tif' twice \(P/a.tif and Q/a.tif\)"):
         unpack(path, {"a.tif": "a.tif"}, tmp_path / "out", 100)
 
 
-def test_a_damaged_archive_is_told(tmp_path):
+def test_a_damaged_archive_is_an_error(tmp_path):
     path = zipped(tmp_path, {"a.tif": bytes(range(256)) * 40})
     whole = path.read_bytes()
     path.write_bytes(whole[:-30])
@@ -483,7 +483,7 @@ def test_a_damaged_archive_is_told(tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-def test_spoilt_bzip2_in_an_archive_is_told(tmp_path):
+def test_spoilt_bzip2_in_an_archive_is_an_error(tmp_path):
     import zipfile
 
     with zipfile.ZipFile(tmp_path / "b.zip", "w", zipfile.ZIP_BZIP2) as file:
@@ -495,7 +495,7 @@ def test_spoilt_bzip2_in_an_archive_is_told(tmp_path):
 
 
 @pytest.mark.parametrize("where", ["open", "mkdir", "replace"])
-def test_a_disk_that_is_full_while_unpacking_is_told(tmp_path, monkeypatch, where):
+def test_a_disk_that_is_full_while_unpacking_is_an_error(tmp_path, monkeypatch, where):
     path = zipped(tmp_path, {"a.tif": b"1"})
 
     def full(self, *_, **__):

@@ -80,7 +80,7 @@ def test_a_failed_acquire_leaves_what_was_there(screen_folder, tmp_path):
     assert (tmp_path / "acquire/manifest.csv").read_bytes() == before
 
 
-def test_a_path_that_is_no_folder_is_named(tmp_path):
+def test_a_path_that_is_not_a_folder_is_named(tmp_path):
     with pytest.raises(MoascopeError, match=r"acquire\.path is .*nowhere, which is not a folder"):
         acquire(folder_params(tmp_path / "nowhere"), tmp_path / "acquire")
 
@@ -114,7 +114,7 @@ def test_licence_and_citation_of_a_screen_are_carried_on(screen_folder, tmp_path
     assert (description["licence"], description["citation"]) == ("CC0", "Somebody 2020")
 
 
-def test_a_manifest_that_is_none_ends_in_a_sentence(tmp_path):
+def test_an_invalid_manifest_ends_in_a_sentence(tmp_path):
     (tmp_path / "manifest.csv").write_text("a,b\n1,2\n")
     with pytest.raises(MoascopeError, match="Run the acquire stage"):
         read_manifest(tmp_path)

@@ -127,7 +127,7 @@ def test_a_selection_becomes_a_screen(server, params, tmp_path, capsys):
     assert "https://doi.org/10.17867/10000150" in said
 
 
-def test_licence_citation_and_channels_lie_beside_the_data(params, tmp_path):
+def test_licence_citation_and_channels_are_next_to_the_data(params, tmp_path):
     acquire(params(plates=["1001", "1002"]), tmp_path / "out")
     about = read_description(tmp_path / "out")
     assert about["licence"].startswith("CC BY-NC 4.0")
@@ -198,7 +198,7 @@ def test_a_limit_takes_the_first_in_order_of_plate_well_and_field(params, server
     ({"plates": ["1001"], "panels": ["HepG2 TUBA1B-RELA"]}, "The selection of idr0088 is empty"),
     ({"fields": [9]}, "none of its wells was imaged in these fields"),
 ])
-def test_a_selection_that_cannot_be_is_told(params, tmp_path, selection, words):
+def test_an_impossible_selection_is_an_error(params, tmp_path, selection, words):
     with pytest.raises(MoascopeError, match=words):
         acquire(params(**selection), tmp_path / "out")
     assert not (tmp_path / "out").exists()
@@ -244,7 +244,7 @@ def test_a_web_page_in_place_of_every_picture_stops_with_its_sentence(server, pa
     assert not list((tmp_path / "downloads").rglob("*.tif"))
 
 
-def test_a_picture_of_8_bits_is_none_of_this_screen(server, params, tmp_path):
+def test_an_8_bit_picture_does_not_belong_to_this_screen(server, params, tmp_path):
     server.files[folder("1001") + plane_name("1001", "B02", 1, 1)] = tiff(1, dtype="uint8")
     acquire(params({"max_missing": 0.1}, plates=["1001"]), tmp_path / "out")
     missing = pd.read_csv(tmp_path / "out/missing.csv")
@@ -282,13 +282,13 @@ def test_a_persons_annotations_take_the_place_of_the_tables(params, tmp_path):
         acquire(params({"path": "nowhere.csv"}), tmp_path / "out")
 
 
-def test_more_than_allowed_is_refused_before_a_picture_is_asked_for(server, params, tmp_path):
+def test_more_than_allowed_is_refused_before_a_picture_is_downloaded(server, params, tmp_path):
     with pytest.raises(MoascopeError, match=r"acquire\.max_gb allows"):
         acquire(params({"max_gb": 0.001}), tmp_path / "out")
     assert server.asked(".tif") == []
 
 
-def test_downloads_that_cannot_be_written_are_told(params, tmp_path):
+def test_downloads_that_cannot_be_written_are_errors(params, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(MoascopeError, match=r"cannot be written: Not a directory.*downloads"):
         acquire(params({"downloads": str(tmp_path / "file")}), tmp_path / "out")
@@ -323,7 +323,7 @@ def test_an_annotation_of_another_address_is_read_anew(server, params, tmp_path)
     assert notes.loc["colchicine", "Metadata_MoA"] == "Tubulin wrecker"
 
 
-def test_an_annotation_that_is_none_is_told(server, params, tmp_path):
+def test_an_invalid_annotation_is_an_error(server, params, tmp_path):
     server.files["/annotation.csv.zip"] = archive({"a.csv": b"Plate,Well\n1,B2\n"})
     with pytest.raises(MoascopeError, match="is not the annotation table of idr0088"):
         acquire(params(), tmp_path / "out")
@@ -359,7 +359,7 @@ def test_downloads_lie_in_the_repository_even_in_an_experiment(params, tmp_path,
     assert read_site(screen, screen.sites.iloc[0]).shape == (3, 48, 64)
 
 
-def test_an_index_that_is_none_or_means_harm_is_told(tmp_path):
+def test_an_invalid_or_malicious_index_is_an_error(tmp_path):
     path = tmp_path / "a.mlf"
     path.write_bytes(index("1001"))
     assert len(read_index(path, "1001")) == 9
@@ -374,7 +374,7 @@ def test_an_index_that_is_none_or_means_harm_is_told(tmp_path):
 
 
 @pytest.mark.parametrize("was", [b"klingon", b"utf-7", b"cp037", b"utf-32"])
-def test_an_index_in_an_encoding_that_cannot_be_read_is_told(tmp_path, was):
+def test_an_index_in_an_encoding_that_cannot_be_read_is_an_error(tmp_path, was):
     path = tmp_path / "a.mlf"
     path.write_bytes(index("1001").replace(b'encoding="utf-8"', b'encoding="' + was + b'"'))
     with pytest.raises(MoascopeError, match="is not an index of a plate"):
@@ -401,7 +401,7 @@ def test_a_name_in_the_index_never_leaves_the_folder(tmp_path):
     assert ("B02", 1) not in read_index(path, "1001")
 
 
-def test_a_killed_stage_goes_on_and_ends_in_the_same_bytes(server, params, tmp_path):
+def test_a_killed_stage_resumes_and_ends_in_the_same_bytes(server, params, tmp_path):
     acquire(params(plates=["1001"]), tmp_path / "whole")
     stuck = folder("1001") + plane_name("1001", "C02", 1, 1)
     server.faults[stuck] = ["pause 2000"]
@@ -493,7 +493,7 @@ def test_the_window_is_that_of_the_public_rendering_settings(real_data):
 
 
 @pytest.mark.parametrize("answer", [b"[]", b'{"plates": [{"id": 1}]}', b'{"plates": 7}'])
-def test_a_service_that_changed_is_told(web, params, tmp_path, answer):
+def test_a_service_that_changed_is_an_error(web, params, tmp_path, answer):
     web.answers["/web/webclient/api/plates/"] = lambda query: answer
     with pytest.raises(MoascopeError, match="did not answer with a list of plates"):
         acquire(params(rendered=True), tmp_path / "out")
@@ -567,7 +567,7 @@ def test_fetch_downloads_for_a_later_run(server, params, tmp_path):
     assert len(server.requests) == asked
 
 
-def test_a_setting_that_is_none_is_told(tmp_path, monkeypatch):
+def test_an_unknown_setting_is_an_error(tmp_path, monkeypatch):
     (tmp_path / "params.yaml").write_text("seed: 0\n")
     monkeypatch.chdir(tmp_path)
     for setting, words in (("idr0088.preset", "sets no parameter"),
@@ -579,7 +579,7 @@ def test_a_setting_that_is_none_is_told(tmp_path, monkeypatch):
             fetch(settings=[setting])
 
 
-def test_what_is_given_beside_a_preset_takes_precedence():
+def test_parameters_take_precedence_over_a_preset():
     assert with_preset(Idr0088(preset="slides")).limit == 26_000
     assert with_preset(Idr0088(preset="slides", limit=100)).limit == 100
     assert with_preset(Idr0088(preset="honest", panels=("WPMY1 ACTB-RAB5A",))).panels == (

@@ -202,7 +202,7 @@ def test_plates_that_dvc_keeps_are_the_experiments_own(plates):
     assert "missing" not in said
 
 
-def test_plates_beside_the_repository_need_their_whole_path(plates):
+def test_plates_outside_the_repository_need_an_absolute_path(plates):
     outside = plates.parent / "plates"
     shell("dvc", "exp", "run", "--temp", "-S", "acquire.source=folder", "-S",
           f"acquire.path={outside}", cwd=plates)

@@ -138,7 +138,7 @@ def test_nothing_runs_again_when_nothing_changed(ran):
     assert re.findall("Running stage '(.*)'", said) == ["code"]
 
 
-def test_every_score_stands_beside_its_nulls(ran):
+def test_every_score_is_next_to_its_nulls(ran):
     found = metrics(ran)
     main = found["out_of_fold"]["compound"]
     assert {"average_precision", "low", "high", "prevalence", "lift", "null_mean", "p",
@@ -390,7 +390,7 @@ def test_the_score_stands_next_to_its_oracle(ran):
     assert "Oracle of the simulated screen" in (ran / "reports/report/report.html").read_text()
 
 
-def test_a_helper_runs_trials_of_the_same_study_and_the_stage_logs_them(ran, tmp_path):
+def test_a_worker_runs_trials_of_the_same_study_and_the_stage_logs_them(ran, tmp_path):
     shutil.copytree(ran / "data", tmp_path / "data",
                     ignore=shutil.ignore_patterns("images", "prepare", "train"))
     shutil.copy(ran / "params.yaml", tmp_path)

@@ -129,7 +129,7 @@ def test_runs_on_the_same_data_and_folds_share_a_parent(store, client):
     assert len(set(parents)) == 3
 
 
-def test_a_run_outside_of_dvc_is_not_said_to_be_comparable(store, client):
+def test_a_run_outside_of_dvc_is_not_called_comparable(store, client):
     assert "mlflow.parentRunId" not in client.get_run(logged("by hand")).data.tags
 
 

@@ -75,7 +75,7 @@ def test_facts_are_those_of_the_pixels(screen_folder):
     assert row["Mean"] == pytest.approx(values.mean())
 
 
-def test_checksums_are_found_by_name_and_absent_where_there_is_none():
+def test_checksums_are_found_by_name_or_absent():
     manifest = pd.DataFrame({"FileName": ["a", "b", "c"], "SHA256": ["1", "", "3"]}, dtype="str")
     names = pd.Series(["c", "", "b", "x"], index=[7, 5, 3, 1], dtype="str")
     found = checksums(manifest, names)
@@ -265,7 +265,7 @@ def test_the_stage_says_what_it_found_in_one_sentence(validated, tmp_path, monke
     assert (logged[0][2] / "index.html").is_file()
 
 
-def test_planes_that_are_not_read_are_said_with_the_column_that_reads_them(tmp_path):
+def test_planes_that_are_not_read_are_reported_with_the_column_that_reads_them(tmp_path):
     folder = make_screen(tmp_path / "screen", wells=4, sites=1, channels=("DNA", "GFP"))
     rng = np.random.default_rng(0)
     for file in sorted((folder / "images").rglob("*_GFP.tif")):

@@ -340,7 +340,7 @@ def test_a_page_stops_while_browsers_hold_their_connections(site, pages):
 
 
 @pytest.mark.parametrize("signal_name", ["SIGINT", "SIGTERM"])
-def test_a_page_ends_on_a_signal_and_ctrl_c_is_no_error(signal_name):
+def test_a_page_ends_on_a_signal_and_ctrl_c_is_not_an_error(signal_name):
     import signal
 
     # Shells have SIGINT ignored by what they start in the background.

@@ -160,7 +160,7 @@ def test_a_failure_ahead_is_raised_at_its_place():
         next(results)
 
 
-def test_ray_that_is_not_installed_is_said(tmp_path, monkeypatch):
+def test_without_ray_the_remedy_is_shown(tmp_path, monkeypatch):
     monkeypatch.setenv("MOASCOPE_RAY", "local")
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(MoascopeError, match=r"pip install 'moascope\[ray\]'"):
@@ -181,7 +181,7 @@ def cluster(monkeypatch):
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_ray_makes_the_same_plates_and_tells_the_same_of_bad_ones(tmp_path, monkeypatch, cluster):
+def test_ray_makes_the_same_plates_and_reports_bad_ones_alike(tmp_path, monkeypatch, cluster):
     monkeypatch.setenv("MOASCOPE_RAY", cluster)
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent), prepend=os.pathsep)
     monkeypatch.chdir(tmp_path)
