@@ -85,6 +85,26 @@ def test_a_site_that_cannot_be_read_is_named_and_the_rest_is_predicted(predictor
     assert any("B02" in sentence for sentence in warnings)
 
 
+def test_too_few_controls_are_said_and_not_passed_over(predictor, folder, tmp_path):
+    few = read_screen(make_screen(tmp_path / "few", wells=10, controls=1))
+    _, warnings = predict_screen(predictor, few, "well")
+    assert warnings == (
+        "No plate has the 4 usable sites of the negative control that the model needs to compare "
+        "wells with (Plate1 has 1), so these predictions cannot be trusted. Add sites of control "
+        "wells.",)
+    screen = read_screen(folder)
+    one_left = screen.layout["Metadata_Plate"].eq("Plate2") & screen.layout[
+        "Metadata_Control"].eq("negative")
+    first = one_left & ~one_left.cumsum().gt(1)
+    layout = screen.layout.assign(Metadata_Control=screen.layout["Metadata_Control"].mask(
+        one_left & ~first, ""))
+    _, warnings = predict_screen(predictor, replace(screen, layout=layout), "well")
+    assert warnings == (
+        "1 plate with fewer than 4 usable sites of the negative control (Plate2 has 2) is "
+        "normalised by the controls of the other plates.",)
+    assert predict_screen(predictor, screen, "well")[1] == ()
+
+
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [

@@ -114,13 +114,33 @@ def test_warnings_of_a_partly_failed_prediction_reach_the_client(served, screens
     assert "Warnings" not in served.predict(None, rows_of(screens), {"screen": "one"})
 
 
+def test_an_answer_is_json_also_where_a_concentration_is_unknown(served, screens, monkeypatch):
+    def unknown(predictor, screen, level, jobs=1):
+        return pd.DataFrame({"Metadata_Concentration_uM": [1.0, float("nan")],
+                             "P_gpcr": [0.5, 0.25]}), ()
+
+    monkeypatch.setattr("moascope.learning.predictor.predict_screen", unknown)
+    table = served.predict(None, rows_of(screens), {"screen": "one"})
+    assert json.loads(json.dumps(table.to_dict("records"), allow_nan=False)) == [
+        {"Metadata_Concentration_uM": 1.0, "P_gpcr": 0.5},
+        {"Metadata_Concentration_uM": None, "P_gpcr": 0.25}]
+
+
+@pytest.mark.parametrize(("change", "sentence"), [
+    (lambda rows: rows.iloc[:0], "There are no rows. Send one per site."),
+    (lambda rows: pd.concat([rows, rows[["FileName_DNA"]]], axis=1),
+     "The rows have the column 'FileName_DNA' twice. Remove one."),
+])
+def test_rows_that_are_no_table_of_sites_are_a_sentence(served, screens, change, sentence):
+    error = refusal(served, change(rows_of(screens)), screen="one")
+    assert error.message == sentence and error.get_http_status_code() == 400
+
+
 def test_an_empty_concentration_is_none_as_csv_gives_it(screens, tmp_path):
-    for number, empty in enumerate(("", None, float("nan"))):
-        work = tmp_path / str(number)
-        work.mkdir()
+    for empty in ("", None, float("nan")):
         rows = rows_of(screens).astype({"Metadata_Concentration_uM": object})
         rows.loc[0, "Metadata_Concentration_uM"] = empty
-        screen = screen_from_rows(rows, screens, work)
+        screen = screen_from_rows(rows, screens, tmp_path)
         assert screen.layout["Metadata_Concentration_uM"].isna().any()
 
 

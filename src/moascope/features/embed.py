@@ -28,7 +28,7 @@ from moascope.features.table import (
     load_features,
 )
 from moascope.params import KERAS_FILE, Embed, Head, Prepare
-from moascope.pixels.prepare import prepare_plates
+from moascope.pixels.prepare import prepare_in_memory, prepare_plates
 from moascope.pixels.prepared import PreparedPlate, prepared_plates
 from moascope.screen.profile_plates import write_profile_plates
 from moascope.work.code import code_digest
@@ -60,14 +60,20 @@ def embed_plate(plate: PreparedPlate, out: Path, backbone: Backbone) -> None:
         float32 `<Backbone>_<Channel>_<name>` and `<Backbone>_<A>_<B>_<name>`.
     backbone : Backbone
     """
-    sites, features, names = plate_features(plate, backbone)
+    sites, features, names = plate_features(plate.sites(), plate.channels, plate.crops(), backbone)
     table = pd.concat([sites, pd.DataFrame(features, columns=names)], axis=1)
     table.to_parquet(out / FEATURES_FILE, index=False)
 
 
-def plate_features(plate: PreparedPlate,
+def plate_features(sites: pd.DataFrame, channels: Sequence[str], crops: np.ndarray,
                    backbone: Backbone) -> tuple[pd.DataFrame, np.ndarray, list[str]]:
     """What `embed_plate` writes, in memory.
+
+    Parameters
+    ----------
+    sites, channels, crops
+        Of a `PreparedPlate`.
+    backbone : Backbone
 
     Returns
     -------
@@ -77,14 +83,13 @@ def plate_features(plate: PreparedPlate,
     names : list of str
         Of the features.
     """
-    sites, channels, stored = plate.sites(), plate.channels, plate.crops()
     pairs = list(itertools.combinations(range(len(channels)), 2)) if backbone.pairs else []
     features = np.empty(
         (len(sites), len(channels) * len(backbone.names) + len(pairs) * len(backbone.pair_names)),
         np.float32)
     parts = [slice(start, start + SITES_AT_ONCE) for start in range(0, len(sites), SITES_AT_ONCE)]
     # The next sites come from the disk while the backbone is at work.
-    with contextlib.closing(ahead(lambda part: stored[part].copy(), parts, 1)) as blocks:
+    with contextlib.closing(ahead(lambda part: crops[part].copy(), parts, 1)) as blocks:
         for part, block in zip(parts, blocks, strict=True):
             features[part] = _site_vectors(block, backbone, pairs)
     owners = [((channel,), name) for channel in range(len(channels)) for name in backbone.names]
@@ -227,6 +232,17 @@ def _open_once(name: str, weights: Path | None, precision: str, crop: int, seen:
     return open_backbone(name, weights, precision, crop)
 
 
+@functools.lru_cache(maxsize=8)
+def _digest_once(file: Path | None, stamp: tuple[int, ...] | None) -> str:
+    # A server asks again for every request, and weights may have 100 MB.
+    return weights_digest(file)
+
+
+def _stamp(file: Path) -> tuple[int, ...]:
+    found = file.stat()
+    return found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
+
+
 def features_of_screen(screen: Screen, prepare: Prepare, embed: Embed, work: Path | None = None,
                        weights: Mapping[str, Path] | None = None, jobs: int = 1) -> FeatureTable:
     """Prepare and embed a screen that is not part of the project, as a model that predicts it does.
@@ -261,6 +277,8 @@ def features_of_screen(screen: Screen, prepare: Prepare, embed: Embed, work: Pat
     with contextlib.ExitStack() as scratch:
         folder = work or Path(scratch.enter_context(
             tempfile.TemporaryDirectory(prefix="moascope-")))
+        if work is None and PROFILES not in embed.backbones:
+            return _features_of_images(screen, prepare, embed, folder)
         prepare_plates(screen, folder / "prepare", prepare, jobs)
         plates = prepared_plates(folder / "prepare")
         left_out = [sentence for plate in plates for sentence in plate.facts["left_out"]]
@@ -273,9 +291,30 @@ def features_of_screen(screen: Screen, prepare: Prepare, embed: Embed, work: Pat
             table = load_features(folder / "embed")
         else:
             table = _features_in_memory(plates, embed, profiles)
+    return _with_sites(table, left_out)
+
+
+def _with_sites(table: FeatureTable, left_out: Sequence[str]) -> FeatureTable:
     if not len(table.meta):
         raise MoascopeError(["No site of the screen could be read.", *left_out])
     return dataclasses.replace(table, warnings=tuple(left_out))
+
+
+def _features_of_images(screen: Screen, prepare: Prepare, embed: Embed,
+                        scratch: Path) -> FeatureTable:
+    plates = list(prepare_in_memory(screen, scratch, prepare))
+    tables = []
+    # In the order in which `load_features` finds their folders.
+    for name in sorted(embed.backbones, key=label_of):
+        file = find_weights(name, embed)
+        seen = _digest_once(file, file and _stamp(file))
+        made = [plate_features(sites, channels, crops,
+                               _open_once(name, file, embed.precision, crops.shape[-1], seen))
+                for sites, channels, crops, _ in plates]
+        tables.append(join_plates([(sites, features) for sites, features, _ in made],
+                                  [names for _, _, names in made]))
+    return _with_sites(join_backbones(tables),
+                       [sentence for *_, left_out in plates for sentence in left_out])
 
 
 def _features_in_memory(plates: Sequence[PreparedPlate], settings: Embed,
@@ -290,9 +329,10 @@ def _features_in_memory(plates: Sequence[PreparedPlate], settings: Embed,
             made = ([profile_features(profiles, plate.name, plate) for plate in plates] or
                     [profile_features(profiles, plate) for plate in sorted(profiles.digests)])
         for plate in plates if name != PROFILES else ():
-            crop = plate.crops().shape[-1]
+            crops = plate.crops()
             made.append(plate_features(
-                plate, _open_once(name, file, settings.precision, crop, seen)))
+                plate.sites(), plate.channels, crops,
+                _open_once(name, file, settings.precision, crops.shape[-1], seen)))
         tables.append(join_plates([(sites, features) for sites, features, _ in made],
                                   [names for _, _, names in made]))
     return join_backbones(tables)

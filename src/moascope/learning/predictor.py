@@ -12,7 +12,11 @@ import numpy as np
 import pandas as pd
 
 from moascope.errors import MoascopeError
-from moascope.features.normalise import apply_sphering, standardise_plates
+from moascope.features.normalise import (
+    LEAST_CONTROL_SITES,
+    apply_sphering,
+    standardise_plates,
+)
 from moascope.features.table import PROFILES, FeatureTable, label_of
 from moascope.learning.examples import LEVELS, WELL_KEY, Examples, with_layout
 from moascope.learning.model import TrainedModel
@@ -21,7 +25,7 @@ from moascope.learning.predictions import predictions_at
 from moascope.screen.compounds import compound_groups
 from moascope.screen.question import Question
 from moascope.screen.tables import Screen
-from moascope.text import listing
+from moascope.text import counted, listing
 
 
 @dataclass(frozen=True, repr=False)
@@ -111,7 +115,7 @@ def predict_screen(
     predictions : DataFrame
         One row per unit: its `Metadata_` columns, `P_<class>` for every class, `Predicted`.
     warnings : tuple of str
-        Sites that were left out, and why.
+        Sites that were left out, and why; plates with too few negative controls.
 
     Raises
     ------
@@ -134,10 +138,30 @@ def predict_screen(
     if len(table.meta) == 0:
         raise MoascopeError(["No site of this screen can be used.", *table.warnings])
     sites = sites_of(model, screen, table)
+    left_out = (*table.warnings, *_few_controls(model, sites.meta, table.meta["QC_Pass"]))
     if level != "site":
         sites = sites.take(_counted(table.meta))
     logits = predict_by_panel(model.heads, sites, model.train)[0]
-    return predictions_at(model.calibrations[level], sites, logits, level), table.warnings
+    return predictions_at(model.calibrations[level], sites, logits, level), left_out
+
+
+def _few_controls(model: TrainedModel, meta: pd.DataFrame,
+                  passed: pd.Series) -> tuple[str, ...]:
+    """What to say where negative controls are too few for `standardise_plates`."""
+    if not model.controls or model.head.normalisation == "none":
+        return ()
+    usable = (meta["Metadata_Control"] == "negative") & passed.to_numpy(bool)
+    counts = usable.groupby([meta["Metadata_Plate"], meta["Metadata_Panel"]]).sum()
+    few = counts[counts < LEAST_CONTROL_SITES]
+    if few.empty:
+        return ()
+    least = f"{LEAST_CONTROL_SITES} usable sites of the negative control"
+    named = listing((f"{plate} has {count}" for (plate, _), count in few.items()), 5)
+    if len(few) == len(counts):
+        return (f"No plate has the {least} that the model needs to compare wells with ({named}), "
+                "so these predictions cannot be trusted. Add sites of control wells.",)
+    return (f"{counted(len(few), 'plate')} with fewer than {least} ({named}) "
+            f"{'is' if len(few) == 1 else 'are'} normalised by the controls of the other plates.",)
 
 
 def check_fits(model: TrainedModel, screen: Screen) -> None:

@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +22,7 @@ from moascope.work.code import code_digest
 from moascope.work.digests import digest
 from moascope.work.files import write_json
 from moascope.work.plates import due_plates, update_plates
+from moascope.work.processes import progress
 from moascope.work.ray import RAY
 
 if TYPE_CHECKING:
@@ -58,10 +59,55 @@ def prepare_plate(screen: Screen, out: Path, settings: Prepare, threads: int = 1
     list of str
         One sentence for each site that is left out because one of its planes cannot be used.
     """
+    table, facts, _ = _prepare(screen, out, settings, threads)
+    table.to_parquet(out / SITES_FILE, index=False)
+    write_json(out / FACTS_FILE, facts)
+    return facts["left_out"]
+
+
+def prepare_in_memory(screen: Screen, scratch: Path, settings: Prepare,
+                      ) -> Iterator[tuple[pd.DataFrame, list[str], np.ndarray, list[str]]]:
+    """What `prepare_plates` writes, plate by plate, with tables that never touch the disk.
+
+    Parameters
+    ----------
+    screen : Screen
+    scratch : Path
+        Empty folder for crops; they stay there as long as the folder.
+    settings : Prepare
+
+    Yields
+    ------
+    sites : DataFrame
+        As `PreparedPlate.sites`.
+    channels : list of str
+        In the order of the crops.
+    crops : ndarray, uint8
+        As `PreparedPlate.crops`.
+    left_out : list of str
+        A sentence for each site that could not be read.
+    """
+    names = sorted(screen.sites["Metadata_Plate"].unique())
+    with progress(len(names), "prepare") as advance:
+        for number, name in enumerate(names):
+            folder = scratch / str(number)
+            folder.mkdir()
+            plate = dataclasses.replace(
+                screen,
+                sites=screen.sites[screen.sites["Metadata_Plate"] == name],
+                layout=screen.layout[screen.layout["Metadata_Plate"] == name])
+            sites, facts, crops = _prepare(plate, folder, settings, threads=2)
+            yield sites, facts["channels"], crops, facts["left_out"]
+            advance()
+
+
+def _prepare(screen: Screen, folder: Path, settings: Prepare,
+             threads: int) -> tuple[pd.DataFrame, dict[str, Any], np.ndarray]:
+    """The sites of a plate, its facts, and its crops, which are written to the folder."""
     channels = tuple(name for name in screen.channels
                      if screen.sites[f"FileName_{name}"].ne("").any())
     nuclei = quality.nucleus_channel(channels, settings.nuclei)
-    scratch = out / "raw.tmp"
+    scratch = folder / "raw.tmp"
     seen, problems = read_sites(screen, channels, nuclei, scratch, settings, threads)
     table = screen.sites.iloc[seen.rows][IDENTITY].reset_index(drop=True)
     wells = screen.layout["Metadata_Well"]
@@ -76,14 +122,14 @@ def prepare_plate(screen: Screen, out: Path, settings: Prepare, threads: int = 1
         panels[panel], scales[panel] = _finish_panel(
             seen, rows, columns, flags, channels, settings, table["Metadata_Well"].to_numpy(),
             controls)
-    _write_crops(out / CROPS_FILE, seen.raw, table["Metadata_Panel"].map(scales).tolist())
+    _write_crops(folder / CROPS_FILE, seen.raw, table["Metadata_Panel"].map(scales).tolist())
     scratch.unlink(missing_ok=True)
     passed = ~np.any(list(flags.values()), axis=0)
-    table.assign(**columns, **flags, QC_Pass=passed).to_parquet(out / SITES_FILE, index=False)
+    measured = pd.DataFrame({**columns, **flags, "QC_Pass": passed})
     facts = {"channels": list(channels), "nuclei": nuclei, "left_out": problems,
              "panels": panels, "size": list(seen.shape)}
-    write_json(out / FACTS_FILE, facts)
-    return problems
+    return (pd.concat([table, measured], axis=1), facts,
+            np.load(folder / CROPS_FILE, mmap_mode="r"))
 
 
 def _measures(channels: tuple[str, ...]) -> list[str]:

@@ -105,7 +105,9 @@ def _sorted_words(text: str) -> str:
 def check_unique(table: CsvTable, keys: pd.DataFrame, what: str, remedy: str,
                  findings: Findings) -> None:
     """Report each row whose `keys` an earlier line has already."""
-    again = keys.duplicated() & is_canonical(keys["Metadata_Well"])
+    again = keys.duplicated()
+    if again.any():
+        again &= is_canonical(keys["Metadata_Well"])
     if not again.any():
         return
     first = pd.Series(keys.index, index=pd.MultiIndex.from_frame(keys))

@@ -74,18 +74,21 @@ def check_sites(
         return None, ()
 
     plates = check_plates(table, findings)
-    sites = pd.DataFrame({"Metadata_Plate": plates,
-                          "Metadata_Well": check_wells(table, plates, findings)})
-    sites["Metadata_Site"] = check_whole_numbers(table, "Metadata_Site", findings)
+    columns = {"Metadata_Plate": plates,
+               "Metadata_Well": check_wells(table, plates, findings),
+               "Metadata_Site": check_whole_numbers(table, "Metadata_Site", findings)}
     for column in ("Metadata_Batch", "Metadata_Panel"):
-        sites[column] = (table.rows[column].str.strip() if column in table.rows
-                         else pd.Series("", index=sites.index, dtype="str"))
+        columns[column] = (table.rows[column].str.strip() if column in table.rows
+                           else pd.Series("", index=table.rows.index, dtype="str"))
+    links: dict[str, set[str] | None] = {}
     for channel in channels:
-        sites[f"FileName_{channel}"] = check_files(table, channel, images, allow_outside,
-                                                   allow_links, findings)
+        columns[f"FileName_{channel}"] = check_files(table, channel, images, allow_outside,
+                                                     allow_links, findings, links)
         frame = f"Frame_{channel}"
-        sites[frame] = (check_whole_numbers(table, frame, findings, default=0)
-                        if frame in table.rows else 0)
+        columns[frame] = (check_whole_numbers(table, frame, findings, default=0)
+                          if frame in table.rows
+                          else pd.Series(0, index=table.rows.index, dtype="int64"))
+    sites = pd.DataFrame(columns)
     check_unique(table, sites[SITE], "site", "remove one, or number the sites of the well.",
                  findings)
     if channels:
@@ -104,6 +107,9 @@ def check_sites(
 
 def _warn_of_planes_named_twice(sites: pd.DataFrame, channels: Sequence[str],
                                 findings: Findings) -> None:
+    names = pd.concat([sites[f"FileName_{channel}"] for channel in channels])
+    if names[names != ""].is_unique:
+        return
     planes = pd.concat([
         pd.DataFrame({"file": sites[f"FileName_{channel}"], "frame": sites[f"Frame_{channel}"]})
         for channel in channels
@@ -177,9 +183,8 @@ def _check_concentrations(table: CsvTable, findings: Findings) -> pd.Series:
 def check_sites_have_wells(sites: pd.DataFrame, layout: pd.DataFrame, findings: Findings,
                            name: str = "load_data.csv") -> None:
     """Find sites whose well layout.csv does not have: one is a warning, all are a problem."""
-    known = pd.MultiIndex.from_frame(layout[WELL])
     sites = sites[is_canonical(sites["Metadata_Well"])]
-    lost = ~pd.MultiIndex.from_frame(sites[WELL]).isin(known)
+    lost = ~_well_names(sites).isin(_well_names(layout))
     if not lost.any():
         return
     wells = sites.loc[lost, WELL].drop_duplicates()
@@ -206,6 +211,11 @@ def warn_of_wells_without_profile(sites: pd.DataFrame, layout: pd.DataFrame, nam
         findings.warnings.append(
             f"layout.csv has {counted(len(lost), 'well')} without a row in {name}, which are not "
             f"predicted: {examples}.")
+
+
+def _well_names(table: pd.DataFrame) -> pd.Series:
+    # No plate's name has a slash.
+    return table["Metadata_Plate"] + "/" + table["Metadata_Well"]
 
 
 def check_annotations(table: CsvTable | None, findings: Findings) -> pd.DataFrame | None:

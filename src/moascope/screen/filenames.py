@@ -15,7 +15,8 @@ from moascope.screen.reading import CsvTable, Findings
 
 
 def check_files(table: CsvTable, channel: str, images: Path, allow_outside: bool,
-                allow_links: bool, findings: Findings) -> pd.Series:
+                allow_links: bool, findings: Findings,
+                links: dict[str, set[str] | None]) -> pd.Series:
     """The path of each row's image in one channel, relative to `images` where it lies there.
 
     Parameters
@@ -30,6 +31,8 @@ def check_files(table: CsvTable, channel: str, images: Path, allow_outside: bool
         Whether a symbolic link in `images` may.
     findings : Findings
         Gets a problem for each line whose path is not allowed.
+    links : dict
+        What is known of links in folders; filled here, for the next channel.
 
     Returns
     -------
@@ -37,14 +40,9 @@ def check_files(table: CsvTable, channel: str, images: Path, allow_outside: bool
         POSIX, or an address; empty where the row has no image in the channel.
     """
     column = f"FileName_{channel}"
-    joined = _joined(table, channel)
-    # Screens name millions of files in few folders, so folders are resolved, and not files.
-    folders = joined.str.replace(r"[^/]*$", "", regex=True)
-    bases = joined.str.replace(r"(?s)^.*/", "", regex=True)
-    odd = (joined != "") & (bases.isin(["", ".", ".."]) | bases.str.contains("[:\0]"))
+    joined: list[str] = _joined(table, channel).tolist()
     root = images.resolve()
     prefixes = sorted({posixpath.abspath(images.as_posix()), root.as_posix()})
-    links: dict[str, set[str] | None] = {}
 
     def resolve(name: str) -> tuple[str, bool]:
         """A name relative to `images`, and whether it points outside."""
@@ -54,27 +52,31 @@ def check_files(table: CsvTable, channel: str, images: Path, allow_outside: bool
         leaves = name.startswith(("/", "../")) or name == ".." or _has_drive(name)
         return name, leaves or (not allow_links and _link_leaves(root, name, links))
 
-    code, keys = pd.factorize(folders)
-    found = [resolve(f"{folder}x") if folder else ("x", False) for folder in keys]
-    starts = np.array([name[:-1] for name, _ in found], object)
-    names = pd.Series(starts[code], index=joined.index, dtype="str") + bases
-    leaves = np.array([out for _, out in found])[code]
-    singly = odd.to_numpy(copy=True)
-    if not allow_links:
-        with_links = [_links_of(root, name.rpartition("/")[0], links) != set()
-                      for name, _ in found]
-        singly |= np.array(with_links)[code] & (joined != "").to_numpy()
-    for row in np.flatnonzero(singly):
-        names.iloc[row], leaves[row] = resolve(joined.iloc[row])
-    wrong = (leaves & (not allow_outside)) | joined.str.contains("\0", regex=False).to_numpy()
+    names: list[str] = []
+    wrong: list[bool] = []
+    # Screens name millions of files in few folders, so folders are resolved, and not files.
+    folders: dict[str, tuple[str, bool, bool]] = {}
+    for path in joined:
+        start, slash, base = path.rpartition("/")
+        start += slash
+        if start not in folders:
+            inside, leaves = resolve(f"{start}x") if start else ("x", False)
+            linked = not allow_links and _links_of(root, inside.rpartition("/")[0], links) != set()
+            folders[start] = inside[:-1], leaves, linked
+        folder, leaves, linked = folders[start]
+        name = folder + base
+        if path and (linked or base in ("", ".", "..") or ":" in base or "\0" in base):
+            name, leaves = resolve(path)
+        names.append(name)
+        wrong.append((leaves and not allow_outside) or "\0" in path)
 
     def sentence(row: int) -> str:
-        shown = posixpath.normpath(joined.iloc[row]).replace("\0", "\\0")
+        shown = posixpath.normpath(joined[row]).replace("\0", "\\0")
         return (f"{column} points outside the screen's folder ({shown}). Move the image into the "
                 "folder, or set acquire.allow_outside to true in params.yaml if this is intended.")
 
-    report(table, wrong, sentence, findings)
-    return names
+    report(table, np.array(wrong, bool), sentence, findings)
+    return pd.Series(names, index=table.rows.index, dtype="str")
 
 
 def _joined(table: CsvTable, channel: str) -> pd.Series:

@@ -21,7 +21,7 @@ from moascope.screen.contract import (
 )
 from moascope.screen.description import description_of, images_folder, read_description
 from moascope.screen.profiles import Profiles, check_compounds_agree, find_profiles, has_profiles
-from moascope.screen.reading import Findings, read_table
+from moascope.screen.reading import CsvTable, Findings, read_table
 from moascope.text import counted, tidy
 from moascope.work.files import write_csv
 
@@ -136,8 +136,37 @@ def read_screen(folder: str | Path, allow_outside: bool = False,
                or (not received and bool(description.get("allow_outside"))))
     # Images of an acquired screen are known by checksum, and DVC may keep them as links.
     links = outside or (follow_links and not received and bool(description))
+    return checked_screen(load_data, layout_csv, annotations_csv, images, outside, links, findings,
+                          profiles, has_profiles(folder))
+
+
+def checked_screen(load_data: CsvTable | None, layout_csv: CsvTable | None,
+                   annotations_csv: CsvTable | None, images: Path, outside: bool, links: bool,
+                   findings: Findings, profiles: Profiles | None = None,
+                   measured: bool = False) -> Screen:
+    """Check the tables of a screen, each for itself and together.
+
+    Parameters
+    ----------
+    load_data, layout_csv, annotations_csv : CsvTable or None
+        None where a table is not there or cannot be read, which `findings` then says.
+    images : Path
+    outside : bool
+        Whether file names may lead out of `images`.
+    links : bool
+        Whether links in `images` may.
+    findings : Findings
+    profiles : Profiles, optional
+    measured : bool
+        Whether there are profiles, in whatever state.
+
+    Raises
+    ------
+    MoascopeError
+        With all problems of `findings`.
+    """
     sites, channels = check_sites(load_data, images, outside, links, findings,
-                                  has_profiles(folder))
+                                  measured)
     source = "load_data.csv"
     if profiles is not None:
         findings.warnings += profiles.warnings

@@ -95,6 +95,11 @@ class MoascopeModel(PythonModel):
         if warnings:
             # The same for every row: an answer is one table, and has no other place for it.
             predictions["Warnings"] = "\n".join(_without(text, hidden) for text in warnings)
+        # JSON has no NaN, and readers of the answer refuse it.
+        for column in predictions.columns:
+            values = predictions[column]
+            if values.isna().any():
+                predictions[column] = values.astype(object).where(values.notna(), None)
         return predictions
 
 
