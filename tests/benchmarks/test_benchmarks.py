@@ -43,7 +43,7 @@ def test_a_part_that_fails_is_told_in_its_place_and_the_others_stay(load, tmp_pa
     assert "failed: bad." in page
 
 
-def test_a_part_that_is_absent_or_does_not_end_is_an_error(load, tmp_path, monkeypatch):
+def test_a_part_that_is_absent_or_does_not_end_is_reported(load, tmp_path, monkeypatch):
     bench = load("bench")
     (tmp_path / "slow.py").write_text("import time\ntime.sleep(60)\n")
     monkeypatch.setattr(bench, "HERE", tmp_path)
