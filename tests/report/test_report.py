@@ -26,7 +26,7 @@ from moascope.report.figures import _at_hits, reliability_bins
 from moascope.report.page import render_report, write_report
 from moascope.report.plates import chosen_plates, plate_grid, plate_maps
 from moascope.report.scores import compared, confusion
-from moascope.report.words import verdict
+from moascope.report.words import best_reference, verdict
 from moascope.screen.question import Question
 from moascope.screen.wells import well_name
 from moascope.text import class_name, tidy
@@ -534,3 +534,16 @@ def test_a_mechanism_that_is_found_is_marked_in_its_row(binary_world, tmp_path):
         "Tubulin inhibitor": score | {"found": True}, "HDAC inhibitor": score | {"found": False}}}
     text = render_report(metrics, binary_world.predictions, binary_world.examples, tmp_path)
     assert ">Tubulin inhibitor ✓</th>" in text and ">HDAC inhibitor</th>" in text
+
+
+@pytest.mark.parametrize(("gap", "words"), [
+    ((0.0, 0.0, 0.0), "model minus reference is 0.000 (0.000 to 0.000): both score the same."),
+    ((0.0, -0.1, 0.1), "there are too few compounds to tell which of the two is better."),
+    ((-0.2, -0.3, -0.1), "is demonstrably better: prefer it to the model."),
+])
+def test_the_report_says_which_of_model_and_reference_is_better(gap, words):
+    difference, low, high = gap
+    assert words in best_reference({
+        "out_of_fold": {"compound": {"average_precision": 1.0}},
+        "references": {"logistic": {"average_precision": 1.0, "model_minus_reference": {
+            "difference": difference, "low": low, "high": high}}}})

@@ -116,7 +116,7 @@ def deal(labels: Labels, usable: pd.DataFrame, params: Split, seed: int) -> Fold
     if params.holdout and not table["Holdout"].any():
         warnings.append(
             f"No class has enough {labels.question.unit}s for split.holdout = {params.holdout:g}: "
-            "none are held out, so that the model cannot be promoted. Raise split.holdout, or "
+            "none are held out, so the model cannot be promoted. Raise split.holdout, or "
             "annotate more.")
     untestable = tuple(untestable_classes(table))
     if untestable:

@@ -133,7 +133,8 @@ def best_reference(metrics: dict[str, Any]) -> str:
     name = max(references, key=lambda kind: (references[kind]["average_precision"], kind))
     score = references[name]
     gap = score["model_minus_reference"]
-    how = (", and is demonstrably better: prefer it to the model" if gap["high"] < 0 else
+    how = (": both score the same" if _equal(gap) else
+           ", and is demonstrably better: prefer it to the model" if gap["high"] < 0 else
            ", and the model is demonstrably better" if gap["low"] > 0 else
            ": there are too few compounds to tell which of the two is better")
     return (f"The best simple model on the same features and folds, "
@@ -167,7 +168,8 @@ def answer(metrics: dict[str, Any]) -> list[str]:
     if best and gap:
         score = (baselines.get("scores") or {}).get(best) or {}
         # metrics.json holds null where a number is not available.
-        how = ("the model is better" if (gap.get("low") or 0) > 0 else
+        how = ("both score the same" if _equal(gap) else
+               "the model is better" if (gap.get("low") or 0) > 0 else
                "the model is worse" if (gap.get("high") or 0) < 0 else
                "there are too few compounds to tell which of the two is better")
         sentences.append(
@@ -175,6 +177,11 @@ def answer(metrics: dict[str, Any]) -> list[str]:
             f"{number(score.get('average_precision'))}; model minus baseline is "
             f"{number(gap.get('difference'))} ({span(gap)}): {how}.")
     return [*sentences, *filter(None, [best_reference(metrics), controls_sentence(metrics)])]
+
+
+def _equal(gap: dict[str, Any]) -> bool:
+    """Whether two models score the same in all resamples of the compounds."""
+    return all(gap.get(name) == 0 for name in ("difference", "low", "high"))
 
 
 def _interval_words(scores: dict[str, Any]) -> str:
