@@ -463,7 +463,7 @@ def compared(ran):
 
 
 def test_arms_stand_in_one_table_between_the_slides_and_the_main_model(ran, compared):
-    assert "\nbaseline: scratch: average precision of compounds by compound" in compared
+    assert "\nbaseline: scratch: average precision over compounds: by compound" in compared
     assert "\nbaseline: per_panel: not run: the screen has a single panel" in compared
     assert "\ncompare: 1 of 2 arms" in compared
     assert "Warning" not in compared

@@ -69,7 +69,7 @@ def headline(scores: dict[str, Any]) -> str:
             f"{'' if scores[split]['valid'] else 'INVALID '}{split} "
             f"{own['average_precision']:.3f}{bracketed(own)} at a prevalence "
             f"of {own['prevalence']:.3f}")
-    return f"average precision of compounds {'; '.join(said)}"
+    return f"average precision over compounds: {'; '.join(said)}"
 
 
 def note(scores: dict[str, Any]) -> str:

@@ -58,5 +58,5 @@ def split(params: Params, screen: Path, planes: Path, embedded: Path, out: Path,
     unit, classes = dealt.question.unit, dealt.question.classes
     return (f"{len(dealt.groups) - held_out} {unit}s of {len(classes)} classes in "
             f"{params.split.folds} folds x {params.split.repeats}, {held_out} held out for the "
-            f"gate; no compound, well or picture is on two sides. To see the layout before "
-            f"training, run `moascope layout --screen {screen} --out layout`")
+            f"gate; no compound, well or image is on both sides of a split. To see the layout "
+            f"before training, run `moascope layout --screen {screen} --out layout`")
