@@ -171,6 +171,53 @@ def test_sphering_and_standardising_learn_from_controls_alone():
                                    other.normalised(how).features[:20], rtol=1e-4, atol=1e-4)
 
 
+def with_controls(examples, count=24):
+    """The first rows as negative controls of one plate."""
+    rows = examples.meta.copy()
+    rows.loc[rows.index[:count], "Metadata_Control"] = "negative"
+    group = examples.group.copy()
+    group[:count] = -1
+    return replace(examples, meta=rows, group=group, _cache={})
+
+
+def test_a_head_sees_the_features_that_are_worth_having_chosen_by_controls_alone():
+    told = with_controls(make_examples())
+    features = told.features.copy()
+    features[:24, 1] = 3.0
+    features[:, 2] = 2 * features[:, 0] + 1
+    names = ["Cells_AreaShape_Area", *(f"Cells_Texture_{at}" for at in range(1, 4)),
+             "Cells_Location_Center_X", *(f"f{at}" for at in range(5, features.shape[1]))]
+    told = replace(told, features=features, names=tuple(names), _cache={})
+    measured = told.seen_by(Head(selection="measured", normalisation="plate+clip"))
+    assert measured.names == tuple(np.delete(names, [1, 4]))
+    distinct = told.seen_by(Head(selection="distinct"))
+    assert distinct.names == tuple(np.delete(names, [1, 2, 4]))
+    assert told.seen_by(Head()).names == told.names
+    changed = features.copy()
+    changed[24:] = np.random.default_rng(0).normal(size=changed[24:].shape)
+    other = replace(told, features=changed, _cache={})
+    assert other.seen_by(Head(selection="distinct")).names == distinct.names
+
+
+def test_a_screen_without_a_feature_worth_having_is_a_sentence():
+    examples = make_examples()
+    names = tuple(f"Cells_Location_{at}" for at in range(examples.features.shape[1]))
+    with pytest.raises(MoascopeError, match="No feature is left"):
+        replace(examples, names=names, _cache={}).seen_by(Head(selection="measured"))
+
+
+def test_clipping_bounds_what_is_far_from_the_controls_before_sphering():
+    told = with_controls(make_examples())
+    features = told.features.copy()
+    features[-1, 0] = 1e6
+    told = replace(told, features=features, _cache={})
+    plate = told.normalised("plate").features
+    assert plate.max() > 1000
+    np.testing.assert_array_equal(told.normalised("plate+clip").features, np.clip(plate, -20, 20))
+    assert np.abs(told.normalised("plate+clip+sphere").features).max() < (
+        np.abs(told.normalised("plate+sphere").features).max() / 10)
+
+
 def test_a_head_sees_its_own_backbone_with_counts_and_intensities():
     examples = make_examples(compounds=9)
     names = ("Count_Nuclei", "Intensity_DNA_Mean", *(f"Morphology_{i}" for i in range(10)),

@@ -12,7 +12,7 @@ from moascope.features.embed import features_of_screen
 from moascope.learning.calibration import Calibration
 from moascope.learning.head import FittedHeads
 from moascope.learning.model import TrainedModel, read_model, save_model
-from moascope.learning.predictor import predict_screen
+from moascope.learning.predictor import predict_screen, sites_of
 from moascope.params import Embed, Head, Prepare, Train
 from moascope.screen.question import Question
 from moascope.screen.rows import screen_from_rows
@@ -58,6 +58,17 @@ def test_a_saved_model_says_the_same(predictor, folder, tmp_path):
         assert len(one) == rows
         assert list(one)[-3:] == ["P_not_gpcr", "P_gpcr", "Predicted"]
     assert not [path for path in (tmp_path / "model").rglob("*") if path.suffix == ".pkl"]
+
+
+def test_a_model_that_clips_predicts_from_clipped_features(predictor, folder, tmp_path):
+    screen = read_screen(folder)
+    table = features_of_screen(screen, PREPARE, Embed(backbone="morphology"), tmp_path)
+    table.X[0] += 1e6
+    as_they_are = sites_of(predictor, screen, table).features
+    head = predictor.head.model_copy(update={"normalisation": "plate+clip"})
+    seen = sites_of(replace(predictor, head=head), screen, table).features
+    assert np.abs(as_they_are).max() > 20
+    np.testing.assert_array_equal(seen, np.clip(as_they_are, -20, 20))
 
 
 def test_rows_in_memory_are_the_screen_on_disk(predictor, folder, tmp_path):

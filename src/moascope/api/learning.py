@@ -141,8 +141,8 @@ def cross_validate(features: pd.DataFrame, folds: Folds, settings: Mapping[str, 
         Of the initial weights and the order of training rows.
     **hyperparameters
         Keys of the section `train` of params.yaml: `layers`, `width`, `dropout`, `activation`,
-        `learning_rate`, `l2`, `label_smoothing`, `normalisation`, `backbone`, `epochs`,
-        `batch_size`, `level` and `panels`.
+        `learning_rate`, `l2`, `label_smoothing`, `normalisation`, `selection`, `backbone`,
+        `epochs`, `batch_size`, `level` and `panels`.
 
     Returns
     -------

@@ -12,6 +12,9 @@ LEAST_CONTROL_SITES = 4
 SPREAD_FLOOR = 0.1
 MAD_TO_SD = 1.4826
 NAMED_PLATES = 5
+CLIP = 20.0
+"""Robust deviations beyond which a value says no more: a feature that is nearly constant in the
+controls reaches thousands, and would decide every distance alone."""
 
 
 def standardise_plates(table: FeatureTable, controls: np.ndarray) -> FeatureTable:
@@ -97,6 +100,16 @@ def _plate_and_panel(table: FeatureTable) -> dict[tuple[str, str], np.ndarray]:
 def _median_of_known(values: np.ndarray) -> np.ndarray:
     known = np.isfinite(values).any(axis=0)
     return np.where(known, np.nanmedian(np.where(known, values, 0.0), axis=0), 0.0)
+
+
+def clipped(X: np.ndarray) -> np.ndarray:
+    """Standardised features, none further than `CLIP` deviations from the controls.
+
+    Parameters
+    ----------
+    X : ndarray, float [sites, features]
+    """
+    return np.clip(X, -CLIP, CLIP)
 
 
 @dataclass(frozen=True)

@@ -84,8 +84,10 @@ def fine_tune_folds(examples: Examples, prepared: Path, backbone: str, weights: 
     """
     settings = train.fine_tune
     own = live_last(examples, backbone)
-    # A head sees the network's features, however many backbones another one chose among.
-    chosen = {fold: head.model_copy(update={"backbone": "all"})
+    # A head sees the network's features, all of them and as they are.
+    chosen = {fold: head.model_copy(update={
+        "backbone": "all", "selection": "none",
+        "normalisation": head.normalisation.replace("+clip", "")})
               for (repeat, fold), head in heads.items() if repeat == REPEAT}
     fold_of = own.fold_of_rows(REPEAT)
     masks, starts = {}, {}

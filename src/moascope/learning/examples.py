@@ -10,7 +10,14 @@ import numpy as np
 import pandas as pd
 
 from moascope.errors import MoascopeError
-from moascope.features.normalise import Sphering, apply_sphering, fit_sphering, standardise_plates
+from moascope.features.normalise import (
+    Sphering,
+    apply_sphering,
+    clipped,
+    fit_sphering,
+    standardise_plates,
+)
+from moascope.features.selection import distinct, is_known, measures_cells, varies
 from moascope.features.table import FeatureTable, label_of, load_features
 from moascope.learning.folds import Folds, read_folds, unit_of_rows
 from moascope.params import Head
@@ -115,7 +122,8 @@ class Examples:
         MoascopeError
             Where the head wants a backbone that was not embedded.
         """
-        return self.of_backbone(head.backbone).normalised(head.normalisation)
+        return self.of_backbone(head.backbone).selected(head.selection).normalised(
+            head.normalisation)
 
     def of_backbone(self, name: str) -> Examples:
         """The same rows with the features of one backbone, next to counts and intensities."""
@@ -134,14 +142,50 @@ class Examples:
                                        names=tuple(self.names[i] for i in own))
         return self._cache[key]
 
+    def selected(self, how: str) -> Examples:
+        """The same rows with the features worth having.
+
+        Parameters
+        ----------
+        how : {"none", "measured", "distinct"}
+            `measured`: without what does not measure cells by its name, is missing or is constant.
+            `distinct`: then without near-duplicates. Chosen on the negative controls, which belong
+            to no unit; where there are none, on all rows. No label is read.
+        """
+        if how == "none":
+            return self
+        key = ("selection", how)
+        if key not in self._cache:
+            own = np.flatnonzero(self._worth_having(how))
+            if not len(own):
+                raise MoascopeError(
+                    f"No feature is left by train.selection={how}: all are missing, constant, or "
+                    "places and numbers of cells. Use train.selection=none.")
+            self._cache[key] = replace(self, features=self.features[:, own], _cache={},
+                                       names=tuple(self.names[i] for i in own))
+        return self._cache[key]
+
+    def _worth_having(self, how: str) -> np.ndarray:
+        controls = self.controls
+        fitted = controls if controls.any() else np.ones(len(self.meta), bool)
+        kept = measures_cells(self.names) & varies(self.features[fitted])
+        kept &= is_known(self.features, self.panel)
+        if how == "distinct":
+            own = np.flatnonzero(kept)
+            part = replace(self, features=self.features[:, own], _cache={},
+                           names=tuple(self.names[i] for i in own))
+            kept[own] = distinct(part.normalised("plate").features[fitted])
+        return kept
+
     def normalised(self, how: str) -> Examples:
         """The same rows with features made comparable between plates.
 
         Parameters
         ----------
-        how : {"none", "plate", "plate+sphere"}
-            `plate`: median and MAD of the plate's negative controls. `plate+sphere`: then
-            whitened by the covariance of all negative controls. Controls belong to no unit, so
+        how : {"none", "plate", "plate+clip", "plate+sphere", "plate+clip+sphere"}
+            `plate`: median and MAD of the plate's negative controls. `clip`: none beyond
+            `features.normalise.CLIP`. `sphere`: then whitened by the covariance of all negative
+            controls. Controls belong to no unit, so
             nothing of a held-out compound is seen. Without negative controls both leave the
             features as they are: a plate's treated wells are no reference.
         """
@@ -156,7 +200,9 @@ class Examples:
             return np.nan_to_num(self.features), None
         table = FeatureTable(self.meta, self.features, list(self.names))
         features = standardise_plates(table, controls).X
-        if how == "plate":
+        if "clip" in how:
+            features = clipped(features)
+        if "sphere" not in how:
             return features, None
         sphering = fit_sphering(features[controls])
         return apply_sphering(features, sphering), sphering

@@ -15,6 +15,7 @@ from moascope.errors import MoascopeError
 from moascope.features.normalise import (
     LEAST_CONTROL_SITES,
     apply_sphering,
+    clipped,
     standardise_plates,
 )
 from moascope.features.table import PROFILES, FeatureTable, label_of
@@ -254,7 +255,7 @@ def sites_of(model: TrainedModel, screen: Screen, table: FeatureTable) -> Exampl
                 "screen has none. Mark them in layout.csv (Metadata_Control = negative)."
             )
         standard = standardise_plates(FeatureTable(meta, features, list(model.names)), controls)
-        features = standard.X
+        features = clipped(standard.X) if "clip" in model.head.normalisation else standard.X
     features = np.nan_to_num(features)
     if model.sphering is not None:
         features = apply_sphering(features, model.sphering)

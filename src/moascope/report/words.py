@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from moascope.features.normalise import CLIP
 from moascope.text import class_name, counted, listing, number, p_value, span, tidy
 
 QUESTIONS = {
@@ -283,14 +284,26 @@ def methods(metrics: dict[str, Any], controls: bool) -> list[str]:
     ]
 
 
+_SELECTED = {
+    "none": "",
+    "measured": "; features that are missing, constant, or places and numbers of cells are left "
+                "out",
+    "distinct": "; features that are missing, constant, near-duplicates, or places and numbers of "
+                "cells are left out",
+}
+
+
 def _normalisation(metrics: dict[str, Any], controls: bool) -> str:
     how = (metrics.get("head") or {}).get("normalisation", "")
     if not controls or how == "none":
         return ("values are used as measured, as there are no negative controls to compare with"
                 if not controls else "values are used as measured")
     said = "values are robust standard deviations from the negative controls of the same plate"
-    return said + (", then whitened by the variation of all negative controls"
-                   if "sphere" in how else "")
+    if "clip" in how:
+        said += f", clipped at {CLIP:g}"
+    if "sphere" in how:
+        said += ", then whitened by the variation of all negative controls"
+    return said + _SELECTED[(metrics.get("head") or {}).get("selection", "none")]
 
 
 def _units(metrics: dict[str, Any], count: int) -> str:
