@@ -23,25 +23,26 @@ from moascope.params import Head
 from moascope.screen.columns import WELL
 from moascope.screen.question import Question
 
-DEFAULT = {"selection": "distinct", "normalisation": "plate+clip+sphere"}
+DEFAULT = {"selection": "distinct", "normalisation": "moderated+sphere"}
 """What the field does, in its order (pycytominer: selection of features by names, missing values,
-variance and correlation; robust deviations from the plate's controls; sphering by them), with the
-clip and the shrinkage of moascope. Written down before its figures were seen."""
+variance and correlation; robust deviations from the plate's controls; sphering by them), with
+moderated spreads, because each plate has six controls."""
 
 WAYS = {
-    "default": DEFAULT,
-    "all features": {**DEFAULT, "selection": "none"},
+    "default for profiles": DEFAULT,
     "near-duplicates kept": {**DEFAULT, "selection": "measured"},
-    "not sphered": {**DEFAULT, "normalisation": "plate+clip"},
-    "not clipped": {**DEFAULT, "normalisation": "plate+sphere"},
-    "robust deviations alone, all features": {"selection": "none", "normalisation": "plate"},
+    "all features": {**DEFAULT, "selection": "none"},
+    "not sphered": {**DEFAULT, "normalisation": "moderated"},
+    "spread of each plate alone": {**DEFAULT, "normalisation": "plate+sphere"},
+    "the same, not sphered, all features": {"selection": "none", "normalisation": "plate"},
 }
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, help="folder with profiles/ and tables/")
+    parser.add_argument("--data", type=Path, required=True,
+                        help="folder with profiles/ and tables/")
     data = parser.parse_args().data
     wells = read_wells(data)
     print("| BBBC021 well means | NSC | NSCB | features |\n|---|---|---|---|")

@@ -230,8 +230,8 @@ class Head(Section):
     learning_rate: Annotated[float, Field(gt=0)] = 3e-3
     l2: Annotated[float, Field(ge=0)] = 1e-2
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    normalisation: Literal["none", "plate", "plate+sphere", "plate+clip",
-                           "plate+clip+sphere"] = "plate"
+    normalisation: Literal["none", "plate", "plate+sphere", "moderated",
+                           "moderated+sphere"] = "plate"
     selection: Literal["none", "measured", "distinct"] = "none"
     backbone: Annotated[str, Field(min_length=1)] = "all"
     epochs: Annotated[int, Field(ge=1)] = 40

@@ -6,7 +6,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from moascope.features.normalise import apply_sphering, fit_sphering, standardise_plates
+from moascope.features.normalise import (
+    apply_sphering,
+    fit_sphering,
+    plate_scales,
+    standardise_plates,
+)
 from moascope.features.table import FeatureTable
 
 
@@ -52,6 +57,54 @@ def test_gains_and_offsets_of_plates_go_and_treatments_stay():
     plates = table.meta["Metadata_Plate"].to_numpy()[~controls]
     means = np.stack([normalised[plates == plate].mean(axis=0) for plate in set(plates)])
     assert means[:, 3].min() > means[:, 0].max()
+
+
+def few_controls(plates=60, count=6, sites=20, features=50, seed=0):
+    """Plates alike in their spread, each with a few controls."""
+    rng = np.random.default_rng(seed)
+    meta = pd.DataFrame({"Metadata_Plate": np.repeat([f"P{n:02d}" for n in range(plates)], sites),
+                         "Metadata_Panel": ""})
+    X = rng.normal(size=(plates * sites, features)) * np.arange(1, features + 1)
+    return FeatureTable(meta, X.astype(np.float32), [f"f{at}" for at in range(features)]), (
+        np.tile(np.arange(sites) < count, plates))
+
+
+def test_the_spread_of_few_controls_is_closer_to_the_truth_when_it_is_moderated():
+    table, controls = few_controls()
+    truth = np.arange(1, 51)
+    errors = {}
+    for moderated in (False, True):
+        scales, _ = plate_scales(table, controls, moderated)
+        errors[moderated] = np.std([spread / truth for _, _, spread in scales])
+    assert errors[True] < errors[False] / 3
+
+
+def test_a_moderated_variance_is_the_weighted_mean_of_the_plates_and_of_all():
+    table, controls = few_controls(plates=3, count=5, features=1)
+    plates = table.meta["Metadata_Plate"].to_numpy()
+    own, around = {}, []
+    for plate in ("P00", "P01", "P02"):
+        values = table.X[controls & (plates == plate), 0]
+        around.append(values - np.median(values))
+        own[plate] = 1.4826 * np.median(np.abs(around[-1]))
+    pooled = 15 / 12 * (1.4826 * np.median(np.abs(np.concatenate(around)))) ** 2
+    scales, _ = plate_scales(table, controls, moderated=True)
+    for (_, _, spread), plate in zip(scales, own, strict=True):
+        assert spread[0] == pytest.approx(np.sqrt((20 * pooled + 4 * own[plate] ** 2) / 24),
+                                          rel=1e-5)
+
+
+def test_many_controls_are_moderated_little():
+    table, controls = few_controls(plates=3, count=2000, sites=2000, features=2)
+    for (_, _, own), (_, _, drawn) in zip(plate_scales(table, controls)[0],
+                                          plate_scales(table, controls, True)[0], strict=True):
+        assert np.allclose(own, drawn, rtol=0.01)
+
+
+def test_moderated_values_are_clipped():
+    table, controls = screen()
+    table.X[-1, 0] = 1e6
+    assert standardise_plates(table, controls, moderated=True).X.max() == 20
 
 
 def test_without_controls_anywhere_nothing_is_changed():

@@ -9,6 +9,8 @@ from helpers import make_screen
 from moascope.api.models import load_model
 from moascope.errors import MoascopeError
 from moascope.features.embed import features_of_screen
+from moascope.features.normalise import standardise_plates
+from moascope.features.table import FeatureTable
 from moascope.learning.calibration import Calibration
 from moascope.learning.head import FittedHeads
 from moascope.learning.model import TrainedModel, read_model, save_model
@@ -60,15 +62,17 @@ def test_a_saved_model_says_the_same(predictor, folder, tmp_path):
     assert not [path for path in (tmp_path / "model").rglob("*") if path.suffix == ".pkl"]
 
 
-def test_a_model_that_clips_predicts_from_clipped_features(predictor, folder, tmp_path):
+def test_a_model_of_moderated_features_predicts_from_such(predictor, folder, tmp_path):
     screen = read_screen(folder)
     table = features_of_screen(screen, PREPARE, Embed(backbone="morphology"), tmp_path)
     table.X[0] += 1e6
-    as_they_are = sites_of(predictor, screen, table).features
-    head = predictor.head.model_copy(update={"normalisation": "plate+clip"})
-    seen = sites_of(replace(predictor, head=head), screen, table).features
-    assert np.abs(as_they_are).max() > 20
-    np.testing.assert_array_equal(seen, np.clip(as_they_are, -20, 20))
+    head = predictor.head.model_copy(update={"normalisation": "moderated"})
+    seen = sites_of(replace(predictor, head=head), screen, table)
+    controls = ((seen.meta["Metadata_Control"] == "negative") & table.meta["QC_Pass"]).to_numpy()
+    expected = standardise_plates(FeatureTable(seen.meta, table.X, table.names), controls,
+                                  moderated=True).X
+    np.testing.assert_array_equal(seen.features, expected)
+    assert np.abs(sites_of(predictor, screen, table).features).max() > seen.features.max() == 20
 
 
 def test_rows_in_memory_are_the_screen_on_disk(predictor, folder, tmp_path):

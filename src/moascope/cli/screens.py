@@ -105,13 +105,13 @@ def import_(
     of_profiles = kind.value in KINDS
     found = expand(paths) if of_profiles or kind is Kind.auto else [Path(path) for path in paths]
     if of_profiles or (kind is Kind.auto and pattern is None and recognise_profiles(found)):
-        from moascope.importing.profiles.run import describe_profiles, import_profiles
+        from moascope.importing.profiles.run import SETTINGS, describe_profiles, import_profiles
         from moascope.importing.profiles.source import Named
 
         profiles = import_profiles(
             found, out, kind=kind.value, layout=layout, metadata=metadata, annotations=annotations,
             named=Named(compound, moa, plate, well), how=average.value, update=update)
-        print(describe_profiles(profiles, out, next_steps(out, "embed.backbone=profiles")))
+        print(describe_profiles(profiles, out, next_steps(out, SETTINGS)))
         return
     for_profiles = {"--metadata": metadata, "--compound": compound, "--moa": moa,
                     "--plate": plate, "--well": well}

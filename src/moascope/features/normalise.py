@@ -13,11 +13,15 @@ SPREAD_FLOOR = 0.1
 MAD_TO_SD = 1.4826
 NAMED_PLATES = 5
 CLIP = 20.0
-"""Robust deviations beyond which a value says no more: a feature that is nearly constant in the
+"""Moderated deviations beyond which a value says no more: a feature that is nearly constant in the
 controls reaches thousands, and would decide every distance alone."""
 
+PRIOR_CONTROLS = 20
+"""Controls that the spread over all plates counts for when it moderates that of one plate."""
 
-def standardise_plates(table: FeatureTable, controls: np.ndarray) -> FeatureTable:
+
+def standardise_plates(table: FeatureTable, controls: np.ndarray,
+                       moderated: bool = False) -> FeatureTable:
     """Express every feature in robust standard deviations of its plate's negative controls.
 
     For each plate, the controls' median is subtracted and the result is divided by their scaled
@@ -28,6 +32,9 @@ def standardise_plates(table: FeatureTable, controls: np.ndarray) -> FeatureTabl
     table : FeatureTable
     controls : ndarray, bool [sites]
         Sites of negative controls that passed quality control.
+    moderated : bool
+        Whether the spread of each plate is drawn to that of all plates, and values are clipped at
+        `CLIP`.
 
     Returns
     -------
@@ -42,13 +49,20 @@ def standardise_plates(table: FeatureTable, controls: np.ndarray) -> FeatureTabl
     `mad_robustize` of pycytominer with a floor: a deviation below `SPREAD_FLOOR` times the
     screen's typical deviation of that feature is raised to it, so that a feature that happens to
     be constant in a few controls does not explode.
+
+    The spread of six wells is a poor estimate, and its error multiplies a feature of the whole
+    plate. `moderated` weighs it, as a variance, with the spread of the controls of all plates of
+    the panel around their own centres, which counts for `PRIOR_CONTROLS` controls: Smyth's
+    moderated variance (Stat Appl Genet Mol Biol 3, 2004), with the weight of the prior fixed.
     """
-    scales, lacking = plate_scales(table, controls)
+    scales, lacking = plate_scales(table, controls, moderated)
     if not scales:
         return replace(table, X=np.nan_to_num(table.X, nan=0.0))
     X = np.empty_like(table.X)
     for rows, centre, spread in scales:
         X[rows] = np.nan_to_num((table.X[rows] - centre) / spread, nan=0.0)
+    if moderated:
+        np.clip(X, -CLIP, CLIP, out=X)
     warnings = list(table.warnings)
     if lacking:
         more = f" and {len(lacking) - NAMED_PLATES} more" if len(lacking) > NAMED_PLATES else ""
@@ -60,7 +74,7 @@ def standardise_plates(table: FeatureTable, controls: np.ndarray) -> FeatureTabl
 
 
 def plate_scales(
-    table: FeatureTable, controls: np.ndarray
+    table: FeatureTable, controls: np.ndarray, moderated: bool = False
 ) -> tuple[list[tuple[np.ndarray, np.ndarray, np.ndarray]], list[str]]:
     """The centre and spread by which `standardise_plates` standardises each plate.
 
@@ -81,6 +95,8 @@ def plate_scales(
             spreads[unit] = MAD_TO_SD * np.median(np.abs(values - centres[unit]), axis=0)
     if not centres:
         return [], []
+    if moderated:
+        spreads = _moderated(table, controls, units, centres, spreads)
     usual_centre = _median_of_known(np.stack(list(centres.values())))
     usual_spread = _median_of_known(np.stack(list(spreads.values())))
     # A feature without any spread in the controls of most plates says nothing about a scale.
@@ -92,6 +108,26 @@ def plate_scales(
     return scales, sorted({plate for plate, _ in units.keys() - centres.keys()})
 
 
+def _moderated(table: FeatureTable, controls: np.ndarray, units: dict[tuple[str, str], np.ndarray],
+               centres: dict[tuple[str, str], np.ndarray],
+               spreads: dict[tuple[str, str], np.ndarray]) -> dict[tuple[str, str], np.ndarray]:
+    """The spread of each plate and panel, drawn to that of all plates of the panel."""
+    drawn = {}
+    for panel in {panel for _, panel in spreads}:
+        own = [unit for unit in spreads if unit[1] == panel]
+        counts = {unit: int(controls[units[unit]].sum()) for unit in own}
+        around = np.concatenate([table.X[units[unit][controls[units[unit]]]] - centres[unit]
+                                 for unit in own])
+        # A centre that is fitted takes one degree of freedom of its plate.
+        lost = sum(counts.values()) / (sum(counts.values()) - len(own))
+        pooled = lost * (MAD_TO_SD * np.median(np.abs(around), axis=0)) ** 2
+        for unit in own:
+            free = counts[unit] - 1
+            drawn[unit] = np.sqrt((PRIOR_CONTROLS * pooled + free * spreads[unit] ** 2)
+                                  / (PRIOR_CONTROLS + free))
+    return drawn
+
+
 def _plate_and_panel(table: FeatureTable) -> dict[tuple[str, str], np.ndarray]:
     return {key: np.asarray(rows) for key, rows in
             table.meta.groupby(["Metadata_Plate", "Metadata_Panel"], sort=True).indices.items()}
@@ -100,16 +136,6 @@ def _plate_and_panel(table: FeatureTable) -> dict[tuple[str, str], np.ndarray]:
 def _median_of_known(values: np.ndarray) -> np.ndarray:
     known = np.isfinite(values).any(axis=0)
     return np.where(known, np.nanmedian(np.where(known, values, 0.0), axis=0), 0.0)
-
-
-def clipped(X: np.ndarray) -> np.ndarray:
-    """Standardised features, none further than `CLIP` deviations from the controls.
-
-    Parameters
-    ----------
-    X : ndarray, float [sites, features]
-    """
-    return np.clip(X, -CLIP, CLIP)
 
 
 @dataclass(frozen=True)

@@ -87,7 +87,7 @@ def fine_tune_folds(examples: Examples, prepared: Path, backbone: str, weights: 
     # A head sees the network's features, all of them and as they are.
     chosen = {fold: head.model_copy(update={
         "backbone": "all", "selection": "none",
-        "normalisation": head.normalisation.replace("+clip", "")})
+        "normalisation": head.normalisation.replace("moderated", "plate")})
               for (repeat, fold), head in heads.items() if repeat == REPEAT}
     fold_of = own.fold_of_rows(REPEAT)
     masks, starts = {}, {}

@@ -345,21 +345,21 @@ def describe_import(imported: Imported, out: Path) -> str:
     if todo:
         lines.append(f"fill in     {' and '.join(todo)}")
     lines += assumed_lines((*imported.notes, *screen.warnings))
-    setting = "acquire.allow_outside=true" if imported.outside else ""
-    return "\n".join([*lines, *next_steps(out, setting)])
+    settings = ["acquire.allow_outside=true"] if imported.outside else []
+    return "\n".join([*lines, *next_steps(out, settings)])
 
 
-def next_steps(out: Path, setting: str) -> list[str]:
+def next_steps(out: Path, settings: Sequence[str]) -> list[str]:
     """What to run next, from where the person stands: a project, or anywhere else.
 
-    `setting` is a parameter that the screen needs, or empty.
+    `settings` are parameters that the screen needs.
     """
     here = Path.cwd()
     in_project = (here / "dvc.yaml").is_file()
     # Stages start from the root of the project, and experiments from a temporary folder in it.
     inside = in_project and out.resolve().is_relative_to(here)
     path = out if inside else out.resolve()
-    further = f" -S {setting}" if setting else ""
+    further = "".join(f" -S {setting}" for setting in settings)
     command = ("dvc exp run -S acquire.source=folder "
                f"-S {_as_setting('acquire.path', os.fspath(path))}{further} -S target=moa")
     if in_project:

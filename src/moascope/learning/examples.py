@@ -10,13 +10,7 @@ import numpy as np
 import pandas as pd
 
 from moascope.errors import MoascopeError
-from moascope.features.normalise import (
-    Sphering,
-    apply_sphering,
-    clipped,
-    fit_sphering,
-    standardise_plates,
-)
+from moascope.features.normalise import Sphering, apply_sphering, fit_sphering, standardise_plates
 from moascope.features.selection import distinct, is_known, measures_cells, varies
 from moascope.features.table import FeatureTable, label_of, load_features
 from moascope.learning.folds import Folds, read_folds, unit_of_rows
@@ -182,10 +176,10 @@ class Examples:
 
         Parameters
         ----------
-        how : {"none", "plate", "plate+clip", "plate+sphere", "plate+clip+sphere"}
-            `plate`: median and MAD of the plate's negative controls. `clip`: none beyond
-            `features.normalise.CLIP`. `sphere`: then whitened by the covariance of all negative
-            controls. Controls belong to no unit, so
+        how : {"none", "plate", "plate+sphere", "moderated", "moderated+sphere"}
+            `plate`: median and MAD of the plate's negative controls. `moderated`: for few controls,
+            see `features.normalise.standardise_plates`. `sphere`: then whitened by the covariance
+            of all negative controls. Controls belong to no unit, so
             nothing of a held-out compound is seen. Without negative controls both leave the
             features as they are: a plate's treated wells are no reference.
         """
@@ -199,9 +193,7 @@ class Examples:
         if how == "none" or not controls.any():
             return np.nan_to_num(self.features), None
         table = FeatureTable(self.meta, self.features, list(self.names))
-        features = standardise_plates(table, controls).X
-        if "clip" in how:
-            features = clipped(features)
+        features = standardise_plates(table, controls, "moderated" in how).X
         if "sphere" not in how:
             return features, None
         sphering = fit_sphering(features[controls])

@@ -15,7 +15,6 @@ from moascope.errors import MoascopeError
 from moascope.features.normalise import (
     LEAST_CONTROL_SITES,
     apply_sphering,
-    clipped,
     standardise_plates,
 )
 from moascope.features.table import PROFILES, FeatureTable, label_of
@@ -254,8 +253,9 @@ def sites_of(model: TrainedModel, screen: Screen, table: FeatureTable) -> Exampl
                 "The model compares wells with the negative controls of their own plate, and this "
                 "screen has none. Mark them in layout.csv (Metadata_Control = negative)."
             )
-        standard = standardise_plates(FeatureTable(meta, features, list(model.names)), controls)
-        features = clipped(standard.X) if "clip" in model.head.normalisation else standard.X
+        standard = standardise_plates(FeatureTable(meta, features, list(model.names)), controls,
+                                      "moderated" in model.head.normalisation)
+        features = standard.X
     features = np.nan_to_num(features)
     if model.sphering is not None:
         features = apply_sphering(features, model.sphering)

@@ -299,8 +299,8 @@ def _normalisation(metrics: dict[str, Any], controls: bool) -> str:
         return ("values are used as measured, as there are no negative controls to compare with"
                 if not controls else "values are used as measured")
     said = "values are robust standard deviations from the negative controls of the same plate"
-    if "clip" in how:
-        said += f", clipped at {CLIP:g}"
+    if "moderated" in how:
+        said += f" and, as these are few, of all plates, clipped at {CLIP:g}"
     if "sphere" in how:
         said += ", then whitened by the variation of all negative controls"
     return said + _SELECTED[(metrics.get("head") or {}).get("selection", "none")]

@@ -21,7 +21,10 @@ from moascope.screen.description import write_description
 from moascope.text import assumed_lines, counted, listing
 from moascope.work.files import write_csv
 
-_LEAST_FREE = 2**20
+SETTINGS = ("embed.backbone=profiles", "train.selection=distinct",
+            "train.normalisation=moderated+sphere")
+"""Parameters for a screen of profiles: what the field does with CellProfiler's features, and what
+plates with few controls need (docs/evaluation.md)."""
 
 
 @dataclass(frozen=True)
