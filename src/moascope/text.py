@@ -11,7 +11,7 @@ from typing import Any
 
 # Names that a sentence lists before it counts the rest.
 EXAMPLES = 5
-_LONGEST_NAME = 200
+_LONGEST_NAME = 500   # an address of a file and why it is not available fit
 GPCR_WORDS = {
     "gpcr": "GPCR",
     "gpcr_agonist": "GPCR agonist",
