@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
 import stat
+import zipfile
+import zlib
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+from moascope.errors import MoascopeError
+from moascope.text import explained
+
+if TYPE_CHECKING:
+    import numpy as np
 
 MOST_JSON = 2**24
 """Most bytes of JSON that are read at once."""
@@ -63,6 +73,45 @@ def parse_json(content: bytes) -> Any:
         return json.loads(content)
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
+
+
+def read_arrays(path: Path) -> dict[str, np.ndarray]:
+    """Read all arrays of an .npz file as `numpy.savez` writes it, uncompressed; no pickle is read.
+
+    Raises
+    ------
+    OSError
+        As `open_file`.
+    ValueError
+        Where it is damaged, or its arrays would fill more memory than the file has bytes.
+    """
+    import numpy as np
+
+    try:
+        with open_file(path) as file:
+            size = os.fstat(file.fileno()).st_size
+            with np.load(file, allow_pickle=False) as arrays:
+                if sum(member.file_size for member in arrays.zip.infolist()) > size:
+                    raise ValueError("it is compressed")
+                return {name: arrays[name] for name in arrays.files}
+    except (AttributeError, EOFError, LookupError, MemoryError, RuntimeError, SyntaxError,
+            TypeError, zipfile.BadZipFile, zlib.error) as error:
+        raise ValueError(explained(error)) from None
+
+
+@contextlib.contextmanager
+def undamaged(path: Path, remedy: str) -> Iterator[None]:
+    """Turn what readers of JSON, YAML and Parquet raise on a damaged file into a sentence.
+
+    `remedy` says what to do about it. A missing file stays a FileNotFoundError.
+    """
+    try:
+        yield
+    except (FileNotFoundError, MoascopeError):
+        raise
+    except (ArithmeticError, AttributeError, LookupError, MemoryError, OSError, TypeError,
+            ValueError) as error:
+        raise MoascopeError(f"{path} is damaged ({explained(error)}). {remedy}") from None
 
 
 def _without_waiting(path: str, flags: int) -> int:

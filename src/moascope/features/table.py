@@ -11,9 +11,11 @@ import numpy as np
 import pandas as pd
 
 from moascope.errors import MoascopeError
+from moascope.opening import undamaged
 from moascope.screen.columns import SITE
 
 FEATURES_FILE = "features.parquet"
+_MOST_VALUES_PER_BYTE = 10_000
 META_PREFIXES = ("Metadata_", "QC_")
 PROFILES = "profiles"
 LABELS = {"cellmobile": "CellMobile", "morphology": "Morphology", "mobilenetv2": "MobileNetV2",
@@ -55,9 +57,12 @@ def load_quality(folder: Path) -> pd.DataFrame:
     MoascopeError
         If there is no plate.
     """
-    tables = [pd.concat([pd.read_parquet(file, columns=[*SITE, "QC_Pass"])
-                         for file in sorted(path.glob(f"*/{FEATURES_FILE}"))], ignore_index=True)
-              for path in _backbones(folder)]
+    tables = []
+    for path in _backbones(folder):
+        with undamaged(path, "Run `dvc repro embed` again."):
+            tables.append(pd.concat(
+                [pd.read_parquet(file, columns=[*SITE, "QC_Pass"])
+                 for file in sorted(path.glob(f"*/{FEATURES_FILE}"))], ignore_index=True))
     return _passed_everywhere(tables).astype({"QC_Pass": bool})
 
 
@@ -144,6 +149,11 @@ def _passed_everywhere(metas: Sequence[pd.DataFrame]) -> pd.DataFrame:
 
 
 def _load_backbone(folder: Path) -> FeatureTable:
+    with undamaged(folder, "Run `dvc repro embed` again."):
+        return _read_plates(folder)
+
+
+def _read_plates(folder: Path) -> FeatureTable:
     import pyarrow.parquet
 
     files = sorted(folder.glob(f"*/{FEATURES_FILE}"))
@@ -152,6 +162,9 @@ def _load_backbone(folder: Path) -> FeatureTable:
     names = list(dict.fromkeys(
         name for held in columns for name in held if not name.startswith(META_PREFIXES)))
     rows = [pyarrow.parquet.read_metadata(file).num_rows for file in files]
+    for file, held, count in zip(files, columns, rows, strict=True):
+        if count * len(held) > _MOST_VALUES_PER_BYTE * file.stat().st_size:
+            raise ValueError(f"{file.parent.name} states more rows than it can hold")
     positions = {name: position for position, name in enumerate(names)}
     X = np.full((sum(rows), len(names)), np.nan, np.float32)
     meta = []

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import yaml
 
 from moascope.learning.calibration import Calibration, calibrate_scored
 from moascope.learning.examples import LEVELS, Examples, averaging
@@ -17,7 +16,8 @@ from moascope.learning.model import TrainedModel, identities, save_model
 from moascope.learning.nested import out_of_fold
 from moascope.learning.panels import fit_by_panel, predict_by_panel, training_rows
 from moascope.learning.predictions import prediction_table
-from moascope.params import TUNED, Embed, Head, Params
+from moascope.opening import read_file, undamaged
+from moascope.params import MOST_YAML, TUNED, Embed, Head, Params, parse_yaml
 from moascope.work.files import write_json
 
 CURVE_POINTS = 20
@@ -32,11 +32,17 @@ def chosen_heads(tuned: Path, params: Params) -> tuple[Head, dict[tuple[int, int
         What the study chose: tuned.yaml.
     params : Params
         `train` is read; see `resolve`.
+
+    Raises
+    ------
+    MoascopeError
+        Where the file is damaged.
     """
-    chosen = yaml.safe_load(tuned.read_text())
-    folds = {(int(key.split("/")[0]), int(key.split("/")[1])): resolve(params, values)
-             for key, values in chosen["folds"].items()}
-    return resolve(params, chosen["final"]), folds
+    with undamaged(tuned, "Run `dvc repro tune` again."):
+        chosen = parse_yaml(read_file(tuned, MOST_YAML).decode())
+        folds = {(int(key.split("/")[0]), int(key.split("/")[1])): resolve(params, values)
+                 for key, values in chosen["folds"].items()}
+        return resolve(params, chosen["final"]), folds
 
 
 def resolve(params: Params, chosen: dict[str, Any]) -> Head:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from moascope.errors import MoascopeError
+from moascope.opening import MOST_JSON, parse_json, read_file, undamaged
 from moascope.screen.columns import WELL
 from moascope.screen.question import Question
 
@@ -127,7 +127,7 @@ def read_folds(folder: str | Path) -> Folds:
     Raises
     ------
     MoascopeError
-        Where a file is missing.
+        Where a file is missing or damaged.
 
     Examples
     --------
@@ -135,10 +135,11 @@ def read_folds(folder: str | Path) -> Folds:
     """
     folder = Path(folder)
     try:
-        said = json.loads((folder / "target.json").read_text())
-        return Folds(pd.read_parquet(folder / "groups.parquet"),
-                     pd.read_parquet(folder / "wells.parquet"),
-                     Question.from_dict(said), list(said.get("warnings", [])))
+        with undamaged(folder, "Run `dvc repro split` again."):
+            said = parse_json(read_file(folder / "target.json", MOST_JSON))
+            return Folds(pd.read_parquet(folder / "groups.parquet"),
+                         pd.read_parquet(folder / "wells.parquet"),
+                         Question.from_dict(said), list(said.get("warnings", [])))
     except FileNotFoundError as error:
         raise MoascopeError(f"{folder} holds no folds: {Path(error.filename).name} is missing. "
                             "Run `dvc repro split` first.") from None

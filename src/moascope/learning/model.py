@@ -8,7 +8,6 @@ does not depend on how images are prepared.
 
 from __future__ import annotations
 
-import zipfile
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,11 +19,11 @@ from moascope.errors import MoascopeError
 from moascope.features.normalise import Sphering
 from moascope.learning.calibration import Calibration
 from moascope.learning.head import FittedHeads
-from moascope.opening import MOST_JSON, parse_json, read_file
+from moascope.opening import MOST_JSON, parse_json, read_arrays, read_file
 from moascope.params import Embed, Head, Prepare, Train, parse_params
 from moascope.screen.compounds import compound_group, name_key
 from moascope.screen.question import Question
-from moascope.text import cause
+from moascope.text import explained
 from moascope.work.files import write_json
 
 DESCRIPTION = "model.json"
@@ -151,30 +150,29 @@ def read_model(folder: Path) -> TrainedModel:
     except (FileNotFoundError, NotADirectoryError) as error:
         lacks = Path(error.filename or DESCRIPTION).name
         raise MoascopeError(f"{folder} is not a moascope model: it has no {lacks}.") from None
-    except (ArithmeticError, AttributeError, EOFError, LookupError, OSError, TypeError, ValueError,
-            zipfile.BadZipFile) as error:
+    except (ArithmeticError, AttributeError, LookupError, OSError, TypeError,
+            ValueError) as error:
         raise MoascopeError(f"{folder} is damaged and cannot be read as a moascope model "
-                            f"({cause(error)}). Copy it again, or train it again.") from None
+                            f"({explained(error)}). Copy it again, or train it again.") from None
 
 
 def _load(folder: Path, description: Any) -> TrainedModel:
     head = Head(**description["head"])
     heads = {}
     for number, panel in enumerate(description["heads"]):
-        with np.load(folder / f"heads_{number}.npz", allow_pickle=False) as arrays:
-            depth = head.layers + 1
-            heads[panel] = FittedHeads(
-                head, arrays["mean"], arrays["scale"],
-                [arrays[f"kernel_{i}"] for i in range(depth)],
-                [arrays[f"bias_{i}"] for i in range(depth)],
-                arrays["epochs"],
-                arrays["loss"],
-            )
-    sphering = None
-    if (folder / SPHERING).exists():
-        with np.load(folder / SPHERING, allow_pickle=False) as arrays:
-            sphering = Sphering(**{name: arrays[name] for name in arrays.files})
-    weights = {name: folder / file
+        arrays = read_arrays(folder / f"heads_{number}.npz")
+        depth = head.layers + 1
+        heads[panel] = FittedHeads(
+            head, arrays["mean"], arrays["scale"],
+            [arrays[f"kernel_{i}"] for i in range(depth)],
+            [arrays[f"bias_{i}"] for i in range(depth)],
+            arrays["epochs"],
+            arrays["loss"],
+        )
+    sphering = (Sphering(**read_arrays(folder / SPHERING)) if (folder / SPHERING).exists()
+                else None)
+    # Not a path: a model from elsewhere reads no file of this machine.
+    weights = {name: folder / Path(file).name
                for name, file in description["embed"].pop("weights").items()}
     trained_on = description.get("trained_on")
     sections = parse_params({key: description[key] for key in ("prepare", "embed", "train")})
