@@ -12,6 +12,7 @@ import json
 import random
 import re
 import resource
+import sqlite3
 import sys
 import tempfile
 import time
@@ -20,6 +21,7 @@ import zipfile
 from collections import Counter
 from collections.abc import Callable, Mapping
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +37,7 @@ from moascope.features.table import load_features
 from moascope.importing.imagexpress import read_htd
 from moascope.importing.maps import read_plate_map
 from moascope.importing.plates import import_plates
+from moascope.importing.profiles.run import import_profiles
 from moascope.learning.calibration import Calibration
 from moascope.learning.examples import LEVELS
 from moascope.learning.final import chosen_heads
@@ -46,6 +49,7 @@ from moascope.project.merge import merge_params
 from moascope.screen.frames import frame_count, open_image, tiff_description
 from moascope.screen.manifest import read_manifest
 from moascope.screen.planes import read_plane
+from moascope.screen.profiles import read_values
 from moascope.screen.question import Question
 from moascope.screen.tables import read_screen
 from moascope.screen.unread import planes_held
@@ -182,6 +186,74 @@ def features() -> bytes:
         "Metadata_Plate": ["P1"] * 2, "Metadata_Well": ["B02", "B03"], "Metadata_Site": [1, 1],
         "Metadata_Batch": "", "Metadata_Panel": "", "QC_Pass": True, "QC_Reason": "",
         "DNA_0": np.float32([0.5, 1.5]), "DNA_1": np.float32([0.1, 0.2])}))
+
+
+def profiles() -> pd.DataFrame:
+    """Profiles of four wells as pycytominer writes them."""
+    table = pd.DataFrame({
+        "Metadata_Plate": "P1", "Metadata_Well": ["B02", "B03", "C02", "C03"],
+        "Metadata_pert_iname": ["DMSO", "taxol", "x", "DMSO"], "Metadata_moa": ["", "a|b", "c", ""],
+        "Metadata_mmoles_per_liter": [0.0, 10.0, 3.3, 0.0]})
+    values = np.random.default_rng(0).normal(size=(4, 3)).astype(np.float32)
+    return table.join(pd.DataFrame(values, columns=["Cells_Area", "Nuclei_Area", "Cells_Mean"]))
+
+
+def database() -> bytes:
+    """Single cells in SQLite as CellProfiler's cytominer-database has them."""
+    with tempfile.TemporaryDirectory(prefix="moascope-fuzz-") as folder:
+        path = Path(folder) / "p.sqlite"
+        with contextlib.closing(sqlite3.connect(path)) as connection:
+            numbers = {"TableNumber": [1, 1, 2, 2], "ImageNumber": [1, 1, 2, 2]}
+            pd.DataFrame({"TableNumber": [1, 2], "ImageNumber": [1, 2], "Metadata_Plate": "P1",
+                          "Metadata_Well": ["B02", "B03"]}).to_sql("Image", connection, index=False)
+            for name in ("Cells", "Nuclei"):
+                pd.DataFrame({**numbers, "ObjectNumber": [1, 2, 1, 2],
+                              f"{name}_AreaShape_Area": [1.0, 2.0, 3.0, 4.0]}).to_sql(
+                    name, connection, index=False)
+        return path.read_bytes()
+
+
+def stored(save: Callable[..., None], *arrays: Any, **named: Any) -> bytes:
+    out = io.BytesIO()
+    save(out, *arrays, **named)
+    return out.getvalue()
+
+
+def hdf5() -> bytes:
+    """Profiles in AnnData's format."""
+    import anndata
+
+    table = profiles()
+    about = table[["Metadata_Plate", "Metadata_Well"]].astype(object)
+    about.index = pd.Index(list("abcd"), dtype=object)
+    with tempfile.TemporaryDirectory(prefix="moascope-fuzz-") as folder:
+        path = Path(folder) / "p.h5ad"
+        anndata.AnnData(table[["Cells_Area", "Nuclei_Area"]].to_numpy(), about,
+                        pd.DataFrame(index=pd.Index(["a", "b"], dtype=object))).write_h5ad(path)
+        return path.read_bytes()
+
+
+def read_profile_screen(folder: Path) -> None:
+    """A screen without images; its values are read piece by piece."""
+    read = read_screen(folder).profiles
+    assert read is not None
+    for _ in read_values(read)[1]:
+        pass
+
+
+def import_table(name: str, **options: str) -> Callable[[Path], Any]:
+    def read(folder: Path) -> None:
+        import_profiles([folder / name], folder / "out",
+                        **{option: folder / file for option, file in options.items()})
+    return read
+
+
+def screen_of_profiles() -> Files:
+    return {"layout.csv": LAYOUT.encode(), "annotations.csv": ANNOTATIONS.encode()}
+
+
+def about_rows() -> Files:
+    return {"m.csv": profiles().filter(like="Metadata_").to_csv(index=False).encode()}
 
 
 def only(name: str) -> Callable[[bytes], Files]:
@@ -328,6 +400,24 @@ READERS: Mapping[str, Reader] = {
        for name in ("model.json", "heads_0.npz", "sphering.npz")},
     **{f"folds {name}": (lambda n=name: folds()[n], within(folds, name), read_folds)
        for name in ("target.json", "groups.parquet", "wells.parquet")},
+    **{name: (make, within(screen_of_profiles, name), read_profile_screen) for name, make in {
+        "profiles.csv": lambda: profiles().to_csv(index=False).encode(),
+        "profiles.csv.gz": lambda: gzip.compress(profiles().to_csv(index=False).encode(), mtime=0),
+        "profiles.parquet": lambda: parquet(profiles())}.items()},
+    **{f"table {name}": (make, only(name), import_table(name)) for name, make in {
+        "p.csv": lambda: profiles().to_csv(index=False).encode(),
+        "p.csv.gz": lambda: gzip.compress(profiles().to_csv(index=False).encode(), mtime=0),
+        "p.parquet": lambda: parquet(profiles()), "p.sqlite": database,
+        # An extra, which need not be installed.
+        **({"p.h5ad": hdf5} if find_spec("anndata") else {})}.items()},
+    **{f"matrix {name}": (make, within(about_rows, name), import_table(name, metadata="m.csv"))
+       for name, make in {
+           "p.npy": lambda: stored(np.save, profiles().filter(like="Area").to_numpy()),
+           "p.npz": lambda: stored(np.savez, features=profiles().filter(like="Area").to_numpy())}
+       .items()},
+    "about compounds": (COMPOUNDS.replace("aspirin", "taxol").encode, lambda content: {
+        "c.csv": content, "p.csv": profiles().to_csv(index=False).encode()},
+        import_table("p.csv", annotations="c.csv")),
     "features": (features, lambda content: {"cellmobile/P1/features.parquet": content},
                  load_features),
     "harmony": (HARMONY.encode, beside_image("Index.idx.xml"), import_all),

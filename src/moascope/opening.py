@@ -7,6 +7,7 @@ import errno
 import json
 import os
 import stat
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -95,7 +96,7 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
                     raise ValueError("it is compressed")
                 return {name: arrays[name] for name in arrays.files}
     except (AttributeError, EOFError, LookupError, MemoryError, RuntimeError, SyntaxError,
-            TypeError, zipfile.BadZipFile, zlib.error) as error:
+            TypeError, tokenize.TokenError, zipfile.BadZipFile, zlib.error) as error:
         raise ValueError(explained(error)) from None
 
 

@@ -10,6 +10,7 @@ import csv
 import gzip
 import io
 import re
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -471,7 +472,7 @@ def _sentences(path: Path) -> Iterator[None]:
 
     try:
         yield
-    except (pa.ArrowException, OSError, EOFError, ValueError, UnicodeError) as error:
+    except (pa.ArrowException, OSError, EOFError, ValueError, zlib.error) as error:
         if isinstance(error, MoascopeError):
             raise
         said = tidy(str(error), most=160).rstrip(".")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
@@ -222,7 +223,8 @@ def _header(file: Any, name: str) -> tuple[tuple[int, ...], bool, np.dtype]:
         version = npy.read_magic(file)
         read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
         return read(file)
-    except (ValueError, EOFError, SyntaxError, TypeError, MemoryError) as error:
+    except (ValueError, EOFError, SyntaxError, TypeError, MemoryError,
+            tokenize.TokenError) as error:
         raise MoascopeError(f"{name} is not an array of NumPy: {cause(error)}. Save it by "
                             "numpy.save or numpy.savez.") from None
 
