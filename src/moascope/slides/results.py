@@ -89,7 +89,7 @@ def results_table(arms: list[dict[str, Any]], metrics: dict[str, Any], head: dic
     if "random_image_split" in metrics:
         leak = metrics["random_image_split"]["true_labels"]
         rows.append({"arm": MODEL, "split": INVALID, **_scores(leak["site"], leak["compound"]),
-                     "note": "a head that can memorise"})
+                     "note": "a head that is free to memorise"})
     own = metrics["out_of_fold"]
     rows.append({"arm": MODEL, "split": BY_COMPOUND, **head,
                  **_scores(own.get("site"), own.get("compound")),
@@ -290,10 +290,11 @@ def facts(params: Params, arms: list[dict[str, Any]]) -> str:
     weight = (f"class weight {settings.positive_weight:g} for a hit"
               if next((scores["binary"] for scores in arms if "binary" in scores), True)
               else "balanced class weights")
-    return (f"{images:,} pictures ({settings.sites} a well at most, three channels as red, green "
-            f"and blue, shrunk to {settings.size} pixels a side, {settings.frozen_size} for frozen "
-            f"backbones; the slides: 224), Adam, {settings.epochs} epochs, batches of "
-            f"{settings.batch_size}, {weight}. Rows 'by compound' are on the main model's "
-            f"{params.split.folds} folds, each compound asked of a network that never saw it; "
-            "rows INVALID are on the slides' random stratified split by image, 60/20/20, where "
+    return (f"{images:,} pictures (at most {settings.sites} per well; three channels as red, green "
+            f"and blue; shrunk to {settings.size} pixels per side, {settings.frozen_size} for "
+            "frozen backbones; the slides used 224), Adam, "
+            f"{settings.epochs} epochs, batches of {settings.batch_size}, {weight}. Rows 'by "
+            f"compound' use the main model's {params.split.folds} folds, and each compound is "
+            "predicted by a network that never saw it; rows marked INVALID use the slides' random "
+            "stratified split by image, 60/20/20, where "
             "images of one compound are on both sides.")
