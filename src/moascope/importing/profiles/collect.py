@@ -114,6 +114,7 @@ def collect(sources: Sequence[Source], named: Named, how: Average, scratch: Path
         else:
             batches = rows.in_order(used[order])
         _write(target, keys, columns, batches)
+    (scratch / "rows").unlink()
     return Collected(keys, columns, placed, averaged, notes + placed.notes)
 
 

@@ -18,6 +18,7 @@ from moascope.importing.profiles.place import FURTHER, Placed
 from moascope.importing.profiles.source import Average, Named
 from moascope.screen.columns import WELL
 from moascope.screen.description import write_description
+from moascope.screen.tables import read_screen
 from moascope.text import assumed_lines, counted, listing
 from moascope.work.files import write_csv
 
@@ -25,6 +26,7 @@ SETTINGS = ("embed.backbone=profiles", "train.selection=distinct",
             "train.normalisation=moderated+sphere")
 """Parameters for a screen of profiles: what the field does with CellProfiler's features, and what
 plates with few controls need (docs/evaluation.md)."""
+LAYOUT_TABLE, ANNOTATION_TABLE = "layout.csv", "annotations.csv"
 
 
 @dataclass(frozen=True)
@@ -125,13 +127,16 @@ def import_profiles(paths: Sequence[str | Path], out: str | Path, *, kind: str =
         if annotations is not None:
             annotation_table = annotate_from(Path(annotations), annotation_table, notes)
         if update:
-            layout_table = keep_filled_in(out / "layout.csv", layout_table, WELL)
-            annotation_table = keep_filled_in(out / "annotations.csv", annotation_table,
+            layout_table = keep_filled_in(out / LAYOUT_TABLE, layout_table, WELL)
+            annotation_table = keep_filled_in(out / ANNOTATION_TABLE, annotation_table,
                                               ["Metadata_Compound"])
         notes += _missing_controls(layout_table)
-        target.replace(out / PROFILES)
-    write_csv(out / "layout.csv", layout_table)
-    write_csv(out / "annotations.csv", annotation_table)
+        write_csv(target.parent / LAYOUT_TABLE, layout_table)
+        write_csv(target.parent / ANNOTATION_TABLE, annotation_table)
+        # Nothing is written that cannot be read back as a screen.
+        notes += read_screen(target.parent).warnings
+        for name in (PROFILES, LAYOUT_TABLE, ANNOTATION_TABLE):
+            (target.parent / name).replace(out / name)
     write_description(out, {"source": "import", "kind": kind})
     return ImportedProfiles(KINDS[kind][0], told_by, collected.keys, collected.features,
                             layout_table, annotation_table, tuple(dict.fromkeys(notes)))
@@ -187,7 +192,7 @@ def _missing_controls(layout: pd.DataFrame) -> list[str]:
 def _refuse_to_overwrite(out: Path, layout: Path | None, update: bool) -> None:
     if out.exists() and not out.is_dir():
         raise MoascopeError(f"--out is {out}, which is a file. Name a folder.")
-    there = [name for name in (PROFILES, "layout.csv", "annotations.csv") if (out / name).exists()]
+    there = [name for name in (PROFILES, LAYOUT_TABLE, ANNOTATION_TABLE) if (out / name).exists()]
     if there and not update:
         raise MoascopeError(
             f"{out} already has a {there[0]}. Choose another --out, or add --update, which renews "
