@@ -401,6 +401,35 @@ def test_a_well_with_two_compounds_is_refused(tmp_path):
     assert "two different entries for plate P1, well A02: taxol" in sentence
 
 
+def test_two_stages_of_processing_of_one_plate_are_not_mixed(tmp_path):
+    for ending in ("normalized", "normalized_feature_select"):
+        profiles(("P1",)).to_csv(tmp_path / f"P1_{ending}.csv.gz", index=False)
+    sentence = refused([tmp_path], tmp_path / "screen")
+    assert "well A01 is in P1_normalized.csv.gz, P1_normalized_feature_select.csv.gz" in sentence
+    import_profiles([str(tmp_path / "*_normalized.csv.gz")], tmp_path / "screen")
+
+
+def test_cells_of_a_well_may_be_spread_over_tables(tmp_path):
+    cells = pd.concat([profiles(("P1",), seed) for seed in range(6)], ignore_index=True)
+    for at in (0, 1):
+        cells[at * 24:(at + 1) * 24].to_parquet(tmp_path / f"part{at}.parquet")
+    import_profiles([tmp_path], tmp_path / "screen")
+    np.testing.assert_allclose(written(tmp_path / "screen")[0][FEATURES],
+                               cells.groupby("Metadata_Well")[FEATURES].median(), rtol=1e-5)
+
+
+def test_dmso_of_jump_is_the_negative_control(tmp_path):
+    table = profiles().rename(columns={"Metadata_pert_iname": "Metadata_JCP2022"})
+    table = table.drop(columns=["Metadata_pert_type", "Metadata_moa"])
+    table["Metadata_JCP2022"] = table["Metadata_JCP2022"].map(
+        dict(zip(COMPOUNDS, ("JCP2022_033924", "JCP2022_000001", "JCP2022_000002",
+                             "JCP2022_000003"), strict=True)))
+    table.to_parquet(tmp_path / "p.parquet")
+    import_profiles([tmp_path / "p.parquet"], tmp_path / "screen")
+    layout = written(tmp_path / "screen")[1]
+    assert (layout["Metadata_Control"] == "negative").sum() == 4
+
+
 def cut(path):
     path.write_bytes(path.read_bytes()[:-len(path.read_bytes()) // 3])
 

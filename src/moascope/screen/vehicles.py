@@ -15,6 +15,8 @@ _SURE = frozenset({"dmso", "dimethylsulfoxide", "dimethylsulphoxide", "dmsod6", 
                    "losemittel", "losemittelkontrolle", "negativkontrolle", "vehicule", "solvant",
                    "temoinnegatif", "controlenegatif", "vehiculo", "disolvente", "solvente",
                    "controlnegativo", "controlenegativo", "veicolo", "controllonegativo"})
+# DMSO in JUMP: github.com/jump-cellpainting/datasets.
+_JUMP = "jcp2022_033924"
 _MAYBE = frozenset({"untreated", "untreatedcontrol", "mock", "mocktreated", "notreatment",
                     "nocompound", "nodrug", "control", "ctrl", "blank", "medium", "media",
                     "mediaonly", "mediumonly", "growthmedium", "water", "h2o", "pbs", "saline",
@@ -41,7 +43,7 @@ _FORMULA = re.compile(r"\(ch3\)2so\b|c2h6os\b|\b67-68-5\b|\bme2so\b|\bdmso[-_ ]?
 def is_vehicle(name: str) -> bool:
     """Whether a name is DMSO or a word for the vehicle: "DMSO 0.1%", "Dimethyl sulfoxide"."""
     words = _words(name)
-    if "".join(words) in _SURE:
+    if "".join(words) in _SURE or name.strip().casefold() == _JUMP:
         return True
     return any(word in _SURE for word in words) and all(
         word in _SURE or word in _FILLING for word in words)

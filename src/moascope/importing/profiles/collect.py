@@ -72,13 +72,15 @@ def collect(sources: Sequence[Source], named: Named, how: Average, scratch: Path
     missing = np.zeros(len(features), np.int64)
     infinite = np.zeros(len(features), np.int64)
     blank: list[np.ndarray] = []
+    homes: list[np.ndarray] = []
     with (scratch / "rows").open("w+b") as disk:
-        for source in sources:
+        for at, source in enumerate(sources):
             notes += source.notes
             own = [features.index(name) if name in features else -1 for name in source.features] \
                 if list(source.features) != list(features) else None
             for about, values in source.read(scratch):
                 placer.add(source, about)
+                homes.append(np.full(len(about), at, np.int32))
                 rows = values if own is None else _aligned(values, own, len(features))
                 wrong = np.isinf(rows)
                 if wrong.any():
@@ -93,6 +95,7 @@ def collect(sources: Sequence[Source], named: Named, how: Average, scratch: Path
         if not len(keys):
             raise MoascopeError(f"{listing(source.name for source in sources)} has a header but no "
                                 "rows.")
+        _refuse_several(keys, np.concatenate(homes), [source.name for source in sources])
         empty = np.concatenate(blank)
         notes += _said_of_values(features, keys, missing, infinite, empty)
         if empty.all():
@@ -188,6 +191,28 @@ def _order(keys: pd.DataFrame) -> tuple[pd.DataFrame, np.ndarray, list[np.ndarra
         order = np.argsort(code, kind="stable")
     parts = np.split(order, np.flatnonzero(np.diff(code[order])) + 1)
     return keys.iloc[[part[0] for part in parts]].reset_index(drop=True), order, parts
+
+
+def _refuse_several(keys: pd.DataFrame, homes: np.ndarray, names: Sequence[str]) -> None:
+    """Refuse a profile that several tables have: they are of several stages of processing.
+
+    Cells of one well may be spread over tables; then some table has several rows of the well.
+    """
+    if len(names) < 2:
+        return
+    code = _codes(keys, [column for column in KEY if column in keys])
+    count = np.bincount(code)
+    pairs = np.unique(np.stack([code, homes]), axis=1)
+    tables = np.bincount(pairs[0], minlength=len(count))
+    several = np.flatnonzero((tables > 1) & (count == tables))
+    if len(several):
+        rows = np.flatnonzero(code == several[0])
+        files = [names[at] for at in dict.fromkeys(homes[rows].tolist())]
+        where = keys.iloc[int(rows[0])]
+        raise MoascopeError(
+            f"Plate {where['Metadata_Plate']}, well {where['Metadata_Well']} is in "
+            f"{listing(files)}. Import the tables of one stage of processing alone, by a pattern "
+            "such as 'profiles/*_normalized.csv.gz'.")
 
 
 def _codes(keys: pd.DataFrame, by: list[str]) -> np.ndarray:

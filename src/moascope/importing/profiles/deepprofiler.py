@@ -19,7 +19,8 @@ from moascope.screen.wells import canonical_well
 from moascope.text import counted, listing
 
 _WELL = r"[A-Za-z]{1,2}[0-9]{1,3}"
-_PLATE_WELL_SITE = re.compile(rf"(?P<well>{_WELL})[_-](?P<site>[A-Za-z]*[0-9]+)\.npz")
+_ALL = re.compile(rf"(?P<plate>.+)_(?P<well>{_WELL})[_-](?P<site>[A-Za-z]*[0-9]+)\.npz")
+_WELL_SITE = re.compile(rf"(?P<well>{_WELL})[_-](?P<site>[A-Za-z]*[0-9]+)\.npz")
 _SITE = re.compile(r"(?P<site>[A-Za-z]*[0-9]+)\.npz")
 _FEATURES = "features.npy"
 _STEP = 256
@@ -32,7 +33,7 @@ class _SiteFile(NamedTuple):
 
 
 def find_features(files: Sequence[Path]) -> list[Path]:
-    """Files of features per site: plate/well/site.npz or plate/well_site.npz."""
+    """Files of features per site: plate/well/site.npz, plate/well_site.npz, plate_well_site.npz."""
     placed = [file for file in files if file.suffix.lower() == ".npz" and _place(file)]
     return placed if placed and any(array.member == _FEATURES and len(array.shape) in (1, 2)
                                     for array in list_arrays(placed[0])) else []
@@ -62,7 +63,8 @@ def open_deepprofiler(files: Sequence[Path], index: Path | None, how: Average) -
     if not sites:
         raise MoascopeError("There is no .npz file of features.")
     tables = [file for file in files if file.suffix.lower() == ".csv"]
-    index = index or next((file for file in tables if file.name.lower() == "index.csv"), None)
+    named = [file for file in tables if file.name.lower() == "index.csv"]
+    index = index or next(iter(named), tables[0] if len(tables) == 1 else None)
     known, notes = ({}, []) if index is None else _read_index(index)
     placed = [place for _, place in sites if place is not None]
     wells: dict[tuple[str, str], list[Path]] = {}
@@ -118,7 +120,9 @@ def _features(file: Path) -> Stored:
 
 
 def _place(file: Path) -> _SiteFile | None:
-    if match := _PLATE_WELL_SITE.fullmatch(file.name):
+    if match := _ALL.fullmatch(file.name):
+        plate, well = match["plate"], match["well"]
+    elif match := _WELL_SITE.fullmatch(file.name):
         plate, well = file.parent.name, match["well"]
     elif _SITE.fullmatch(file.name) and re.fullmatch(_WELL, file.parent.name):
         plate, well = file.parent.parent.name, file.parent.name

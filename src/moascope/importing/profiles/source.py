@@ -128,9 +128,11 @@ def choose_features(numeric: Sequence[str], columns: Sequence[str],
     for column in numeric:
         if re.match(r"(image_)?metadata_", column, re.IGNORECASE):
             continue
-        if by_compartment and _COMPARTMENT.match(column) and column not in known:
+        if plain(column) in _NUMBERS:
+            describing.append(column)
+        elif by_compartment and _COMPARTMENT.match(column) and column not in known:
             features.append(column)
-        elif (plain(column) in _NUMBERS or column in known or may_be_dose(column)
+        elif (column in known or may_be_dose(column)
               or (plain(column) in _DESCRIBING if marked else _describes(column))):
             describing.append(column)
         else:
