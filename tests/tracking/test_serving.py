@@ -136,6 +136,31 @@ def test_rows_that_are_no_table_of_sites_are_a_sentence(served, screens, change,
     assert error.message == sentence and error.get_http_status_code() == 400
 
 
+def test_a_request_may_be_csv_with_empty_cells(served, screens, answers):
+    import io
+
+    from mlflow.pyfunc.scoring_server import parse_csv_input
+
+    from moascope.tracking.registry import signature
+
+    rows = rows_of(screens).astype({"Metadata_Concentration_uM": object})
+    rows.loc[0, "Metadata_Concentration_uM"] = ""
+    taken = parse_csv_input(io.StringIO(rows.to_csv(index=False)),
+                            signature(("DNA", "Actin"), ("not_gpcr", "gpcr")).inputs)
+    assert len(served.predict(None, taken, {"screen": "one"})) == len(rows)
+
+
+@pytest.mark.parametrize(("column", "name"), [
+    ("FileName_DNA", "x" * 256), ("FileName_DNA", "images/" + "\u00b5" * 128),
+    ("FileName_DNA", "\ud800.tif"), ("Metadata_Plate", "\udfff")])
+def test_a_name_that_no_file_can_have_is_a_bad_request(served, screens, answers, column, name):
+    rows = rows_of(screens).astype({column: object})
+    rows.loc[0, column] = name
+    error = refusal(served, rows, screen="one")
+    assert error.get_http_status_code() == 400
+    assert "at most 255 bytes" in error.message or "surrogate" in error.message
+
+
 def test_an_empty_concentration_is_none_as_csv_gives_it(screens, tmp_path):
     for empty in ("", None, float("nan")):
         rows = rows_of(screens).astype({"Metadata_Concentration_uM": object})

@@ -15,6 +15,10 @@ from moascope.screen.reading import CsvTable, Findings
 from moascope.screen.tables import Screen, checked_screen, read_screen
 
 COMPOUND = [*ANNOTATIONS, "Metadata_InChIKey"]
+LONGEST_NAME = 255
+"""Bytes of the longest name that a file can have."""
+
+FIRST_LINE = 2   # as if the columns' names were the first
 
 _OF_IMAGES = ("FileName_", "PathName_", "Frame_", "URL_")
 _OF_PROFILES = [*SITE, "Metadata_Batch", "Metadata_Panel"]
@@ -86,6 +90,7 @@ def _with_profiles(rows: pd.DataFrame, images: Path, work: Path) -> Screen:
 def _in_memory(rows: pd.DataFrame, images: Path) -> Screen:
     # Writing and reading tables would take longer than a prediction.
     cells = {str(column).strip(): _text(rows[column]) for column in rows}
+    _refuse_overlong(cells)
     empty = [""] * len(rows)
     elsewhere = {*LAYOUT, *COMPOUND} - set(WELL)
     named = [cell.strip() != "" for cell in cells.get("Metadata_Compound", empty)]
@@ -98,6 +103,16 @@ def _in_memory(rows: pd.DataFrame, images: Path) -> Screen:
         images.resolve(), outside=False, links=False, findings=Findings())
 
 
+def _refuse_overlong(cells: dict[str, list[str]]) -> None:
+    problems = [f"load_data.csv, line {line}: {column} cannot be the name of a file: a name has at "
+                f"most {LONGEST_NAME} bytes."
+                for column, names in cells.items() if column.startswith(("FileName_", "PathName_"))
+                for line, name in enumerate(names, start=FIRST_LINE)
+                if any(len(part.encode()) > LONGEST_NAME for part in name.split("/"))]
+    if problems:
+        raise MoascopeError(problems)
+
+
 def _text(column: pd.Series) -> list[str]:
     """Cells as CSV has them: a missing one is empty."""
     return ["" if missing else str(cell)
@@ -107,8 +122,7 @@ def _text(column: pd.Series) -> list[str]:
 def _table(name: str, cells: dict[str, list[str]]) -> CsvTable:
     rows = pd.DataFrame({column: pd.Series(values, dtype="str")
                          for column, values in cells.items()})
-    # As if the header were the first line.
-    return CsvTable(name, rows, np.arange(2, len(rows) + 2), delimiter=",")
+    return CsvTable(name, rows, np.arange(FIRST_LINE, len(rows) + FIRST_LINE), delimiter=",")
 
 
 def _distinct(name: str, cells: dict[str, list[str]]) -> CsvTable:

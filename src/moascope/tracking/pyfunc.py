@@ -14,6 +14,8 @@ from typing import Any
 import pandas as pd
 from mlflow.models import set_model
 from mlflow.pyfunc import PythonModel
+from mlflow.types import Schema
+from mlflow.types.schema import AnyType
 
 # Requests name files on the server's disk: they may not leave this folder, and without it the
 # server reads none.
@@ -72,6 +74,9 @@ class MoascopeModel(PythonModel):
         except MoascopeError as error:
             raise MlflowException("\n".join(_without(text, hidden) for text in error.problems),
                                   INVALID_PARAMETER_VALUE) from None
+        except UnicodeEncodeError:
+            raise MlflowException("The request holds half of a surrogate pair (\\ud800 to "
+                                  "\\udfff), which is not text.", INVALID_PARAMETER_VALUE) from None
         except Exception:
             # MLflow would send the traceback, with the server's paths, to the client.
             logging.getLogger("moascope").exception("A prediction failed.")
@@ -129,4 +134,17 @@ def _without(sentence: str, hidden: list[str]) -> str:
     return sentence
 
 
+def _accept_csv() -> None:
+    """Let MLflow's server read CSV: it refuses it where a column may hold anything.
+
+    Here it is the concentration, which is a number, or empty for a control.
+    """
+    def pandas_types(schema: Schema) -> list[Any]:
+        return [object if isinstance(column.type, AnyType) else column.type.to_pandas()
+                for column in schema.inputs]
+
+    Schema.pandas_types = pandas_types
+
+
+_accept_csv()
 set_model(MoascopeModel())
