@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import logging
+import os
+import re
 import sys
 import threading
 import traceback
@@ -35,6 +37,32 @@ class MoascopeError(Exception):
 
 MOST_PROBLEMS_SHOWN = 20
 _FULL = (errno.ENOSPC, errno.EDQUOT)
+# As SQLite, NumPy and libraries say it that put an error of their own in place of the system's.
+_SAID_TO_BE_FULL = re.compile("database or disk is full|[0-9]+ requested and [0-9]+ written|"
+                              "No space left on device|Disk quota exceeded")
+
+
+def full_disk(error: BaseException) -> OSError | None:
+    """The error of a full disk that an exception is, or that it was raised from.
+
+    Returns
+    -------
+    OSError or None
+        Its `filename` says what was being written, where that is known.
+    """
+    found: OSError | None = None
+    seen: list[BaseException] = []
+    cause: BaseException | None = error
+    while cause is not None and cause not in seen:
+        seen.append(cause)
+        is_full = isinstance(cause, OSError) and cause.errno in _FULL
+        if is_full or _SAID_TO_BE_FULL.search(str(cause)):
+            name = cause.filename if isinstance(cause, OSError) else None
+            name = name or (found.filename if found else None) or (
+                "MLflow's database" if "sqlite" in str(cause) else None)
+            found = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), name)
+        cause = cause.__cause__ or cause.__context__
+    return found
 
 
 def run_to_exit_code(program: Callable[[], object]) -> int:
@@ -51,27 +79,24 @@ def run_to_exit_code(program: Callable[[], object]) -> int:
     scrub_what_is_logged()
     try:
         program()
-    except MoascopeError as error:
-        for problem in error.problems[:MOST_PROBLEMS_SHOWN]:
-            print(f"error: {problem}", file=sys.stderr)
-        hidden = len(error.problems) - MOST_PROBLEMS_SHOWN
-        if hidden > 0:
-            print(f"error: and {hidden} more of the kind", file=sys.stderr)
-        return 1
-    except OSError as error:
-        if error.errno not in _FULL:
-            raise
-        where = f" while writing {error.filename}" if error.filename else ""
-        print(f"error: The disk is full{where} ({error.strerror}). Make room and run the same "
-              "command again; what was finished is kept.", file=sys.stderr)
+    except Exception as error:
+        if full := full_disk(error):
+            where = f" while writing {full.filename}" if full.filename else ""
+            print(scrub(f"error: The disk is full{where}. Make room and run the same command "
+                        "again; what was finished is kept."), file=sys.stderr)
+        elif isinstance(error, MoascopeError):
+            for problem in error.problems[:MOST_PROBLEMS_SHOWN]:
+                print(f"error: {problem}", file=sys.stderr)
+            hidden = len(error.problems) - MOST_PROBLEMS_SHOWN
+            if hidden > 0:
+                print(f"error: and {hidden} more of the kind", file=sys.stderr)
+        else:
+            print(scrub(traceback.format_exc()), end="", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("interrupted; what was finished is kept and the next run goes on from it",
               file=sys.stderr)
         return 130
-    except Exception:
-        print(scrub(traceback.format_exc()), end="", file=sys.stderr)
-        return 1
     return 0
 
 

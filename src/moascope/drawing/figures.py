@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, ParamSpec
 
+from moascope.work.files import write_atomically
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
@@ -104,4 +106,11 @@ def new_figure(width: float, height: float) -> Figure:
 def save(path: Path, name: str, make: Callable[[], Figure]) -> None:
     """Draw a figure into a PNG file; see `draw`."""
     with house_style(name):
-        make().savefig(path, dpi=144, metadata={"Software": None})
+        write_figure(path, make(), dpi=144)
+
+
+def write_figure(path: Path, figure: Figure, dpi: float | str = "figure") -> None:
+    """Write a figure as PNG: the same bytes whatever drew it, and whole or not at all."""
+    content = io.BytesIO()
+    figure.savefig(content, format="png", dpi=dpi, metadata={"Software": None})
+    write_atomically(path, content.getvalue())

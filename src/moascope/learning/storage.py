@@ -114,7 +114,17 @@ def _journal(path: Path, make: bool) -> optuna.storages.BaseStorage | None:
         path.parent.mkdir(parents=True, exist_ok=True)
     lock = _journal_lock(path)
     path.touch()   # what is not there cannot be locked
-    backend = JournalFileBackend(str(path), lock_obj=lock)
+
+    class Named(JournalFileBackend):
+        def append_logs(self, logs: list[dict[str, Any]]) -> None:
+            try:
+                super().append_logs(logs)
+            except OSError as error:
+                # An error of writing does not say which file it was.
+                error.filename = error.filename or str(path)
+                raise
+
+    backend = Named(str(path), lock_obj=lock)
     content = path.read_bytes()
     if content and not content.endswith(b"\n"):
         # The machine went down, or the disk was full, in the middle of a line: what is appended

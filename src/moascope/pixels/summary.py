@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +11,7 @@ import pandas as pd
 
 from moascope.pixels.prepare import FLAGS
 from moascope.pixels.prepared import prepared_plates
-from moascope.work.files import write_json
+from moascope.work.files import write_atomically, write_json
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -84,5 +85,7 @@ def write_no_pictures(summary: Path, montage: Path) -> None:
 
 def _save(figure: Figure, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
+    content = io.BytesIO()
     # Without the software's name and version the same pixels give the same bytes.
-    figure.savefig(path, metadata={"Software": None})
+    figure.savefig(content, format="png", metadata={"Software": None})
+    write_atomically(path, content.getvalue())

@@ -7,13 +7,19 @@ import importlib
 import inspect
 import os
 import pkgutil
+import shutil
 import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from moascope.errors import MoascopeError
+from moascope.errors import MoascopeError, full_disk
 from moascope.params import load_params
+from moascope.work.plates import KEY_FILE
+
+# What a stage writes; its other paths are read.
+RESULTS = ("out", "journal", "report")
+JOURNAL = ".journal"
 
 
 def stage_names() -> list[str]:
@@ -43,9 +49,38 @@ def run_stage(name: str, arguments: Sequence[str]) -> None:
         if argument != "params":
             parser.add_argument(f"--{argument.replace('_', '-')}", type=Path, required=True)
     paths = vars(parser.parse_args(arguments))
-    start = time.perf_counter()
-    sentence = stage(load_params(), **paths)
+    start, begun = time.perf_counter(), time.time()
+    try:
+        sentence = stage(load_params(), **paths)
+    except Exception as error:
+        full = full_disk(error)
+        if full is None:
+            raise
+        results = [path for argument, path in paths.items() if argument in RESULTS]
+        remove_unfinished(results, begun)
+        full.filename = full.filename or ", ".join(map(str, results))
+        raise full from None
     print(f"{name}: {sentence} ({time.perf_counter() - start:.0f} s)")
+
+
+def remove_unfinished(results: Sequence[Path], begun: float) -> None:
+    """Remove what a stage wrote before the disk was full, except what the next run goes on from.
+
+    Parameters
+    ----------
+    results : sequence of Path
+        Its files and folders.
+    begun : float
+        When it began, in seconds since 1970.
+    """
+    for result in results:
+        for partial in result.parent.glob(f".*{result.name}.*partial"):
+            shutil.rmtree(partial) if partial.is_dir() else partial.unlink()
+        for file in [result, *result.rglob("*")]:
+            kept = file.suffix == JOURNAL or (file.parent / KEY_FILE).is_file()
+            # Some disks know the time of a file to two seconds.
+            if file.is_file() and file.stat().st_mtime >= begun - 2 and not kept:
+                file.unlink()
 
 
 def run_own_source(arguments: Sequence[str]) -> None:

@@ -65,6 +65,9 @@ def check_expectations(
     tables = _tables(screen, planes, quarantine)
     # Read at import. Great Expectations must not send analytics.
     os.environ["GX_ANALYTICS_ENABLED"] = "false"
+    # It logs a page that it cannot write, with a traceback, and goes on. The next file that we
+    # write fails too, and says why in a sentence.
+    logging.getLogger("great_expectations.render.renderer.site_builder").setLevel(logging.CRITICAL)
     with warnings.catch_warnings(), tempfile.TemporaryDirectory() as scratch:
         warnings.simplefilter("ignore")
         suites = _suites(params, screen)
