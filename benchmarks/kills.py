@@ -1,11 +1,14 @@
-"""Kill the pipeline at random moments until it ends by itself, and compare with an unbroken run.
+"""Kill the pipeline at random moments of every stage, and compare with an unbroken run.
 
 A tiny screen goes through all stages once, unbroken. Then, in a fresh repository, `dvc repro` with
-every process that it started is killed with SIGKILL at a random moment and started again, and so
-on; a repository that has come to its end is compared with the unbroken one, and the next one is
-begun, until so many kills are done. Must be the same: what the study chose and its trials, all
-metrics, DVC's digests of all data. Must hold: no run of MLflow is left open, one version with alias
-and description, which registration.json names, and no trial is lost or doubled.
+every process that it started is killed with SIGKILL at a random moment of a stage and started
+again, several times for each stage. A repository that has reached its end is compared with the
+unbroken one, and the next one begins, until so many kills are done. With `--workers`, so many
+`moascope work` help with the study, and the stage and one of them are killed meanwhile.
+
+Must be the same: what the study chose and its trials, all metrics, DVC's digests of all data. Must
+hold: no run of MLflow is left open; there is one version, with alias and description, which
+registration.json names; no trial is lost or doubled.
 
 Run in the repository's root: python benchmarks/kills.py --kills 100
 """
@@ -55,29 +58,38 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--kills", type=int, default=100)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--each", type=int, default=3, help="kills of a stage and repository")
     parser.add_argument("--minutes", type=float, default=600, help="begin no repository after")
+    parser.add_argument("--workers", type=int, default=0,
+                        help="instead of that, kill two of so many workers of the study")
     settings = parser.parse_args()
     rng = random.Random(settings.seed)
     end = time.monotonic() + 60 * settings.minutes
     kills: Counter[str] = Counter()
     problems: list[str] = []
     with tempfile.TemporaryDirectory(prefix="moascope-kills-") as folder:
-        whole = make_repository(Path(folder) / "whole")
+        # The code may be edited meanwhile.
+        source = make_repository(ROOT, Path(folder) / "source")
+        whole = make_repository(source, Path(folder) / "whole")
+        seconds: dict[str, float] = {}
         start = time.monotonic()
-        status, said = run(whole, None)
+        status, said = run(whole, seconds=seconds)
         if status:
             sys.exit(f"The unbroken run failed:\n{said}")
-        seconds = time.monotonic() - start
-        print(f"unbroken: {seconds:.0f} s", flush=True)
+        print(f"unbroken: {time.monotonic() - start:.0f} s", flush=True)
         problems += [f"unbroken: {problem}" for problem in state_problems(whole)]
         number = 0
         while kills.total() < settings.kills and time.monotonic() < end:
             number += 1
-            broken = make_repository(Path(folder) / f"broken{number}")
+            broken = make_repository(source, Path(folder) / f"broken{number}")
             before = kills.total()
-            problems += [f"repository {number}: {problem}" for problem in
-                         kill_until_done(broken, rng, seconds / 6, kills, settings.kills, end)]
-            found = [*differences(whole, broken), *state_problems(broken)]
+            if settings.workers:
+                found = kill_workers(broken, settings.workers, kills)
+            else:
+                plan = [(stage, rng.random() * seconds[stage]) for stage in seconds
+                        for _ in range(settings.each)][:settings.kills - before]
+                found = kill_until_done(broken, plan, kills)
+            found += [*differences(whole, broken), *state_problems(broken)]
             problems += [f"repository {number}: {problem}" for problem in found]
             print(f"repository {number}: {kills.total() - before} kills, "
                   f"{len(found)} problems", flush=True)
@@ -89,15 +101,15 @@ def main() -> None:
     sys.exit(bool(problems))
 
 
-def make_repository(folder: Path) -> Path:
-    """A repository with the working tree's code and tiny parameters."""
+def make_repository(source: Path, folder: Path) -> Path:
+    """A repository with the code of another folder and tiny parameters."""
     folder.mkdir()
     for part in PARTS:
-        if (ROOT / part).is_dir():
-            shutil.copytree(ROOT / part, folder / part, ignore=shutil.ignore_patterns(
+        if (source / part).is_dir():
+            shutil.copytree(source / part, folder / part, ignore=shutil.ignore_patterns(
                 "__pycache__", "cache", "tmp", "config.local"))
-        elif (ROOT / part).exists():
-            shutil.copy2(ROOT / part, folder / part)
+        elif (source / part).exists():
+            shutil.copy2(source / part, folder / part)
     params = yaml.safe_load((folder / "params.yaml").read_text())
     for section, values in TINY.items():
         params[section] = {**params[section], **values} if isinstance(values, dict) else values
@@ -108,8 +120,19 @@ def make_repository(folder: Path) -> Path:
     return folder
 
 
-def run(folder: Path, seconds: float | None) -> tuple[int | None, str]:
-    """Run the pipeline, and kill it with all its processes after some seconds.
+def run(folder: Path, stage: str = "", after: float = 0,
+        seconds: dict[str, float] | None = None) -> tuple[int | None, str]:
+    """Run the pipeline, and kill it with all its processes after some seconds of a stage.
+
+    Parameters
+    ----------
+    folder : Path
+    stage : str
+        Empty to let it run.
+    after : float
+        Seconds from the stage's start.
+    seconds : dict, optional
+        Gets how long each stage took.
 
     Returns
     -------
@@ -117,41 +140,88 @@ def run(folder: Path, seconds: float | None) -> tuple[int | None, str]:
         None where it was killed.
     said : str
     """
+    begun: dict[str, float] = {}
+    with (tempfile.TemporaryDirectory() as place,
+          Path(place, "said").open("w+") as output):
+        process = subprocess.Popen(COMMAND, cwd=folder, stdout=output, stderr=subprocess.STDOUT,
+                                   start_new_session=True, env=environment())
+        while (status := process.poll()) is None:
+            said = Path(place, "said").read_text()
+            for name in re.findall(r"Running stage '([^']+)'", said):
+                begun.setdefault(name, time.monotonic())
+            if stage in begun and time.monotonic() - begun[stage] >= after:
+                kill(process)
+                break
+            time.sleep(0.02)
+        ends = [*list(begun.values())[1:], time.monotonic()]
+        if seconds is not None:
+            seconds |= {name: end - start for (name, start), end in
+                        zip(begun.items(), ends, strict=True)}
+        return status, Path(place, "said").read_text()
+
+
+def environment() -> dict[str, str]:
     kept = {key: value for key, value in os.environ.items()
             if not key.startswith(("MLFLOW", "DVC", "PYTHONPATH", "MOASCOPE"))}
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    with tempfile.TemporaryFile("w+") as output:
-        process = subprocess.Popen(
-            COMMAND, cwd=folder, stdout=output, stderr=subprocess.STDOUT, start_new_session=True,
-            env=kept | {"PATH": path, "DVC_NO_ANALYTICS": "1", "PYTHONUNBUFFERED": "1"})
-        try:
-            status = process.wait(seconds)
-        except subprocess.TimeoutExpired:
-            status = None
-            family = [psutil.Process(process.pid)]
-            family += family[0].children(recursive=True)
-            for member in family:
-                with contextlib.suppress(psutil.NoSuchProcess):
-                    member.kill()
-            process.wait()
-            psutil.wait_procs(family, 10)
-        output.seek(0)
-        return status, output.read()
+    return kept | {"PATH": path, "DVC_NO_ANALYTICS": "1", "PYTHONUNBUFFERED": "1"}
 
 
-def kill_until_done(folder: Path, rng: random.Random, longest: float, kills: Counter[str],
-                    most: int, end: float) -> list[str]:
-    """Kill and start the pipeline until it has ended by itself; returns what went wrong."""
-    while True:
-        last = kills.total() >= most or time.monotonic() > end
-        # Starting DVC takes a second or two, in which there is nothing to break.
-        status, said = run(folder, None if last else 2 + rng.random() * longest)
-        if status == 0:
-            return []
-        if status is not None:
+def kill(process: subprocess.Popen[Any]) -> None:
+    """End a process and all that it started, at once and without a word to them."""
+    family = [psutil.Process(process.pid)]
+    family += family[0].children(recursive=True)
+    for member in family:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            member.kill()
+    process.wait()
+    psutil.wait_procs(family, 10)
+
+
+def kill_until_done(folder: Path, plan: list[tuple[str, float]],
+                    kills: Counter[str]) -> list[str]:
+    """Kill the pipeline as planned, starting it again each time; returns what went wrong."""
+    for stage, after in [*plan, ("", 0.0)]:
+        status, said = run(folder, stage, after)
+        if status is None:
+            running = re.findall(r"Running stage '([^']+)'", said)
+            kills[running[-1]] += 1
+        elif status:
             return [f"ended with status {status}:\n{said[-3000:]}"]
-        stages = re.findall(r"Running stage '([^']+)'", said)
-        kills[stages[-1] if stages else "(before a stage)"] += 1
+    return []
+
+
+def kill_workers(folder: Path, workers: int, kills: Counter[str]) -> list[str]:
+    """Kill the stage and another worker of a study that has `workers`, and run it to its end."""
+    def start(*command: str) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(command, cwd=folder, env=environment(), start_new_session=True,
+                                stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+    status, said = run_stage(folder, "split")
+    if status:
+        return [f"split ended with status {status}:\n{said[-3000:]}"]
+    stage = start("dvc", "repro", "tune")
+    journal = folder / "data/tune/study.journal"
+    while not (journal.exists() and journal.stat().st_size):
+        if stage.poll() is not None:
+            return [f"tune ended with status {stage.returncode} before a trial began"]
+        time.sleep(0.05)
+    helpers = [start("moascope", "work") for _ in range(workers - 1)]
+    while len(_running(folder)) < min(2, workers) and stage.poll() is None:
+        time.sleep(0.05)
+    for process in (helpers[0], stage):
+        kill(process)
+        kills["tune"] += 1
+    for process in helpers[1:]:
+        process.wait()
+    status, said = run(folder)
+    return [f"ended with status {status}:\n{said[-3000:]}"] if status else []
+
+
+def run_stage(folder: Path, stage: str) -> tuple[int, str]:
+    done = subprocess.run(["dvc", "repro", stage], cwd=folder, env=environment(), text=True,
+                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
+    return done.returncode, done.stdout
 
 
 def differences(whole: Path, broken: Path) -> list[str]:
@@ -205,16 +275,28 @@ def state_problems(folder: Path) -> list[str]:
 
 
 def _trials(folder: Path) -> list[int]:
-    """Numbers of the study's trials, each of which must have ended well or pruned."""
+    """Numbers of the study's trials that ended well or pruned."""
+    import optuna
+
+    ended = (optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.PRUNED)
+    return [trial.number for trial in _study(folder).trials if trial.state in ended]
+
+
+def _running(folder: Path) -> list[int]:
+    import optuna
+
+    return [trial.number for trial in _study(folder).trials
+            if trial.state == optuna.trial.TrialState.RUNNING]
+
+
+def _study(folder: Path) -> Any:
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     backend = optuna.storages.journal.JournalFileBackend(str(folder / "data/tune/study.journal"))
     storage = optuna.storages.JournalStorage(backend)
     name, = optuna.get_all_study_names(storage)
-    states = (optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.PRUNED)
-    return [trial.number for trial in optuna.load_study(study_name=name, storage=storage).trials
-            if trial.state in states]
+    return optuna.load_study(study_name=name, storage=storage)
 
 
 if __name__ == "__main__":
