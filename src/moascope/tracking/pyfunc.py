@@ -14,8 +14,7 @@ from typing import Any
 import pandas as pd
 from mlflow.models import set_model
 from mlflow.pyfunc import PythonModel
-from mlflow.types import Schema
-from mlflow.types.schema import AnyType
+from mlflow.types import DataType, Schema
 
 # Requests name files on the server's disk: they may not leave this folder, and without it the
 # server reads none.
@@ -139,9 +138,9 @@ def _accept_csv() -> None:
 
     Here it is the concentration, which is a number, or empty for a control.
     """
-    def pandas_types(schema: Schema) -> list[Any]:
-        return [object if isinstance(column.type, AnyType) else column.type.to_pandas()
-                for column in schema.inputs]
+    def pandas_types(self: Schema) -> list[Any]:
+        return [column.type.to_pandas() if isinstance(column.type, DataType) else object
+                for column in self.inputs]
 
     Schema.pandas_types = pandas_types
 
