@@ -20,7 +20,7 @@ run: $(VENV)/ready  ## the pipeline on the embedded screen, the gate to staging,
 baseline: $(VENV)/ready  ## also train the systems of the slides, about ten minutes more
 	dvc repro
 
-bench: $(VENV)/ready ## measure every speed next to its reference into benchmarks/README.md, 20 minutes
+bench: $(VENV)/ready ## measure every speed next to its reference into benchmarks/README.md, half an hour
 	python benchmarks/bench.py
 
 test: $(VENV)/ready ## the tests, under ten minutes on two cores

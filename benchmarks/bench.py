@@ -30,6 +30,7 @@ PARTS = {
     "prepare": "Preparing plates",
     "embed": "Embedding",
     "study": "The study",
+    "learning": "What the study finds",
     "fine_tune": "Fine-tuning",
     "slides": "The pipeline of the slides",
     "growth": "Growth",

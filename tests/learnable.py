@@ -8,7 +8,8 @@ from moascope.learning.examples import Examples
 from moascope.params import Head, Train
 from moascope.screen.question import Question
 
-HEAD = Head(layers=0, learning_rate=0.02, epochs=30, dropout=0, l2=1e-2)
+HEAD = Head(level="site", normalisation="plate", layers=0, learning_rate=0.02, epochs=30,
+            dropout=0, l2=1e-2)
 TRAIN = Train(panels="pooled", batch_size=64)
 
 

@@ -221,20 +221,34 @@ class Split(Section):
 
 
 class Head(Section):
-    """Hyperparameters of the classification head, all with a value."""
+    """Hyperparameters of the classification head, all with a value.
 
+    The defaults are safe where little is known: a linear model with a strong L2 penalty, which a
+    few dozen compounds can carry, of one row per compound.
+    """
+
+    head: Literal["network", "logistic", "neighbours", "trees"] = "network"
     layers: Annotated[int, Field(ge=0, le=4)] = 0
     width: Annotated[int, Field(ge=1)] = 64
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.2
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     activation: Literal["relu", "leaky_relu", "gelu", "silu", "tanh"] = "relu"
     learning_rate: Annotated[float, Field(gt=0)] = 3e-3
-    l2: Annotated[float, Field(ge=0)] = 1e-2
+    l2: Annotated[float, Field(ge=0)] = 1.0
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
     normalisation: Literal["none", "plate", "plate+sphere", "moderated",
-                           "moderated+sphere"] = "plate"
+                           "moderated+sphere"] = "plate+sphere"
     selection: Literal["none", "measured", "distinct"] = "none"
     backbone: Annotated[str, Field(min_length=1)] = "all"
+    level: Literal["site", "well", "compound"] = "compound"
     epochs: Annotated[int, Field(ge=1)] = 40
+
+    def described(self) -> dict[str, Any]:
+        """The hyperparameters that this kind of head has."""
+        return self.model_dump(include=None if self.head == "network" else OF_EVERY_HEAD)
+
+
+# What a simple model in the network's place has: its rows and their features.
+OF_EVERY_HEAD = {"head", "normalisation", "selection", "backbone", "level"}
 
 
 class Tune(Section):
@@ -283,8 +297,8 @@ def _or_tuned(section: type[Section]) -> type[Section]:
 class Train(_or_tuned(Head)):
     """The head that is trained: each hyperparameter is a value, or `tuned`: the study's choice."""
 
+    head: Literal["network", "logistic", "neighbours", "trees"] = "network"
     batch_size: Annotated[int, Field(ge=1)] = 128
-    level: Literal["site", "well"] = "site"
     panels: Literal["pooled", "separate"] = "separate"
     fine_tune: FineTune | None = None
 

@@ -174,6 +174,17 @@ def test_the_summary_of_a_simulated_screen_shows_its_oracle(clone, say, efficien
     assert "oracle (true state of the" in said and words in said
 
 
+@pytest.mark.parametrize("kind", [None, "trees"])
+def test_the_summary_recommends_a_simple_model_that_is_demonstrably_better(clone, say, kind):
+    (clone / "data/train").mkdir(parents=True)
+    (clone / "data/train/run.json").write_text("{}")
+    (clone / "reports/evaluate/metrics.json").write_text(
+        json.dumps(METRICS | {"recommended_head": kind}))
+    said = " ".join(say("summary")[1].split())
+    assert ("demonstrably better" in said) == bool(kind)
+    assert ("`dvc exp run -S train.head=trees`" in said) == bool(kind)
+
+
 @pytest.mark.parametrize("command", [
     ("predict", "--model", "models:/moascope@candidate", "--screen", ".", "--out", "x.csv"),
     ("predict", "--model", "runs:/0/model", "--screen", ".", "--out", "x.csv"),

@@ -11,9 +11,10 @@ from moascope.evaluation.references import (
     REFERENCES,
     evaluate_references,
     out_of_fold_scores,
+    recommended_head,
     unit_rows,
 )
-from moascope.params import Evaluate
+from moascope.params import Evaluate, Head
 
 FEW = Evaluate(bootstraps=100, permutations=50)
 
@@ -91,6 +92,21 @@ def test_a_class_that_training_lacks_is_the_least_likely_one():
         score = out_of_fold_scores(kind, rng.normal(size=(8, 4)), label, folds, 3, 0)
         own = score[folds[0] == 0]
         np.testing.assert_array_equal(own[:, 2], own.min(axis=1))
+
+
+@pytest.mark.parametrize(("highs", "head", "kind"), [
+    ({"logistic": -0.01, "neighbours": 0.01, "trees": -0.01}, "network", "trees"),
+    ({"logistic": -0.01, "neighbours": 0.01, "trees": 0.0}, "network", "logistic"),
+    ({"logistic": 0.01, "neighbours": 0.01, "trees": 0.02}, "network", None),
+    # A model is not recommended in its own place.
+    ({"logistic": 0.01, "neighbours": 0.01, "trees": -0.02}, "trees", None),
+])
+def test_the_best_of_the_references_that_are_demonstrably_better_is_recommended(highs, head, kind):
+    # Trees come first by score, neighbours last.
+    order = {"logistic": 0.6, "neighbours": 0.5, "trees": 0.7}
+    references = {name: {"average_precision": order[name], "model_minus_reference": {"high": high}}
+                  for name, high in highs.items()}
+    assert recommended_head(references, Head(head=head)) == kind
 
 
 def test_several_classes_are_ranked_too():

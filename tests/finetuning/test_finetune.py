@@ -43,7 +43,7 @@ from moascope.screen.tables import read_screen
 
 SETTINGS = FineTune(blocks=1, epochs=3, learning_rate=1e-3, batch_size=8)
 TRAIN = Train(panels="pooled", fine_tune=SETTINGS)
-HEAD = Head(layers=0, epochs=10, dropout=0.0)
+HEAD = Head(level="site", normalisation="plate", l2=1e-2, layers=0, epochs=10, dropout=0.0)
 COMPOUNDS = 9
 
 
@@ -93,7 +93,7 @@ def one_network(work, examples, head=HEAD, settings=SETTINGS, train=TRAIN, darke
     """
     name = str(work / "two.keras")
     own = live_last(examples, name)
-    rows, sites = training_rows(own, head, train)
+    rows, sites = training_rows(own, head)
     mask = masks_without(sites, [(0, 0)])
     start = fit_by_panel(rows, mask, head, train, 0)
     said = predict_by_panel(start, sites, train)[0]
@@ -243,6 +243,12 @@ def test_crops_are_those_of_the_given_sites(work, examples):
 def test_what_cannot_be_fine_tuned_is_a_sentence(backbones, backbone, sentence):
     with pytest.raises(MoascopeError, match=sentence):
         check_fine_tune(SETTINGS, backbones, Head(backbone=backbone))
+
+
+def test_a_simple_model_is_not_fine_tuned():
+    with pytest.raises(MoascopeError, match=r"starts from a network, and train\.head is trees"):
+        check_fine_tune(SETTINGS, ("resnet50",), Head(head="trees"))
+    assert check_fine_tune(None, ("resnet50",), Head(head="trees")) == ""
 
 
 def test_only_one_network_is_fine_tuned_and_only_on_request():

@@ -32,13 +32,13 @@ def test_some_folds_alone_are_numbered_by_their_place():
     np.testing.assert_array_equal(parts.learns, masks_without(examples, [(0, 2), (0, 0)]))
 
 
-@pytest.mark.parametrize("level", ["site", "well"])
+@pytest.mark.parametrize("level", ["site", "well", "compound"])
 def test_every_row_is_predicted_by_the_head_that_left_it_out(level):
-    examples, train = make_examples(panels=2), TRAIN.model_copy(update={"level": level})
-    fitted = cross_fit(examples, HEAD, train, seed=0)
-    rows, sites = training_rows(examples, HEAD, train)
+    examples, head = make_examples(panels=2), HEAD.model_copy(update={"level": level})
+    fitted = cross_fit(examples, head, TRAIN, seed=0)
+    rows, sites = training_rows(examples, head)
     masks = masks_without(rows, [(0, fold) for fold in range(3)])
-    every = predict_by_panel(fit_by_panel(rows, masks, HEAD, train, 0), sites, train)
+    every = predict_by_panel(fit_by_panel(rows, masks, head, TRAIN, 0), sites, TRAIN)
     fold = examples.fold_of_rows(0)
     for place, row in enumerate(fitted.rows):
         np.testing.assert_array_equal(fitted.logits[0, place], every[fold[row], row])

@@ -1,3 +1,4 @@
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from moascope.learning.calibration import Calibration
 from moascope.learning.head import FittedHeads
 from moascope.learning.model import TrainedModel, read_model, save_model
 from moascope.learning.predictor import predict_screen, sites_of
+from moascope.learning.simple import fit_simple
 from moascope.params import Embed, Head, Prepare, Train
 from moascope.screen.question import Question
 from moascope.screen.rows import screen_from_rows
@@ -73,6 +75,48 @@ def test_a_model_of_moderated_features_predicts_from_such(predictor, folder, tmp
                                   moderated=True).X
     np.testing.assert_array_equal(seen.features, expected)
     assert np.abs(sites_of(predictor, screen, table).features).max() > seen.features.max() == 20
+
+
+@pytest.mark.parametrize("kind", ["logistic", "neighbours", "trees"])
+def test_a_simple_model_is_saved_as_arrays_and_says_the_same(kind, predictor, folder, tmp_path):
+    screen = read_screen(folder)
+    table = features_of_screen(screen, PREPARE, Embed(backbone="morphology"), tmp_path)
+    label = np.arange(len(table.X)) % 2
+    head = Head(head=kind)
+    model = replace(predictor, head=head, train=Train(head=kind), heads={"": fit_simple(
+        np.nan_to_num(table.X), label, np.ones((1, len(label)), np.float32), 2, head)})
+    save_model(model, tmp_path / "model")
+    assert {path.suffix for path in (tmp_path / "model").iterdir()} == {".json", ".npz"}
+    with np.load(tmp_path / "model" / "heads_0.npz", allow_pickle=False) as arrays:
+        assert all(arrays[name].dtype != object for name in arrays.files)
+    for level in ("site", "compound"):
+        one, _ = predict_screen(model, screen, level)
+        two, _ = predict_screen(read_model(tmp_path / "model"), screen, level)
+        pd.testing.assert_frame_equal(one, two)
+        assert np.ptp(one["P_gpcr"]) > 0
+
+
+def test_trees_that_lead_back_to_themselves_or_nowhere_are_a_sentence(predictor, tmp_path):
+    rng = np.random.default_rng(0)
+    head = Head(head="trees")
+    trees = fit_simple(rng.normal(size=(20, 3)).astype(np.float32), np.arange(20) % 2,
+                       np.ones((1, 20), np.float32), 2, head)
+    for change in ({"left": np.zeros_like(trees.left)}, {"right": trees.right + 10**6},
+                   {"roots": trees.roots - 10**6}, {"share": trees.share[:-1]}):
+        arrays = vars(trees) | change
+        save_model(replace(predictor, head=head, heads={"": trees}), tmp_path)
+        np.savez(tmp_path / "heads_0.npz", **arrays)
+        with pytest.raises(MoascopeError, match="is damaged"):
+            read_model(tmp_path)
+
+
+def test_a_model_of_a_version_that_kept_the_level_elsewhere_is_read(predictor, tmp_path):
+    save_model(predictor, tmp_path)
+    said = json.loads((tmp_path / "model.json").read_text())
+    del said["head"]["level"], said["head"]["head"]
+    said["train"]["level"] = "well"
+    (tmp_path / "model.json").write_text(json.dumps(said))
+    assert read_model(tmp_path).head.level == "well"
 
 
 def test_rows_in_memory_are_the_screen_on_disk(predictor, folder, tmp_path):

@@ -4,16 +4,24 @@ import numpy as np
 import optuna
 import pandas as pd
 import pytest
+from helpers import ROOT
+from learnable import TRAIN, make_examples
 from optuna.trial import TrialState
-from test_nested import TRAIN, make_examples
 
 from moascope.errors import MoascopeError
 from moascope.learning.nested import Inner, fold_pairs
-from moascope.learning.space import suggest
+from moascope.learning.space import drawn_by_default, suggest
 from moascope.learning.storage import open_study
 from moascope.learning.study import study_name, top_up
-from moascope.learning.trials import CURVE, candidates, choices, study_tables
-from moascope.params import Head, Tune
+from moascope.learning.trials import (
+    CURVE,
+    PARTS,
+    candidates,
+    choices,
+    choose,
+    study_tables,
+)
+from moascope.params import Head, Tune, load_params
 from moascope.report.study import save_pictures, study_section
 
 SPACE = {"layers": [0], "epochs": [6], "dropout": {"low": 0.0, "high": 0.5},
@@ -44,29 +52,99 @@ def test_trials_are_a_target_and_a_study_goes_on_where_it_stopped(examples, tmp_
     drawn = [trial.params["dropout"] for trial in whole.trials]
     assert len(set(drawn)) == 3
     assert drawn == [trial.params["dropout"] for trial in stopped.trials]
-    assert choices(whole, [(0, 0)]) == choices(stopped, [(0, 0)])
+    outer = Inner(examples, fold_pairs(examples)).outer_folds()
+    assert choices(whole, outer) == choices(stopped, outer)
 
 
-def test_the_defaults_are_tried_first(examples, tmp_path):
-    study = open_study(str(tmp_path / "study.journal"), "s", Tune(space=SPACE))
-    run(study, examples, 1)
-    assert study.trials[0].params["l2"] == Head().l2
-    assert study.trials[0].params["dropout"] == Head().dropout
+def test_the_defaults_are_tried_first_or_what_the_space_has_next_to_them(examples, tmp_path):
+    space = SPACE | {"l2": {"low": 1e-4, "high": 0.1, "log": True}, "level": ["well", "site"],
+                     "normalisation": ["plate", "plate+sphere"]}
+    assert drawn_by_default(space) == {
+        "layers": 0, "epochs": 6, "dropout": 0.0, "l2": 0.1, "level": "well",
+        "normalisation": "plate+sphere"}
+    study = open_study(str(tmp_path / "study.journal"), "s", Tune(space=space))
+    top_up(study, examples, Tune(trials=1, space=space), TRAIN, 0, ignore)
+    assert study.trials[0].params == drawn_by_default(space)
 
 
-def test_each_fold_chooses_by_its_own_inner_scores_alone(tmp_path):
-    study = open_study(str(tmp_path / "study.journal"), "s")
-    # Two trials, two outer folds: each trial is the better one for one fold.
-    for l2, scores in ((0.1, [5, 0.9, 0.1]), (0.01, [5, 0.2, 0.7])):
+def test_the_shipped_study_begins_with_the_default_head():
+    space = load_params(ROOT / "params.yaml").tune.space
+    assert Head(**drawn_by_default(space)) == Head()
+
+
+OUTER = [(repeat, fold) for repeat in range(2) for fold in range(4)]
+
+
+def judged(*trials):
+    """A study of trials, each a list of [epochs, parts of every outer fold, 8 x 3]."""
+    study = optuna.create_study(direction="maximize")
+    for number, stops in enumerate(trials):
+        parts = [np.broadcast_to(part, (8, 3)) for _, part in stops]
         study.add_trial(optuna.trial.create_trial(
-            params={"l2": l2}, value=sum(scores[1:]) / 2,
-            distributions={"l2": optuna.distributions.FloatDistribution(0.001, 1)},
-            user_attrs={"inner_scores": [scores]}))
-    chosen = choices(study, [(0, 0), (0, 1)])
-    assert chosen["folds"]["0/0"]["l2"] == 0.1
-    assert chosen["folds"]["0/1"]["l2"] == 0.01
+            params={"l2": 10.0 ** -number}, value=max(part.mean() for part in parts),
+            distributions={"l2": optuna.distributions.FloatDistribution(1e-9, 1)},
+            user_attrs={CURVE: [[epochs, *part.mean(axis=1).tolist()]
+                                for (epochs, _), part in zip(stops, parts, strict=True)],
+                        PARTS: [part.tolist() for part in parts]}))
+    return study
+
+
+def test_each_fold_chooses_by_its_own_inner_scores_alone():
+    first, second = np.full((8, 3), 0.1), np.full((8, 3), 0.1)
+    first[0], second[1] = 0.9, 0.7
+    # After the default, two trials that are each the better one for one fold.
+    chosen = choices(judged([[5, 0.0]], [[5, first]], [[6, second]]), OUTER)
+    assert (chosen["folds"]["0/0"]["l2"], chosen["folds"]["0/0"]["epochs"]) == (0.1, 5)
+    assert (chosen["folds"]["0/1"]["l2"], chosen["folds"]["0/1"]["epochs"]) == (0.01, 6)
     assert chosen["final"]["l2"] == 0.1
-    assert chosen["final"]["epochs"] == 5
+
+
+def test_a_candidate_within_one_standard_error_of_the_default_gives_way_to_it():
+    # Of three inner folds, one gains much: 0.06 on average, with a standard error of 0.06.
+    lucky = judged([[7, 0.05], [14, 0.1]], [[7, 0.1 + np.array([0.18, 0.0, 0.0])]])
+    chosen = choose(candidates(lucky), OUTER, 0)
+    assert (chosen.why, chosen.candidate.trial, chosen.candidate.epochs) == ("default", 0, 14)
+    # The same gain in every inner fold.
+    steady = judged([[14, 0.1]], [[7, 0.1 + np.array([0.07, 0.06, 0.05])]])
+    chosen = choose(candidates(steady), OUTER, 0)
+    assert (chosen.why, chosen.candidate.trial) == ("best", 1)
+
+
+@pytest.mark.parametrize(("gain", "why"), [([0.3, 0.3, 0.3, 0.3], "best"),
+                                           ([1.3, -0.05, -0.05, 0.0], "default")])
+def test_for_the_final_head_a_fold_counts_once_however_many_models_it_is_an_inner_fold_of(
+        gain, why):
+    # What one fold gains shows in three outer folds: taken for three, it would look steady.
+    parts = np.array([[0.1 + gain[inner] for inner in range(4) if inner != fold]
+                      for _, fold in OUTER])
+    chosen = choose(candidates(judged([[7, 0.1]], [[7, parts]])), OUTER)
+    assert chosen.why == why
+    assert (chosen.candidate.scores.mean() - 0.1) * (why == "best") == pytest.approx(
+        0.3 * (why == "best"))
+
+
+def test_where_nothing_explains_the_labels_the_default_head_is_taken_at_its_last_epoch():
+    chosen = choose(candidates(judged([[7, -0.1], [14, -0.3]], [[7, -0.01]])), OUTER)
+    assert (chosen.why, chosen.candidate.trial, chosen.candidate.epochs) == ("chance", 0, 14)
+    assert chosen.best.trial == 1
+
+
+def test_what_the_inner_folds_add_is_the_score(examples, tmp_path):
+    study = open_study(str(tmp_path / "study.journal"), "s")
+    run(study, examples, 1)
+    for one in candidates(study):
+        assert one.parts.shape == (6, 2)
+        np.testing.assert_allclose(one.parts.mean(axis=1), one.scores)
+        assert np.ptp(one.parts, axis=1).min() > 0
+
+
+@pytest.mark.parametrize("kind", ["logistic", "trees"])
+def test_a_study_may_judge_simple_models_too(kind, examples, tmp_path):
+    study = open_study(str(tmp_path / "study.journal"), "s")
+    space = {"head": [kind], "normalisation": ["plate"], "level": ["compound"]}
+    top_up(study, examples, Tune(trials=1, space=space), TRAIN, 0, ignore)
+    assert study.best_value > 0
+    assert len(candidates(study)) == 1
 
 
 def test_without_a_study_the_defaults_are_chosen(examples):
@@ -217,7 +295,8 @@ def made_up(trials=40, pruned=()):
         study.add_trial(optuna.create_trial(
             params=drawn, distributions=space, value=None if gone else score,
             state=TrialState.PRUNED if gone else TrialState.COMPLETE,
-            user_attrs={CURVE: curve[: 1 if gone else 2]}))
+            user_attrs={CURVE: curve[: 1 if gone else 2],
+                        PARTS: [[[value] for value in scores] for _, *scores in curve]}))
     return study
 
 
@@ -266,6 +345,21 @@ def test_a_study_is_shown_in_the_report_and_as_pictures(tmp_path):
                                                               "slice"}
 
 
+@pytest.mark.parametrize(("taken", "lower", "words"), [
+    (None, 0.0, "uses the settings of trial {best}."),
+    (0, 0.0, "uses the default settings of trial 0: trial {best} scores higher, but by less than"),
+    (0, 1.0, "uses the default settings of trial 0: no trial explains the inner labels."),
+])
+def test_the_report_says_which_trial_the_final_model_is_of(taken, lower, words, tmp_path):
+    study = made_up()
+    best = int(study_tables(study)["trials"]["score"].idxmax())
+    tables = study_tables(study, best if taken is None else taken)
+    tables["trials"]["score"] -= lower
+    for name, table in tables.items():
+        table.to_csv(tmp_path / f"{name}.csv", index=False)
+    assert words.format(best=best) in study_section(tmp_path)["taken"]
+
+
 def test_a_study_of_one_trial_and_of_none_can_be_shown(tmp_path):
     assert study_section(tmp_path) == {}
     for count in (1, 0):
@@ -276,4 +370,4 @@ def test_a_study_of_one_trial_and_of_none_can_be_shown(tmp_path):
         assert ("history" in shown) == bool(count)
         assert "importance" not in shown
     pd.testing.assert_index_equal(
-        tables["trials"].columns, pd.Index(["trial", "state", "score", "best", "epochs"]))
+        tables["trials"].columns, pd.Index(["trial", "state", "score", "best", "epochs", "taken"]))

@@ -83,6 +83,24 @@ def test_the_first_candidate_is_judged_by_floor_and_nulls_alone():
         assert words in " ".join(decision.failures)
 
 
+@pytest.mark.parametrize(("name", "model", "baseline", "p", "passes"), [
+    ("count_and_intensity", 1.0, 1.0, 0.001, True),
+    ("cell_count", 1.0, 1.0, 0.001, True),
+    ("cell_count", 0.999, 1.0, 0.001, False),     # below the ceiling
+    ("cell_count", 0.9, 0.9, 0.001, False),       # a tie where more was possible
+    ("plate_only", 1.0, 1.0, 0.001, False),       # the layout gives the answer away
+    ("position_only", 1.0, 1.0, 0.001, False),
+    ("cell_count", 1.0, 1.0, 0.2, False),         # perfect, but so are one in five random lists
+])
+def test_a_tie_passes_at_the_ceiling_alone_and_only_with_what_measures_cells(
+        name, model, baseline, p, passes):
+    numbers = dataclasses.replace(NUMBERS, average_precision=model, p=p,
+                                  baselines=NUMBERS.baselines | {name: baseline})
+    decision = decide(numbers, Promote())
+    assert decision.passed == passes
+    assert len(decision.failures) == (not passes)
+
+
 def test_a_baseline_that_cannot_be_asked_is_not_passed_over():
     decision = decide(dataclasses.replace(NUMBERS, baselines={}), Promote(beat=("cell_count",)))
     assert not decision.passed

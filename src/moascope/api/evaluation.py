@@ -92,7 +92,7 @@ def evaluate(result: CrossValidation, *, bootstraps: int = 1000, permutations: i
     compounds = result.predictions["compound"]
     metrics: dict[str, Any] = {
         "target": question.target, "classes": list(question.classes), "unit": question.unit,
-        "not_testable": list(question.untestable), "head": result.head.model_dump(),
+        "not_testable": list(question.untestable), "head": result.head.described(),
         **evaluate_predictions(dict(result.predictions), examples, settings, result.seed),
     }
     if "compound" not in metrics["out_of_fold"]:

@@ -111,7 +111,7 @@ class CrossValidation:
         return self.examples.question
 
     def __repr__(self) -> str:
-        chosen = ", ".join(f"{name}={value!r}" for name, value in self.head.model_dump().items())
+        chosen = ", ".join(f"{name}={value!r}" for name, value in self.head.described().items())
         return (f"CrossValidation(target {self.question.target}: "
                 f"{len(self.predictions['compound'])} {self.question.unit}s out of fold, "
                 f"{self.examples.fold_count} folds x {self.examples.repeats}; {chosen})")
@@ -140,8 +140,9 @@ def cross_validate(features: pd.DataFrame, folds: Folds, settings: Mapping[str, 
     seed : int
         Of the initial weights and the order of training rows.
     **hyperparameters
-        Keys of the section `train` of params.yaml: `layers`, `width`, `dropout`, `activation`,
-        `learning_rate`, `l2`, `label_smoothing`, `normalisation`, `selection`, `backbone`,
+        Keys of the section `train` of params.yaml: `head`, `layers`, `width`, `dropout`,
+        `activation`, `learning_rate`, `l2`, `label_smoothing`, `normalisation`, `selection`,
+        `backbone`,
         `epochs`, `batch_size`, `level` and `panels`.
 
     Returns

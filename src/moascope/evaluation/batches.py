@@ -49,6 +49,9 @@ def evaluate_unseen_batches(
     for _, own in panel_rows(examples, train):
         counted |= own & (len(np.unique(batch_of[own & (label >= 0)])) > 1)
     spread = examples.take(counted)
+    if head.level == "compound":
+        # A compound's row is the mean over its batches, the unseen one among them.
+        head = head.model_copy(update={"level": "well"})
     batches = len(np.unique(batch_of[counted & (label >= 0)]))
     if batches < 2 or any(
             len(np.unique(spread.label[learns])) < len(question.classes)

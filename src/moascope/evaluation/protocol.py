@@ -14,7 +14,7 @@ from moascope.evaluation.caveats import caveats_of
 from moascope.evaluation.controls import evaluate_mechanisms
 from moascope.evaluation.leak import evaluate_leak
 from moascope.evaluation.oracle import evaluate_oracle
-from moascope.evaluation.references import evaluate_references
+from moascope.evaluation.references import evaluate_references, recommended_head
 from moascope.evaluation.scores import evaluate_predictions
 from moascope.learning.examples import Examples
 from moascope.learning.model import read_model
@@ -42,7 +42,7 @@ def protocol(params: Params, examples: Examples, predictions: dict[str, pd.DataF
     dict
         What was evaluated (`target`, `classes`, `unit`, `head`, ...), `out_of_fold` and
         `held_out` scores by level, `by_panel`, `by_concentration_uM`, `by_mechanism`,
-        `by_action`, `baselines`, `references`, `mechanisms`, `unseen_batch`,
+        `by_action`, `baselines`, `references`, `recommended_head`, `mechanisms`, `unseen_batch`,
         `random_image_split`, `oracle` (of a simulated screen), and the verdicts `above_chance` and
         `useful`.
     """
@@ -69,7 +69,7 @@ def protocol(params: Params, examples: Examples, predictions: dict[str, pd.DataF
         "folds": params.split.folds,
         "repeats": examples.repeats,
         "seed": seed,
-        "head": model.head.model_dump(),
+        "head": model.head.described(),
         **evaluate_predictions(predictions, examples, settings, seed),
         "baselines": evaluate_baselines(in_folds, examples, model.head, model.train, settings,
                                         seed),
@@ -80,6 +80,7 @@ def protocol(params: Params, examples: Examples, predictions: dict[str, pd.DataF
     if question.unit == "compound":
         metrics["random_image_split"] = evaluate_leak(examples, model.head, model.train, settings,
                                                       seed)
+    metrics["recommended_head"] = recommended_head(metrics["references"], model.head)
     main = metrics["out_of_fold"]["compound"]
     # Last: nothing above may depend on the truth.
     if params.acquire.source == "simulated" and (

@@ -12,17 +12,12 @@ import pandas as pd
 
 from moascope.evaluation.scores import brief_scores
 from moascope.learning.examples import Examples, averaging
+from moascope.learning.simple import fit_simple, simple_probability
 from moascope.metrics import bootstrap_weights, macro_average_precision, paired_difference
-from moascope.params import Evaluate
+from moascope.params import Evaluate, Head
 
 REFERENCES = ("logistic", "neighbours", "trees")
-# Strong enough for more features than compounds; not tuned, so that no selection has to be nested.
-INVERSE_PENALTY = 0.1
-NEIGHBOURS = 5
-TREES = 200
-# Directions with less than this share of the largest variance are rounding.
-SMALLEST = 1e-10
-# A class that training lacked gets this probability.
+# A class without a vote gets this probability.
 LEAST = 1e-9
 
 
@@ -108,8 +103,7 @@ def out_of_fold_scores(kind: str, rows: np.ndarray, label: np.ndarray, folds: np
     Parameters
     ----------
     kind : {"logistic", "neighbours", "trees"}
-        Logistic regression with an L2 penalty; the five nearest rows by cosine similarity,
-        weighted by it; extremely randomised trees [1]_.
+        See `simple.fit_simple`.
     rows : ndarray, float, [n, d]
     label : ndarray, int, [n]
     folds : ndarray, int, [repeats, n]
@@ -122,55 +116,39 @@ def out_of_fold_scores(kind: str, rows: np.ndarray, label: np.ndarray, folds: np
     ndarray, float64, [n, classes]
         Of the mean over the repeats. Rows whose training held a single class get the same of all
         classes.
-
-    Notes
-    -----
-    .. [1] Geurts, Ernst, Wehenkel, "Extremely randomized trees", Machine Learning 63, 2006.
     """
-    from sklearn.preprocessing import StandardScaler
-    from threadpoolctl import threadpool_limits
-
     found = np.zeros((len(rows), classes))
-    # Tables this small lose more time waking threads than they win.
-    with threadpool_limits(1, "blas"):
-        for fold_of in folds:
-            for fold in np.unique(fold_of):
-                test = fold_of == fold
-                train = ~test
-                if len(np.unique(label[train])) < 2:
-                    found[test] += 1 / classes / len(folds)
-                    continue
-                scaler = StandardScaler().fit(rows[train].astype(float))
-                found[test] += _probability(
-                    kind, scaler.transform(rows[train]), label[train], scaler.transform(rows[test]),
-                    classes, seed) / len(folds)
+    for fold_of in folds:
+        for fold in np.unique(fold_of):
+            test = fold_of == fold
+            known = label[~test]
+            if len(np.unique(known)) < 2:
+                found[test] += 1 / classes / len(folds)
+                continue
+            # Every class counts alike.
+            balanced = (len(known) / np.bincount(known))[known] / len(np.unique(known))
+            model = fit_simple(rows[~test], known, balanced[None].astype(np.float32), classes,
+                               Head(head=kind), seed)
+            found[test] += np.maximum(simple_probability(model, rows[test]), LEAST) / len(folds)
     return np.log(found)
 
 
-def _probability(kind: str, rows: np.ndarray, label: np.ndarray, asked: np.ndarray,
-                     classes: int, seed: int) -> np.ndarray:
-    model: Any
-    if kind == "logistic":
-        from sklearn.linear_model import LogisticRegression
+def recommended_head(references: dict[str, Any], head: Head) -> str | None:
+    """The simple model to register in the place of the network, where one is demonstrably better.
 
-        # Without loss: an L2 penalty sees the rows' products alone, and rows are few.
-        values, axes = np.linalg.eigh(rows @ rows.T)
-        kept = values > values.max() * SMALLEST
-        along = axes[:, kept] / np.sqrt(values[kept])
-        rows, asked = axes[:, kept] * np.sqrt(values[kept]), asked @ (rows.T @ along)
-        model = LogisticRegression(C=INVERSE_PENALTY, class_weight="balanced",
-                                   solver="newton-cholesky")
-    elif kind == "neighbours":
-        from sklearn.neighbors import KNeighborsClassifier
+    Parameters
+    ----------
+    references : dict
+        Of `evaluate_references`.
+    head : Head
+        Of the model that they stand beside.
 
-        model = KNeighborsClassifier(
-            min(NEIGHBOURS, len(rows)), metric="cosine", algorithm="brute",
-            weights=lambda distance: np.maximum(1 - distance, 0) + LEAST)
-    else:
-        from sklearn.ensemble import ExtraTreesClassifier
-
-        model = ExtraTreesClassifier(TREES, class_weight="balanced", random_state=seed)
-    model.fit(rows, label)
-    probability = np.full((len(asked), classes), LEAST)
-    probability[:, model.classes_] = np.maximum(model.predict_proba(asked), LEAST)
-    return probability
+    Returns
+    -------
+    str or None
+        The reference with the highest average precision of those that are above the model by the
+        whole of their paired interval; None where there is none.
+    """
+    better = [kind for kind, score in references.items()
+              if kind != head.head and score["model_minus_reference"]["high"] < 0]
+    return max(better, key=lambda kind: references[kind]["average_precision"], default=None)

@@ -246,10 +246,14 @@ def check_fine_tune(settings: FineTune | None, backbones: tuple[str, ...], head:
     Raises
     ------
     MoascopeError
-        Where no network, or more than one, could be meant.
+        Where no network, or more than one, could be meant, or the head is a simple model.
     """
     if settings is None:
         return ""
+    if head.head != "network":
+        raise MoascopeError(
+            f"train.fine_tune starts from a network, and train.head is {head.head}. Set train.head "
+            "to network, or train.fine_tune to null.")
     meant = [name for name in backbones
              if name not in WITHOUT_NETWORK and head.backbone in ("all", name)]
     if len(meant) != 1:

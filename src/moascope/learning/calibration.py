@@ -49,10 +49,10 @@ class Calibration:
         return (probability[..., 1] >= self.threshold).astype(int)
 
 
-def explained_information(
+def explained_by_unit(
     label: np.ndarray, logits: np.ndarray, group: np.ndarray, question: Question
-) -> float:
-    """Share of the labels' entropy that calibrated predictions explain.
+) -> tuple[np.ndarray, np.ndarray]:
+    """Share of the labels' entropy that calibrated predictions explain, unit by unit.
 
     Parameters
     ----------
@@ -65,20 +65,22 @@ def explained_information(
 
     Returns
     -------
-    float
-        1 - log loss / log loss of the class frequencies (McFadden's R2): 1 is perfect, about 0 is
-        chance.
+    share : ndarray, float, [kept]
+        1 - log loss / log loss of the class frequencies. Its mean is McFadden's R2: 1 is perfect,
+        about 0 is chance. All 0 where the units are of one class.
+    kept : ndarray, bool, [n]
+        The units that count for the question's scores.
     """
     keep = question.counts(label)
     label, logits, group = label[keep], logits[keep], group[keep]
     if len(np.unique(label)) < 2:
-        return 0.0
+        return np.zeros(len(label)), keep
     fitted = calibrate(label, logits, group, question.binary)
     probability = fitted.probability(logits.astype(float))
-    loss = -np.log(np.clip(probability[np.arange(len(label)), label], 1e-12, 1)).mean()
+    loss = -np.log(np.clip(probability[np.arange(len(label)), label], 1e-12, 1))
     share = np.bincount(label) / len(label)
     entropy = -(share[share > 0] * np.log(share[share > 0])).sum()
-    return float(1 - loss / entropy)
+    return 1 - loss / entropy, keep
 
 
 def calibrate(

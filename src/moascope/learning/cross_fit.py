@@ -9,13 +9,13 @@ import numpy as np
 
 from moascope.errors import MoascopeError
 from moascope.learning.examples import Examples, averaging
-from moascope.learning.head import FittedHeads
 from moascope.learning.panels import (
     fit_by_panel,
     panel_rows,
     predict_by_panel,
     training_rows,
 )
+from moascope.learning.simple import Fitted
 from moascope.params import Head, Train
 
 
@@ -83,7 +83,7 @@ class CrossFit:
     rows : ndarray, int, [m]
         The sites that some model left out.
     heads : dict
-        Panel -> FittedHeads of all labellings, one after the other.
+        Panel -> heads of all labellings, one after the other.
     labels : ndarray, int, [L, G]
         The class of each unit in each labelling.
     logits : ndarray, float32, [L, m, C]
@@ -97,7 +97,7 @@ class CrossFit:
 
     sites: Examples
     rows: np.ndarray
-    heads: dict[str, FittedHeads]
+    heads: dict[str, Fitted]
     labels: np.ndarray
     logits: np.ndarray
 
@@ -112,7 +112,7 @@ def cross_fit(
     examples: Examples, head: Head, train: Train, seed: int,
     parts: Callable[[Examples], Parts] = leave_folds_out,
     labels: np.ndarray | None = None,
-    watch: Callable[[str, int, FittedHeads], None] | None = None,
+    watch: Callable[[str, int, Fitted], None] | None = None,
     watch_every: int = 0,
 ) -> CrossFit:
     """Train one head for every part that is left out, and predict that part.
@@ -124,8 +124,8 @@ def cross_fit(
     head, train : Head, Train
     seed : int
     parts : callable
-        Says of any rows (sites, or wells where `train.level` is well) which model learns from
-        which, and which one predicts which. By default, the folds of the first repeat.
+        Says of any rows (sites, wells or compounds, as `head.level` has it) which model learns
+        from which, and which one predicts which. By default, the folds of the first repeat.
     labels : ndarray, int, [L, G], optional
         Classes of the units in place of the true ones (for nulls); every labelling gets models of
         its own, trained together.
@@ -141,7 +141,7 @@ def cross_fit(
     MoascopeError
         When no panel shows every head two classes.
     """
-    rows, sites = training_rows(examples, head, train)
+    rows, sites = training_rows(examples, head)
     learns, left_out_by = parts(rows).learns, parts(sites).left_out_by
     shown = examples.group_label[None] if labels is None else labels
     row_labels = np.where(rows.group >= 0, shown[:, rows.group], -1)

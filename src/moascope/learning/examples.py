@@ -212,6 +212,28 @@ class Examples:
             _cache={},
         )
 
+    def units(self) -> Examples:
+        """One row per unit and panel: the mean of its wells there, and of its doses before.
+
+        Rows of no unit, as those of negative controls, are left out. What a row says of plate, well
+        and batch is that of the first of its sites.
+        """
+        if "units" not in self._cache:
+            features, meta, group = [], [], []
+            for name in np.unique(self.panel):
+                own = self.take(self.panel == name)
+                if not (own.group >= 0).any():
+                    continue
+                matrix, units = averaging(own, "compound")
+                features.append(matrix @ own.features)
+                group.append(units.pop("Group").to_numpy())
+                meta.append(units)
+            self._cache["units"] = replace(
+                self, meta=pd.concat(meta, ignore_index=True),
+                features=np.concatenate(features).astype(np.float32),
+                group=np.concatenate(group), _cache={})
+        return self._cache["units"]
+
     def wells(self) -> Examples:
         """One row per well: the mean of its sites."""
         code, first = _codes(self.meta[WELL_KEY])

@@ -16,6 +16,7 @@ from moascope.learning.model import TrainedModel, identities, save_model
 from moascope.learning.nested import out_of_fold
 from moascope.learning.panels import fit_by_panel, predict_by_panel, training_rows
 from moascope.learning.predictions import prediction_table
+from moascope.learning.simple import Fitted
 from moascope.opening import read_file, undamaged
 from moascope.params import MOST_YAML, TUNED, Embed, Head, Params, parse_yaml
 from moascope.work.files import write_json
@@ -59,12 +60,15 @@ def resolve(params: Params, chosen: dict[str, Any]) -> Head:
         for name, value in params.train.model_dump().items()
         if name in Head.model_fields and value != TUNED
     }
+    if params.train.head != "network":
+        # The study chose for a network; a simple model takes what the references take.
+        chosen = {"normalisation": "plate"}
     return Head(**{**chosen, **pinned})
 
 
 def fit_final(
     examples: Examples, head: Head, outer_logits: dict[tuple[int, int], np.ndarray], params: Params
-) -> tuple[dict[str, FittedHeads], list[dict], dict[str, Calibration]]:
+) -> tuple[dict[str, Fitted], list[dict], dict[str, Calibration]]:
     """Train on everything outside the hold-out; calibrate by the predictions of the outer models.
 
     Parameters
@@ -80,18 +84,18 @@ def fit_final(
     Returns
     -------
     heads : dict
-        Panel -> FittedHeads with one head.
+        Panel -> heads, one of each.
     curves : list of dict
-        `panel`, `epoch`, `loss`.
+        `panel`, `epoch`, `loss`; empty for a simple model.
     calibrations : dict
         Level -> Calibration.
     """
-    rows, _ = training_rows(examples, head, params.train)
+    rows, _ = training_rows(examples, head)
     heads = fit_by_panel(rows, rows.in_folds[None], head, params.train, params.seed,
                          watch_every=max(1, head.epochs // CURVE_POINTS))
     curves = [
         {"panel": panel, "epoch": int(epoch), "loss": float(loss)}
-        for panel, fitted in heads.items()
+        for panel, fitted in heads.items() if isinstance(fitted, FittedHeads)
         for epoch, loss in zip(fitted.epochs, fitted.loss, strict=True)
     ]
     calibrations = {}
@@ -113,7 +117,7 @@ def fit_final(
 
 def predictions_table(
     examples: Examples, level: str, outer_logits: dict, outer_calibrations: dict,
-    final: dict[str, FittedHeads], calibration: Calibration, head: Head, params: Params,
+    final: dict[str, Fitted], calibration: Calibration, head: Head, params: Params,
 ) -> pd.DataFrame:
     """Out-of-fold predictions of compounds in the folds, final predictions of the held-out ones.
 
@@ -125,7 +129,7 @@ def predictions_table(
     outer_logits, outer_calibrations : dict
         (repeat, fold) -> logits, and the calibration of this level; from `nested.nested`.
     final : dict
-        Panel -> FittedHeads of the final model, with its `calibration` of this level.
+        Panel -> heads of the final model, with its `calibration` of this level.
     calibration : Calibration
     head : Head
         Of the final model.
@@ -191,7 +195,7 @@ def _annotated(examples: Examples, units: pd.DataFrame, probability: np.ndarray,
 
 
 def final_model(
-    examples: Examples, heads: dict[str, FittedHeads], calibrations: dict[str, Calibration],
+    examples: Examples, heads: dict[str, Fitted], calibrations: dict[str, Calibration],
     head: Head, params: Params, channels: tuple[str, ...], embed: Embed, weights: dict[str, Path],
 ) -> TrainedModel:
     """The model that is saved and served.
@@ -230,8 +234,8 @@ def save_trained(out: Path, model: TrainedModel, predictions: dict[str, pd.DataF
     Parameters
     ----------
     out : Path
-        Gets `model/`, `keras/` with one Keras file per panel, `predictions_<level>.parquet` and
-        `run.json`.
+        Gets `model/`, `keras/` with one Keras file per panel (none for neighbours or trees),
+        `predictions_<level>.parquet` and `run.json`.
     model : TrainedModel
     predictions : dict
         Level -> DataFrame, from `predictions_table`.
@@ -243,7 +247,8 @@ def save_trained(out: Path, model: TrainedModel, predictions: dict[str, pd.DataF
         table.to_parquet(out / f"predictions_{level}.parquet", index=False)
     save_model(model, out / "model")
     for panel, heads in model.heads.items():
-        save_head(heads, 0, out / "keras" / f"head_{panel or 'pooled'}.keras")
+        if isinstance(heads, FittedHeads):
+            save_head(heads, 0, out / "keras" / f"head_{panel or 'pooled'}.keras")
     write_json(out / "run.json", run)
 
 

@@ -40,6 +40,10 @@ class FittedHeads:
     epochs: np.ndarray
     loss: np.ndarray
 
+    @property
+    def count(self) -> int:
+        """K."""
+        return len(self.mean)
 
 
 def predict_logits(

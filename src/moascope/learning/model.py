@@ -8,7 +8,8 @@ does not depend on how images are prepared.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from moascope.errors import MoascopeError
 from moascope.features.normalise import Sphering
 from moascope.learning.calibration import Calibration
 from moascope.learning.head import FittedHeads
+from moascope.learning.simple import KEPT_AS, Fitted
 from moascope.opening import MOST_JSON, parse_json, read_arrays, read_file
 from moascope.params import Embed, Head, Prepare, Train, parse_params
 from moascope.screen.compounds import compound_group, name_key
@@ -38,7 +40,7 @@ class TrainedModel:
     Attributes
     ----------
     heads : dict
-        Panel -> FittedHeads with a single head; "" where panels are pooled.
+        Panel -> heads, a single one of each; "" where panels are pooled.
     sphering : Sphering or None
         Of the training screen's controls, where features were sphered.
     names : tuple of str
@@ -54,7 +56,7 @@ class TrainedModel:
     """
 
     question: Question
-    heads: dict[str, FittedHeads]
+    heads: dict[str, Fitted]
     panels: tuple[str, ...]
     calibrations: dict[str, Calibration]
     sphering: Sphering | None
@@ -103,11 +105,7 @@ def save_model(model: TrainedModel, folder: Path) -> None:
     """
     folder.mkdir(parents=True, exist_ok=True)
     for number, heads in enumerate(model.heads.values()):
-        arrays = {"mean": heads.mean, "scale": heads.scale, "epochs": heads.epochs,
-                  "loss": heads.loss}
-        arrays |= {f"kernel_{i}": kernel for i, kernel in enumerate(heads.kernels)}
-        arrays |= {f"bias_{i}": bias for i, bias in enumerate(heads.biases)}
-        np.savez(folder / f"heads_{number}.npz", **arrays)
+        np.savez(folder / f"heads_{number}.npz", **_arrays(heads))
     if model.sphering is not None:
         np.savez(folder / SPHERING, **asdict(model.sphering))
     copies = {}
@@ -130,6 +128,25 @@ def save_model(model: TrainedModel, folder: Path) -> None:
         "trained_on": model.trained_on,
     }
     write_json(folder / DESCRIPTION, description)
+
+
+def _arrays(heads: Fitted) -> dict[str, np.ndarray]:
+    if not isinstance(heads, FittedHeads):
+        return {field.name: getattr(heads, field.name) for field in fields(heads)}
+    return {"mean": heads.mean, "scale": heads.scale, "epochs": heads.epochs, "loss": heads.loss,
+            **{f"kernel_{i}": kernel for i, kernel in enumerate(heads.kernels)},
+            **{f"bias_{i}": bias for i, bias in enumerate(heads.biases)}}
+
+
+def _fitted(head: Head, arrays: Mapping[str, np.ndarray]) -> Fitted:
+    if head.head in KEPT_AS:
+        kept = KEPT_AS[head.head]
+        return kept(**{field.name: arrays[field.name] for field in fields(kept)})
+    depth = (head.layers if head.head == "network" else 0) + 1
+    return FittedHeads(head, arrays["mean"], arrays["scale"],
+                       [arrays[f"kernel_{i}"] for i in range(depth)],
+                       [arrays[f"bias_{i}"] for i in range(depth)],
+                       arrays["epochs"], arrays["loss"])
 
 
 def read_model(folder: Path) -> TrainedModel:
@@ -157,18 +174,11 @@ def read_model(folder: Path) -> TrainedModel:
 
 
 def _load(folder: Path, description: Any) -> TrainedModel:
-    head = Head(**description["head"])
+    # Earlier versions kept the level that a head was trained on elsewhere.
+    head = Head(**{"level": description["train"].get("level", "tuned")} | description["head"])
     heads = {}
     for number, panel in enumerate(description["heads"]):
-        arrays = read_arrays(folder / f"heads_{number}.npz")
-        depth = head.layers + 1
-        heads[panel] = FittedHeads(
-            head, arrays["mean"], arrays["scale"],
-            [arrays[f"kernel_{i}"] for i in range(depth)],
-            [arrays[f"bias_{i}"] for i in range(depth)],
-            arrays["epochs"],
-            arrays["loss"],
-        )
+        heads[panel] = _fitted(head, read_arrays(folder / f"heads_{number}.npz"))
     sphering = (Sphering(**read_arrays(folder / SPHERING)) if (folder / SPHERING).exists()
                 else None)
     # Not a path: a model from elsewhere reads no file of this machine.

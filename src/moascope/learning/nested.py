@@ -222,7 +222,7 @@ def nested(
     # and outer models may have chosen different heads.
     for (repeat, fold), head in heads.items():
         inner_pairs = [(r, j, k) for r, j, k in pairs if r == repeat and fold in (j, k)]
-        rows, sites = training_rows(examples, head, train)
+        rows, sites = training_rows(examples, head)
         masks = masks_without(rows, [(repeat, fold), *inner_pairs])
         logits = predict_by_panel(fit_by_panel(rows, masks, head, train, seed), sites, train)
         outer_logits[repeat, fold] = logits[0]

@@ -9,6 +9,7 @@ import numpy as np
 from moascope.errors import MoascopeError
 from moascope.learning.examples import Examples, row_weights
 from moascope.learning.head import FittedHeads, predict_logits
+from moascope.learning.simple import Fitted, fit_simple, simple_logits
 from moascope.learning.training import train_heads
 from moascope.params import Head, Train
 
@@ -22,9 +23,9 @@ def fit_by_panel(
     train: Train,
     seed: int,
     label: np.ndarray | None = None,
-    watch: Callable[[str, int, FittedHeads], None] | None = None,
+    watch: Callable[[str, int, Fitted], None] | None = None,
     watch_every: int = 0,
-) -> dict[str, FittedHeads]:
+) -> dict[str, Fitted]:
     """Train one head per mask, for every panel by itself or for all panels together.
 
     Parameters
@@ -56,17 +57,16 @@ def fit_by_panel(
     """
     fitted = {}
     for panel, given in _by_panel(training, masks, head, train, label):
-        for heads in train_heads(*given, batch_size=train.batch_size, seed=seed,
-                                 watch_every=watch_every):
+        for epoch, heads in _trained(given, head, train, seed, watch_every):
             fitted[panel] = heads
             if watch:
-                watch(panel, int(heads.epochs[-1]), heads)
+                watch(panel, epoch, heads)
     return fitted
 
 
 def train_by_panel(
     training: Examples, masks: np.ndarray, head: Head, train: Train, seed: int, watch_every: int
-) -> Iterator[tuple[int, dict[str, FittedHeads]]]:
+) -> Iterator[tuple[int, dict[str, Fitted]]]:
     """As `fit_by_panel`, with a stop of all panels every few epochs to look at their heads.
 
     Yields
@@ -81,11 +81,22 @@ def train_by_panel(
         When a panel shows some head fewer than two classes.
     """
     # Panels take turns, so that a training that goes nowhere is seen early in all of them.
-    trainings = {panel: train_heads(*given, batch_size=train.batch_size, seed=seed,
-                                    watch_every=watch_every)
+    trainings = {panel: _trained(given, head, train, seed, watch_every)
                  for panel, given in _by_panel(training, masks, head, train)}
-    for heads in zip(*trainings.values(), strict=True):
-        yield int(heads[0].epochs[-1]), dict(zip(trainings, heads, strict=True))
+    for stops in zip(*trainings.values(), strict=True):
+        yield stops[0][0], {panel: heads for panel, (_, heads)
+                            in zip(trainings, stops, strict=True)}
+
+
+def _trained(given: tuple, head: Head, train: Train, seed: int,
+             watch_every: int) -> Iterator[tuple[int, Fitted]]:
+    """Epochs, and the heads after that many; a simple model has its last ones alone."""
+    if head.head != "network":
+        yield head.epochs, fit_simple(*given, seed=seed)
+        return
+    for heads in train_heads(*given, batch_size=train.batch_size, seed=seed,
+                             watch_every=watch_every):
+        yield int(heads.epochs[-1]), heads
 
 
 def _by_panel(training: Examples, masks: np.ndarray, head: Head, train: Train,
@@ -114,7 +125,7 @@ def _by_panel(training: Examples, masks: np.ndarray, head: Head, train: Train,
 
 
 def predict_by_panel(
-    heads: dict[str, FittedHeads], examples: Examples, train: Train,
+    heads: dict[str, Fitted], examples: Examples, train: Train,
     wanted: np.ndarray | None = None,
 ) -> np.ndarray:
     """Logits of every head for every row, each row by the head of its panel.
@@ -122,7 +133,7 @@ def predict_by_panel(
     Parameters
     ----------
     heads : dict
-        Panel -> FittedHeads.
+        Panel -> heads.
     examples : Examples
     train : Train
     wanted : ndarray, bool, [K, n], optional
@@ -133,11 +144,13 @@ def predict_by_panel(
     ndarray, float32, [K, n, C]
         0 where a row is not wanted of a head.
     """
-    count = len(next(iter(heads.values())).mean)
+    count = next(iter(heads.values())).count
     logits = np.zeros((count, len(examples.meta), len(examples.question.classes)), np.float32)
     for panel, rows in panel_rows(examples, train):
-        logits[:, rows] = predict_logits(heads[panel], inputs(examples.take(rows), train),
-                                         None if wanted is None else wanted[:, rows])
+        own, given = heads[panel], inputs(examples.take(rows), train)
+        asked = None if wanted is None else wanted[:, rows]
+        logits[:, rows] = (predict_logits(own, given, asked) if isinstance(own, FittedHeads)
+                           else simple_logits(own, given, asked))
     return logits
 
 
@@ -171,7 +184,7 @@ def panel_rows(examples: Examples, train: Train) -> Iterable[tuple[str, np.ndarr
         yield str(panel), examples.panel == panel
 
 
-def training_rows(examples: Examples, head: Head, train: Train) -> tuple[Examples, Examples]:
+def training_rows(examples: Examples, head: Head) -> tuple[Examples, Examples]:
     """The normalised rows to learn from, and the normalised sites to predict.
 
     Parameters
@@ -179,9 +192,9 @@ def training_rows(examples: Examples, head: Head, train: Train) -> tuple[Example
     examples : Examples
         Sites.
     head : Head
-        Its backbone and normalisation are read.
-    train : Train
-        `level` is read: the rows are sites, or wells.
+        Its backbone, normalisation and level are read: the rows are sites, wells, or one per
+        unit and panel.
     """
     sites = examples.seen_by(head)
-    return (sites.wells() if train.level == "well" else sites), sites
+    rows = {"site": lambda: sites, "well": sites.wells, "compound": sites.units}
+    return rows[head.level](), sites

@@ -39,9 +39,9 @@ def suggest(trial: optuna.Trial, space: dict[str, Any]) -> Head:
 
 
 def drawn_by_default(space: dict[str, Any]) -> dict[str, Any]:
-    """The defaults of the hyperparameters that a space holds, where they lie inside it."""
-    return {name: value for name, value in Head().model_dump().items()
-            if name in space and _inside(space[name], value)}
+    """The defaults of the hyperparameters that a space holds, or what it has next to them."""
+    return {name: _nearest(space[name], value) for name, value in Head().model_dump().items()
+            if name in space}
 
 
 def check_space(space: dict[str, Any]) -> None:
@@ -96,8 +96,9 @@ def _refused(name: str, value: Any) -> str:
 
 
 
-def _inside(entry: Any, value: Any) -> bool:
+def _nearest(entry: Any, value: Any) -> Any:
+    """The value itself where the space has it, else the end of the range, or the first choice."""
     if isinstance(entry, list):
-        return value in entry
-    return isinstance(entry, dict) and entry["low"] <= value <= entry["high"]
+        return value if value in entry else entry[0]
+    return min(max(value, entry["low"]), entry["high"])
 

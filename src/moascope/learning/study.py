@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from moascope.learning.calibration import explained_information
+from moascope.learning.calibration import explained_by_unit
 from moascope.learning.cross_fit import masks_without
 from moascope.learning.examples import SITE_KEY, Examples
 from moascope.learning.nested import CHECKPOINTS, Inner, fold_pairs
 from moascope.learning.panels import predict_by_panel, train_by_panel, training_rows
 from moascope.learning.space import check_space, suggest
-from moascope.learning.trials import CURVE
+from moascope.learning.trials import CURVE, PARTS
 from moascope.learning.workers import run_trials
 from moascope.params import Train, Tune
 from moascope.work.code import code_digest
@@ -41,7 +41,7 @@ def study_name(examples: Examples, space: dict, train: Train, target: str,
     space : dict
         `tune.space` of params.yaml.
     train : Train
-        `level`, `panels` and `batch_size` are read.
+        `panels` and `batch_size` are read.
     target : str
         The name begins with it.
     code : str, optional
@@ -55,7 +55,7 @@ def study_name(examples: Examples, space: dict, train: Train, target: str,
     digest.update(examples.meta[DECIDING].to_csv(index=False).encode())
     digest.update(json.dumps([
         asdict(examples.question), examples.names, examples.panels,
-        space, train.level, train.panels, train.batch_size, code]).encode())
+        space, train.panels, train.batch_size, code]).encode())
     return f"{target} {digest.hexdigest()[:8]}"
 
 
@@ -98,8 +98,8 @@ def make_objective(examples: Examples, tune: Tune, train: Train, seed: int
     """What a trial does: train a drawn head on every pair of folds left out, and judge it.
 
     A trial is judged after every few epochs by the mean over outer folds of `selection_score`,
-    and may be pruned then. The scores of each outer fold are kept in the trial; see
-    `trials.choices`.
+    and may be pruned then. The scores of each outer fold, and what each inner fold adds to them,
+    are kept in the trial; see `trials.choices`.
 
     Parameters
     ----------
@@ -119,19 +119,24 @@ def make_objective(examples: Examples, tune: Tune, train: Train, seed: int
         import optuna
 
         head = suggest(trial, tune.space)
-        rows, sites = training_rows(examples, head, train)
-        if train.level not in masks:
-            masks[train.level] = masks_without(rows, pairs)
+        rows, sites = training_rows(examples, head)
+        if head.level not in masks:
+            masks[head.level] = masks_without(rows, pairs)
         every = -(-head.epochs // CHECKPOINTS)
         curve: list[list[float]] = []
+        shares: list[list[list[float]]] = []
         best = -np.inf
         # Of a trial that is run again, the worker before had been told to go on up to here.
         reported = trial.study.get_trials(deepcopy=False)[trial.number].last_step or 0
-        for epoch, heads in train_by_panel(rows, masks[train.level], head, train, seed, every):
+        for epoch, heads in train_by_panel(rows, masks[head.level], head, train, seed,
+                                          every):
             logits = predict_by_panel(heads, sites, train, wanted)
-            scores = [selection_score(inner, logits, repeat, fold)
-                      for repeat, fold in inner.outer_folds()]
+            parts = [selection_parts(inner, logits, repeat, fold)
+                     for repeat, fold in inner.outer_folds()]
+            scores = [float(part.mean()) for part in parts]
+            shares.append([part.tolist() for part in parts])
             curve.append([epoch, *scores])
+            trial.set_user_attr(PARTS, shares)
             trial.set_user_attr(CURVE, curve)
             # A trial is worth what its best epoch is; where scores fall with training, the pruner
             # would compare what they fell to with what they had been.
@@ -146,14 +151,32 @@ def make_objective(examples: Examples, tune: Tune, train: Train, seed: int
 
 
 
-def selection_score(inner: Inner, logits: np.ndarray, repeat: int, fold: int) -> float:
+def selection_parts(inner: Inner, logits: np.ndarray, repeat: int, fold: int) -> np.ndarray:
     """What a trial is judged by for one outer fold: what its inner predictions explain.
 
-    The mean over compounds and images of `explained_information`. Average precision would be the
-    wrong judge: with ten compounds it takes only a few values, and half of all heads get the best.
-    """
-    return float(np.mean([
-        explained_information(*inner.pooled(logits, repeat, fold, level), inner.examples.question)
-        for level in ("compound", "site")
-    ]))
+    The mean over compounds and images of the share of the labels' entropy that calibrated
+    predictions explain. Average precision would be the wrong judge: with ten compounds it takes
+    only a few values, and half of all heads get the best.
 
+    Parameters
+    ----------
+    inner : Inner
+    logits : ndarray, float32, [pairs, n, C]
+        Of sites.
+    repeat, fold : int
+        The outer fold.
+
+    Returns
+    -------
+    ndarray, float, [folds - 1]
+        What each inner fold adds, in the order of the folds; their mean is the score.
+    """
+    found = []
+    for level in ("compound", "site"):
+        label, pooled, group = inner.pooled(logits, repeat, fold, level)
+        share, kept = explained_by_unit(label, pooled, group, inner.examples.question)
+        fold_of = inner.examples.folds(repeat)[group[kept]]
+        others = [other for other in range(inner.examples.fold_count) if other != fold]
+        sums = np.array([share[fold_of == other].sum() for other in others])
+        found.append(sums * len(others) / max(len(share), 1))
+    return np.mean(found, axis=0)

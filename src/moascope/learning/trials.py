@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -15,8 +14,12 @@ from moascope.params import Head
 if TYPE_CHECKING:
     import optuna
 
-# The attribute of a trial that holds its scores: a list of [epoch, score of each outer fold].
+# The attributes of a trial that hold its scores, a list of [epoch, score of each outer fold], and
+# in the same order of epochs what each inner fold adds to them, [outer folds][inner folds].
 CURVE = "inner_scores"
+PARTS = "inner_parts"
+# Trials are drawn in the order of their numbers, and this one is the default head.
+FIRST = 0
 LEAST_FOR_IMPORTANCE = 20
 
 
@@ -32,14 +35,16 @@ class Candidate:
     params : dict
         What was drawn for it.
     scores : ndarray, float, [outer folds]
-        `selection_score`, in the order of `Inner.outer_folds`.
+        In the order of `Inner.outer_folds`.
+    parts : ndarray, float, [outer folds, inner folds]
+        `study.selection_parts`; their mean over the inner folds is the score.
     """
 
     trial: int
     epochs: int
     params: dict[str, Any]
     scores: np.ndarray
-
+    parts: np.ndarray
 
 
 def candidates(study: optuna.Study) -> list[Candidate]:
@@ -49,12 +54,82 @@ def candidates(study: optuna.Study) -> list[Candidate]:
     then, however its training would have gone on.
     """
     return [
-        Candidate(trial.number, int(epochs), trial.params, np.asarray(scores))
+        Candidate(trial.number, int(epochs), trial.params, np.asarray(scores), np.asarray(parts))
         for trial in ended_trials(study)
-        for epochs, *scores in trial.user_attrs.get(CURVE, [])
+        for (epochs, *scores), parts in zip(trial.user_attrs.get(CURVE, []),
+                                            trial.user_attrs.get(PARTS, []), strict=False)
         if np.isfinite(scores).all()   # a training that diverged is not a choice
     ]
 
+
+@dataclass(frozen=True)
+class Choice:
+    """Which candidate is taken, and why.
+
+    Attributes
+    ----------
+    candidate : Candidate
+    why : {"best", "default", "chance"}
+        `default`: the best one is not better than the default head by more than one standard
+        error. `chance`: nothing explains the inner labels, and the default head is taken.
+    best : Candidate
+        The one with the highest score.
+    """
+
+    candidate: Candidate
+    why: str
+    best: Candidate
+
+
+def choose(found: list[Candidate], outer: list[tuple[int, int]],
+           fold: int | None = None) -> Choice:
+    """The candidate with the highest score, unless the default head is as good.
+
+    Parameters
+    ----------
+    found : list of Candidate
+    outer : list of tuple
+        (repeat, fold) in the order of `Inner.outer_folds`.
+    fold : int, optional
+        By the scores of this one alone (a position in `outer`); by the mean of all, if None.
+
+    Notes
+    -----
+    The one-standard-error rule [1]_, for the difference to the default head on the same inner
+    folds: the highest of many scores is partly luck, and the default is the head that few
+    compounds can carry. It is the study's first trial at the end of its training.
+
+    .. [1] Breiman, Friedman, Olshen, Stone, "Classification and Regression Trees", 1984.
+    """
+    def score(candidate: Candidate) -> float:
+        return float(candidate.scores.mean() if fold is None else candidate.scores[fold])
+
+    best = max(found, key=score)
+    first = [candidate for candidate in found if candidate.trial == FIRST]
+    if not first:
+        return Choice(best, "best", best)
+    default = first[-1]
+    if score(best) <= 0:
+        return Choice(default, "chance", best)
+    gain = score(best) - score(default)
+    if gain <= _standard_error(best.parts - default.parts, outer, fold):
+        return Choice(default, "default", best)
+    return Choice(best, "best", best)
+
+
+def _standard_error(parts: np.ndarray, outer: list[tuple[int, int]], fold: int | None) -> float:
+    """Of the mean of inner folds; of all outer folds, where `fold` is None."""
+    folds = parts.shape[1] + 1
+    if fold is not None:
+        return float(parts[fold].std(ddof=1) / np.sqrt(folds - 1))
+    # A fold is an inner one of every other: it counts once, as the mean of what it adds to each.
+    repeats = 1 + max(repeat for repeat, _ in outer)
+    added = np.zeros((repeats, folds))
+    for (repeat, left_out), own in zip(outer, parts, strict=True):
+        inner = np.arange(folds) != left_out
+        added[repeat, inner] += own / (folds - 1)
+    # Repeats deal the same compounds anew and make no more of them.
+    return float(np.sqrt(added.var(axis=1, ddof=1).mean() / folds))
 
 
 def choices(study: optuna.Study | None, outer: list[tuple[int, int]]) -> dict[str, Any]:
@@ -71,25 +146,20 @@ def choices(study: optuna.Study | None, outer: list[tuple[int, int]]) -> dict[st
     -------
     dict
         `final`: hyperparameters by the mean of all inner scores. `folds`: "repeat/fold" ->
-        hyperparameters by that fold's own inner scores, in which the fold itself has no part.
+        hyperparameters by that fold's own inner scores, in which the fold itself has no part. See
+        `choose`.
     """
     defaults = Head().model_dump()
     found = candidates(study) if study else []
     if not found:
         return {"final": defaults, "folds": {f"{r}/{f}": defaults for r, f in outer}}
 
-    def chosen(score: Callable[[np.ndarray], float]) -> dict[str, Any]:
-        best = max(found, key=lambda candidate: score(candidate.scores))
-        return {**defaults, **best.params, "epochs": best.epochs}
+    def chosen(fold: int | None) -> dict[str, Any]:
+        taken = choose(found, outer, fold).candidate
+        return {**defaults, **taken.params, "epochs": taken.epochs}
 
-    return {
-        "final": chosen(lambda scores: float(scores.mean())),
-        "folds": {
-            f"{r}/{f}": chosen(lambda scores, i=i: float(scores[i]))
-            for i, (r, f) in enumerate(outer)
-        },
-    }
-
+    return {"final": chosen(None),
+            "folds": {f"{r}/{f}": chosen(i) for i, (r, f) in enumerate(outer)}}
 
 
 def ended_trials(study: optuna.Study) -> list[optuna.trial.FrozenTrial]:
@@ -101,14 +171,21 @@ def ended_trials(study: optuna.Study) -> list[optuna.trial.FrozenTrial]:
 
 
 
-def study_tables(study: optuna.Study) -> dict[str, pd.DataFrame]:
+def study_tables(study: optuna.Study, taken: int = FIRST) -> dict[str, pd.DataFrame]:
     """A study as tables for a person, without times: the same trials give the same bytes.
+
+    Parameters
+    ----------
+    study : optuna.Study
+    taken : int
+        The trial of the final head.
 
     Returns
     -------
     dict
-        trials : `trial, state, score, best, epochs` and what was drawn, one row per ended trial;
-        score is that of its best epoch, best the best score so far.
+        trials : `trial, state, score, best, epochs, taken` and what was drawn, one row per ended
+        trial; score is that of its best epoch, best the best score so far, taken whether the final
+        head is of this trial.
         curves : `trial, epoch, score`.
         parameters : `parameter, scale, importance`, one row for each that was not always the
         same; scale is log, linear or choice. Importance is PED-ANOVA's [1]_ (how far a parameter
@@ -134,6 +211,7 @@ def study_tables(study: optuna.Study) -> dict[str, pd.DataFrame]:
                          "score": float(top.scores.mean()), "epochs": top.epochs, **drawn})
     trials = pd.DataFrame(rows, columns=None if rows else ["trial", "state", "score", "epochs"])
     trials.insert(3, "best", trials["score"].cummax())
+    trials.insert(5, "taken", trials["trial"] == taken)
     best = dict(zip(trials["trial"], trials["score"], strict=True))
     return {"trials": trials, "curves": curves, "parameters": _parameters(study, best)}
 

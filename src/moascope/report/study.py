@@ -79,8 +79,9 @@ def study_section(folder: Path) -> dict[str, Any]:
     Returns
     -------
     dict
-        `trials`, `pruned` (counts), `best` (number of the best trial) and an `<svg>` for each of
-        `study_pictures`; empty where nothing was tried.
+        `trials`, `pruned` (counts), `best` (number of the best trial), `taken` (a sentence on the
+        final model's trial) and an `<svg>` for each of `study_pictures`; empty where nothing was
+        tried.
     """
     if not all((folder / f"{name}.csv").exists() for name in TABLES):
         return {}
@@ -88,9 +89,17 @@ def study_section(folder: Path) -> dict[str, Any]:
     trials = tables["trials"]
     if trials.empty:
         return {}
+    best, taken = trials["score"].idxmax(), trials["taken"].idxmax()
+    why = ("." if best == taken else
+           ": no trial explains the inner labels." if trials["score"].max() <= 0 else
+           f": trial {trials.loc[best, 'trial']} scores higher, but by less than one standard "
+           "error over the inner folds.")
+    default = "" if best == taken else "default "
     return {
+        "taken": f"The final model uses the {default}settings of trial "
+                 f"{trials.loc[taken, 'trial']}{why}",
         "trials": len(trials), "pruned": int((trials["state"] == "pruned").sum()),
-        "best": int(trials.loc[trials["score"].idxmax(), "trial"]),
+        "best": int(trials.loc[best, "trial"]),
         **{name: draw(f"study-{name}", alt, make)
            for name, (alt, make) in study_pictures(tables).items()},
     }

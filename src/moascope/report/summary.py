@@ -12,7 +12,13 @@ import yaml
 
 from moascope.errors import MoascopeError
 from moascope.report.oracle import oracle_sentence
-from moascope.report.words import REFERENCES, controls_sentence, measured, verdict
+from moascope.report.words import (
+    REFERENCES,
+    controls_sentence,
+    measured,
+    recommendation,
+    verdict,
+)
 from moascope.text import counted, span, tidy
 
 PAGE = "report.html"
@@ -139,6 +145,9 @@ def show_summary(results: Results, pages: Sequence[tuple[str, str]]) -> None:
             row("the same head, split by compound", grouped["compound"], "dim")
     console.print(verdict(metrics)[1], style="bold", markup=False)
     console.print(table)
+    if recommended := recommendation(metrics):
+        console.print(f"A reference is demonstrably better than the model.{recommended}",
+                      markup=False)
     if metrics["mechanisms"]:
         console.print(controls_sentence(metrics), markup=False)
     console.print(f"Permutation p = {main['p']:.3g}: "

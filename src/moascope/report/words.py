@@ -135,12 +135,20 @@ def best_reference(metrics: dict[str, Any]) -> str:
     score = references[name]
     gap = score["model_minus_reference"]
     how = (": both score the same" if _equal(gap) else
-           ", and is demonstrably better: prefer it to the model" if gap["high"] < 0 else
+           ", and is demonstrably better" if gap["high"] < 0 else
            ", and the model is demonstrably better" if gap["low"] > 0 else
            ": there are too few compounds to tell which of the two is better")
     return (f"The best simple model on the same features and folds, "
             f"{REFERENCES.get(name, name).lower()}, reaches {number(score['average_precision'])}; "
-            f"model minus reference is {number(gap['difference'])} ({span(gap)}){how}.")
+            f"model minus reference is {number(gap['difference'])} ({span(gap)}){how}."
+            + recommendation(metrics))
+
+
+def recommendation(metrics: dict[str, Any]) -> str:
+    """Which simple model to register instead, and how; empty where none is demonstrably better."""
+    kind = metrics.get("recommended_head")
+    return (f" Prefer the simpler model: `dvc exp run -S train.head={kind}` trains and registers "
+            f"it ({REFERENCES[kind].lower()})." if kind else "")
 
 
 def answer(metrics: dict[str, Any]) -> list[str]:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from moascope.errors import MoascopeError
 from moascope.learning.examples import load_examples
 from moascope.params import Head, Params
 from moascope.slides.arms import BY_COMPOUND, epochs_to_overfit
@@ -30,6 +31,10 @@ def compare(params: Params, baselines: Path, evaluated: Path, embedded: Path, sc
     metrics = json.loads(evaluated.read_text())
     examples = load_examples(embedded, screen, split)
     head = Head(**metrics["head"])
+    if head.head != "network":
+        raise MoascopeError(
+            f"compare follows the network's training epoch by epoch, and the evaluated model is "
+            f"another kind ({head.head}). Set train.head to network in params.yaml.")
     main = head_curves(examples, head, params.train, params.seed)
     done = [scores["arm"] for scores in arms if "not_run" not in scores]
     curves = {name: pd.read_csv(baselines / name / "curves.csv") for name in done}

@@ -25,6 +25,7 @@ from moascope.text import counted
 from moascope.work.files import write_csv, write_json
 
 DIGITS = 6
+CURVE = ["panel", "epoch", "loss"]
 
 
 def train(params: Params, prepared: Path, embedded: Path, screen: Path, split: Path, tuned: Path,
@@ -53,7 +54,7 @@ def train(params: Params, prepared: Path, embedded: Path, screen: Path, split: P
         shutil.rmtree(out, ignore_errors=True)
         save_trained(out, model, predictions, {
             "run_id": active.info.run_id, "experiment": active.info.experiment_id})
-        write_csv(report / "curves.csv", pd.DataFrame(curves), DIGITS)
+        write_csv(report / "curves.csv", pd.DataFrame(curves, columns=CURVE), DIGITS)
         log_training(head, curves, out, report / "curves.csv")
         log_data(params, dvc_digests(inputs).get("screen", ""), "training")
         if network:
@@ -66,6 +67,7 @@ def train(params: Params, prepared: Path, embedded: Path, screen: Path, split: P
             write_csv(out / "fine_tune_curves.csv", found.curves, DIGITS)
             log_fine_tuning(scores, found.curves.groupby("epoch")["loss"].mean().to_dict(), out)
     learnt = int((~examples.groups["Holdout"]).sum())
-    return (f"one head of {counted(head.layers, 'hidden layer')} for "
-            f"{counted(len(final), 'panel')}, trained on {learnt} {examples.question.unit}s; "
-            f"run {active.info.run_id[:8]}{verdict}")
+    kind = (f"one head of {counted(head.layers, 'hidden layer')}" if head.head == "network" else
+            f"one model ({head.head})")
+    return (f"{kind} for {counted(len(final), 'panel')}, trained on {learnt} "
+            f"{examples.question.unit}s; run {active.info.run_id[:8]}{verdict}")

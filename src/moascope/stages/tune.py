@@ -13,7 +13,14 @@ from moascope.learning.examples import Examples, load_examples
 from moascope.learning.nested import Inner, fold_pairs
 from moascope.learning.storage import open_study, study_storage
 from moascope.learning.study import study_name, top_up
-from moascope.learning.trials import candidates, choices, ended_trials, study_tables
+from moascope.learning.trials import (
+    Choice,
+    candidates,
+    choices,
+    choose,
+    ended_trials,
+    study_tables,
+)
 from moascope.params import Params
 from moascope.report.study import save_pictures
 from moascope.text import counted
@@ -27,7 +34,7 @@ if TYPE_CHECKING:
 
 METRIC = "inner_explained_information"
 DIGITS = 6
-NO_TRIALS = {"trials": ["trial", "state", "score", "best", "epochs"],
+NO_TRIALS = {"trials": ["trial", "state", "score", "best", "epochs", "taken"],
              "curves": ["trial", "epoch", "score"],
              "parameters": ["parameter", "scale", "importance"]}
 
@@ -62,8 +69,9 @@ def tune(params: Params, embedded: Path, screen: Path, split: Path, out: Path,
         chosen = choices(study, outer)
         write_atomically(out, yaml.safe_dump(chosen, sort_keys=True))
         mlflow.log_params({f"best.{key}": value for key, value in chosen["final"].items()})
-        best = max(candidates(study), key=lambda candidate: candidate.scores.mean())
-        tables = study_tables(study)
+        choice = choose(candidates(study), outer)
+        best = choice.best
+        tables = study_tables(study, choice.candidate.trial)
         pruned = int((tables["trials"]["state"] == "pruned").sum())
         mlflow.log_metrics({METRIC: best.scores.mean(), "best_trial": best.trial,
                             "trials": len(tables["trials"]), "trials_pruned": pruned})
@@ -71,7 +79,7 @@ def tune(params: Params, embedded: Path, screen: Path, split: Path, out: Path,
             "optuna.study": name,
             NOTE: f"Best trial {best.trial}, inner pseudo-R² {best.scores.mean():.3f} (the share "
                   "of the inner folds' label entropy that it explains). Used for selection; no "
-                  "reported score comes from these folds.\n\n"
+                  f"reported score comes from these folds. {_reason(choice)}\n\n"
                   f"[Compare the trials]({address(parent.info.experiment_id, 'trials')})",
         })
         mlflow.log_artifact(str(out))
@@ -86,7 +94,17 @@ def tune(params: Params, embedded: Path, screen: Path, split: Path, out: Path,
     share = round(best.scores.mean(), 2) + 0.0   # no minus before a zero
     return (f"{counted(ran, 'trial')} run{others}, {params.tune.trials} wanted in total, {pruned} "
             f"pruned; best trial {best.trial}, inner pseudo-R² {share:.2f} (used for selection, "
-            "never reported)")
+            f"never reported). {_reason(choice)}")
+
+
+def _reason(choice: Choice) -> str:
+    return {
+        "best": f"The head of trial {choice.best.trial} is taken",
+        "default": "The default linear head is taken, because no trial is better by more than one "
+                   "standard error over the inner folds",
+        "chance": "No head explains the inner labels: nothing in these features was found to tell "
+                  "the classes apart, and the strongly regularised linear head is taken",
+    }[choice.why]
 
 
 def _with_progress(params: Params, study: optuna.Study, examples: Examples, log: TrialLog) -> int:

@@ -28,6 +28,8 @@ NOTE = "mlflow.note.content"
 PARENT = "mlflow.parentRunId"
 VIEW = "mlflow.sharedViewState."
 STAGE = "pipeline"
+KINDS = {"logistic": "logistic regression", "neighbours": "nearest neighbours",
+         "trees": "extremely randomised trees"}
 INNER = "inner_explained_information"
 
 SIMULATED = "> Simulated screen: these scores prove the software, never the biology."
@@ -190,6 +192,8 @@ def pipeline_name(params: Params, split: Path | None) -> str:
 
 def model_name(backbone: str, head: Head) -> str:
     """The name of a model's run: "morphology, 2 layers of 32, dropout 0.3"."""
+    if head.head != "network":
+        return f"{backbone}, {KINDS[head.head]}"
     if head.layers == 0:
         return f"{backbone}, linear, dropout {head.dropout:.2g}"
     layers = "1 layer" if head.layers == 1 else f"{head.layers} layers"

@@ -28,7 +28,7 @@ def log_training(head: Head, curves: list[dict[str, Any]], out: Path, table: Pat
     for panel in sorted({curve["panel"] for curve in curves}):
         own = [curve for curve in curves if curve["panel"] == panel]
         log_curve(f"loss/{panel or 'pooled'}", {c["epoch"]: c["loss"] for c in own})
-    mlflow.log_params({f"head.{key}": value for key, value in head.model_dump().items()})
+    mlflow.log_params({f"head.{key}": value for key, value in head.described().items()})
     mlflow.log_artifacts(str(out / "keras"), "keras")
     mlflow.log_artifact(str(table))
 
