@@ -19,6 +19,7 @@ KEY = "RCINICONZNJXQF-MZXODVADSA-N"
     ("Trichostatin A", "Trichostatin\u00a0 A"), ("\ufb01nasteride", "finasteride"),
     ("H\u2082O2", "H2O2"), ("SB\u2010431542", "SB-431542"), ("taxol\u200b", "taxol"),
     ("STRASSE", "stra\u00dfe"), ("\u0430spirin", "Aspirin"), ("m\u03bfrphine", "morphine"),
+    ("\u042100", "C00"),
 ])
 def test_case_composition_and_blanks_make_no_other_compound(one, other):
     assert name_key(one) == name_key(other)

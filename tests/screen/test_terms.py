@@ -83,3 +83,9 @@ def test_a_mechanism_inside_a_longer_one_is_seen():
     assert names_within("kinase and tubulin inhibitor", "tubulin inhibitor")
     assert not names_within("non-tubulin inhibitor", "tubulin inhibitor")
     assert not names_within("tubulin inhibitor", "tubulin inhibitor")
+
+
+def test_a_letter_of_another_alphabet_makes_no_other_mechanism():
+    terms = one_spelling(["histamine antagonist", "hist\u0430mine antagonist"])
+    assert terms.cells == ["histamine antagonist"] * 2
+    assert "in several ways, read as one" in terms.warnings[0]

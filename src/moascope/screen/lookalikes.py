@@ -9,8 +9,15 @@ _LATIN = dict(zip("АВЕЅІЈКМНОРСТУХаеѕіјорсухΑΒΕΖΗ�
 
 
 def latin(text: str) -> str:
-    """A word that mixes alphabets in Latin letters, as it looks; Greek and Russian words as is."""
-    if text.isascii() or not any(c.isascii() and c.isalpha() for c in text):
+    """A name that mixes alphabets in Latin letters, as it looks; Greek and Russian words as is.
+
+    A code of digits and letters that all look Latin, such as C00, is in Latin letters, too.
+    """
+    if text.isascii():
+        return text
+    letters = [c for c in text if c.isalpha()]
+    is_code = any(map(str.isdigit, text)) and all(c in _LATIN for c in letters)
+    if not is_code and not any(c.isascii() for c in letters):
         return text
     return "".join(_LATIN.get(c, c) for c in text)
 

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
+from moascope.screen.lookalikes import latin
 from moascope.text import counted, listing
 
 GREEK = {
@@ -69,10 +70,10 @@ def stem(word: str) -> str:
 def term_key(term: str) -> str:
     """What two spellings of one mechanism share.
 
-    Case, Unicode composition, blanks, dashes, plurals, Greek letters and British spelling do not
-    make another mechanism.
+    Case, Unicode composition, blanks, dashes, plurals, Greek letters, British spelling and letters
+    of another alphabet that look Latin do not make another mechanism.
     """
-    text = unicodedata.normalize("NFKC", term).casefold()
+    text = latin(unicodedata.normalize("NFKC", term)).casefold()
     text = "".join(GREEK.get(c, c) for c in text if unicodedata.category(c) != "Cf")
     words = (stem(word) for word in _BLANKS_AND_DASHES.sub(" ", text).strip(" .,;:'\"").split())
     return _IZE.sub("iz", "".join(words)).replace("analogue", "analog")
