@@ -186,6 +186,9 @@ def _checked(path: Path, reader: _Reader, findings: Findings) -> Profiles | None
                if others else "")
             + "A profile has a column for each feature.")
         return None
+    if reader.decimal == ",":
+        warnings.append(f"{name} is separated by semicolons or tabs, and commas in its numbers were "
+                        "read as decimal commas.")
     if others:
         warnings.append(
             f"{name} has {counted(len(others), 'column')} that are not numbers and are not used "
@@ -317,7 +320,12 @@ class _Csv:
         self._texts: set[str] = {column for column in self.columns
                                  if column.startswith("Metadata_")}
         self._keys = [f"{number}" for number in range(len(self.columns))]
+        self.decimal = "."
         self.numeric = self._find_numeric()
+        if self._delimiter != "," and not any(self.numeric):
+            # Spreadsheets that separate by semicolons write decimal commas.
+            self.decimal = ","
+            self.numeric = self._find_numeric()
 
     def _open(self) -> Any:
         self._file.seek(0)
@@ -337,7 +345,8 @@ class _Csv:
                                     encoding=self._encoding, use_threads=False),
             pyarrow.csv.ParseOptions(delimiter=self._delimiter),
             pyarrow.csv.ConvertOptions(column_types=dict(types), null_values=_NULLS,
-                                       include_columns=include, strings_can_be_null=False))
+                                       include_columns=include, strings_can_be_null=False,
+                                       decimal_point=self.decimal))
 
     def _find_numeric(self) -> list[bool]:
         """Which columns hold numbers in every row: a word anywhere makes a column one of words."""
@@ -363,7 +372,7 @@ class _Csv:
                     for _ in self._batches(types):
                         pass
                 except pa.ArrowInvalid as error:
-                    wrong = re.match(r"In CSV column #(\d+): CSV conversion error", str(error))
+                    wrong = re.match(r"In CSV column #(\d+):.*CSV conversion error", str(error))
                     if not wrong or self._keys[int(wrong[1])] in words:
                         raise
                     words.add(self._keys[int(wrong[1])])
@@ -400,6 +409,7 @@ class _Parquet:
     """A Parquet file of profiles."""
 
     unit = "row"
+    decimal = "."
 
     def __init__(self, path: Path, file: BinaryIO) -> None:
         import pyarrow as pa

@@ -71,7 +71,8 @@ def acquire_folder(path: Path, out: Path, allow_outside: bool = False) -> list[s
         screen = replace(screen, sites=sites)
     description = {
         "source": "folder",
-        "images": str(path) if images == folder else str(images),
+        # Profiles are copied, so that nothing points back where a screen has no images.
+        **({"images": str(path) if images == folder else str(images)} if screen.channels else {}),
         "licence": described.get("licence", "not stated"),
         "citation": described.get("citation", "not stated"),
     }
