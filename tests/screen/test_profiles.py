@@ -288,7 +288,7 @@ def test_a_bomb_is_refused_before_it_fills_the_disk(tmp_path, monkeypatch):
     folder = make_profiles(tmp_path / "screen", features=4, table="profiles.csv.gz")
     monkeypatch.setattr(profiles, "_SMALL", 2**20)
     line = b"Plate1,B02" + b",0" * 4 + b"\n"
-    header = "Metadata_Plate,Metadata_Well,a,b,c,d\n".encode()
+    header = b"Metadata_Plate,Metadata_Well,a,b,c,d\n"
     (folder / "profiles.csv.gz").write_bytes(gzip.compress(header + line * 2_000_000))
     assert problems(folder) == (
         "profiles.csv.gz unpacks to more than 200 times its size, which no table of measurements "

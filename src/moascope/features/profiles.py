@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -61,22 +60,6 @@ def feature_names(profiles: Profiles) -> list[str]:
             names[number] = f"{label_of(PROFILES)}_{profiles.features[number]}"
         taken.add(names[number])
     return names
-
-
-def profile_columns(names: Sequence[str]) -> tuple[str, ...]:
-    """The columns of a screen's profiles that features of a model come from.
-
-    Parameters
-    ----------
-    names : sequence of str
-        The features of a model; without profiles among them nothing is returned.
-    """
-    prefix = label_of(PROFILES) + "_"
-    own = tuple(name.removeprefix(prefix) for name in names if name.startswith(prefix))
-    # A count of images is computed from them; without images it is a column of the profiles.
-    counts = () if any(name.startswith("Intensity_") for name in names) else tuple(
-        name for name in names if name.startswith("Count_"))
-    return (*own, *counts) if own else ()
 
 
 def profile_features(profiles: Profiles, plate: str, prepared: PreparedPlate | None = None,

@@ -187,6 +187,22 @@ def _backbones(folder: Path) -> list[Path]:
     return found
 
 
+def profile_columns(names: Sequence[str]) -> tuple[str, ...]:
+    """The columns of a screen's profiles that features of a model come from.
+
+    Parameters
+    ----------
+    names : sequence of str
+        The features of a model; without profiles among them nothing is returned.
+    """
+    prefix = label_of(PROFILES) + "_"
+    own = tuple(name.removeprefix(prefix) for name in names if name.startswith(prefix))
+    # A count of images is computed from them; without images it is a column of the profiles.
+    counts = () if any(name.startswith("Intensity_") for name in names) else tuple(
+        name for name in names if name.startswith("Count_"))
+    return (*own, *counts) if own else ()
+
+
 def has_images(names: Sequence[str]) -> bool:
     """Whether features come from images, and not from profiles alone."""
     prefix = label_of(PROFILES) + "_"

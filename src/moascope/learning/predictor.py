@@ -17,7 +17,7 @@ from moascope.features.normalise import (
     apply_sphering,
     standardise_plates,
 )
-from moascope.features.table import PROFILES, FeatureTable, label_of
+from moascope.features.table import PROFILES, FeatureTable, profile_columns
 from moascope.learning.examples import LEVELS, WELL_KEY, Examples, with_layout
 from moascope.learning.model import TrainedModel
 from moascope.learning.panels import POOLED, predict_by_panel
@@ -230,8 +230,8 @@ def sites_of(model: TrainedModel, screen: Screen, table: FeatureTable) -> Exampl
     if lacking and PROFILES in model.embed.backbones:
         raise MoascopeError(
             f"The screen's profiles lack {len(lacking)} of the {len(model.names)} features that "
-            f"the model takes: {listing(lacking)}. Name its columns as in training, where each is "
-            f"written without {label_of(PROFILES)}_, or train a model on screens like it.")
+            f"the model takes: {listing(profile_columns(lacking) or lacking)}. Name the columns as "
+            "in training, or train a model on screens like it.")
     if lacking:
         raise MoascopeError(
             f"{len(lacking)} of the {len(model.names)} features that the model takes cannot be "

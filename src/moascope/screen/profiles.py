@@ -187,8 +187,8 @@ def _checked(path: Path, reader: _Reader, findings: Findings) -> Profiles | None
             + "A profile has a column for each feature.")
         return None
     if reader.decimal == ",":
-        warnings.append(f"{name} is separated by semicolons or tabs, and commas in its numbers were "
-                        "read as decimal commas.")
+        warnings.append(f"{name} is separated by semicolons or tabs, and commas in its numbers "
+                        "were read as decimal commas.")
     if others:
         warnings.append(
             f"{name} has {counted(len(others), 'column')} that are not numbers and are not used "

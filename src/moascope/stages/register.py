@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 from moascope.features.backbones import is_deep
-from moascope.features.profiles import profile_columns
+from moascope.features.table import profile_columns
 from moascope.learning.final import run_of
 from moascope.learning.model import read_model
 from moascope.params import Params

@@ -265,7 +265,8 @@ def signature(channels: tuple[str, ...], classes: tuple[str, ...],
     from mlflow.types.schema import AnyType
 
     required = [ColSpec("string", "Metadata_Plate"), ColSpec("string", "Metadata_Well")]
-    required += [ColSpec("double", column) for column in profiles]
+    # MLflow refuses whole numbers for a column of doubles, and a file has them where all are whole.
+    required += [ColSpec(AnyType(), column) for column in profiles]
     site = ColSpec("long", "Metadata_Site", required=bool(channels) or not profiles)
     required.insert(2, site)
     required += [ColSpec("string", f"FileName_{channel}") for channel in channels]
