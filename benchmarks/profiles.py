@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import shutil
-import sys
 import tempfile
 from pathlib import Path
 
@@ -18,11 +17,9 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
+from stages import make_workspace, measure, stage_command
 
-sys.path.insert(0, str(Path(__file__).parent))
-from stages import make_workspace, measure, stage_command  # noqa: E402
-
-from moascope.screen.wells import well_name  # noqa: E402
+from moascope.screen.wells import well_name
 
 WELLS = 384
 COMPOUNDS = 40
@@ -73,7 +70,7 @@ def main() -> None:
     parser.add_argument("--form", choices=["parquet", "csv"], default="parquet")
     parser.add_argument("--work", type=Path, help="Folder for the table and the results.")
     asked = parser.parse_args()
-    folder = Path(tempfile.mkdtemp(prefix="moascope-", dir=asked.work))
+    folder = Path(tempfile.mkdtemp(prefix="moascope-", dir=asked.work)).resolve()
     try:
         size = write_screen(folder / "screen", asked.wells, asked.features, asked.row_group,
                             asked.form)
