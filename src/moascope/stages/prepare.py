@@ -15,7 +15,10 @@ from moascope.pixels.summary import (
 from moascope.screen.manifest import read_manifest
 from moascope.screen.tables import read_screen
 from moascope.validation.facts import without_quarantined
+from moascope.work.files import write_json
 from moascope.work.processes import default_jobs
+
+NO_IMAGES = "no_images.json"
 
 
 def prepare(params: Params, screen: Path, validation: Path, out: Path, report: Path) -> str:
@@ -23,8 +26,11 @@ def prepare(params: Params, screen: Path, validation: Path, out: Path, report: P
     read = read_screen(screen)
     if not read.channels:
         prepare_plates(read, out, params.prepare, default_jobs())
+        # DVC warns of an empty folder.
+        write_json(out / NO_IMAGES, {"sites": len(read.sites)})
         write_no_pictures(report / "quality.json", report / "montage.png")
         return "nothing to prepare: the screen has profiles and no images"
+    (out / NO_IMAGES).unlink(missing_ok=True)
     usable = without_quarantined(read, validation / "quarantine.csv")
     manifest = read_manifest(screen)
     digests = dict(zip(manifest["FileName"], manifest["SHA256"], strict=True))

@@ -1,0 +1,207 @@
+"""A screen of profiles from its table to the report, the gate and predictions, without an image."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from helpers import Page
+from profiled import make_profiles
+
+from moascope.errors import MoascopeError
+from moascope.learning.model import read_model
+from moascope.learning.predictor import predict_screen
+from moascope.params import parse_params
+from moascope.screen.rows import screen_from_rows
+from moascope.screen.tables import read_screen
+from moascope.stages.acquire import acquire
+from moascope.stages.baseline import baseline
+from moascope.stages.embed import embed
+from moascope.stages.evaluate import evaluate
+from moascope.stages.prepare import prepare
+from moascope.stages.register import register
+from moascope.stages.report import report
+from moascope.stages.split import split
+from moascope.stages.train import train
+from moascope.stages.tune import tune
+from moascope.stages.validate import validate
+
+pytestmark = pytest.mark.timeout(400)
+
+
+def parameters(folder: Path, **more):
+    return parse_params({
+        "acquire": {"source": "folder", "path": str(folder)}, "target": "gpcr",
+        "embed": {"backbone": "profiles"}, "split": {"folds": 3, "repeats": 1},
+        "tune": {"trials": 0}, "evaluate": {"bootstraps": 100, "permutations": 100, "refits": 1},
+        "promote": {"resamples": 100}} | more)
+
+
+@pytest.fixture(scope="module")
+def ran(tmp_path_factory):
+    """A folder in which every stage has run on profiles, and what each said."""
+    home = tmp_path_factory.mktemp("project")
+    make_profiles(home / "my", plates=3, compounds=24, features=60)
+    before = Path.cwd()
+    os.chdir(home)
+    try:
+        subprocess.run(["git", "init", "-q"], check=True)
+        params = parameters(home / "my")
+        data, reports = Path("data"), Path("reports")
+        for folder in ("prepare", "embed", "train"):
+            (data / folder).mkdir(parents=True)
+        # As dvc.yaml calls them.
+        said = {"acquire": acquire(params, data / "acquire")}
+        said["validate"] = validate(params, data / "acquire", data / "validate",
+                                    reports / "validate")
+        said["prepare"] = prepare(params, data / "acquire", data / "validate", data / "prepare",
+                                  reports / "prepare")
+        said["embed"] = embed(params, data / "prepare", data / "acquire", data / "embed")
+        said["split"] = split(params, data / "acquire", data / "validate", data / "embed",
+                              data / "split", reports / "split")
+        said["tune"] = tune(params, data / "embed", data / "acquire", data / "split",
+                            data / "tune/tuned.yaml", data / "tune/study.journal",
+                            reports / "tune")
+        said["train"] = train(params, data / "prepare", data / "embed", data / "acquire",
+                              data / "split", data / "tune/tuned.yaml", data / "train",
+                              reports / "train")
+        metrics = reports / "evaluate/metrics.json"
+        said["evaluate"] = evaluate(params, data / "embed", data / "acquire", data / "split",
+                                    data / "train", reports / "evaluate")
+        said["report"] = report(params, metrics, data / "train", data / "embed",
+                                data / "acquire", data / "split", reports / "split/screen.json",
+                                data / "prepare", reports / "tune", reports / "report")
+        with warnings.catch_warnings():
+            # MLflow comments on the type hints of the model that it loads from code.
+            warnings.simplefilter("ignore", UserWarning)
+            said["register"] = register(params, data / "train", metrics, data / "acquire",
+                                        data / "split", reports / "register/registration.json")
+        said["baseline"] = baseline(params, data / "prepare", data / "acquire", data / "split",
+                                    data / "baseline/scratch")
+        yield home, said
+    finally:
+        os.chdir(before)
+
+
+def test_stages_without_pictures_say_so(ran):
+    home, said = ran
+    assert said["acquire"] == "96 sites on 3 plates, profiles of 60 features"
+    assert said["validate"] == "96 of 96 sites usable; 0 quarantined; 0 warnings"
+    assert said["prepare"] == "nothing to prepare: the screen has profiles and no images"
+    assert said["baseline"] == "scratch: not run: the screen has profiles and no images."
+    assert (home / "reports/prepare/montage.png").is_file()
+    audit = json.loads((home / "reports/split/audit.json").read_text())
+    assert audit["checked_disjoint"]["profiles"] == 72
+
+
+def test_a_strong_signal_in_the_profiles_is_found_in_unseen_compounds(ran):
+    home, _ = ran
+    metrics = json.loads((home / "reports/evaluate/metrics.json").read_text())
+    assert metrics["backbone"] == "profiles"
+    assert metrics["out_of_fold"]["compound"]["average_precision"] > 0.9
+    assert metrics["baselines"]["scores"]["position_only"]["average_precision"] < 0.9
+    assert "cell_count" not in metrics["baselines"]["scores"]
+
+
+def test_pages_speak_of_profiles_and_not_of_images(ran):
+    home, _ = ran
+    page = Page((home / "reports/report/report.html").read_text())
+    assert "Yes: profiles" in page.text
+    assert "This screen has profiles and no images" in page.text
+    assert "a random split by profile puts other profiles of the same compound" in page.text
+    screen = Page((home / "reports/report/screen.html").read_text())
+    assert "96 profiles in 96 wells on 3 plates" in screen.text
+    assert "60 features" in screen.text
+    for text in (page.text, screen.text):
+        assert "image plane" not in text
+        assert "usable image" not in text
+
+
+def test_the_gate_asks_for_no_baseline_that_only_images_have(ran):
+    from moascope.promotion.promote import promote
+
+    home, _ = ran
+    record = promote(parameters(home / "my"), home / "data", home / "reports/promote", "staging",
+                     None, None, False, True)
+    reasons = " ".join(line["reason"] for line in record["requirements"])
+    assert ("The baseline cell count is made from images, and this screen has profiles alone: not "
+            "required (promote.beat).") in reasons
+    assert "not available" not in reasons
+
+
+def test_a_new_table_is_predicted_as_the_screen_that_was_trained_on(ran):
+    home, _ = ran
+    model = read_model(home / "data/train/model")
+    acquired = predict_screen(model, read_screen(home / "data/acquire"), "well")[0]
+    given = predict_screen(model, read_screen(home / "my", received=True), "well")[0]
+    pd.testing.assert_frame_equal(acquired, given)
+    new = make_profiles(home / "new", plates=1, table="profiles.csv.gz")
+    compounds = predict_screen(model, read_screen(new), "compound")[0].set_index(
+        "Metadata_Compound")["P_gpcr"]
+    tubulin = [f"C{i:02d}" for i in range(1, 24, 2)]
+    assert compounds.drop(index=["DMSO", *tubulin], errors="ignore").min() > compounds[
+        tubulin].max()
+
+
+def test_rows_in_a_request_are_predicted_as_the_table_on_disk(ran, tmp_path):
+    home, _ = ran
+    model = read_model(home / "data/train/model")
+    rows = pd.read_parquet(home / "my/profiles.parquet").merge(
+        pd.read_csv(home / "my/layout.csv", keep_default_na=False),
+        on=["Metadata_Plate", "Metadata_Well"])
+    served = predict_screen(model, screen_from_rows(rows, tmp_path, tmp_path, profiles=True),
+                            "well")[0]
+    disk = predict_screen(model, read_screen(home / "my"), "well")[0]
+    np.testing.assert_allclose(served["P_gpcr"], disk["P_gpcr"], atol=1e-6)
+
+
+def test_profiles_without_a_feature_of_the_model_are_a_sentence(ran):
+    home, _ = ran
+    model = read_model(home / "data/train/model")
+    other = make_profiles(home / "other", plates=1, features=58)
+    with pytest.raises(MoascopeError, match=(
+            "lack 2 of the 60 features that the model takes: Cells_Feature_58, Cells_Feature_59")):
+        predict_screen(model, read_screen(other), "well")
+
+
+def test_the_default_backbone_ends_before_anything_is_computed(ran):
+    home, _ = ran
+    with pytest.raises(MoascopeError, match=r"Set embed\.backbone to profiles in params"):
+        acquire(parameters(home / "my", embed={}), home / "data/elsewhere")
+    assert not (home / "data/elsewhere").exists()
+
+
+def test_pycytominer_and_copairs_read_what_the_stages_write(ran):
+    from copairs import map as copairs_map
+
+    with warnings.catch_warnings():
+        # Its dependencies warn of themselves while they are imported.
+        warnings.simplefilter("ignore")
+        import pycytominer
+
+    home, _ = ran
+    files = sorted((home / "data/embed/Profiles").glob("*/features.parquet"))
+    table = pd.concat([pycytominer.cyto_utils.load_profiles(str(file)) for file in files],
+                      ignore_index=True)
+    values = [name for name in table if name.startswith("Profiles_")]
+    layout = pd.read_csv(home / "data/acquire/layout.csv", keep_default_na=False)
+    table = table.merge(layout, on=["Metadata_Plate", "Metadata_Well"])
+    normal = pycytominer.normalize(table, features=values,
+                                   meta_features=[name for name in table if name not in values],
+                                   samples="Metadata_Control == 'negative'", method="mad_robustize")
+    assert np.isfinite(normal[values].to_numpy()).all()
+    predictions = pd.read_csv(home / "reports/evaluate/predictions_well.csv")
+    assert {"Metadata_Plate", "Metadata_Well", "P_gpcr", "Predicted"} <= set(predictions)
+    found = copairs_map.average_precision(
+        normal[[name for name in normal if name.startswith("Metadata_")]],
+        normal[values].to_numpy(), pos_sameby=["Metadata_Compound"],
+        pos_diffby=["Metadata_Plate"], neg_sameby=[], neg_diffby=["Metadata_Control"])
+    treated = found["Metadata_Control"] != "negative"
+    # Two replicates among 24 controls: a random list reaches 0.14.
+    assert found.loc[treated, "average_precision"].mean() > 0.2
