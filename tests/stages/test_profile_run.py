@@ -17,6 +17,7 @@ from profiled import make_profiles
 from moascope.errors import MoascopeError
 from moascope.learning.model import read_model
 from moascope.learning.predictor import predict_screen
+from moascope.metrics import null_mean
 from moascope.params import parse_params
 from moascope.screen.rows import screen_from_rows
 from moascope.screen.tables import read_screen
@@ -203,5 +204,5 @@ def test_pycytominer_and_copairs_read_what_the_stages_write(ran):
         normal[values].to_numpy(), pos_sameby=["Metadata_Compound"],
         pos_diffby=["Metadata_Plate"], neg_sameby=[], neg_diffby=["Metadata_Control"])
     treated = found["Metadata_Control"] != "negative"
-    # Two replicates among 24 controls: a random list reaches 0.14.
-    assert found.loc[treated, "average_precision"].mean() > 0.2
+    # Of two replicates among 24 controls.
+    assert found.loc[treated, "average_precision"].mean() > 1.3 * null_mean(26, 2)
