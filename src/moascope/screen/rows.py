@@ -72,7 +72,7 @@ def _with_profiles(rows: pd.DataFrame, images: Path, work: Path) -> Screen:
     features = [c for c in own if not c.startswith((*_OF_IMAGES, "Metadata_"))]
     if features:
         # Cells without a value make a column of numbers one of objects.
-        numbers = own[features].apply(lambda column: column.infer_objects())
+        numbers = own[features].infer_objects()
         own[[c for c in _OF_PROFILES if c in own]].join(numbers).to_parquet(
             work / "profiles.parquet", index=False)
         own = own.drop(columns=features)
