@@ -703,8 +703,8 @@ def test_the_command_tells_what_it_found_and_what_comes_next(tmp_path):
                          "wells       2", "sites       4",
                          "channels    2: DNA (w1 DAPI), GFP (w2 FITC)"]
     assert "            2 a thumbnail" in lines
-    assert lines[-1] == (f"next        dvc exp run -S acquire.source=folder -S acquire.path="
-                         f"{tmp_path / 'out'} -S acquire.allow_outside=true -S target=moa")
+    assert lines[-1] == ("next        dvc exp run register report -S acquire.source=folder "
+                         f"-S acquire.path={tmp_path / 'out'} -S acquire.allow_outside=true -S target=moa")
 
 
 def test_the_next_command_runs_where_the_person_stands(tmp_path, monkeypatch):

@@ -360,7 +360,7 @@ def next_steps(out: Path, settings: Sequence[str]) -> list[str]:
     inside = in_project and out.resolve().is_relative_to(here)
     path = out if inside else out.resolve()
     further = "".join(f" -S {setting}" for setting in settings)
-    command = ("dvc exp run -S acquire.source=folder "
+    command = ("dvc exp run register report -S acquire.source=folder "
                f"-S {_as_setting('acquire.path', os.fspath(path))}{further} -S target=moa")
     if in_project:
         return [f"next        {command}"]
