@@ -704,7 +704,8 @@ def test_the_command_tells_what_it_found_and_what_comes_next(tmp_path):
                          "channels    2: DNA (w1 DAPI), GFP (w2 FITC)"]
     assert "            2 a thumbnail" in lines
     assert lines[-1] == ("next        dvc exp run register report -S acquire.source=folder "
-                         f"-S acquire.path={tmp_path / 'out'} -S acquire.allow_outside=true -S target=moa")
+                         f"-S acquire.path={tmp_path / 'out'} -S acquire.allow_outside=true "
+                         "-S target=moa")
 
 
 def test_the_next_command_runs_where_the_person_stands(tmp_path, monkeypatch):
@@ -735,8 +736,9 @@ def test_the_next_command_holds_a_folder_of_any_name(tmp_path, monkeypatch, name
     command = run(folder, "--out", name).stdout.splitlines()[-1].removeprefix("next        ")
     words = subprocess.run(["bash", "-c", f"printf '%s\\0' {command}"], capture_output=True,
                            text=True, check=True).stdout.split("\0")[:-1]
-    assert words[:3] == ["dvc", "exp", "run"] and set(words[3::2]) == {"-S"}
-    apply_overrides("params.yaml", words[4::2])
+    assert words[:5] == ["dvc", "exp", "run", "register", "report"]
+    assert set(words[5::2]) == {"-S"}
+    apply_overrides("params.yaml", words[6::2])
     assert yaml.safe_load(Path("params.yaml").read_text())["acquire"]["path"] == name
 
 
