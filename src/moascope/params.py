@@ -297,7 +297,7 @@ def _or_tuned(section: type[Section]) -> type[Section]:
 class Train(_or_tuned(Head)):
     """The head that is trained: each hyperparameter is a value, or `tuned`: the study's choice."""
 
-    head: Literal["network", "logistic", "neighbours", "trees"] = "network"
+    head: Literal["tuned", "network", "logistic", "neighbours", "trees"] = "network"
     batch_size: Annotated[int, Field(ge=1)] = 128
     panels: Literal["pooled", "separate"] = "separate"
     fine_tune: FineTune | None = None

@@ -7,8 +7,8 @@ import pytest
 from learnable import HEAD, TRAIN, make_examples
 
 from moascope.learning.examples import LEVELS
-from moascope.learning.final import fit_final
-from moascope.params import Params
+from moascope.learning.final import fit_final, resolve
+from moascope.params import Params, parse_params
 
 
 def calibrations(repeats, level_noise=2.0):
@@ -36,3 +36,25 @@ def test_the_final_calibration_fits_one_model_however_many_repeats_there_are(lev
     # would have a fifth of the noise, and a slope five times as steep.
     assert one.slope == pytest.approx(0.5, abs=0.12)
     assert five.slope == pytest.approx(0.5, abs=0.12)
+
+
+@pytest.mark.parametrize(("train", "expected"), [
+    # A network is what the study chose, but for what is given.
+    ({}, {"head": "network", "layers": 1, "normalisation": "plate+sphere", "level": "site"}),
+    ({"level": "well"}, {"head": "network", "layers": 1, "level": "well"}),
+    # A simple model takes what the references take, but for what is given.
+    ({"head": "trees"}, {"head": "trees", "normalisation": "plate", "level": "compound"}),
+    ({"head": "trees", "level": "well"}, {"head": "trees", "normalisation": "plate",
+                                          "level": "well"}),
+])
+def test_a_simple_model_ignores_the_study_and_a_network_does_not(train, expected):
+    chosen = {"layers": 1, "level": "site", "normalisation": "plate+sphere"}
+    head = resolve(parse_params({"train": train}), chosen).model_dump()
+    assert {name: head[name] for name in expected} == expected
+
+
+def test_the_kind_of_head_may_be_the_studys_choice():
+    chosen = {"head": "trees", "level": "well", "normalisation": "plate+sphere"}
+    head = resolve(parse_params({"train": {"head": "tuned"}}), chosen)
+    assert (head.head, head.level, head.normalisation) == ("trees", "well", "plate+sphere")
+    assert resolve(parse_params({}), chosen).head == "network"

@@ -60,7 +60,7 @@ def resolve(params: Params, chosen: dict[str, Any]) -> Head:
         for name, value in params.train.model_dump().items()
         if name in Head.model_fields and value != TUNED
     }
-    if params.train.head != "network":
+    if params.train.head not in ("network", TUNED):
         # The study chose for a network; a simple model takes what the references take.
         chosen = {"normalisation": "plate"}
     return Head(**{**chosen, **pinned})
