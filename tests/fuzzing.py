@@ -55,6 +55,7 @@ from moascope.screen.tables import read_screen
 from moascope.screen.unread import planes_held
 from moascope.sources.bbbc import read_plate_map as read_bbbc_map
 from moascope.sources.bbbc021 import read_columns
+from moascope.sources.idr0088 import read_index
 from moascope.sources.idr0088_wells import COLUMNS as IDR0088_COLUMNS
 from moascope.sources.idr0088_wells import read_annotation
 from moascope.sources.remote import with_curated
@@ -393,6 +394,9 @@ READERS: Mapping[str, Reader] = {
     "idr0088": (idr0088, only("a.csv"), lambda f: read_annotation(f / "a.csv")),
     "idr0088 gz": (lambda: gzip.compress(idr0088(), mtime=0), only("a.csv.gz"),
                    lambda f: read_annotation(f / "a.csv.gz")),
+    "idr0088 index": (lambda: YOKOGAWA.replace(
+        "a.tif", "1001_B02_T0001F001L01A01Z01C01.tif").encode(), only("i.mlf"),
+        lambda f: read_index(f / "i.mlf", "1001")),
     "bbbc016": (BBBC016.encode, only("m.txt"), lambda f: read_bbbc_map(f / "m.txt", 72)),
     "bbbc021": (BBBC021.encode, only("t.csv"),
                 lambda f: read_columns(f / "t.csv", ["compound", "concentration", "moa"])),

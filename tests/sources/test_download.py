@@ -276,7 +276,8 @@ def test_redirects_without_end_end(server, session, tmp_path):
 
 
 @pytest.mark.parametrize("url", ["http://example.org/a", "ftp://example.org/a", "file:///etc/passwd",
-                                 "https://", "a.zip", "http://127.0.0.1.example.org/a"])
+                                 "https://", "a.zip", "http://127.0.0.1.example.org/a",
+                                 "https://[::1/a"])
 def test_only_https_is_downloaded(url):
     with pytest.raises(MoascopeError, match="is not an https:// address"):
         check_address(url)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from moascope.errors import MoascopeError
+from moascope.opening import MOST_JSON, parse_json, read_file
 from moascope.sources.http import (
     GO_ON,
     Absent,
@@ -329,7 +330,7 @@ def _note(part: Path) -> Path:
 
 def _read_note(part: Path) -> dict[str, Any]:
     try:
-        note = json.loads(_note(part).read_text())
+        note = parse_json(read_file(_note(part), MOST_JSON))
     except (OSError, ValueError):
         return {}
     return note if isinstance(note, dict) else {}

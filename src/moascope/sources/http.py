@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import email.utils
-import json
 import random
 import sys
 import threading
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urljoin, urlsplit
 
 from moascope.errors import MoascopeError
+from moascope.opening import parse_json
 from moascope.text import counted
 
 if TYPE_CHECKING:
@@ -125,9 +125,14 @@ def check_address(url: str) -> None:
     ------
     MoascopeError
     """
-    parts = urlsplit(url)
-    if not parts.hostname or not (
-            parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in _LOOPBACK)):
+    try:
+        parts = urlsplit(url)
+        host = parts.hostname
+    except ValueError:
+        # Half of the brackets of an IPv6 address.
+        parts, host = urlsplit(""), None
+    if not host or not (parts.scheme == "https"
+                        or (parts.scheme == "http" and host in _LOOPBACK)):
         raise MoascopeError(f"'{url}' is not an https:// address. Downloads use HTTPS only, so "
                             "that nobody can alter them on the way. Correct it in params.yaml.")
 
@@ -152,7 +157,7 @@ def fetch_json(session: Visit, url: str) -> Any:
                 if response.status_code != 200:
                     raise Trouble(f"{url} answered with status {response.status_code}. {GO_ON}")
                 text = b"".join(chunks(session, response, url, 1 << 26))
-            return json.loads(text)
+            return parse_json(text)
         except ValueError:
             raise Unlike(f"{url} sent {kind_of(text[:512])} instead of JSON. The service may have "
                          "changed or be under maintenance; open the address in a "

@@ -17,6 +17,7 @@ from urllib.parse import quote
 import pandas as pd
 
 from moascope.errors import MoascopeError
+from moascope.opening import open_file
 from moascope.params import Idr0088
 from moascope.screen.planes import read_plane
 from moascope.sources import idr0088_web
@@ -192,15 +193,17 @@ def read_index(path: Path, plate: str) -> dict[tuple[str, int], dict[int, str]]:
 
     found: dict[tuple[str, int], dict[int, str]] = {}
     try:
-        for _, element in iterparse(path, forbid_dtd=True):
-            if element.tag.rpartition("}")[2] == "MeasurementRecord":
-                kinds = [value for key, value in element.attrib.items() if key.endswith("Type")]
-                name = (element.text or "").strip()
-                match = _NAME.fullmatch(name.removeprefix(plate))
-                if match and "ERR" not in kinds and name.startswith(plate):
-                    well, site, channel = match[1], int(match[2]), int(match[3])
-                    found.setdefault((well, site), {})[channel] = name
-            element.clear()
+        with open_file(path) as file:
+            for _, element in iterparse(file, forbid_dtd=True):
+                if element.tag.rpartition("}")[2] == "MeasurementRecord":
+                    kinds = [value for key, value in element.attrib.items()
+                             if key.endswith("Type")]
+                    name = (element.text or "").strip()
+                    match = _NAME.fullmatch(name.removeprefix(plate))
+                    if match and "ERR" not in kinds and name.startswith(plate):
+                        well, site, channel = match[1], int(match[2]), int(match[3])
+                        found.setdefault((well, site), {})[channel] = name
+                element.clear()
     except (ParseError, DefusedXmlException, LookupError, ValueError) as error:
         # An unknown encoding raises LookupError.
         raise MoascopeError(f"{path} is not an index of a plate ({error}).") from None
