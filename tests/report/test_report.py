@@ -500,7 +500,8 @@ def test_a_long_name_is_cut_with_an_ellipsis():
 
 def test_the_study_is_reported_as_a_choice_and_not_as_a_result(binary_world, tmp_path):
     pd.DataFrame({"trial": [0, 1], "state": ["complete", "pruned"], "score": [0.1, 0.05],
-                  "best": [0.1, 0.1], "epochs": [14, 7], "dropout": [0.1, 0.3]}
+                  "best": [0.1, 0.1], "epochs": [14, 7], "taken": [True, False],
+                  "dropout": [0.1, 0.3]}
                  ).to_csv(tmp_path / "trials.csv", index=False)
     pd.DataFrame({"trial": [0, 0, 1], "epoch": [7, 14, 7], "score": [0.0, 0.1, 0.05]}
                  ).to_csv(tmp_path / "curves.csv", index=False)
@@ -512,6 +513,7 @@ def test_the_study_is_reported_as_a_choice_and_not_as_a_result(binary_world, tmp
     assert "1 of them were stopped early" not in text
     assert "1 of them was stopped early" in text
     assert "used for selection and never reported" in text
+    assert "The final model uses the settings of trial 0. Each outer fold selects its own." in text
     assert "at least 20 trials" in text
     without = render_report(binary_world.metrics, binary_world.predictions, binary_world.examples,
                             tmp_path)
@@ -536,14 +538,17 @@ def test_a_mechanism_that_is_found_is_marked_in_its_row(binary_world, tmp_path):
     assert ">Tubulin inhibitor ✓</th>" in text and ">HDAC inhibitor</th>" in text
 
 
-@pytest.mark.parametrize(("gap", "words"), [
-    ((0.0, 0.0, 0.0), "model minus reference is 0.000 (0.000 to 0.000): both score the same."),
-    ((0.0, -0.1, 0.1), "there are too few compounds to tell which of the two is better."),
-    ((-0.2, -0.3, -0.1), "is demonstrably better: prefer it to the model."),
+@pytest.mark.parametrize(("gap", "recommended", "words"), [
+    ((0.0, 0.0, 0.0), None,
+     "model minus reference is 0.000 (0.000 to 0.000): both score the same."),
+    ((0.0, -0.1, 0.1), None, "there are too few compounds to tell which of the two is better."),
+    ((-0.2, -0.3, -0.1), "logistic", "is demonstrably better. Prefer the simpler model: `dvc exp "
+     "run -S train.head=logistic` trains and registers it (logistic regression)."),
 ])
-def test_the_report_says_which_of_model_and_reference_is_better(gap, words):
+def test_the_report_says_which_of_model_and_reference_is_better(gap, recommended, words):
     difference, low, high = gap
     assert words in best_reference({
+        "recommended_head": recommended,
         "out_of_fold": {"compound": {"average_precision": 1.0}},
         "references": {"logistic": {"average_precision": 1.0, "model_minus_reference": {
             "difference": difference, "low": low, "high": high}}}})
