@@ -56,14 +56,16 @@ OF_COMPOUNDS: Mapping[str, tuple[str, ...]] = {
 plate."""
 
 OF_PROFILES: Mapping[str, tuple[str, ...]] = {
-    "Metadata_Compound": ("trivialname", "pertname", "moleculename", "broadid", "pertid",
-                          "jcp2022", "jcpid", "compoundid", "cpdid", "cmpdid"),
+    "Metadata_Compound": ("trivialname", "pertname", "moleculename", "cpdname",
+                          "sourcecompoundname", "broadid", "broadcpdid", "pertid", "jcp2022",
+                          "jcpid", "compoundid", "cpdid", "cmpdid"),
+    "Metadata_Control": ("assaywellrole",),
     "Metadata_Batch": ("batch", "batchid", "batchname", "batchnumber", "batchno"),
     "Metadata_Panel": ("panel", "stainpanel", "cellline", "celltype", "cellid"),
     "Metadata_MoA": ("moas", "moaname", "pertmoa"),
     "Metadata_InChIKey": ("inchikey14",),
     "Metadata_InChI": ("inchi",),
-    "Metadata_SMILES": ("canonicalsmiles", "isomericsmiles", "standardizedsmiles"),
+    "Metadata_SMILES": ("cpdsmiles", "canonicalsmiles", "isomericsmiles", "standardizedsmiles"),
     "Metadata_Target": ("targetlist", "perttarget", "genetarget"),
 }
 """Further spellings in tables of profiles, which carry along what identifies a compound in the
