@@ -96,15 +96,20 @@ def test_one_file_per_plate_by_a_pattern_gives_one_table_sorted_by_plate(tmp_pat
     assert len(layout) == 16
 
 
-def test_every_plate_is_row_groups_of_its_own(tmp_path):
+def test_rows_in_any_order_are_sorted_in_row_groups_of_a_size(tmp_path, monkeypatch):
     import pyarrow.parquet
 
-    profiles().sample(frac=1, random_state=0).to_parquet(tmp_path / "p.parquet")
+    from moascope.importing.profiles import collect
+
+    table = profiles()
+    table.sample(frac=1, random_state=0).to_parquet(tmp_path / "p.parquet")
+    monkeypatch.setattr(collect, "_GROUP_BYTES", 4 * 3 * 5)
     import_profiles([tmp_path / "p.parquet"], tmp_path / "screen")
     file = pyarrow.parquet.ParquetFile(tmp_path / "screen" / "profiles.parquet")
-    plates = [set(file.read_row_group(at)["Metadata_Plate"].to_pylist())
-              for at in range(file.num_row_groups)]
-    assert plates == [{"P1"}, {"P2"}]
+    assert [file.metadata.row_group(at).num_rows for at in range(file.num_row_groups)] == [
+        5, 5, 5, 1]
+    pd.testing.assert_frame_equal(written(tmp_path / "screen")[0][FEATURES],
+                                  table[FEATURES].astype("float32"))
 
 
 def test_the_command_recognises_profiles_and_says_what_it_assumed(tmp_path):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
 from pathlib import Path
 from typing import BinaryIO
 
@@ -14,11 +13,11 @@ import pandas as pd
 from moascope.errors import MoascopeError
 from moascope.importing.profiles.place import KEY, Placed, Placer
 from moascope.importing.profiles.source import Average, Named, Source, average, take_rows
-from moascope.importing.profiles.text import rows_per_chunk
 from moascope.screen.columns import WELL
 from moascope.text import counted, listing
 
 PROFILES = "profiles.parquet"
+_GROUP_BYTES = 2**26
 COUNT = "Count_Rows"
 """The feature that says how many cells a well's profile is the average of."""
 
@@ -60,7 +59,7 @@ def collect(sources: Sequence[Source], named: Named, how: Average, scratch: Path
     scratch : Path
         Folder for the rows until they are sorted: four bytes a value.
     target : Path
-        The Parquet file to write: float32, a row group per plate or several.
+        The Parquet file to write: float32.
 
     Raises
     ------
@@ -232,17 +231,22 @@ class _Rows:
         return values if len(self.kept) == self.width else values[:, self.kept]
 
     def in_order(self, rows: np.ndarray) -> Iterator[np.ndarray]:
-        step = rows_per_chunk(self.width)
+        step = _rows_per_group(self.width)
         for start in range(0, len(rows), step):
             yield self.take(rows[start:start + step])
 
 
 def _averages(rows: _Rows, wells: Sequence[np.ndarray], how: Average) -> Iterator[np.ndarray]:
-    step = rows_per_chunk(rows.width)
+    step = _rows_per_group(rows.width)
     for start in range(0, len(wells), step):
         part = wells[start:start + step]
         yield np.stack([np.append(average(rows.take(np.sort(own)), how), np.float32(len(own)))
                         for own in part])
+
+
+def _rows_per_group(width: int) -> int:
+    """Rows of a row group, each of which costs every reader a kibibyte per column."""
+    return max(1, _GROUP_BYTES // (4 * width))
 
 
 def _write(target: Path, keys: pd.DataFrame, features: Sequence[str],
@@ -259,13 +263,9 @@ def _write(target: Path, keys: pd.DataFrame, features: Sequence[str],
         for values in batches:
             own = keys.iloc[start:start + len(values)]
             start += len(values)
-            plate = own["Metadata_Plate"].to_numpy()
-            # A plate is read alone, so no row group holds two.
-            breaks = [0, *(np.flatnonzero(plate[1:] != plate[:-1]) + 1), len(values)]
-            for low, high in pairwise(breaks):
-                said = [pa.array(own[column].iloc[low:high], kind) for column, kind in kinds]
-                numbers = [pa.array(np.ascontiguousarray(values[low:high, at]), from_pandas=True)
-                           for at in range(len(features))]
-                writer.write_table(pa.Table.from_arrays([*said, *numbers], schema=schema))
+            said = [pa.array(own[column], kind) for column, kind in kinds]
+            numbers = [pa.array(np.ascontiguousarray(values[:, at]), from_pandas=True)
+                       for at in range(len(features))]
+            writer.write_table(pa.Table.from_arrays([*said, *numbers], schema=schema))
 
 
