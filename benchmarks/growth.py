@@ -21,8 +21,8 @@ import numpy as np
 import pandas as pd
 from stages import make_workspace, measure, stage_command
 
-STAGES = ["acquire", "validate", "prepare", "embed", "split", "tune", "train", "evaluate",
-          "register"]
+STAGES = ["acquire", "validate", "prepare", "embed", "split", "activity", "tune", "train",
+          "evaluate", "register"]
 COMPOUNDS, BATCHES = 24, 2   # at 1x: two plate maps, each in both batches
 SETTINGS = {
     "split": {"folds": 3, "repeats": 1},

@@ -12,8 +12,8 @@ import yaml
 
 ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src"
-STAGES = ["code", "acquire", "validate", "prepare", "embed", "split", "tune", "train", "evaluate",
-          "report", "register", "baseline", "compare"]
+STAGES = ["code", "acquire", "validate", "prepare", "embed", "split", "activity", "tune", "train",
+          "evaluate", "report", "register", "baseline", "compare"]
 # Gathers what the arms of another stage made, and is of its section and folder.
 PART_OF = {"compare": "baseline"}
 # Nothing about these can be chosen.
@@ -30,7 +30,7 @@ FLOORS = [
     "project", "stages", "cli",
 ]
 HEAVY = ("tensorflow", "keras", "mlflow", "great_expectations", "sklearn", "matplotlib", "optuna",
-         "skimage", "scipy.stats", "openvino", "zarr", "starlette", "uvicorn")
+         "skimage", "copairs", "duckdb", "scipy.stats", "openvino", "zarr", "starlette", "uvicorn")
 OF_DATA = ("numpy", "pandas", "pyarrow", "yaml")
 
 

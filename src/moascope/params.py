@@ -220,6 +220,14 @@ class Split(Section):
         return folds
 
 
+class Activity(Section):
+    """Which compounds look unlike the negative controls; see `moascope.evaluation.activity`."""
+
+    threshold: Annotated[float, Field(gt=0, lt=1)] = 0.05
+    null_size: Annotated[int, Field(ge=100)] = 1000
+    normalisation: Literal["plate", "plate+sphere"] = "plate"
+
+
 class Head(Section):
     """Hyperparameters of the classification head, all with a value.
 
@@ -376,6 +384,7 @@ class Params(Section):
     prepare: Prepare = Prepare()
     embed: Embed = Embed()
     split: Split = Split()
+    activity: Activity = Activity()
     tune: Tune = Tune()
     train: Train = Train()
     evaluate: Evaluate = Evaluate()

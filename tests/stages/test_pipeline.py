@@ -49,6 +49,7 @@ MAY_LOAD = {
     "embed": {"keras", "matplotlib", "openvino", "sklearn", "tensorflow"},
     "code": set(),
     "split": {"mlflow"},
+    "activity": {"matplotlib"},
     "report": {"matplotlib", "mlflow", "sklearn"},
     "tune": {"keras", "matplotlib", "mlflow", "optuna", "sklearn", "tensorflow"},
     "train": {"keras", "matplotlib", "mlflow", "sklearn", "tensorflow"},
@@ -120,8 +121,8 @@ def metrics(folder):
 
 def test_every_stage_says_one_line_in_plain_words(ran):
     output = (ran / "output.txt").read_text()
-    for stage in ("acquire", "validate", "prepare", "embed", "split", "tune", "train", "evaluate",
-                  "report", "register"):
+    for stage in ("acquire", "validate", "prepare", "embed", "split", "activity", "tune",
+                  "train", "evaluate", "report", "register"):
         assert f"\n{stage}: " in output
     assert "Warning" not in output
     assert "Traceback" not in output
@@ -421,7 +422,7 @@ def test_another_dropout_trains_again_but_embeds_nothing(ran):
     said = shell("dvc", "repro", "--dry", cwd=edited(ran, "train", "dropout", 0.33))
     shell("git", "checkout", "-q", "params.yaml", cwd=ran)
     assert "Running stage 'train'" in said  # a dry run does not know what follows from it
-    for stage in ("acquire", "validate", "prepare", "embed", "split", "tune"):
+    for stage in ("acquire", "validate", "prepare", "embed", "split", "activity", "tune"):
         assert f"Running stage '{stage}'" not in said
 
 

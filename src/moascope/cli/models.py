@@ -56,20 +56,26 @@ def predict(
     """Predict the compounds of a screen with a trained model.
 
     Writes one row per site, well or compound: its Metadata_ columns, P_<class> for every class,
-    and Predicted.
+    Predicted, and Activity: whether the compound is "active" or "inactive: looks like DMSO", by
+    the negative controls of these plates; empty where that cannot be tested. A prediction for
+    an inactive compound rests on little.
 
     Example: moascope predict --model models:/moascope@candidate --screen my_screen
     --level well --out predictions.csv
     """
     from moascope.api.models import load_model
-    from moascope.learning.predictor import predict_screen
+    from moascope.evaluation.active import measured_activity, with_activity
+    from moascope.learning.predictor import predict_features, screen_features
     from moascope.screen.tables import read_given_screen
     from moascope.work.files import write_csv
 
     predictor = load_model(model)
     read = read_given_screen(screen, allow_outside)
-    predictions, warnings = predict_screen(predictor.model, read, level.value, jobs)
-    for warning in warnings:
+    table = screen_features(predictor.model, read, jobs)
+    predictions, warnings = predict_features(predictor.model, read, table, level.value)
+    activity = measured_activity(table, read.layout)
+    predictions = with_activity(predictions, activity.compounds)
+    for warning in (*warnings, *activity.warnings):
         print(f"warning: {warning}", file=sys.stderr)
     out.parent.mkdir(parents=True, exist_ok=True)
     write_csv(out, predictions)

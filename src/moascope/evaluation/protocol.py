@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from moascope.evaluation.active import score_active
 from moascope.evaluation.baselines import evaluate_baselines
 from moascope.evaluation.batches import evaluate_unseen_batches
 from moascope.evaluation.caveats import caveats_of
@@ -24,7 +25,7 @@ from moascope.text import bracketed
 
 
 def protocol(params: Params, examples: Examples, predictions: dict[str, pd.DataFrame],
-             trained: Path, split: Path, screen: Path) -> dict[str, Any]:
+             trained: Path, split: Path, screen: Path, activity: pd.DataFrame) -> dict[str, Any]:
     """All numbers of metrics.json.
 
     Parameters
@@ -36,15 +37,17 @@ def protocol(params: Params, examples: Examples, predictions: dict[str, pd.DataF
         Level -> the predictions that `train` wrote.
     trained, split, screen : Path
         Folders `data/train`, `data/split`, `data/acquire`.
+    activity : DataFrame
+        `evaluation.activity.ActivityResult.compounds`.
 
     Returns
     -------
     dict
         What was evaluated (`target`, `classes`, `unit`, `head`, ...), `out_of_fold` and
         `held_out` scores by level, `by_panel`, `by_concentration_uM`, `by_mechanism`,
-        `by_action`, `baselines`, `references`, `recommended_head`, `mechanisms`, `unseen_batch`,
-        `random_image_split`, `oracle` (of a simulated screen), and the verdicts `above_chance` and
-        `useful`.
+        `by_action`, `activity`, `baselines`, `references`, `recommended_head`, `mechanisms`,
+        `unseen_batch`, `random_image_split`, `oracle` (of a simulated screen), and the verdicts
+        `above_chance` and `useful`.
     """
     settings, seed, question = params.evaluate, params.seed, examples.question
     model = read_model(trained / "model")
@@ -71,6 +74,7 @@ def protocol(params: Params, examples: Examples, predictions: dict[str, pd.DataF
         "seed": seed,
         "head": model.head.described(),
         **evaluate_predictions(predictions, examples, settings, seed),
+        "activity": score_active(in_folds, activity, question, settings, seed),
         "baselines": evaluate_baselines(in_folds, examples, model.head, model.train, settings,
                                         seed),
         "references": evaluate_references(in_folds, examples, settings, seed),

@@ -123,10 +123,16 @@ def predict_screen(
         When the level is unknown, channels or controls that the model needs are missing, or no
         site can be used.
     """
-    from moascope.features.embed import features_of_screen
-
     if level not in LEVELS:
         raise MoascopeError(f"'{level}' is not a level; choose one of {', '.join(LEVELS)}.")
+    table = screen_features(model, screen, jobs)
+    return predict_features(model, screen, table, level)
+
+
+def screen_features(model: TrainedModel, screen: Screen, jobs: int = 1) -> FeatureTable:
+    """The features that a model takes, of a screen's sites; see `predict_screen`."""
+    from moascope.features.embed import features_of_screen
+
     check_fits(model, screen)
     with contextlib.ExitStack() as scratch:
         # Several processes hand features over on disk.
@@ -137,6 +143,12 @@ def predict_screen(
         )
     if len(table.meta) == 0:
         raise MoascopeError(["No site of this screen can be used.", *table.warnings])
+    return table
+
+
+def predict_features(model: TrainedModel, screen: Screen, table: FeatureTable,
+                     level: str) -> tuple[pd.DataFrame, tuple[str, ...]]:
+    """Predictions from what `screen_features` gives; see `predict_screen`."""
     sites = sites_of(model, screen, table)
     left_out = (*table.warnings, *_few_controls(model, sites.meta, table.meta["QC_Pass"]))
     if level != "site":

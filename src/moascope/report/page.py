@@ -15,6 +15,7 @@ from moascope.drawing.maps import plate_figure
 from moascope.drawing.page import render_page
 from moascope.learning.examples import WELL_KEY, Examples
 from moascope.report import figures
+from moascope.report.activity import ActivityFound, activity_section
 from moascope.report.compounds import ranked_compounds
 from moascope.report.oracle import oracle_sentence
 from moascope.report.plates import MOST_PLATES, chosen_plates, plate_maps, quality_counts
@@ -39,7 +40,8 @@ TEMPLATE = "report.html.jinja"
 
 
 def write_report(path: Path, metrics: dict[str, Any], predictions: dict[str, pd.DataFrame],
-                 examples: Examples, prepared: Path, study: Path | None = None) -> None:
+                 examples: Examples, prepared: Path, study: Path | None = None,
+                 activity: ActivityFound | None = None) -> None:
     """Write the report as one HTML file without scripts or anything to load from elsewhere.
 
     Parameters
@@ -57,13 +59,17 @@ def write_report(path: Path, metrics: dict[str, Any], predictions: dict[str, pd.
         Folder `data/prepare`. Without it there are no pictures and no QC maps.
     study : Path, optional
         Folder `reports/tune`. Without it, or without trials, nothing is said of the study.
+    activity : ActivityFound, optional
+        Without it, or where no compound could be tested, nothing is said of activity.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, render_report(metrics, predictions, examples, prepared, study))
+    write_atomically(path, render_report(metrics, predictions, examples, prepared, study,
+                                         activity))
 
 
 def render_report(metrics: dict[str, Any], predictions: dict[str, pd.DataFrame],
-                  examples: Examples, prepared: Path, study: Path | None = None) -> str:
+                  examples: Examples, prepared: Path, study: Path | None = None,
+                  activity: ActivityFound | None = None) -> str:
     """The text of the report; see `write_report`."""
     target = examples.question.target
 
@@ -102,6 +108,7 @@ def render_report(metrics: dict[str, Any], predictions: dict[str, pd.DataFrame],
         picture_channels=next((one.pictures[0].channels for one in ranked if one.pictures), ()),
         picture_controls=any(len(one.pictures) > 1 for one in ranked),
         positive=said(classes[1]), activity=is_activity(metrics),
+        tested_activity=activity_section(activity, metrics),
         methods=methods(metrics, bool(examples.controls.any())),
         study=study_section(study) if study else {},
     )

@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 
 from moascope.errors import MoascopeError
+from moascope.report.activity import activity_sentence
 from moascope.report.oracle import oracle_sentence
 from moascope.report.words import (
     REFERENCES,
@@ -152,6 +153,8 @@ def show_summary(results: Results, pages: Sequence[tuple[str, str]]) -> None:
         console.print(controls_sentence(metrics), markup=False)
     console.print(f"Permutation p = {main['p']:.3g}: "
                   + ("above chance." if metrics["above_chance"] else "not above chance."))
+    if tested := activity_sentence(metrics):
+        console.print(f"Activity: {tested}", markup=False)
     if oracle := oracle_sentence(metrics):
         console.print(oracle)
     for caveat in metrics["caveats"] + metrics["warnings"]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from moascope.evaluation.active import read_compounds, with_activity
 from moascope.evaluation.protocol import headline, protocol
 from moascope.learning.examples import load_examples
 from moascope.learning.final import load_predictions, run_of
@@ -17,15 +18,16 @@ DIGITS = 6
 
 
 def evaluate(params: Params, embedded: Path, screen: Path, split: Path, trained: Path,
-             report: Path) -> str:
+             activity: Path, report: Path) -> str:
     """Score out-of-fold and held-out predictions next to all baselines and nulls."""
     examples = load_examples(embedded, screen, split)
     predictions = load_predictions(trained)
-    metrics = protocol(params, examples, predictions, trained, split, screen)
+    compounds = read_compounds(activity)
+    metrics = protocol(params, examples, predictions, trained, split, screen, compounds)
     write_json(report / "metrics.json", metrics, DIGITS)
     write_json(report / "score.json", dvc_metrics(metrics))
     for level, table in predictions.items():
-        write_csv(report / f"predictions_{level}.csv", table, DIGITS)
+        write_csv(report / f"predictions_{level}.csv", with_activity(table, compounds), DIGITS)
     write_curves(report, predictions, examples)
     log_evaluation(params, run_of(trained), report, metrics, {
         "features": embedded, "screen": screen, "split": split, "trained": trained})

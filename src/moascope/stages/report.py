@@ -12,6 +12,7 @@ from moascope.layout.wells import well_table
 from moascope.learning.examples import load_examples
 from moascope.learning.final import load_predictions, run_of
 from moascope.params import Params
+from moascope.report.activity import read_activity
 from moascope.report.page import write_report
 from moascope.report.summary import PAGE
 from moascope.screen.tables import read_screen
@@ -21,11 +22,13 @@ from moascope.work.files import write_atomically
 
 
 def report(params: Params, evaluated: Path, trained: Path, embedded: Path, screen: Path,
-           split: Path, layout: Path, prepared: Path, study: Path, out: Path) -> str:
+           split: Path, layout: Path, prepared: Path, study: Path, activity: Path,
+           out: Path) -> str:
     """Draw report.html from what evaluate wrote, and screen.html from what split measured."""
     examples = load_examples(embedded, screen, split)
     metrics = json.loads(evaluated.read_text())
-    write_report(out / PAGE, metrics, load_predictions(trained), examples, prepared, study)
+    write_report(out / PAGE, metrics, load_predictions(trained), examples, prepared, study,
+                 read_activity(activity))
     read = read_screen(screen)
     labels = label_screen(read, params.target)
     write_atomically(out / SCREEN_PAGE, render_screen_page(

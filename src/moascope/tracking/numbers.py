@@ -53,7 +53,8 @@ def evaluation_metrics(metrics: Mapping[str, Any]) -> dict[str, float]:
         The headline of unseen compounds without a prefix; `compound.`, `well.` and `site.` for
         more about out-of-fold predictions; `held_out.` for the gate's compounds; `baseline.` for
         the average precision of each baseline and `reference.` of each reference;
-        `unseen_batch.`; `invalid.random_image_split` for
+        `unseen_batch.`; `activity.` for the share of active compounds and the score among them;
+        `invalid.random_image_split` for
         what a random split by image would claim.
     """
     compound, baselines = metrics["out_of_fold"]["compound"], metrics["baselines"]
@@ -73,6 +74,10 @@ def evaluation_metrics(metrics: Mapping[str, Any]) -> dict[str, float]:
              for name, score in (metrics.get("references") or {}).items()}
     more["unseen_batch.average_precision"] = (
         metrics.get("unseen_batch") or {}).get("average_precision")
+    activity = metrics.get("activity") or {}
+    more["activity.share_active"] = activity.get("share_active")
+    more["activity.average_precision_among_active"] = (
+        activity.get("among_active") or {}).get("average_precision")
     leak = (metrics.get("random_image_split") or {}).get("true_labels") or {}
     more["invalid.random_image_split"] = leak.get("compound", {}).get("average_precision")
     return found | {name: round(float(value), 6) for name, value in more.items()
