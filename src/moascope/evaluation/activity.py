@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
+from moascope.evaluation.cross_normalised import cross_normalised, deal_controls
 from moascope.evaluation.retrieval import (
     average_precisions,
     corrected,
@@ -16,12 +17,7 @@ from moascope.evaluation.retrieval import (
     permutation_p,
     simes,
 )
-from moascope.features.normalise import (
-    LEAST_CONTROL_SITES,
-    apply_sphering,
-    fit_sphering,
-    standardise_plates,
-)
+from moascope.features.normalise import LEAST_CONTROL_SITES
 from moascope.features.table import FeatureTable
 from moascope.params import Activity
 from moascope.screen.columns import WELL
@@ -30,8 +26,6 @@ from moascope.text import counted, listing
 DOSE = ["Metadata_Compound", "Metadata_Concentration_uM", "Metadata_Panel"]
 COMPOUND = ["Metadata_Compound"]
 ACTIVE, INACTIVE, UNTESTED = "yes", "no", ""
-# Parts that a plate's controls are dealt into: all but one normalise, that one is compared.
-MOST_PARTS = 5
 # Of one compound in one panel, and of the controls that it is compared with: more would be slow and
 # change little. Drawn at random.
 MOST_WELLS = 60
@@ -125,7 +119,7 @@ def measure_activity(table: FeatureTable, settings: Activity, seed: int) -> Acti
         rows = np.flatnonzero(used & (meta["Metadata_Panel"] == panel).to_numpy())
         own = FeatureTable(meta.iloc[rows].reset_index(drop=True), table.X[rows], table.names)
         generator = np.random.default_rng([seed, number])
-        dealt, without = _deal_controls(own.meta, generator)
+        dealt, without = deal_controls(own.meta, generator)
         lacking += without
         fit = ~own.meta["Metadata_Plate"].isin(without).to_numpy()
         if not fit.any():
@@ -133,7 +127,7 @@ def measure_activity(table: FeatureTable, settings: Activity, seed: int) -> Acti
         if not fit.all():
             own = FeatureTable(own.meta[fit].reset_index(drop=True), own.X[fit], table.names)
             dealt = dealt[fit]
-        wells, profiles, part = _profiles(own, dealt, settings.normalisation)
+        wells, profiles, part = cross_normalised(own, dealt, settings.normalisation)
         _test_panel(panel, wells, profiles, part, settings.null_size, generator, found, whole)
         places += _test_positions(wells, profiles, part, generator)
     doses = _dose_table(meta[used & ~negative], found)
@@ -141,63 +135,6 @@ def measure_activity(table: FeatureTable, settings: Activity, seed: int) -> Acti
     doses = _corrected_doses(doses, compounds, settings)
     return ActivityResult(doses, compounds, _position(places),
                           _warnings(doses, compounds, sorted(set(lacking)), bool(negative.any())))
-
-
-def _deal_controls(meta: pd.DataFrame, generator: np.random.Generator
-                   ) -> tuple[np.ndarray, list[str]]:
-    """The part of each site's well, int, [n], -1 where it is no control; plates with too few.
-
-    A position goes to the same part on every plate that has the same controls.
-    """
-    negative = (meta["Metadata_Control"] == "negative").to_numpy()
-    sites = meta.loc[negative].groupby(WELL, as_index=False).size()
-    keys = dict(zip(sorted(set(sites["Metadata_Well"])),
-                    generator.random(sites["Metadata_Well"].nunique()), strict=True))
-    rank = sites["Metadata_Well"].map(keys).groupby(sites["Metadata_Plate"]).rank().astype(int)
-    best: tuple[np.ndarray, list[str]] | None = None
-    plates = sorted(set(meta["Metadata_Plate"]))
-    # Few parts compare with many controls; small numbers of controls need them to normalise.
-    for parts in range(2, MOST_PARTS + 1):
-        part = (rank % parts).to_numpy()
-        held = sites.assign(Part=part).pivot_table(
-            index="Metadata_Plate", columns="Part", values="size", aggfunc="sum", fill_value=0,
-        ).reindex(index=plates, columns=range(parts), fill_value=0)
-        left = held.sum(axis=1).to_numpy()[:, None] - held.to_numpy()
-        enough = ((left >= LEAST_CONTROL_SITES) & (held.to_numpy() > 0)).all(axis=1)
-        lacking = [plate for plate, fits in zip(plates, enough, strict=True) if not fits]
-        if best is None or len(lacking) < len(best[1]):
-            best = part, lacking
-        if not lacking:
-            break
-    part, lacking = best or (np.zeros(0, int), plates)
-    joined = meta[WELL].merge(sites[WELL].assign(Part=part), on=WELL, how="left")["Part"]
-    return joined.fillna(-1).astype(int).to_numpy(), lacking
-
-
-def _profiles(sites: FeatureTable, dealt: np.ndarray, how: str
-              ) -> tuple[pd.DataFrame, list[np.ndarray], np.ndarray]:
-    """Wells, their profiles of length one for each part that is compared, and their parts."""
-    from scipy import sparse
-
-    code, first = _wells(sites.meta)
-    size = np.bincount(code)
-    mean = sparse.csr_array((1 / size[code], (code, np.arange(len(code)))),
-                            shape=(len(size), len(code)))
-    profiles = []
-    for part in range(dealt.max() + 1):
-        normalises = (dealt >= 0) & (dealt != part)
-        X = standardise_plates(sites, normalises).X
-        if how == "plate+sphere":
-            X = apply_sphering(X, fit_sphering(X[normalises]))
-        profile = (mean @ X).astype(np.float32)
-        length = np.linalg.norm(profile, axis=1, keepdims=True)
-        profiles.append(profile / np.where(length > 0, length, 1))
-    return sites.meta.iloc[first].reset_index(drop=True), profiles, dealt[first]
-
-
-def _wells(meta: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
-    code = meta.groupby(WELL, sort=True).ngroup().to_numpy()
-    return code, np.unique(code, return_index=True)[1]
 
 
 def _test_panel(panel: str, wells: pd.DataFrame, profiles: list[np.ndarray], part: np.ndarray,
