@@ -186,15 +186,16 @@ def truth(preset, seed, inert=False):
     return FeatureTable(meta, knobs[list(KNOBS)].to_numpy(np.float32), list(KNOBS))
 
 
-def test_the_null_preset_has_about_no_active_compound_and_the_teaching_preset_has_strong_ones():
-    shares = {name: [share_active(measure_activity(truth(*what), SETTINGS, seed))
-                     for seed, what in enumerate([(preset, 100, inert), (preset, 101, inert)])]
-              for name, preset, inert in (("inert", "null", True), ("null", "null", False),
-                                          ("teaching", "teaching", False))}
-    assert max(shares["inert"]) <= 0.02
-    # Mechanisms do nothing in it, but a few compounds have a strong effect of their own.
-    assert max(shares["null"]) <= 0.1
-    assert min(shares["teaching"]) >= 0.2
+def test_simulated_compounds_are_active_by_what_they_do_and_not_by_where_they_lie():
+    """In the null preset mechanisms do nothing, but a compound has a weak effect of its own."""
+    shares = {name: np.mean([share_active(measure_activity(truth(preset, seed, inert), SETTINGS,
+                                                           seed)) for seed in seeds])
+              for name, preset, inert, seeds in (("inert", "null", True, range(100, 104)),
+                                                 ("null", "null", False, range(100, 103)),
+                                                 ("teaching", "teaching", False, (100, 101)))}
+    assert shares["inert"] <= 0.02
+    assert shares["null"] <= 0.2
+    assert shares["teaching"] >= 0.3
 
 
 def test_predictions_say_which_compounds_look_like_dmso(tmp_path):

@@ -130,16 +130,19 @@ def activity_sentence(metrics: dict[str, Any]) -> str:
 
 
 def position_sentence(summary: dict[str, Any]) -> str:
-    """What position alone does to controls; empty where it cannot be told."""
+    """What position alone does to controls, or that it cannot be told."""
     found = summary.get("position") or {}
     if not found:
-        return ""
+        return ("Position: no position holds negative controls on two plates, so what position "
+                "alone does cannot be told. Compounds whose wells are neighbours may look active "
+                "for their place.")
     more = found["mean_average_precision"] > found["null_mean"] and found["p"] < SEEN_AT
     return (f"Position: negative-control wells in one position of several plates find each other "
             f"with a mean average precision of {number(found['mean_average_precision'])}, where "
             f"chance gives {number(found['null_mean'])} (p = {p_value(found['p'])}). "
             + ("Position shows in the images, so wells in one position do not count as replicates "
-               "where a compound has others." if more
+               "where a compound has others. Neighbouring wells may still share their place."
+               if more
                else "Position alone is not seen to make wells look alike."))
 
 
