@@ -190,9 +190,9 @@ def test_simulated_compounds_are_active_by_what_they_do_and_not_by_where_they_li
     """In the null preset mechanisms do nothing, but a compound has a weak effect of its own."""
     shares = {name: np.mean([share_active(measure_activity(truth(preset, seed, inert), SETTINGS,
                                                            seed)) for seed in seeds])
-              for name, preset, inert, seeds in (("inert", "null", True, range(100, 104)),
-                                                 ("null", "null", False, range(100, 103)),
-                                                 ("teaching", "teaching", False, (100, 101)))}
+              for name, preset, inert, seeds in (("inert", "null", True, range(100, 103)),
+                                                 ("null", "null", False, (100,)),
+                                                 ("teaching", "teaching", False, (100,)))}
     assert shares["inert"] <= 0.02
     assert shares["null"] <= 0.2
     assert shares["teaching"] >= 0.3
