@@ -88,7 +88,7 @@ def distil(folders: Iterable[Path], out: Path, teacher: str, weights: Path | Non
     from moascope.tracking.runs import connect
 
     card = make_card(planes, teacher, weights_digest(file), recipe)
-    address = connect()
+    address = connect(write=True)
     client = MlflowClient(address)
     run_id = _run(client, out, f"distil {Path(teacher).stem} to width {recipe.width:g}", card)
     network_says = open_teacher(teacher, network, recipe.size)

@@ -10,13 +10,14 @@ from __future__ import annotations
 import contextlib
 import json
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from moascope.params import Head, Params
 from moascope.passwords import scrub
+from moascope.tracking.database import alone_with
 from moascope.tracking.endings import process_tag
 from moascope.tracking.numbers import HEADLINE
 
@@ -155,7 +156,7 @@ def pipeline_run(client: MlflowClient, experiment_id: str, params: Params,
     key = f"{digests['screen'][:12]} {digests['split'][:12]}"
     if found := _parents(client, experiment_id, key):
         return found[0]
-    with _alone(database):
+    with alone_with(database):
         if found := _parents(client, experiment_id, key):
             return found[0]
         made = client.create_run(experiment_id, run_name=pipeline_name(params, split), tags={
@@ -342,15 +343,3 @@ def _adopt_validation(client: MlflowClient, experiment_id: str, parent: str, scr
     )
     if found and PARENT not in found[0].data.tags:
         client.set_tag(found[0].info.run_id, PARENT, parent)
-
-
-@contextlib.contextmanager
-def _alone(database: Path | None) -> Iterator[None]:
-    """Keep other processes on this machine out while the database is a file."""
-    if database is None:
-        yield
-        return
-    from filelock import FileLock
-
-    with FileLock(f"{database}.lock"):
-        yield

@@ -22,6 +22,7 @@ from moascope.tracking.comparison import (
     prepare_experiment,
     screen_name,
 )
+from moascope.tracking.database import make_database, remove_half_made
 from moascope.tracking.endings import end_abandoned, process_tag
 from moascope.tracking.moved import ARTIFACTS, DATABASE, follow_project
 from moascope.work.servers import ANSWER_SECONDS, require_answer
@@ -48,12 +49,17 @@ def project_root() -> Path:
     return Path(os.environ.get("DVC_ROOT") or Path.cwd()).resolve()
 
 
-def connect() -> str:
+def connect(write: bool = False) -> str:
     """Point MLflow at the tracking server, and return its address.
 
     `MLFLOW_TRACKING_URI` decides; without it, `mlflow.db` at the root of the project, which is
     what a plain `mlflow ui` there shows. Where the project has been moved or copied, that database
     is corrected first.
+
+    Parameters
+    ----------
+    write : bool
+        Make the database where there is none.
 
     Raises
     ------
@@ -68,7 +74,10 @@ def connect() -> str:
     address = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{project_root() / DATABASE}"
     for server in {address, os.environ.get("MLFLOW_REGISTRY_URI") or address}:
         require_answer(server, "The tracking store", HOW_TO_REACH)
-    if _file(address) == project_root() / DATABASE:
+    database = _file(address)
+    if database and database.parent.is_dir():
+        remove_half_made(database)
+    if database == project_root() / DATABASE:
         follow_project(project_root())
     import mlflow
 
@@ -76,6 +85,8 @@ def connect() -> str:
     for name in ("mlflow", "alembic"):
         logging.getLogger(name).setLevel(logging.WARNING)
 
+    if write and database and database.parent.is_dir():
+        make_database(database, project_root() / ARTIFACTS)
     mlflow.set_tracking_uri(address)
     # A run id from outside would make the children part of that run (mlflow issue 15713).
     os.environ.pop("MLFLOW_RUN_ID", None)
@@ -133,7 +144,7 @@ def start_run(
     import mlflow
     from mlflow import MlflowClient
 
-    connect()
+    connect(write=True)
     client = MlflowClient()
     experiment = open_experiment(client, experiment_name(params))
     prepare_experiment(client, experiment, params)
@@ -172,7 +183,7 @@ def resume_run(params: Params, run_id: str, name: str, stage: str,
     import mlflow
     from mlflow import MlflowClient
 
-    connect()
+    connect(write=True)
     client = MlflowClient()
     known = _known_run(client, run_id) or _substitute(client, params, run_id)
     if known is None:
@@ -339,8 +350,8 @@ def _database() -> Path | None:
 
 
 def _file(address: str) -> Path | None:
-    return (Path(address.removeprefix("sqlite:///")).resolve() if address.startswith("sqlite")
-            else None)
+    return (Path(address.removeprefix("sqlite:///")).resolve()
+            if address.startswith("sqlite:///") and "?" not in address else None)
 
 
 def git_state() -> dict[str, str]:
