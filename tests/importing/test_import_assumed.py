@@ -243,3 +243,51 @@ def test_a_stack_that_imagej_describes_and_cut_short_is_said(tmp_path):
     stack = np.zeros((5, 32, 32), np.uint16) + np.arange(32, dtype=np.uint16)
     tifffile.imwrite(path, stack, imagej=True, metadata={"axes": "ZYX"}, truncate=True)
     assert "with 5 planes" in notes(import_plates(tmp_path / "in", tmp_path / "out"))
+
+
+def load_data(folder, text, encoding="utf-8"):
+    for name in ("a.tif", "b.tif"):
+        image(folder / name)
+    (folder / "load_data.csv").write_bytes(text.encode(encoding))
+    return folder
+
+
+@pytest.mark.parametrize(("column", "chosen"), [
+    ("Metadata_PlaneID", {"z": 2}), ("Metadata_Z", {"z": 2}), ("Metadata_TimepointID", {"t": 2}),
+])
+@pytest.mark.parametrize("site", [",Metadata_Site", ""])
+def test_planes_and_time_points_of_a_table_are_not_sites(tmp_path, column, chosen, site):
+    one = ",1" if site else ""
+    load_data(tmp_path / "in", f"FileName_DNA,Metadata_Plate,Metadata_Well{site},{column}\n"
+                               f"a.tif,P1,B02{one},1\nb.tif,P1,B02{one},2\n")
+    sites = import_plates(tmp_path / "in", tmp_path / "out").screen.sites
+    assert sites["FileName_DNA"].tolist() == ["a.tif"]
+    sites = import_plates(tmp_path / "in", tmp_path / "second", **chosen).screen.sites
+    assert sites["FileName_DNA"].tolist() == ["b.tif"]
+
+
+TABLE = "FileName_DNA,Metadata_Plate,Metadata_Well,Metadata_Site\na.tif,P1,B02,1\nb.tif,{},B03,1\n"
+
+
+@pytest.mark.parametrize(("text", "encoding"), [
+    (TABLE.format("P1"), "utf-16-le"), (TABLE.format("P1"), "utf-16"),
+    ("sep=;\n" + TABLE.format("P1").replace(",", ";"), "utf-8"),
+    (TABLE.format("P1").replace(",", "|"), "utf-8"),
+])
+def test_a_table_of_images_is_recognised_however_it_is_saved(tmp_path, text, encoding):
+    imported = import_plates(load_data(tmp_path / "in", text, encoding), tmp_path / "out")
+    assert imported.screen.sites["Metadata_Well"].tolist() == ["B02", "B03"]
+
+
+def test_plates_that_may_be_one_a_column_twice_and_series_are_pointed_out(tmp_path):
+    imported = import_plates(load_data(tmp_path / "in", TABLE.format("p1")), tmp_path / "out")
+    assert "P1 and p1 count as different plates" in notes(imported)
+    text = TABLE.replace("P1", "100000").format("1.0E+05")
+    imported = import_plates(load_data(tmp_path / "in", text), tmp_path / "numbers")
+    assert "1.0E+05 and 100000 count as different plates" in notes(imported)
+    text = "FileName_DNA,Series_DNA,Metadata_Well\na.tif,0,B02\nb.tif,1,B03\n"
+    imported = import_plates(load_data(tmp_path / "in", text), tmp_path / "series")
+    assert "'Series_DNA' not read" in notes(imported)
+    text = "FileName_DNA,FileName_DNA,Metadata_Well\na.tif,b.tif,B02\n"
+    with pytest.raises(MoascopeError, match="has the column 'FileName_DNA' twice"):
+        import_plates(load_data(tmp_path / "in", text), tmp_path / "twice")

@@ -10,14 +10,16 @@ from moascope.importing.controls import mark_vehicles
 from moascope.importing.found import IMAGE, NOT_AN_IMAGE, Found, Plane, folder_names
 from moascope.importing.maps import describe_wells, join_wells, places_wells
 from moascope.importing.tree import Tree, locate
-from moascope.opening import open_file
-from moascope.screen.columns import recognise
-from moascope.screen.reading import Rows, read_rows
+from moascope.screen.columns import plain, recognise
+from moascope.screen.reading import Rows, read_header, read_rows
 from moascope.text import counted, listing
 
 _FILE = re.compile(r"(?:Image_)?(FileName|URL)_(.+)", re.IGNORECASE)
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/+|file:", re.IGNORECASE)
 _SITE = re.compile(r"[A-Za-z]*0*([0-9]{1,18})(?:\.0)?")
+_PLANES = frozenset({"z", "zindex", "plane", "planeid", "zplane", "zslice", "zstep", "slice"})
+_TIMES = frozenset({"t", "timepoint", "timepointid", "timeindex", "timestep"})
+_SERIES = re.compile(r"(?:Image_)?Series_.+", re.IGNORECASE)
 _FRAME = re.compile(r"[0-9]{1,18}(\.0)?")
 
 
@@ -36,7 +38,8 @@ def find_loaddata(tree: Tree) -> Found:
     its images, or URL_<Channel> does (CellProfiler's listing of image sets); Metadata_ columns give
     its place. A leading "Orig" of channels is dropped, and file: URLs are read as paths. Paths are
     usually those of another machine, so a file is found by the longest matching end of its path.
-    Without a column for the site, the rows of a well are its sites in order.
+    Columns such as Metadata_PlaneID and Metadata_TimepointID give the plane of a stack and the time
+    point. Without a column for the site, the rows of a well are its sites in order.
 
     Notes
     -----
@@ -82,11 +85,18 @@ def _read_table(tree: Tree, file: str, rows: Rows, found: Found) -> None:
                             "as many values as the header. Save the table as plain CSV.")
     images = [(channel, index, _column(header, "PathName", channel),
                _column(header, "Frame", channel)) for channel, index in channels.items()]
-    counts: dict[tuple[str, str], int] = {}
+    twice = sorted({column for column in header if column and header.count(column) > 1})
+    if twice:
+        raise MoascopeError(f"{file} has the column '{column}' twice. Remove one."
+                            for column in twice)
+    z_of, t_of = _steps(header, rows, _PLANES), _steps(header, rows, _TIMES)
+    found.notes += _unread_series(header, rows, file)
+    counts: dict[tuple[str, str, int, int], int] = {}
     told: list[dict[str, str]] = []
     wells, problems, notes, _ = describe_wells(rows, columns, file)
     found.notes += notes
-    for entry, line, cells in zip(wells, rows.lines[1:], rows.cells[1:], strict=True):
+    for entry, line, cells, z, t in zip(wells, rows.lines[1:], rows.cells[1:], z_of, t_of,
+                                        strict=True):
         here = f"{file}, line {line}"
         if line in problems or entry is None:
             found.unplaced.append((here, problems[line].partition(": ")[2]))
@@ -97,8 +107,8 @@ def _read_table(tree: Tree, file: str, rows: Rows, found: Found) -> None:
             found.plates[plate] = ((written.replace("/", "_"),) if written
                                    else folder_names(tree, folder))
         well = entry["Metadata_Well"]
-        counts[plate, well] = counts.get((plate, well), 0) + 1
-        site = counts[plate, well]
+        counts[plate, well, z, t] = counts.get((plate, well, z, t), 0) + 1
+        site = counts[plate, well, z, t]
         if "Metadata_Site" in columns:
             digits = _SITE.fullmatch(cells[columns["Metadata_Site"]].strip())
             if not digits:
@@ -123,7 +133,7 @@ def _read_table(tree: Tree, file: str, rows: Rows, found: Found) -> None:
                                        f"its frame is '{plane}', not a whole number"))
             else:
                 found.channels[plate, channel] = names[channel]
-                found.planes.append(Plane(plate, well, site, channel, 1, 1, image,
+                found.planes.append(Plane(plate, well, site, channel, z, t, image,
                                           int(float(plane or "0"))))
     told = join_wells(told, file)
     found.notes += mark_vehicles(told, file)
@@ -131,6 +141,24 @@ def _read_table(tree: Tree, file: str, rows: Rows, found: Found) -> None:
     if "Metadata_Site" not in columns:
         found.notes.append(f"{file} has no column for the site; the rows of each well are numbered "
                            "as its sites 1, 2, ... in order.")
+
+
+def _steps(header: list[str], rows: Rows, names: frozenset[str]) -> list[int]:
+    """The z plane or the time point of each row; 1 where no column of whole numbers has them."""
+    for at, column in enumerate(header):
+        if plain(column) in names:
+            numbers = [_SITE.fullmatch(cells[at].strip()) for cells in rows.cells[1:]]
+            if all(numbers):
+                return [int(number[1]) for number in numbers if number]
+    return [1] * (len(rows.cells) - 1)
+
+
+def _unread_series(header: list[str], rows: Rows, file: str) -> list[str]:
+    """A sentence on columns that choose one of several pictures in a file, where one is chosen."""
+    columns = [column for at, column in enumerate(header) if _SERIES.fullmatch(column)
+               and any(cells[at].strip() not in ("", "0", "0.0") for cells in rows.cells[1:])]
+    return [f"{file}: {listing(map(repr, columns))} not read. Columns Frame_<Channel> choose a "
+            "plane of a file that holds several."] if columns else []
 
 
 def _image(tree: Tree, folder: str, folder_told: str, name: str) -> str | None:
@@ -149,10 +177,6 @@ def _column(header: list[str], kind: str, channel: str) -> int | None:
 
 def _names_images(tree: Tree, file: str) -> bool:
     try:
-        with open_file(tree.root / file) as table:
-            start = table.readline(2**20)
+        return any(map(_FILE.fullmatch, read_header(tree.root / file)))
     except OSError:
         return False
-    encoding = "utf-16" if start.startswith((b"\xff\xfe", b"\xfe\xff")) else "utf-8"
-    columns = re.split(r"[,;\t]", start.decode(encoding, errors="replace").lstrip("\ufeff"))
-    return any(_FILE.fullmatch(column.strip().strip('"')) for column in columns)

@@ -249,6 +249,12 @@ def _hints(tree: Tree, kind: str, sites: pd.DataFrame,
     if sentence := unread_formats(tree.files):
         hints.append(f"The folder also holds {sentence}")
     wells = sites[WELL].drop_duplicates().groupby("Metadata_Plate").size()
+    alike: dict[str, list[str]] = {}
+    for plate in wells.index:
+        alike.setdefault(_plainly(plate), []).append(plate)
+    if same := [names for names in alike.values() if len(names) > 1]:
+        hints.append(f"{listing((' and '.join(names) for names in same), 3)} count as different "
+                     "plates. If they are one, write its name alike.")
     if (projections := [plate for plate in wells.index if is_projections(plate)]) and (
             len(projections) < len(wells)):
         hints.append(f"The plate {listing(projections)} is named like projections of other plates. "
@@ -259,6 +265,14 @@ def _hints(tree: Tree, kind: str, sites: pd.DataFrame,
                      "such as --pattern '(?P<plate>)[^/]*_(?P<well>[A-P][0-9]{2})_s(?P<site>[0-9]+)"
                      "_w(?P<channel>[0-9])', and give the compounds by --layout.")
     return hints
+
+
+def _plainly(plate: str) -> str:
+    """A plate's name without case, and as a number where a spreadsheet may have made it one."""
+    try:
+        return f"{float(plate):.12g}" if plate.isascii() else plate.casefold()
+    except ValueError:
+        return plate.casefold()
 
 
 # What is written

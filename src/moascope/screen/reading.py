@@ -85,8 +85,18 @@ def read_header(path: Path) -> list[str]:
     """
     with open_file(path) as file:
         start = file.read(_MOST_HEADER)
-    rows = _rows(path.name, start[:start.rfind(b"\n") + 1] or start, Findings())
-    return [cell.strip() for cell in rows.cells[0]] if rows and rows.cells else []
+    if len(start) == _MOST_HEADER and not _wide(start):
+        # A letter of UTF-8 may be cut in two.
+        start = start[:start.rfind(b"\n") + 1]
+    text = _decode(path.name, start, Findings()) or ""
+    said = _SAID.match(text)
+    reader = csv.reader(io.StringIO(text[said.end():] if said else text, newline=""),
+                        delimiter=said[1] if said else _delimiter(text))
+    try:
+        return next(([cell.strip() for cell in record] for record in reader
+                     if any(map(str.strip, record))), [])
+    except csv.Error:
+        return []
 
 
 _MOST_HEADER = 2**20
