@@ -43,8 +43,8 @@ def predict(
     model: Annotated[str, typer.Option(help="models:/NAME@candidate, models:/NAME/3, "
                                             "runs:/ID/model, or a folder such as "
                                             "data/train/model.")],
-    screen: Annotated[Path, typer.Option(help="Folder with load_data.csv, layout.csv and "
-                                              "annotations.csv.")],
+    screen: Annotated[Path, typer.Option(help="Folder with load_data.csv or profiles, "
+                                              "layout.csv and annotations.csv.")],
     out: Annotated[Path, typer.Option(help="CSV file to write.")],
     level: Annotated[Level, typer.Option(help="One row per site, well or compound.")]
     = Level.compound,

@@ -127,8 +127,9 @@ def import_(
 
 
 def layout(
-    screen: Annotated[Path, typer.Option(help="Folder with load_data.csv, layout.csv and "
-                                              "annotations.csv; images are not read.")],
+    screen: Annotated[Path, typer.Option(help="Folder with load_data.csv or profiles, "
+                                              "layout.csv and annotations.csv; images are not "
+                                              "read.")],
     out: Annotated[Path, typer.Option(help="Folder to write screen.html and screen.json to.")],
     target: Annotated[str, typer.Option(help="moa, gpcr, gpcr_agonist, gpcr_antagonist or the name "
                                              "of one mechanism.")] = "moa",
