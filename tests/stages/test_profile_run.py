@@ -206,3 +206,31 @@ def test_pycytominer_and_copairs_read_what_the_stages_write(ran):
     treated = found["Metadata_Control"] != "negative"
     # Of two replicates among 24 controls.
     assert found.loc[treated, "average_precision"].mean() > 1.3 * null_mean(26, 2)
+
+
+@pytest.mark.parametrize(("table", "layout", "annotations", "wells", "features"), [
+    ("lincs_plate", None, None, 384, 454),
+    ("bbbc021", "BBBC021_v1_image.csv", "BBBC021_v1_moa.csv", 632, 516)])
+def test_real_tables_are_imported_validated_embedded_and_dealt(
+        real_data, tmp_path, monkeypatch, table, layout, annotations, wells, features):
+    from moascope.importing.profiles.run import import_profiles
+
+    monkeypatch.chdir(tmp_path)
+    tables = real_data / "tables"
+    import_profiles([real_data / "profiles" / table], tmp_path / "my",
+                    layout=tables / layout if layout else None,
+                    annotations=tables / annotations if annotations else None)
+    params = parameters(tmp_path / "my", target="moa")
+    data, reports = Path("data"), Path("reports")
+    for folder in ("prepare", "embed"):
+        (data / folder).mkdir(parents=True)
+    said = acquire(params, data / "acquire")
+    assert said.startswith(f"{wells} sites on ")
+    assert said.endswith(f"profiles of {features} features")
+    assert f"{wells} of {wells} sites usable" in validate(
+        params, data / "acquire", data / "validate", reports / "validate")
+    prepare(params, data / "acquire", data / "validate", data / "prepare", reports / "prepare")
+    embed(params, data / "prepare", data / "acquire", data / "embed")
+    assert "no compound, well or profile is on both sides" in split(
+        params, data / "acquire", data / "validate", data / "embed", data / "split",
+        reports / "split")

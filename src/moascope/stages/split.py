@@ -56,7 +56,8 @@ def split(params: Params, screen: Path, planes: Path, embedded: Path, out: Path,
         print(f"split: {warning}")
     held_out = int(dealt.groups["Holdout"].sum())
     unit, classes = dealt.question.unit, dealt.question.classes
+    measured = "image" if read.channels else "profile"
     return (f"{len(dealt.groups) - held_out} {unit}s of {len(classes)} classes in "
             f"{params.split.folds} folds x {params.split.repeats}, {held_out} held out for the "
-            f"gate; no compound, well or image is on both sides of a split. To see the layout "
+            f"gate; no compound, well or {measured} is on both sides of a split. To see the layout "
             f"before training, run `moascope layout --screen {screen} --out layout`")
