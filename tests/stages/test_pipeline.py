@@ -168,6 +168,23 @@ def test_published_numbers_follow_from_the_published_predictions(ran):
         np.testing.assert_allclose(table["P_gpcr"] + table["P_not_gpcr"], 1, atol=1e-4)
 
 
+def test_activity_is_in_tables_in_the_metrics_and_in_the_predictions(ran):
+    folder = ran / "reports/activity"
+    doses, compounds = (pd.read_csv(folder / f"{name}.csv") for name in ("activity", "compounds"))
+    assert {"Metadata_Compound", "Metadata_Concentration_uM", "Metadata_Panel",
+            "mean_average_precision", "corrected_p_value", "active"} <= set(doses)
+    assert {"Metadata_MoA", "mean_average_precision", "corrected_p_value"} <= set(
+        pd.read_csv(folder / "consistency.csv"))
+    assert len(compounds) == TINY["simulated"]["compounds"]
+    assert doses["p_value"].between(0, 1).all()
+    assert (folder / "activity.png").stat().st_size > 5000
+    predictions = pd.read_csv(ran / "reports/evaluate/predictions_compound.csv")
+    unseen = predictions[predictions["Split"] == "out_of_fold"]
+    found = metrics(ran)["activity"]
+    assert found["active"] == (unseen["Activity"] == "active").sum()
+    assert found["tested"] == len(unseen)
+
+
 def test_no_compound_is_predicted_by_a_model_that_saw_it(ran):
     compounds = pd.read_csv(ran / "reports/evaluate/predictions_compound.csv")
     groups = pd.read_parquet(ran / "data/split/groups.parquet")
@@ -312,6 +329,9 @@ def test_a_registered_model_predicts_a_screen_it_never_saw(ran, unseen, predict,
     assert {"P_gpcr", "P_not_gpcr", "Predicted"} <= set(table)
     np.testing.assert_allclose(table["P_gpcr"] + table["P_not_gpcr"], 1, atol=1e-6)
     assert table["P_gpcr"].nunique() > 5
+    known = table.loc[table["Metadata_Compound"] != "DMSO", "Activity"]
+    assert set(known) <= {"active", "inactive: looks like DMSO"}
+    assert table.loc[table["Metadata_Compound"] == "DMSO", "Activity"].isna().all()
 
 
 def test_a_served_model_gives_the_same_answer(ran, unseen, predict):
