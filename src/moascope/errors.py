@@ -57,9 +57,10 @@ def full_disk(error: BaseException) -> OSError | None:
         seen.append(cause)
         is_full = isinstance(cause, OSError) and cause.errno in _FULL
         if is_full or _SAID_TO_BE_FULL.search(str(cause)):
-            name = cause.filename if isinstance(cause, OSError) else None
+            # Of a copy, the second is where it goes.
+            name = (cause.filename2 or cause.filename) if isinstance(cause, OSError) else None
             name = name or (found.filename if found else None) or (
-                "MLflow's database" if "sqlite" in str(cause) else None)
+                "MLflow's database" if "database or disk" in str(cause) else None)
             found = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), name)
         cause = cause.__cause__ or cause.__context__
     return found

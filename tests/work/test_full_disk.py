@@ -65,7 +65,7 @@ def _parquet():
 
 @needs_full
 @pytest.mark.parametrize(("program", "where"), [
-    (_sqlite, ""), (_wrapped, "MLflow's database"), (_numpy, ""), (_parquet, ""),
+    (_sqlite, "MLflow's database"), (_wrapped, "MLflow's database"), (_numpy, ""), (_parquet, ""),
     (lambda: FULL.write_bytes(b"x"), ""),
 ])
 def test_a_disk_is_full_in_the_words_of_every_library(program, where, capsys):
@@ -82,6 +82,11 @@ def test_a_study_whose_journal_cannot_grow_names_it(tmp_path, monkeypatch, capsy
     monkeypatch.setattr(os, "fsync", full)
     said = said_by(study.ask, capsys)
     assert f"The disk is full while writing {tmp_path / 'study.journal'}." in said
+
+
+def test_of_a_copy_the_place_is_named_where_it_goes():
+    error = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "from", None, "to")
+    assert full_disk(error).filename == "to"
 
 
 def test_an_error_of_another_kind_is_no_full_disk():

@@ -84,6 +84,8 @@ def connect(write: bool = False) -> str:
     # Its running commentary (migrations, monitors, new versions) has no place in our terminal.
     for name in ("mlflow", "alembic"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    # It logs an error of the database with its traceback before it raises it.
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
 
     if write and database and database.parent.is_dir():
         make_database(database, project_root() / ARTIFACTS)
