@@ -23,14 +23,15 @@ FLOORS = [
     "passwords", "errors", "quiet", "metrics", "text", "opening",
     "params", "work", "web", "screen",
     "importing", "annotation", "sources", "validation",
-    "pixels", "features", "learning", "finetuning", "evaluation",
+    "pixels", "features", "chemistry", "learning", "finetuning", "evaluation",
     "tracking", "promotion",
     "drawing", "report", "layout", "api",
     "slides", "distillation",
     "project", "stages", "cli",
 ]
 HEAVY = ("tensorflow", "keras", "mlflow", "great_expectations", "sklearn", "matplotlib", "optuna",
-         "skimage", "copairs", "duckdb", "scipy.stats", "openvino", "zarr", "starlette", "uvicorn")
+         "skimage", "copairs", "duckdb", "scipy.stats", "openvino", "zarr", "starlette", "uvicorn",
+         "rdkit")
 OF_DATA = ("numpy", "pandas", "pyarrow", "yaml")
 
 

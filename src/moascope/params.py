@@ -209,6 +209,7 @@ class Split(Section):
     folds: int = 5
     repeats: Annotated[int, Field(ge=1)] = 2
     holdout: Annotated[float, Field(ge=0, lt=1)] = 0.2
+    group: Literal["compound", "scaffold", "cluster"] = "compound"
 
     @field_validator("folds")
     @classmethod
@@ -325,7 +326,8 @@ class Register(Section):
     name: Annotated[str, Field(min_length=1)] = "moascope"
 
 
-BlindBaseline = Literal["position_only", "plate_only", "cell_count", "count_and_intensity"]
+GateBaseline = Literal["position_only", "plate_only", "cell_count", "count_and_intensity",
+                       "chemistry", "chemistry_simple"]
 
 
 class Promote(Section):
@@ -334,7 +336,7 @@ class Promote(Section):
     least_average_precision: Fraction = 0.0
     least_lift: Annotated[float, Field(ge=0)] = 1.5
     max_p: Fraction = 0.05
-    beat: tuple[BlindBaseline, ...] = (
+    beat: tuple[GateBaseline, ...] = (
         "position_only", "plate_only", "cell_count", "count_and_intensity")
     least_gain: Annotated[float, Field(ge=-1, le=1)] = 0.0
     max_worse: Fraction = 0.5

@@ -698,7 +698,8 @@ def test_the_published_numbers_are_those_of_scikit_learn(project):
     contenders = {"candidate": Contender("1", "x", model_of(GOOD, project.data))}
     logits, _ = site_logits(contenders, pipeline, pipeline.examples)
     examples, tables = answers(contenders, pipeline.examples, logits)
-    numbers, counts = measure(examples, tables, None, Promote(resamples=100), 0)
+    numbers, counts = measure(examples, tables, None, Promote(resamples=100), 0,
+                              pd.DataFrame({"Metadata_Compound": []}))
     table = tables["candidate"]
     assert numbers.average_precision == pytest.approx(
         average_precision_score(table["Label"] == "gpcr", table["P_gpcr"]))

@@ -14,6 +14,7 @@ from moascope.api.features import feature_table
 from moascope.errors import MoascopeError
 from moascope.learning.dealing import deal
 from moascope.learning.examples import LEVELS, Examples, dealt_examples
+from moascope.learning.families import with_families
 from moascope.learning.final import chosen_heads, out_of_fold_table, resolve
 from moascope.learning.folds import Folds
 from moascope.learning.leaks import audit_leaks
@@ -27,7 +28,8 @@ from moascope.text import counted, listing
 
 
 def make_folds(screen: Screen, features: pd.DataFrame, target: str = "gpcr", *, folds: int = 5,
-               repeats: int = 2, holdout: float = 0.2, seed: int = 0) -> Folds:
+               repeats: int = 2, holdout: float = 0.2, group: str = "compound",
+               seed: int = 0) -> Folds:
     """Assign the annotated compounds of a screen to stratified folds.
 
     All wells of a compound, and all its forms that share an InChIKey first block, are in one fold.
@@ -48,6 +50,9 @@ def make_folds(screen: Screen, features: pd.DataFrame, target: str = "gpcr", *, 
     holdout : float, 0 to 1
         Share of each class's compounds that no fold contains; they stay untouched for the
         promotion gate.
+    group : {"compound", "scaffold", "cluster"}
+        What stays together: a compound, all compounds of one Bemis-Murcko scaffold, or all of one
+        cluster of similar structures. The last two need structures in the annotations.
     seed : int
 
     Returns
@@ -71,9 +76,12 @@ def make_folds(screen: Screen, features: pd.DataFrame, target: str = "gpcr", *, 
     >>> folds = moascope.make_folds(screen, features, "Tubulin inhibitor")
     """
     params = parse_params({"target": target, "seed": seed, "split": {
-        "folds": folds, "repeats": repeats, "holdout": holdout}}, "make_folds")
+        "folds": folds, "repeats": repeats, "holdout": holdout, "group": group}},
+        "make_folds")
     table = feature_table(features)
-    dealt = deal(label_screen(screen, params.target), table.meta[table.meta["QC_Pass"]],
+    labels = with_families(label_screen(screen, params.target), screen.annotations,
+                           params.split.group)
+    dealt = deal(labels, table.meta[table.meta["QC_Pass"]],
                  params.split, params.seed)
     for sentence in dealt.warnings:
         warnings.warn(sentence, stacklevel=2)

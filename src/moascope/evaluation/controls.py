@@ -8,7 +8,7 @@ import numpy as np
 
 from moascope.evaluation.references import out_of_fold_scores, unit_rows
 from moascope.evaluation.scores import brief_scores
-from moascope.learning.dealing import assign_folds
+from moascope.learning.dealing import FAMILY, assign_folds
 from moascope.learning.examples import Examples
 from moascope.metrics import average_precision, bootstrap_weights, permuted_labels
 from moascope.params import Evaluate
@@ -55,10 +55,12 @@ def evaluate_mechanisms(examples: Examples, settings: Evaluate, seed: int) -> di
            if hit.sum() >= LEAST_COMPOUNDS and (~hit).sum() >= LEAST_COMPOUNDS}
     unit = np.arange(len(groups))
     drawn = bootstrap_weights(unit, settings.bootstraps, seed)
-    folds = min(examples.fold_count, len(groups))
+    folds = min(examples.fold_count, len(groups.drop_duplicates(FAMILY)) if FAMILY in groups
+                else len(groups))
     found = {}
     for name, hit in has.items():
-        table = assign_folds(groups[["Metadata_Group"]].assign(Label=np.where(hit, "hit", "other")),
+        units = groups[[column for column in ("Metadata_Group", FAMILY) if column in groups]]
+        table = assign_folds(units.assign(Label=np.where(hit, "hit", "other")),
                              folds, examples.repeats, 0.0, seed)
         dealt = np.stack([table[f"Fold_{repeat}"] for repeat in range(examples.repeats)])
         label = hit.astype(int)

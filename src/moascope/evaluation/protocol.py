@@ -12,6 +12,7 @@ from moascope.evaluation.active import score_active
 from moascope.evaluation.baselines import evaluate_baselines
 from moascope.evaluation.batches import evaluate_unseen_batches
 from moascope.evaluation.caveats import caveats_of
+from moascope.evaluation.chemistry import evaluate_chemistry, with_chemistry
 from moascope.evaluation.controls import evaluate_mechanisms
 from moascope.evaluation.leak import evaluate_leak
 from moascope.evaluation.oracle import evaluate_oracle
@@ -21,6 +22,7 @@ from moascope.learning.examples import Examples
 from moascope.learning.model import read_model
 from moascope.params import Params
 from moascope.screen.description import read_description
+from moascope.screen.tables import read_screen
 from moascope.text import bracketed
 
 
@@ -46,8 +48,8 @@ def protocol(params: Params, examples: Examples, predictions: dict[str, pd.DataF
         What was evaluated (`target`, `classes`, `unit`, `head`, ...), `out_of_fold` and
         `held_out` scores by level, `by_panel`, `by_concentration_uM`, `by_mechanism`,
         `by_action`, `activity`, `baselines`, `references`, `recommended_head`, `mechanisms`,
-        `unseen_batch`, `random_image_split`, `oracle` (of a simulated screen), and the verdicts
-        `above_chance` and `useful`.
+        `unseen_batch`, `chemistry`, `random_image_split`, `oracle` (of a simulated screen), and the
+        verdicts `above_chance` and `useful`.
     """
     settings, seed, question = params.evaluate, params.seed, examples.question
     model = read_model(trained / "model")
@@ -71,6 +73,7 @@ def protocol(params: Params, examples: Examples, predictions: dict[str, pd.DataF
                               len(set(examples.meta["Metadata_Batch"][examples.in_folds]))),
         "folds": params.split.folds,
         "repeats": examples.repeats,
+        "split_by": params.split.group,
         "seed": seed,
         "head": model.head.described(),
         **evaluate_predictions(predictions, examples, settings, seed),
@@ -82,6 +85,12 @@ def protocol(params: Params, examples: Examples, predictions: dict[str, pd.DataF
         "unseen_batch": evaluate_unseen_batches(examples, model.head, model.train, settings, seed),
     }
     if question.unit == "compound":
+        chemistry = evaluate_chemistry(
+            in_folds, examples, read_screen(screen, tables_only=True).annotations, settings, seed)
+        metrics["baselines"] = with_chemistry(metrics["baselines"], chemistry)
+        metrics["warnings"] = metrics["warnings"] + chemistry.pop("warnings")
+        metrics["chemistry"] = {key: value for key, value in chemistry.items()
+                                if key != "baselines"}
         metrics["random_image_split"] = evaluate_leak(examples, model.head, model.train, settings,
                                                       seed)
     metrics["recommended_head"] = recommended_head(metrics["references"], model.head)

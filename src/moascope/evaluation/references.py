@@ -125,12 +125,35 @@ def out_of_fold_scores(kind: str, rows: np.ndarray, label: np.ndarray, folds: np
             if len(np.unique(known)) < 2:
                 found[test] += 1 / classes / len(folds)
                 continue
-            # Every class counts alike.
-            balanced = (len(known) / np.bincount(known))[known] / len(np.unique(known))
-            model = fit_simple(rows[~test], known, balanced[None].astype(np.float32), classes,
-                               Head(head=kind), seed)
-            found[test] += np.maximum(simple_probability(model, rows[test]), LEAST) / len(folds)
+            found[test] += predicted_probability(kind, rows[~test], known, rows[test], classes,
+                                                 seed) / len(folds)
     return np.log(found)
+
+
+def predicted_probability(kind: str, rows: np.ndarray, label: np.ndarray, asked: np.ndarray,
+                          classes: int, seed: int) -> np.ndarray:
+    """Probabilities of some rows by a model that learns from others; see `out_of_fold_scores`.
+
+    Parameters
+    ----------
+    kind : {"logistic", "neighbours", "trees"}
+    rows : ndarray, float, [n, d]
+        To learn from.
+    label : ndarray, int, [n]
+        At least two classes.
+    asked : ndarray, float, [m, d]
+    classes, seed : int
+
+    Returns
+    -------
+    ndarray, float64, [m, classes]
+        Above zero also for a class that no row has.
+    """
+    # Every class counts alike.
+    balanced = (len(label) / np.bincount(label))[label] / len(np.unique(label))
+    model = fit_simple(rows, label, balanced[None].astype(np.float32), classes, Head(head=kind),
+                       seed)
+    return np.maximum(simple_probability(model, asked), LEAST)
 
 
 def recommended_head(references: dict[str, Any], head: Head) -> str | None:

@@ -20,6 +20,8 @@ from moascope.text import counted
 LEAST_UNITS = 3
 # Of one class of several: one to learn from and one to find.
 LEAST_UNITS_OF_SEVERAL = 2
+FAMILY = "Metadata_Family"
+"""Column of units that must be in one fold together; absent where each unit is dealt alone."""
 
 
 def assign_folds(
@@ -30,14 +32,15 @@ def assign_folds(
     Parameters
     ----------
     groups : DataFrame
-        One row per unit, with `Metadata_Group` (unique) and `Label`.
+        One row per unit, with `Metadata_Group` (unique) and `Label`; optionally
+        `Metadata_Family`, whose units stay together.
     folds : int
         Number of folds.
     repeats : int
         How many times the units are dealt anew.
     holdout : float
         Share of the units of each class that no fold contains. Rounded down, so a class with few
-        units gives none.
+        units gives none; of families, those that fit in whole.
     seed : int
         Seeds the folds, not the hold-out: that one depends on the units alone, so that models of
         different seeds and studies are compared on the same held-out compounds.
@@ -55,10 +58,12 @@ def assign_folds(
 
     Notes
     -----
-    A unit is one row here, so grouping is by construction. scikit-learn's StratifiedGroupKFold
-    refuses screens whose every class has fewer units than folds; dealing class after class does
-    not, and puts the two compounds of a small class into two folds.
+    A unit is one row here, so grouping by compound is by construction. scikit-learn's
+    StratifiedGroupKFold refuses screens whose every class has fewer units than folds; dealing
+    class after class does not, and puts the two compounds of a small class into two folds.
     """
+    if FAMILY in groups:
+        return _assign_families(groups, folds, repeats, holdout, seed)
     table = groups.copy()
     table["Holdout"] = False
     rank = table["Metadata_Group"].map(_stable_rank)
@@ -85,9 +90,55 @@ def assign_folds(
     return table
 
 
+def _assign_families(
+    groups: pd.DataFrame, folds: int, repeats: int, holdout: float, seed: int
+) -> pd.DataFrame:
+    """`assign_folds` where units of one family stay together."""
+    table = groups.copy()
+    counts = pd.crosstab(table[FAMILY], table["Label"])
+    size, whole = counts.to_numpy(), counts.to_numpy().sum(axis=0)
+    left = (holdout * whole).astype(int)
+    held = np.zeros(len(counts), bool)
+    for at in sorted(range(len(counts)), key=lambda at: _stable_rank(str(counts.index[at]))):
+        if (size[at] <= left).all():
+            held[at] = True
+            left = left - size[at]
+    table["Holdout"] = table[FAMILY].isin(counts.index[held]).to_numpy()
+    pool = np.flatnonzero(~held)
+    if len(pool) < folds:
+        raise MoascopeError(
+            f"The compounds form {len(pool)} families outside the hold-out, which "
+            f"cannot be dealt into {folds} folds (params.yaml: split.folds). Use "
+            "split.group=compound, or fewer folds.")
+    for repeat in range(repeats):
+        generator = np.random.default_rng([seed, repeat])
+        # The largest first, each to the fold where its classes are rarest: large families
+        # cannot be evened out by what comes after them otherwise.
+        order = generator.permutation(pool)
+        order = order[np.argsort(-size[order].sum(axis=1), kind="stable")]
+        inside = np.zeros((folds, size.shape[1]))
+        fold_of = np.full(len(counts), HELD_OUT)
+        for at in order:
+            grown = (((inside + size[at]) ** 2 - inside ** 2) / whole).sum(axis=1)
+            best = min(range(folds), key=lambda fold, grown=grown, inside=inside: (
+                round(grown[fold], 9), inside[fold].sum()))
+            fold_of[at] = best
+            inside[best] += size[at]
+        table[f"Fold_{repeat}"] = pd.Series(fold_of, counts.index)[table[FAMILY]].to_numpy()
+    return table
+
+
+def class_counts(table: pd.DataFrame) -> pd.Series:
+    """Units of each class in the folds; those of one family count once, as they move together."""
+    inside = table[~table["Holdout"]]
+    if FAMILY in inside:
+        inside = inside.drop_duplicates([FAMILY, "Label"])
+    return inside["Label"].value_counts()
+
+
 def untestable_classes(table: pd.DataFrame) -> list[str]:
     """Classes with a single unit in the folds: no model that could know them ever predicts it."""
-    counts = table.loc[~table["Holdout"], "Label"].value_counts()
+    counts = class_counts(table)
     return sorted(counts.index[counts < 2])
 
 
@@ -118,12 +169,19 @@ def deal(labels: Labels, usable: pd.DataFrame, params: Split, seed: int) -> Fold
             f"No class has enough {labels.question.unit}s for split.holdout = {params.holdout:g}: "
             "none are held out, so the model cannot be promoted. Raise split.holdout, or "
             "annotate more.")
+    missing = [name for name in labels.question.classes
+               if not (table["Holdout"] & (table["Label"] == name)).any()]
+    if FAMILY in table and table["Holdout"].any() and labels.question.binary and missing:
+        warnings.append(
+            f"No {params.group} with compounds of '{missing[0]}' is small enough for "
+            f"split.holdout = {params.holdout:g}, so the model cannot be promoted. Raise "
+            "split.holdout, or use split.group=compound.")
     untestable = tuple(untestable_classes(table))
     if untestable:
         warnings.append(
-            f"{len(untestable)} of {len(labels.question.classes)} classes have a single compound "
-            f"({', '.join(untestable)}): the model learns them, but no unseen compound of theirs "
-            "can be scored, so they are left out of the scores."
+            f"{len(untestable)} of {len(labels.question.classes)} classes have a single "
+            f"{params.group} ({', '.join(untestable)}): the model learns them, but no unseen "
+            "compound of theirs can be scored, so they are left out of the scores."
         )
     return Folds(table, wells, replace(labels.question, untestable=untestable), warnings)
 
@@ -167,6 +225,8 @@ def set_controls_aside(
 def _check_answerable(table: pd.DataFrame, question: Question, params: Split) -> None:
     """Refuse a question whose classes are too small for the folds or for the gate."""
     unit = question.unit
+    if FAMILY in table:
+        _check_families(table, question, params)
     in_folds = table.loc[~table["Holdout"], "Label"].value_counts()
     if not question.binary:
         if not (in_folds >= LEAST_UNITS_OF_SEVERAL).any():
@@ -189,7 +249,7 @@ def _check_answerable(table: pd.DataFrame, question: Question, params: Split) ->
                 f"split.holdout = {params.holdout:g} leaves {counted(inside, unit)} of {shown} in "
                 f"the folds, and at least {LEAST_UNITS} are needed. Lower split.holdout in "
                 "params.yaml, or annotate more.")
-        if params.holdout and inside == whole:
+        if params.holdout and inside == whole and int(params.holdout * whole) == 0:
             least = -(-100 // whole) / 100
             raise MoascopeError(
                 f"split.holdout = {params.holdout:g} of {counted(whole, unit)} of {shown} is less "
@@ -197,6 +257,18 @@ def _check_answerable(table: pd.DataFrame, question: Question, params: Split) ->
                 + (f"split.holdout={least:g}, or " if whole > LEAST_UNITS else "")
                 + "split.holdout=0 (the model can then not be promoted) in params.yaml, or "
                 "annotate more.")
+
+
+def _check_families(table: pd.DataFrame, question: Question, params: Split) -> None:
+    """Refuse a question whose classes lie in too few families."""
+    families = class_counts(table)
+    least = LEAST_UNITS if question.binary else LEAST_UNITS_OF_SEVERAL
+    few = [name for name in question.classes if families.get(name, 0) < least]
+    if few and (question.binary or len(few) == len(question.classes)):
+        raise MoascopeError(
+            f"In the folds the compounds of '{few[0]}' are {int(families.get(few[0], 0))} "
+            f"{params.group}s (params.yaml: split.group = {params.group}), and at least {least} "
+            "are needed. Use split.group=compound, or annotate compounds of other structures.")
 
 
 def usable_units(

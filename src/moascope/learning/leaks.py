@@ -26,8 +26,8 @@ def audit_leaks(rows: pd.DataFrame, repeats: int) -> dict[str, int]:
         One row per image plane in use: `Metadata_Plate`, `Metadata_Well`, `Metadata_Group`,
         `Metadata_Compound` (names joined by "|", compared as `name_key` compares them), `SHA256`
         (of the plane's file; empty where blank or unknown), `Holdout` and `Fold_<repeat>`;
-        optionally `Structure`, the first block of the InChIKey, and `Profile`, a digest of values
-        that were measured elsewhere.
+        optionally `Structure`, the first block of the InChIKey, `Profile`, a digest of values
+        that were measured elsewhere, and `Metadata_Family`, of which compounds stay together.
     repeats : int
 
     Returns
@@ -45,6 +45,7 @@ def audit_leaks(rows: pd.DataFrame, repeats: int) -> dict[str, int]:
         "Metadata_Group": "unit",
         "Compound": "compound",
         "Structure": "structure",
+        "Metadata_Family": "family",
         "Well": "well",
         "SHA256": "image file",
         "Profile": "profile",
@@ -59,7 +60,7 @@ def audit_leaks(rows: pd.DataFrame, repeats: int) -> dict[str, int]:
         else:
             continue
         code, keys = pd.factorize(known[column])
-        compared[column.removeprefix("Metadata_").lower() + "s"] = len(keys)
+        compared[_PLURALS.get(column, column.removeprefix("Metadata_").lower() + "s")] = len(keys)
         for repeat in range(repeats):
             fold = known[f"Fold_{repeat}"].to_numpy()
             side = np.empty(len(keys), fold.dtype)
@@ -80,6 +81,7 @@ def audit_leaks(rows: pd.DataFrame, repeats: int) -> dict[str, int]:
     return compared
 
 
+_PLURALS = {"Metadata_Family": "families"}
 _ALIKE = {"SHA256": "picture", "Profile": "profile"}
 
 
@@ -118,8 +120,9 @@ def plane_rows(facts: pd.DataFrame, manifest: pd.DataFrame, dealt: Folds,
         facts = facts[(facts["SHA256"] != "") | (facts["Profile"] != "")]
     facts = facts[facts["SHA256"].notna()]
     folds = [column for column in dealt.groups if column.startswith("Fold_")]
+    family = ["Metadata_Family"] if "Metadata_Family" in dealt.groups else []
     wells = dealt.wells.merge(dealt.groups[["Metadata_Group", "Metadata_Compound", "Holdout",
-                                            *folds]])
+                                            *family, *folds]])
     if screen is not None:
         plated = screen.layout.set_index(WELL)["Metadata_Compound"]
         own = pd.Series(plated.reindex(pd.MultiIndex.from_frame(wells[WELL])).to_numpy())

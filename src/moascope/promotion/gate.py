@@ -18,6 +18,8 @@ from moascope.text import bracketed
 EQUAL = 1e-9
 OF_IMAGES = ("cell_count", "count_and_intensity")
 """Baselines that are made from images."""
+OF_STRUCTURE = ("chemistry", "chemistry_simple")
+"""Baselines that are made from the structures of compounds."""
 
 
 @dataclass(frozen=True)
@@ -200,16 +202,19 @@ def _beats(name: str, numbers: Numbers) -> Requirement:
     if name not in numbers.baselines:
         return Requirement(
             f"more than {words}", None, float("nan"), ">", False,
-            f"The baseline {words} is not available, because this screen has no feature of its "
-            "kind: not met (promote.beat in params.yaml names it).",
+            f"The baseline {words} is not available, because "
+            + ("too few compounds of this screen have a structure (Metadata_SMILES)"
+               if name in OF_STRUCTURE else "this screen has no feature of its kind")
+            + ": not met (promote.beat in params.yaml names it).",
         )
     other = numbers.baselines[name]
     # Nothing is more than a perfect ranking. Where counting cells gives one, a model that gives one
     # too is no worse for it; where the layout does, the compounds can show nothing about a model.
     at_best = name in OF_IMAGES and other >= 1 - EQUAL
+    sees = "the structure alone" if name in OF_STRUCTURE else "no biology"
     return _line(f"{'at least' if at_best else 'more than'} {words}", numbers.average_precision,
                  other, ">=" if at_best else ">",
-                 f"The baseline {words}, which sees no biology, reaches {other:.3f}; the "
+                 f"The baseline {words}, which sees {sees}, reaches {other:.3f}; the "
                  f"model reaches {numbers.average_precision:.3f}", "promote.beat")
 
 

@@ -13,6 +13,7 @@ import pandas as pd
 
 from moascope.errors import MoascopeError
 from moascope.evaluation.baselines import baseline_inputs, held_out_baseline_logits, unit_logits
+from moascope.evaluation.chemistry import INPUTS, held_out_chemistry
 from moascope.evaluation.scores import scores_of
 from moascope.features.backbones import weights_digest
 from moascope.features.embed import embedded_with, features_of_screen
@@ -167,7 +168,7 @@ def check_served(candidate: Contender, table: pd.DataFrame, trained: Path) -> bo
 
 def measure(
     examples: Examples, tables: dict[str, pd.DataFrame], incumbent: Contender | None,
-    gate: Promote, seed: int
+    gate: Promote, seed: int, annotations: pd.DataFrame
 ) -> tuple[Numbers, dict[str, int]]:
     """All numbers that the gate needs.
 
@@ -180,6 +181,8 @@ def measure(
     incumbent : Contender or None
     gate : Promote
     seed : int
+    annotations : DataFrame
+        Of the screen; structures are read where the gate names a baseline of structure.
 
     Returns
     -------
@@ -220,6 +223,11 @@ def measure(
             label, unit_logits(wells, held_out_baseline_logits(wells, inputs), units), present))
         for name, inputs in baseline_inputs(wells).items() if name in gate.beat
     }
+    for name in INPUTS:
+        chemistry = (held_out_chemistry(name, examples, units, annotations, seed)
+                     if name in gate.beat else None)
+        if chemistry is not None:
+            baselines[name] = float(macro_average_precision(label, chemistry, present))
     against = None
     other = next((table for alias, table in tables.items() if alias != "candidate"), None)
     if other is not None and incumbent is not None:

@@ -194,7 +194,8 @@ def _judge(
     _, alone = answers({"candidate": candidate}, examples, logits)
     checked = check_served(candidate, alone["candidate"], pipeline.trained)
     examples, tables = answers(contenders, examples, logits)
-    numbers, counts = measure(examples, tables, contenders.get(to), params.promote, params.seed)
+    numbers, counts = measure(examples, tables, contenders.get(to), params.promote, params.seed,
+                              pipeline.screen.annotations)
     decision = decide(numbers, params.promote)
     asked = asked_digest(examples.question.target, tables["candidate"])
     earlier = history(client, name)

@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 
 from moascope.evaluation.controls import FOUND_AT
+from moascope.report.chemistry import amphiphilic_rows, amphiphilic_words
 from moascope.report.figures import Compared
 from moascope.report.words import REFERENCES, baseline_name, main_scores, measured
 from moascope.text import tidy
@@ -65,6 +66,9 @@ def score_tables(metrics: dict[str, Any], said: Callable[[str], str]) -> list[Sc
          "Mechanism", metrics.get("by_mechanism"), tidy),
         ("Hits by action", "Agonists switch a receptor on, antagonists block it.",
          "Action", metrics.get("by_action"), tidy),
+        ("Cationic amphiphilic compounds",
+         amphiphilic_words(metrics) if amphiphilic_rows(metrics) else "",
+         "Compounds", amphiphilic_rows(metrics), tidy),
         ("By panel", f"{seen} of one panel only (reporter line or stain combination).",
          "Panel", metrics.get("by_panel"), tidy),
         ("By dose", f"{seen} at one concentration only.",

@@ -12,6 +12,7 @@ import yaml
 
 from moascope.errors import MoascopeError
 from moascope.report.activity import activity_sentence
+from moascope.report.chemistry import chemistry_sentence
 from moascope.report.oracle import oracle_sentence
 from moascope.report.words import (
     REFERENCES,
@@ -149,6 +150,8 @@ def show_summary(results: Results, pages: Sequence[tuple[str, str]]) -> None:
     if recommended := recommendation(metrics):
         console.print(f"A reference is demonstrably better than the model.{recommended}",
                       markup=False)
+    if chemistry := chemistry_sentence(metrics):
+        console.print(chemistry, markup=False)
     if metrics["mechanisms"]:
         console.print(controls_sentence(metrics), markup=False)
     console.print(f"Permutation p = {main['p']:.3g}: "

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from moascope.features.normalise import CLIP
+from moascope.report.chemistry import chemistry_sentence
 from moascope.text import class_name, counted, listing, number, p_value, span, tidy
 
 QUESTIONS = {
@@ -15,6 +16,8 @@ QUESTIONS = {
 }
 BASELINES = {
     "cell_count": "Cell count only",
+    "chemistry": "Structure only, fingerprint",
+    "chemistry_simple": "Structure only, six properties",
     "count_and_intensity": "Cell count and brightness",
     "plate_only": "Plate only",
     "position_only": "Well position only",
@@ -36,6 +39,10 @@ BACKBONES = {
     "resnet50": "the ImageNet network ResNet50, not trained further",
 }
 FEW_POSITIVES = 20
+_FAMILIES = {
+    "scaffold": ", and so are all compounds with the same Bemis-Murcko scaffold",
+    "cluster": ", and so are all compounds of one cluster of similar structures",
+}
 UNIT_OF_LEVEL = {"site": "image", "well": "well"}
 
 
@@ -185,7 +192,8 @@ def answer(metrics: dict[str, Any]) -> list[str]:
             f"The best baseline, {baseline_name(best).lower()}, reaches "
             f"{number(score.get('average_precision'))}; model minus baseline is "
             f"{number(gap.get('difference'))} ({span(gap)}): {how}.")
-    return [*sentences, *filter(None, [best_reference(metrics), controls_sentence(metrics)])]
+    return [*sentences, *filter(None, [best_reference(metrics), chemistry_sentence(metrics),
+                                       controls_sentence(metrics)])]
 
 
 def _equal(gap: dict[str, Any]) -> bool:
@@ -267,7 +275,9 @@ def methods(metrics: dict[str, Any], controls: bool) -> list[str]:
     held = main_scores(metrics, "held_out").get("compounds")
     aside = (f"; another {_units(metrics, held)} {'is' if held == 1 else 'are'} set aside before "
              "anything is fitted (held out)" if held else "")
+    family = metrics.get("split_by", "compound")
     whole = ("all wells, doses, plates and forms (same InChIKey block) of a compound in one fold"
+             + _FAMILIES.get(family, "")
              if unit == "compound" else f"all {measured(metrics)}s of a well in one fold")
     backbone = metrics.get("backbone", "")
     how = " and ".join(

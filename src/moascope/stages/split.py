@@ -10,6 +10,7 @@ import pandas as pd
 from moascope.features.table import load_quality
 from moascope.layout.page import SCREEN_NUMBERS, measure_screen
 from moascope.learning.dealing import deal, split_report
+from moascope.learning.families import with_families
 from moascope.learning.leaks import audit_leaks, plane_rows
 from moascope.params import Params
 from moascope.screen.columns import WELL
@@ -27,7 +28,8 @@ def split(params: Params, screen: Path, planes: Path, embedded: Path, out: Path,
     from moascope.tracking.screens import log_screen
 
     read = read_screen(screen)
-    labels = label_screen(read, params.target)
+    labels = with_families(label_screen(read, params.target), read.annotations,
+                           params.split.group)
     quality = load_quality(embedded)
     dealt = deal(labels, quality[quality["QC_Pass"]], params.split, params.seed)
     refuse_few(dealt.groups, labels.question)
@@ -57,7 +59,8 @@ def split(params: Params, screen: Path, planes: Path, embedded: Path, out: Path,
     held_out = int(dealt.groups["Holdout"].sum())
     unit, classes = dealt.question.unit, dealt.question.classes
     measured = "image" if read.channels else "profile"
+    whole = "compound" if params.split.group == "compound" else f"compound, {params.split.group}"
     return (f"{len(dealt.groups) - held_out} {unit}s of {len(classes)} classes in "
             f"{params.split.folds} folds x {params.split.repeats}, {held_out} held out for the "
-            f"gate; no compound, well or {measured} is on both sides of a split. To see the layout "
+            f"gate; no {whole}, well or {measured} is on both sides of a split. To see the layout "
             f"before training, run `moascope layout --screen {screen} --out layout`")

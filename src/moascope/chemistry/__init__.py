@@ -1,0 +1,1 @@
+"""What the structures of compounds tell: properties, fingerprints, and which are alike."""

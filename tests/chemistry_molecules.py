@@ -1,0 +1,11 @@
+"""Well-known molecules, by their names."""
+
+ASPIRIN = "CC(=O)Oc1ccccc1C(=O)O"
+CAFFEINE = "CN1C=NC2=C1C(=O)N(C(=O)N2C)C"
+CHLORPROMAZINE = "CN(C)CCCN1c2ccccc2Sc2ccc(Cl)cc21"
+DOPAMINE = "NCCc1ccc(O)c(O)c1"
+ISOPRENALINE = "CC(C)NCC(O)c1ccc(O)c(O)c1"
+PROMETHAZINE = "CC(CN1c2ccccc2Sc2ccccc21)N(C)C"
+PROPRANOLOL = "CC(C)NCC(O)COc1cccc2ccccc12"
+ATENOLOL = "CC(C)NCC(O)COc1ccc(CC(N)=O)cc1"
+METFORMIN = "CN(C)C(=N)NC(=N)N"
