@@ -121,3 +121,57 @@ def test_of_wells_as_units_half_of_each_plates_controls_only_normalise():
     assert warning.startswith("6 of 14 control wells")
     again, _, _ = set_controls_aside(table.iloc[::-1], wells.iloc[::-1], question)
     assert set(again["Metadata_Group"]) == set(kept["Metadata_Group"])
+
+
+def families(sizes, seed=0):
+    """Compounds in families of the given sizes; hits are spread at random."""
+    rng = np.random.default_rng(seed)
+    names = [f"f{number:03d}" for number, size in enumerate(sizes) for _ in range(size)]
+    return pd.DataFrame({
+        "Metadata_Group": [f"g{i}" for i in range(len(names))],
+        "Metadata_Compound": [f"C{i}" for i in range(len(names))],
+        "Label": np.where(rng.random(len(names)) < 0.3, "t", "not_t"),
+        "Metadata_Family": names})
+
+
+def test_a_family_is_on_one_side_of_every_split_and_folds_stay_even():
+    table = assign_folds(families([12, 9, 7, *[3] * 12, *[1] * 60]), 5, 3, 0.2, seed=0)
+    for column in ("Holdout", "Fold_0", "Fold_1", "Fold_2"):
+        assert (table.groupby("Metadata_Family")[column].agg(lambda own: len(set(own))) == 1).all()
+    for repeat in range(3):
+        inside = table[~table["Holdout"]]
+        for _, part in (*inside.groupby("Label"), ("all", inside)):
+            sizes = np.bincount(part[f"Fold_{repeat}"], minlength=5)
+            assert sizes.max() - sizes.min() <= 3
+    assert (table["Fold_0"] != table["Fold_1"]).any()
+    quota = (0.2 * table.groupby("Label").size()).astype(int)
+    held = table.groupby("Label")["Holdout"].sum()
+    assert (held <= quota).all() and (held >= quota - 2).all()
+
+
+def test_families_of_one_compound_each_hold_out_the_same_compounds_as_compounds_do():
+    alone = groups({"a": 30, "b": 10})
+    whole = alone.assign(Metadata_Family=alone["Metadata_Group"])
+    one, two = (assign_folds(table, 5, 1, 0.2, seed=0) for table in (alone, whole))
+    assert one["Holdout"].tolist() == two["Holdout"].tolist()
+    for _, part in two[~two["Holdout"]].groupby("Label"):
+        sizes = np.bincount(part["Fold_0"], minlength=5)
+        assert sizes.max() - sizes.min() <= 1
+
+
+def test_too_few_families_are_refused_with_the_remedy():
+    with pytest.raises(MoascopeError, match=r"form 3 families outside the hold-out.*split\.group"):
+        assign_folds(families([5, 5, 5]), 5, 1, 0.0, seed=0)
+    labels, usable = labels_of({"not_t": 20, "t": 6})
+    of = labels.groups
+    one = of["Metadata_Group"].where(of["Label"] == "not_t", "all hits")
+    of["Metadata_Family"] = one
+    with pytest.raises(MoascopeError, match=r"the compounds of 't' are 1 scaffolds"):
+        deal(labels, usable, Split(group="scaffold", holdout=0), 0)
+
+
+def test_a_class_of_one_family_cannot_be_tested():
+    table = groups({"a": 4, "b": 4, "c": 4})
+    table["Metadata_Family"] = ["x", "x", "x", "x", *"stuvwyzr"]
+    dealt = assign_folds(table, 3, 1, 0.0, seed=0)
+    assert untestable_classes(dealt) == ["a"]

@@ -26,6 +26,7 @@ def test_clean_folds_pass_the_audit():
         ({"Metadata_Group": ["g0", "g0", "g2"]}, "unit"),
         ({"Metadata_Compound": ["Taxol", " taxol", "C2"]}, "compound"),
         ({"Metadata_Compound": ["Taxol|x", "y|TAXOL", "C2"]}, "compound"),
+        ({"Metadata_Family": ["f", "g", "f"]}, "family"),
         ({"Structure": ["RCINICONZNJXQF", "", "RCINICONZNJXQF"]}, "structure"),
     ],
 )
