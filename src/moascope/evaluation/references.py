@@ -150,7 +150,8 @@ def predicted_probability(kind: str, rows: np.ndarray, label: np.ndarray, asked:
         Above zero also for a class that no row has.
     """
     # Every class counts alike.
-    balanced = (len(label) / np.bincount(label))[label] / len(np.unique(label))
+    count = np.maximum(np.bincount(label), 1)
+    balanced = (len(label) / count)[label] / len(np.unique(label))
     model = fit_simple(rows, label, balanced[None].astype(np.float32), classes, Head(head=kind),
                        seed)
     return np.maximum(simple_probability(model, asked), LEAST)
