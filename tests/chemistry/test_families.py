@@ -1,4 +1,5 @@
 import numpy as np
+import pytest
 from chemistry_molecules import (
     ASPIRIN,
     ATENOLOL,
@@ -10,6 +11,7 @@ from chemistry_molecules import (
 )
 
 from moascope.chemistry.families import clusters, family_of, scaffolds
+from moascope.errors import MoascopeError
 
 
 def test_scaffolds_are_the_rings_and_their_linkers():
@@ -36,3 +38,8 @@ def test_a_family_is_named_after_its_first_member_and_the_unknown_are_alone():
     assert family_of(np.array(["", ""], dtype=object), "cluster", ["a", "b"]) == ["a", "b"]
     adrenergic = np.array([ISOPRENALINE, ISOPRENALINE], dtype=object)
     assert family_of(adrenergic, "cluster", ["b", "a"]) == ["a", "a"]
+
+
+def test_too_many_compounds_to_compare_all_pairs_are_refused_before_they_are_compared():
+    with pytest.raises(MoascopeError, match=r"10,001 are too many .* Use split\.group=scaffold"):
+        clusters(["C"] * 10_001)

@@ -152,6 +152,33 @@ def test_the_report_says_how_near_the_model_comes_to_the_oracle_and_only_where_t
     assert "holds nothing to find" in said(oracle=oracle | {"p": 0.4, "efficiency": None})
 
 
+def test_the_report_says_what_structure_tells_or_why_it_is_not_scored():
+    world = make_world()
+
+    def said(**more):
+        page = render_report(world.metrics | more, world.predictions, world.examples, Path("none"))
+        return Page(page).text
+
+    score = {"average_precision": 0.4, "low": 0.3, "high": 0.5, "null_mean": 0.2, "compounds": 40,
+             "model": {"average_precision": 0.35}, "both": {"average_precision": 0.45},
+             "both_minus_structure": {"difference": 0.05, "low": 0.01, "high": 0.09}}
+    within = {"compounds": 12, "average_precision": 0.61, "low": 0.5, "high": 0.7,
+              "prevalence": 0.5, "null_mean": 0.55, "lift": 1.1}
+    found = {"rule": "a basic amine", "within": within, "rest": within, "share_of_hits": 0.78,
+             "share_of_others": 0.37, "alone": {"average_precision": 0.33}}
+    baselines = world.metrics["baselines"] | {"chemistry": score}
+    text = said(baselines=baselines, chemistry={"compounds": 40, "without_structure": 3, "note": "",
+                                                "cationic_amphiphilic": found})
+    assert ("structure alone 0.400 (fingerprint; – from six properties), and both together 0.450; "
+            "both minus structure is 0.050 (0.010 to 0.090): the pictures add to structure") in text
+    assert "(3 compounds without a readable structure left out)" in text
+    assert "78 % of hits and 37 % of other compounds are cationic amphiphilic" in text
+    assert "a useful model need not beat it" in text
+    without = said(chemistry={"compounds": 0, "note": "Structure is not scored."})
+    assert "Structure is not scored." in without
+    assert "a useful model need not beat it" not in without
+
+
 def make_prepared(folder: Path, examples: Examples) -> Path:
     """Prepared plates with small crops for every row of the examples, controls darker."""
     rng = np.random.default_rng(1)

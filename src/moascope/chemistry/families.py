@@ -8,9 +8,12 @@ import numpy as np
 
 from moascope.chemistry.descriptors import bit_vectors
 from moascope.chemistry.structures import molecules
+from moascope.errors import MoascopeError
 
 # Tanimoto similarity of the Morgan fingerprints; medicinal chemists see one series above it.
 SIMILAR = 0.4
+# All pairs are compared: 10,000 compounds are 50 million similarities, some 2 GB.
+MOST_CLUSTERED = 10_000
 
 
 def scaffolds(smiles: Sequence[str]) -> list[str]:
@@ -49,10 +52,19 @@ def clusters(smiles: Sequence[str]) -> np.ndarray:
         The number of each molecule's cluster. Every member is similar to the cluster's centre;
         members of two clusters may be similar to each other as well.
 
+    Raises
+    ------
+    MoascopeError
+        Where there are too many molecules to compare all pairs.
+
     References
     ----------
     .. [1] Butina, J. Chem. Inf. Comput. Sci. 39, 747, 1999.
     """
+    if len(smiles) > MOST_CLUSTERED:
+        raise MoascopeError(
+            f"params.yaml: split.group = cluster compares all pairs of compounds, and "
+            f"{len(smiles):,} are too many (at most {MOST_CLUSTERED:,}). Use split.group=scaffold.")
     from rdkit import DataStructs
     from rdkit.ML.Cluster import Butina
 

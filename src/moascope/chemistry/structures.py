@@ -105,7 +105,8 @@ def parent_smiles(text: str) -> str:
                     else Chem.MolFromSmiles(text))
         if molecule is None or not molecule.GetNumAtoms():
             return ""
-        return Chem.MolToSmiles(_parent(molecule))
+        smiles = Chem.MolToSmiles(_parent(molecule))
+        return smiles if Chem.MolFromSmiles(smiles) is not None else ""
 
 
 def _parent(molecule: Any) -> Any:

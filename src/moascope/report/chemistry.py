@@ -58,7 +58,8 @@ def amphiphilic_words(metrics: dict[str, Any]) -> str:
             "their target is: a model that finds hits only because of this scores no better than "
             "a random list within either row.")
     if "alone" in found:
-        said += (f" {found['share_of_hits']:.0%} of hits and {found['share_of_others']:.0%} of "
-                 "other compounds are cationic amphiphilic; a list with these compounds first "
+        said += (f" {100 * found['share_of_hits']:.0f} % of hits and "
+                 f"{100 * found['share_of_others']:.0f} % of other "
+                 " compounds are cationic amphiphilic; a list with these compounds first "
                  f"scores {number(found['alone']['average_precision'])}.")
     return said

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from moascope.evaluation.chemistry import INPUTS
 from moascope.evaluation.protocol import headline
 from moascope.params import Head, Params
 from moascope.tracking.comparison import NOTE, PARENT, links, model_name
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
 BASELINE_NOTE = ("A baseline, which sees no biology: a model is useful only where it is better "
                  "than every one of them.")
+STRUCTURE_NOTE = ("Sees the structure of the compound and no picture, on the same folds as the "
+                  "model.")
 REFERENCE_NOTE = ("A reference: a simple model on the same features and folds, without tuning. The "
                   "network earns its place where it is better.")
 
@@ -77,7 +80,8 @@ def log_baselines(model: Run, metrics: dict[str, Any]) -> None:
         [experiment], f"tags.`{PARENT}` = '{parent}' and tags.baseline LIKE '%'")}
     prevalence = metrics["out_of_fold"]["compound"]["prevalence"]
     now = int(time.time() * 1000)
-    shown = [("baseline", name, name, score, BASELINE_NOTE)
+    shown = [("baseline", name, name, score,
+              STRUCTURE_NOTE if name in INPUTS else BASELINE_NOTE)
              for name, score in sorted(metrics["baselines"]["scores"].items())]
     shown += [("reference", name, f"reference {name}", score, REFERENCE_NOTE)
               for name, score in sorted((metrics.get("references") or {}).items())]
