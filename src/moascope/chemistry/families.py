@@ -92,7 +92,7 @@ def family_of(smiles: np.ndarray, how: str, units: Sequence[str]) -> list[str]:
     units : sequence of str, [units]
         Their keys.
     """
-    known = np.flatnonzero(smiles != "")
+    known = np.flatnonzero(smiles != "").tolist()
     keys = (scaffolds(list(smiles[known])) if how == "scaffold"
             else [str(number) for number in clusters(list(smiles[known]))])
     first: dict[str, str] = {}
