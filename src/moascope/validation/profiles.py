@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import hashlib
-import warnings
 
 import numpy as np
 import pandas as pd
@@ -75,12 +74,23 @@ def profile_facts(profiles: Profiles) -> tuple[pd.DataFrame, pd.DataFrame]:
 
 def _far(values: np.ndarray) -> np.ndarray:
     """How many values of each column lie far from the column's median, int [features]."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)   # of columns without a value
-        centre = np.nanmedian(values, axis=0)
-        spread = 1.4826 * np.nanmedian(np.abs(values - centre), axis=0)
-    distance = np.abs(values - centre)
+    distance = np.abs(values - _median(values))
+    spread = 1.4826 * _median(distance)
     return ((distance > FAR * spread) & (spread > 0)).sum(axis=0)
+
+
+def _median(values: np.ndarray) -> np.ndarray:
+    """Median of each column without its missing values, NaN where it has none.
+
+    `np.nanmedian` takes twenty times as long, because it masks.
+    """
+    if not len(values):
+        return np.full(values.shape[1], np.nan)
+    ordered = np.sort(values, axis=0)   # NaN last
+    count = (~np.isnan(values)).sum(axis=0)
+    middle = [np.take_along_axis(ordered, np.maximum(at, 0)[np.newaxis], axis=0)[0]
+              for at in ((count - 1) // 2, count // 2)]
+    return np.where(count > 0, (middle[0] + middle[1]) / 2, np.nan)
 
 
 def _digests(values: np.ndarray) -> list[str]:
