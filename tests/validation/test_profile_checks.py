@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
-from profiled import make_profiles
+from helpers import make_screen
+from profiled import make_profiles, write_profiles
 
 from moascope.errors import MoascopeError
 from moascope.params import Validate
@@ -96,3 +97,18 @@ def test_profiles_that_are_all_alike_stop_the_run(tmp_path):
     found = validate_screen(Validate(), folder, tmp_path / "out", tmp_path / "report", 1)
     with pytest.raises(MoascopeError, match="At least one feature differs between profiles"):
         stop_if_critical(found, Validate())
+
+
+@pytest.mark.parametrize("by_site", [False, True])
+def test_imaged_sites_without_a_profile_are_named(tmp_path, by_site):
+    folder = make_screen(tmp_path / "screen", wells=4, compounds=2)
+    sites = pd.read_csv(folder / "load_data.csv")
+    rows = sites[["Metadata_Plate", "Metadata_Well", *(["Metadata_Site"] if by_site else [])]]
+    table = rows.drop_duplicates().assign(Area=range(8 if by_site else 4)).iloc[1:]
+    write_profiles(folder / "profiles.csv", table)
+    acquire_folder(folder, out := tmp_path / "acquired")
+    write_manifest(make_manifest(read_screen(out)), out)
+    found = validate_screen(Validate(), out, tmp_path / "out", tmp_path / "report", 1)
+    assert found["warnings"] == [
+        f"{1 if by_site else 2} of 8 sites with images have no profile, and take no part where "
+        "embed.backbone names profiles: plate Plate1, well B02."]

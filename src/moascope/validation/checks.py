@@ -23,6 +23,7 @@ from moascope.validation.profiles import (
     profile_facts,
     profile_warnings,
     quarantined_profiles,
+    sites_without_profile,
 )
 from moascope.work.files import write_csv, write_json
 
@@ -74,7 +75,9 @@ def validate_screen(params: Validate, folder: Path, out: Path, report: Path,
         measured = Measured(*profile_facts(screen.profiles))
         unread = [*unread, *profile_warnings(*measured)]
         found = {"profiles": {"features": len(measured.features), "rows": len(measured.rows)}}
-        if not screen.channels:
+        if screen.channels:
+            unread += sites_without_profile(screen.sites, measured.rows, screen.profiles.by_site)
+        else:
             quarantine = quarantined_profiles(measured.rows)
             reasons = {WITHOUT_VALUES: len(quarantine)} if len(quarantine) else {}
         write_table(out / PROFILE_FACTS, measured.rows)

@@ -150,6 +150,28 @@ def profile_warnings(rows: pd.DataFrame, features: pd.DataFrame) -> list[str]:
     return found
 
 
+def sites_without_profile(sites: pd.DataFrame, rows: pd.DataFrame, by_site: bool) -> list[str]:
+    """A sentence on the imaged sites that have no profile; none where all have one.
+
+    Parameters
+    ----------
+    sites : DataFrame
+        Of the screen.
+    rows : DataFrame
+        As `profile_facts` gives it.
+    by_site : bool
+        Whether the profiles tell the sites of a well apart.
+    """
+    key = SITE if by_site else WELL
+    there = pd.MultiIndex.from_frame(sites[key]).isin(pd.MultiIndex.from_frame(rows[key]))
+    if there.all():
+        return []
+    lost = sites.loc[~there, WELL].drop_duplicates()
+    return [f"{int((~there).sum()):,} of {counted(len(sites), 'site')} with images have no "
+            "profile, and take no part where embed.backbone names profiles: "
+            f"{listing((f'plate {p}, well {w}' for p, w in lost.to_numpy()), 3)}."]
+
+
 def quarantined_profiles(rows: pd.DataFrame) -> pd.DataFrame:
     """Sites of a screen without images whose profile has no value; see `quarantined_sites`."""
     empty = rows.loc[rows["Known"] == 0, SITE]
