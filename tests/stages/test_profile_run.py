@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import subprocess
@@ -11,7 +12,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from helpers import Page
+import yaml
+from helpers import ROOT, Page
 from profiled import make_profiles
 
 from moascope.errors import MoascopeError
@@ -21,17 +23,6 @@ from moascope.metrics import null_mean
 from moascope.params import parse_params
 from moascope.screen.rows import screen_from_rows
 from moascope.screen.tables import read_screen
-from moascope.stages.acquire import acquire
-from moascope.stages.baseline import baseline
-from moascope.stages.embed import embed
-from moascope.stages.evaluate import evaluate
-from moascope.stages.prepare import prepare
-from moascope.stages.register import register
-from moascope.stages.report import report
-from moascope.stages.split import split
-from moascope.stages.train import train
-from moascope.stages.tune import tune
-from moascope.stages.validate import validate
 
 pytestmark = pytest.mark.timeout(400)
 
@@ -44,6 +35,19 @@ def parameters(folder: Path, **more):
         "promote": {"resamples": 100}} | more)
 
 
+def run(stage, params, **matrix):
+    """Call a stage as dvc.yaml does, in the working folder; returns its sentence."""
+    pipeline = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+    words = pipeline[stage]["cmd"].split()[3:]
+    paths = {option.removeprefix("--").replace("-", "_"): Path(
+                 value.replace("${item.arm}", matrix.get("arm", "")))
+             for option, value in zip(words[::2], words[1::2], strict=True)}
+    with warnings.catch_warnings():
+        # MLflow comments on the type hints of the model that it loads from code.
+        warnings.simplefilter("ignore", UserWarning)
+        return getattr(importlib.import_module(f"moascope.stages.{stage}"), stage)(params, **paths)
+
+
 @pytest.fixture(scope="module")
 def ran(tmp_path_factory):
     """A folder in which every stage has run on profiles, and what each said."""
@@ -53,38 +57,9 @@ def ran(tmp_path_factory):
     os.chdir(home)
     try:
         subprocess.run(["git", "init", "-q"], check=True)
-        params = parameters(home / "my")
-        data, reports = Path("data"), Path("reports")
-        for folder in ("prepare", "embed", "train"):
-            (data / folder).mkdir(parents=True)
-        # As dvc.yaml calls them.
-        said = {"acquire": acquire(params, data / "acquire")}
-        said["validate"] = validate(params, data / "acquire", data / "validate",
-                                    reports / "validate")
-        said["prepare"] = prepare(params, data / "acquire", data / "validate", data / "prepare",
-                                  reports / "prepare")
-        said["embed"] = embed(params, data / "prepare", data / "acquire", data / "embed")
-        said["split"] = split(params, data / "acquire", data / "validate", data / "embed",
-                              data / "split", reports / "split")
-        said["tune"] = tune(params, data / "embed", data / "acquire", data / "split",
-                            data / "tune/tuned.yaml", data / "tune/study.journal",
-                            reports / "tune")
-        said["train"] = train(params, data / "prepare", data / "embed", data / "acquire",
-                              data / "split", data / "tune/tuned.yaml", data / "train",
-                              reports / "train")
-        metrics = reports / "evaluate/metrics.json"
-        said["evaluate"] = evaluate(params, data / "embed", data / "acquire", data / "split",
-                                    data / "train", reports / "evaluate")
-        said["report"] = report(params, metrics, data / "train", data / "embed",
-                                data / "acquire", data / "split", reports / "split/screen.json",
-                                data / "prepare", reports / "tune", reports / "report")
-        with warnings.catch_warnings():
-            # MLflow comments on the type hints of the model that it loads from code.
-            warnings.simplefilter("ignore", UserWarning)
-            said["register"] = register(params, data / "train", metrics, data / "acquire",
-                                        data / "split", reports / "register/registration.json")
-        said["baseline"] = baseline(params, data / "prepare", data / "acquire", data / "split",
-                                    data / "baseline/scratch")
+        said = {stage: run(stage, parameters(home / "my"), arm="scratch") for stage in (
+            "acquire", "validate", "prepare", "embed", "split", "activity", "tune", "train",
+            "evaluate", "report", "register", "baseline")}
         yield home, said
     finally:
         os.chdir(before)
@@ -174,8 +149,8 @@ def test_profiles_without_a_feature_of_the_model_are_a_sentence(ran):
 def test_the_default_backbone_ends_before_anything_is_computed(ran):
     home, _ = ran
     with pytest.raises(MoascopeError, match=r"Set embed\.backbone to profiles in params"):
-        acquire(parameters(home / "my", embed={}), home / "data/elsewhere")
-    assert not (home / "data/elsewhere").exists()
+        run("acquire", parameters(home / "my", embed={}))
+    assert (home / "data/acquire/profiles.json").is_file()
 
 
 def test_pycytominer_and_copairs_read_what_the_stages_write(ran):
@@ -221,16 +196,10 @@ def test_real_tables_are_imported_validated_embedded_and_dealt(
                     layout=tables / layout if layout else None,
                     annotations=tables / annotations if annotations else None)
     params = parameters(tmp_path / "my", target="moa")
-    data, reports = Path("data"), Path("reports")
-    for folder in ("prepare", "embed"):
-        (data / folder).mkdir(parents=True)
-    said = acquire(params, data / "acquire")
+    said = run("acquire", params)
     assert said.startswith(f"{wells} sites on ")
     assert said.endswith(f"profiles of {features} features")
-    assert f"{wells} of {wells} sites usable" in validate(
-        params, data / "acquire", data / "validate", reports / "validate")
-    prepare(params, data / "acquire", data / "validate", data / "prepare", reports / "prepare")
-    embed(params, data / "prepare", data / "acquire", data / "embed")
-    assert "no compound, well or profile is on both sides" in split(
-        params, data / "acquire", data / "validate", data / "embed", data / "split",
-        reports / "split")
+    assert f"{wells} of {wells} sites usable" in run("validate", params)
+    run("prepare", params)
+    run("embed", params)
+    assert "no compound, well or profile is on both sides" in run("split", params)
