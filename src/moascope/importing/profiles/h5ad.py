@@ -85,7 +85,8 @@ def _open(path: Path) -> Any:
                             "`pip install 'moascope[anndata]'`.") from None
     try:
         return anndata.read_h5ad(path, backed="r")
-    except _UNREADABLE as error:
+    except Exception as error:
+        # What a damaged file raises is of many kinds, some of anndata's own.
         raise _unreadable(path, error) from None
 
 

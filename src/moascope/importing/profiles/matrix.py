@@ -109,7 +109,7 @@ def list_arrays(path: Path) -> list[Stored]:
         with open_file(path) as file, zipfile.ZipFile(file) as archive:
             members = [info for info in archive.infolist() if info.filename.endswith(".npy")]
         return [_stored(path, info.filename, info.file_size) for info in members]
-    except (zipfile.BadZipFile, OSError, EOFError) as error:
+    except (zipfile.BadZipFile, OSError, EOFError, NotImplementedError) as error:
         raise MoascopeError(f"{path} cannot be read: {cause(error)}. It may be cut off; copy it "
                             "again.") from None
 

@@ -85,7 +85,7 @@ def _batches(path: Path, features: Sequence[str], about: Sequence[str],
                 yield Batch(said, _matrix(file, group, features, held.num_rows))
                 continue
             yield from _large_group(file, group, features, said, scratch)
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError) as error:
+    except (pa.ArrowException, OSError, ValueError) as error:
         raise MoascopeError(f"{path} cannot be read as Parquet: {cause(error)}.") from None
 
 
@@ -132,6 +132,9 @@ def _open(path: Path) -> Any:
 
     try:
         # Buffered, so that a column of a large row group is not held packed as a whole.
-        return pyarrow.parquet.ParquetFile(path, buffer_size=2**16, pre_buffer=False)
-    except (pa.ArrowInvalid, OSError) as error:
+        file = pyarrow.parquet.ParquetFile(path, buffer_size=2**16, pre_buffer=False)
+        # Names are decoded when they are asked for.
+        list(file.schema_arrow.names)
+        return file
+    except (pa.ArrowException, OSError, ValueError) as error:
         raise MoascopeError(f"{path} cannot be read as Parquet: {cause(error)}.") from None
