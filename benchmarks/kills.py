@@ -3,8 +3,7 @@
 A tiny screen goes through all stages once, unbroken. Then, in a fresh repository, `dvc repro` with
 every process that it started is killed with SIGKILL at a random moment of a stage and started
 again, several times for each stage. A repository that has reached its end is compared with the
-unbroken one, and the next one begins, until so many kills are done. With `--workers`, so many
-`moascope work` help with the study, and the stage and one of them are killed meanwhile.
+unbroken one, and the next one begins, until so many kills are done.
 
 Must be the same: what the study chose and its trials, all metrics, DVC's digests of all data. Must
 hold: no run of MLflow is left open; there is one version, with alias and description, which
@@ -60,8 +59,6 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--each", type=int, default=3, help="kills of a stage and repository")
     parser.add_argument("--minutes", type=float, default=600, help="begin no repository after")
-    parser.add_argument("--workers", type=int, default=0,
-                        help="instead of that, kill two of so many workers of the study")
     settings = parser.parse_args()
     rng = random.Random(settings.seed)
     end = time.monotonic() + 60 * settings.minutes
@@ -83,12 +80,9 @@ def main() -> None:
             number += 1
             broken = make_repository(source, Path(folder) / f"broken{number}")
             before = kills.total()
-            if settings.workers:
-                found = kill_workers(broken, settings.workers, kills)
-            else:
-                plan = [(stage, rng.random() * seconds[stage]) for stage in seconds
-                        for _ in range(settings.each)][:settings.kills - before]
-                found = kill_until_done(broken, plan, kills)
+            plan = [(stage, rng.random() * seconds[stage]) for stage in seconds
+                    for _ in range(settings.each)][:settings.kills - before]
+            found = kill_until_done(broken, plan, kills)
             # What ended badly has nothing to compare.
             found = found or [*differences(whole, broken), *state_problems(broken)]
             problems += [f"repository {number}: {problem}" for problem in found]
@@ -192,39 +186,6 @@ def kill_until_done(folder: Path, plan: list[tuple[str, float]],
     return []
 
 
-def kill_workers(folder: Path, workers: int, kills: Counter[str]) -> list[str]:
-    """Kill the stage and another worker of a study that has `workers`, and run it to its end."""
-    def start(*command: str) -> subprocess.Popen[bytes]:
-        return subprocess.Popen(command, cwd=folder, env=environment(), start_new_session=True,
-                                stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-
-    status, said = run_stage(folder, "split")
-    if status:
-        return [f"split ended with status {status}:\n{said[-3000:]}"]
-    stage = start("dvc", "repro", "tune")
-    journal = folder / "data/tune/study.journal"
-    while not (journal.exists() and journal.stat().st_size):
-        if stage.poll() is not None:
-            return [f"tune ended with status {stage.returncode} before a trial began"]
-        time.sleep(0.05)
-    helpers = [start("moascope", "work") for _ in range(workers - 1)]
-    while len(_running(folder)) < min(2, workers) and stage.poll() is None:
-        time.sleep(0.05)
-    for process in (helpers[0], stage):
-        kill(process)
-        kills["tune"] += 1
-    for process in helpers[1:]:
-        process.wait()
-    status, said = run(folder)
-    return [f"ended with status {status}:\n{said[-3000:]}"] if status else []
-
-
-def run_stage(folder: Path, stage: str) -> tuple[int, str]:
-    done = subprocess.run(["dvc", "repro", stage], cwd=folder, env=environment(), text=True,
-                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
-    return done.returncode, done.stdout
-
-
 def differences(whole: Path, broken: Path) -> list[str]:
     """What is not as in the unbroken run."""
     found = [f"{name} differs" for name in SAME
@@ -281,13 +242,6 @@ def _trials(folder: Path) -> list[int]:
 
     ended = (optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.PRUNED)
     return [trial.number for trial in _study(folder).trials if trial.state in ended]
-
-
-def _running(folder: Path) -> list[int]:
-    import optuna
-
-    return [trial.number for trial in _study(folder).trials
-            if trial.state == optuna.trial.TrialState.RUNNING]
 
 
 def _study(folder: Path) -> Any:
