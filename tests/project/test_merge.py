@@ -126,6 +126,8 @@ def test_a_list_over_several_lines_is_replaced_whole():
 
 @pytest.mark.parametrize(("own", "words"), [
     ("train: [", "not valid YAML"),
+    ("train: " + 5_000 * "[", "not valid YAML"),
+    ("train: 2021-02-31", "not valid YAML"),
     ("- a\n- b\n", "single value"),
     ("old: &t {layers: 1, level: site}\ntrain:\n  <<: *t\n", "cannot be edited in place"),
 ])

@@ -14,6 +14,7 @@ from typing import Any
 import yaml
 
 from moascope.errors import MoascopeError
+from moascope.params import parse_yaml
 
 Mapping = dict[str, Any]
 
@@ -70,8 +71,8 @@ def merge_params(own: str, base: str, new: str) -> tuple[str, list[Change]]:
         Where `own` is not a mapping, or is written in a way that cannot be edited in place.
     """
     try:
-        content = yaml.safe_load(own) or {}
-    except yaml.YAMLError as error:
+        content = parse_yaml(own) or {}
+    except ValueError as error:
         raise MoascopeError(f"params.yaml is not valid YAML: {error}.") from None
     if not isinstance(content, dict):
         raise MoascopeError("params.yaml must hold sections like 'train:', but holds a single "
@@ -85,8 +86,9 @@ def merge_params(own: str, base: str, new: str) -> tuple[str, list[Change]]:
     try:
         for change in changes:
             text = _EDITS[change.kind](text, change.path, new)
-        edited = yaml.safe_load(text)
-    except (StopIteration, yaml.YAMLError):   # a key that stands elsewhere, or a text that broke
+        edited = parse_yaml(text)
+    except (StopIteration, ValueError, yaml.YAMLError):
+        # A key stands elsewhere, or an edit has broken the text.
         edited = None
     if edited != _applied(content, changes):
         raise MoascopeError("params.yaml cannot be edited in place (it may hold anchors or "
