@@ -48,11 +48,22 @@ def run(stage, params, **matrix):
         return getattr(importlib.import_module(f"moascope.stages.{stage}"), stage)(params, **paths)
 
 
+def with_structures(path: Path) -> None:
+    """Give every compound a SMILES: amines and acids with chains; one that RDKit refuses."""
+    table = pd.read_csv(path, keep_default_na=False)
+    table["Metadata_SMILES"] = [
+        "C" * (1 + number // 2) + ("N(C)Cc1ccccc1" if number % 2 else "OC(=O)c1ccccc1")
+        for number in range(len(table))]
+    table.loc[5, "Metadata_SMILES"] = "C1CC"
+    table.to_csv(path, index=False)
+
+
 @pytest.fixture(scope="module")
 def ran(tmp_path_factory):
     """A folder in which every stage has run on profiles, and what each said."""
     home = tmp_path_factory.mktemp("project")
     make_profiles(home / "my", plates=3, compounds=24, features=60)
+    with_structures(home / "my" / "annotations.csv")
     before = Path.cwd()
     os.chdir(home)
     try:
@@ -83,6 +94,36 @@ def test_a_strong_signal_in_the_profiles_is_found_in_unseen_compounds(ran):
     assert metrics["out_of_fold"]["compound"]["average_precision"] > 0.9
     assert metrics["baselines"]["scores"]["position_only"]["average_precision"] < 0.9
     assert "cell_count" not in metrics["baselines"]["scores"]
+
+
+def test_structure_is_scored_on_the_same_folds_and_stands_in_the_report(ran):
+    home, _ = ran
+    metrics = json.loads((home / "reports/evaluate/metrics.json").read_text())
+    unseen = metrics["out_of_fold"]["compound"]["compounds"]
+    assert metrics["chemistry"]["compounds"] + metrics["chemistry"]["without_structure"] == unseen
+    assert set(metrics["chemistry"]["refused"]) <= {"C05"}
+    for name in ("chemistry", "chemistry_simple"):
+        score = metrics["baselines"][name]
+        assert score["average_precision"] > 0.9
+        assert score["average_precision"] == (
+            metrics["baselines"]["scores"][name]["average_precision"])
+        assert score["both_minus_structure"]["low"] <= score["both_minus_structure"]["high"]
+    page = Page((home / "reports/report/report.html").read_text())
+    assert "with a structure" in page.text
+    assert "Structure only is shown for comparison" in page.text
+
+
+def test_the_gate_may_ask_for_more_than_structure_tells(ran):
+    from moascope.promotion.promote import promote
+
+    home, _ = ran
+    asked = parameters(home / "my", promote={
+        "resamples": 100, "beat": ["chemistry", "chemistry_simple"]})
+    record = promote(asked, home / "data", home / "reports/promote", "staging", None, None, False,
+                     True)
+    lines = {line["name"]: line for line in record["requirements"]}
+    assert lines["more than chemistry simple"]["limit"] > 0.5
+    assert "which sees the structure alone, reaches" in lines["more than chemistry"]["reason"]
 
 
 def test_pages_speak_of_profiles_and_not_of_images(ran):
