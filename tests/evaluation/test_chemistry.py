@@ -98,8 +98,8 @@ def test_a_screen_without_structures_says_so_in_one_sentence():
     bare = annotated(examples)[["Metadata_Compound"]]
     found = evaluate_chemistry(predictions(examples), examples, bare, FEW, 0)
     assert found["baselines"] == {}
-    assert found["note"].startswith("Structure is not scored next to the model: annotations.csv "
-                                    "has no column Metadata_SMILES or Metadata_InChI.")
+    assert found["note"] == ("What the model adds to structure is not known: annotations.csv has "
+                             "no column Metadata_SMILES or Metadata_InChI.")
     few = evaluate_chemistry(predictions(examples), examples, annotated(examples)[:5], FEW, 0)
     assert "have a structure that RDKit can read" in few["note"]
 

@@ -248,10 +248,9 @@ def _asked(compounds: pd.DataFrame, examples: Examples, annotations: pd.DataFram
 
 def _too_few(found: dict[str, Any], column: str) -> str:
     if not column:
-        return ("Structure is not scored next to the model: annotations.csv has no column "
-                "Metadata_SMILES or Metadata_InChI. With it, the report says what pictures add to "
-                "structure.")
-    return (f"Structure is not scored next to the model: only "
+        return ("What the model adds to structure is not known: annotations.csv has no column "
+                "Metadata_SMILES or Metadata_InChI.")
+    return (f"What the model adds to structure is not known: only "
             f"{counted(found['compounds'], 'scored compound')} of "
             f"{found['compounds'] + found['without_structure']} have a structure that RDKit can "
             f"read, or they are of one class. Fill in {column} in annotations.csv.")
