@@ -12,10 +12,17 @@ from moascope.evaluation.chemistry import (
     mean_rank,
     with_chemistry,
 )
+from moascope.learning import simple
 from moascope.params import Evaluate
 from moascope.report.chemistry import amphiphilic_rows, chemistry_sentence
 
 FEW = Evaluate(bootstraps=100, permutations=50)
+
+
+@pytest.fixture(autouse=True)
+def few_trees(monkeypatch):
+    """Separable molecules need no large forest."""
+    monkeypatch.setattr(simple, "TREES", 20)
 
 
 def predictions(examples, seed=0):
