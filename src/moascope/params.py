@@ -309,6 +309,8 @@ class Train(_or_tuned(Head)):
     head: Literal["tuned", "network", "logistic", "neighbours", "trees"] = "network"
     batch_size: Annotated[int, Field(ge=1)] = 128
     panels: Literal["pooled", "separate"] = "separate"
+    coverage: Annotated[float, Field(ge=0.5, le=0.99)] = 0.9
+    novelty_rate: Annotated[float, Field(gt=0, le=0.5)] = 0.05
     fine_tune: FineTune | None = None
 
 

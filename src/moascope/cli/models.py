@@ -56,15 +56,17 @@ def predict(
     """Predict the compounds of a screen with a trained model.
 
     Writes one row per site, well or compound: its Metadata_ columns, P_<class> for every class,
-    Predicted, and Activity: whether the compound is "active" or "inactive: looks like DMSO", by
-    the negative controls of these plates; empty where that cannot be tested. A prediction for
-    an inactive compound rests on little.
+    Predicted, Set (the classes that cannot be excluded), Nearest (the most similar training
+    compound), Novelty_P, Batch, Activity ("inactive: looks like DMSO", by the negative controls of
+    these plates), and Call: a class, undecided, inactive, novel or control. docs/predictions.md
+    explains them.
 
     Example: moascope predict --model models:/moascope@candidate --screen my_screen
     --level well --out predictions.csv
     """
     from moascope.api.models import load_model
-    from moascope.evaluation.active import measured_activity, with_activity
+    from moascope.evaluation.active import is_inactive, measured_activity, with_activity
+    from moascope.learning.calls import CALL, summary, with_inactive
     from moascope.learning.predictor import predict_features, screen_features
     from moascope.screen.tables import read_given_screen
     from moascope.work.files import write_csv
@@ -75,10 +77,13 @@ def predict(
     predictions, warnings = predict_features(predictor.model, read, table, level.value)
     activity = measured_activity(table, read.layout)
     predictions = with_activity(predictions, activity.compounds)
+    predictions = with_inactive(predictions, is_inactive(predictions))
     for warning in (*warnings, *activity.warnings):
         print(f"warning: {warning}", file=sys.stderr)
     out.parent.mkdir(parents=True, exist_ok=True)
     write_csv(out, predictions)
+    if CALL in predictions:
+        print(summary(predictions, predictor.question, level.value))
     print(f"{len(predictions)} predictions, one per {level.value}, are in {out}.")
 
 

@@ -85,6 +85,11 @@ def with_activity(predictions: pd.DataFrame, compounds: pd.DataFrame) -> pd.Data
     return predictions.assign(**{COLUMN: [WORDS[call] for call in calls]})
 
 
+def is_inactive(predictions: pd.DataFrame) -> np.ndarray:
+    """Which rows of a table from `with_activity` are of compounds that look like the controls."""
+    return (predictions[COLUMN] == WORDS[INACTIVE]).to_numpy()
+
+
 def score_active(predictions: pd.DataFrame, compounds: pd.DataFrame, question: Question,
                  settings: Evaluate, seed: int) -> dict[str, Any]:
     """How many of the scored units are active, and the score among them.

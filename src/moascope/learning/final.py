@@ -17,6 +17,7 @@ from moascope.learning.nested import out_of_fold
 from moascope.learning.panels import fit_by_panel, predict_by_panel, training_rows
 from moascope.learning.predictions import prediction_table
 from moascope.learning.simple import Fitted
+from moascope.learning.trust import Trust, out_of_fold_logits
 from moascope.opening import read_file, undamaged
 from moascope.params import MOST_YAML, TUNED, Embed, Head, Params, parse_yaml
 from moascope.work.files import write_json
@@ -100,18 +101,11 @@ def fit_final(
     ]
     calibrations = {}
     for level in LEVELS:
-        matrix, units = averaging(examples, level)
-        group = units["Group"].to_numpy()
         # One model is served, so that the logits of single models are calibrated. Their mean over
         # the repeats varies less, and would give a slope that is too steep for one model.
-        pooled, of = [], []
-        for (repeat, fold), logits in outer_logits.items():
-            own = np.flatnonzero((group >= 0) & (examples.folds(repeat)[group] == fold))
-            pooled.append(matrix[own] @ logits)
-            of.append(group[own])
-        compound = np.concatenate(of)
+        logits, compound = out_of_fold_logits(examples, level, outer_logits)
         calibrations[level] = calibrate_scored(
-            examples.group_label[compound], np.concatenate(pooled), compound, examples.question)
+            examples.group_label[compound], logits, compound, examples.question)
     return heads, curves, calibrations
 
 
@@ -197,6 +191,7 @@ def _annotated(examples: Examples, units: pd.DataFrame, probability: np.ndarray,
 def final_model(
     examples: Examples, heads: dict[str, Fitted], calibrations: dict[str, Calibration],
     head: Head, params: Params, channels: tuple[str, ...], embed: Embed, weights: dict[str, Path],
+    trust: Trust | None = None,
 ) -> TrainedModel:
     """The model that is saved and served.
 
@@ -215,6 +210,8 @@ def final_model(
         What serving the head needs; see `features.embed.embed_for`.
     weights : dict
         Backbone -> its weights file.
+    trust : Trust, optional
+        What the model needs to abstain.
     """
     sites = examples.seen_by(head)
     in_training = examples.groups[~examples.held_out]
@@ -224,6 +221,7 @@ def final_model(
         channels=channels, controls=bool(examples.controls.any()), prepare=params.prepare,
         embed=embed, head=head, train=params.train, weights=weights,
         trained_on=tuple(sorted(set().union(*identities(in_training, examples.question.unit)))),
+        trust=trust,
     )
 
 

@@ -21,6 +21,7 @@ from moascope.features.normalise import Sphering
 from moascope.learning.calibration import Calibration
 from moascope.learning.head import FittedHeads
 from moascope.learning.simple import KEPT_AS, Fitted
+from moascope.learning.trust import Trust, trust_arrays, trust_from, trust_numbers
 from moascope.opening import MOST_JSON, parse_json, read_arrays, read_file
 from moascope.params import Embed, Head, Prepare, Train, parse_params
 from moascope.screen.compounds import compound_group, name_key
@@ -30,7 +31,12 @@ from moascope.work.files import write_json
 
 DESCRIPTION = "model.json"
 SPHERING = "sphering.npz"
+TRUST = "trust.npz"
+VERDICT = "verdict.json"
 WEIGHTS = "backbone_{}{}"
+USEFUL, IN_PART, CHANCE = "better than chance", "not better than cell count or layout", "chance"
+VERDICTS = (USEFUL, IN_PART, CHANCE)
+"""What a model's evaluation may find of it."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +59,10 @@ class TrainedModel:
         Backbone -> the file that it needs.
     trained_on : tuple of str or None
         The units of training as `identities` names them; None where the model does not record them.
+    trust : Trust or None
+        What it needs to abstain; None in models of earlier versions.
+    verdict : str
+        What its evaluation found, one of `VERDICTS`; empty where it was not evaluated.
     """
 
     question: Question
@@ -69,6 +79,8 @@ class TrainedModel:
     train: Train
     weights: dict[str, Path] = field(default_factory=dict)
     trained_on: tuple[str, ...] | None = None
+    trust: Trust | None = None
+    verdict: str = ""
 
 
 def identities(groups: pd.DataFrame, unit: str) -> list[set[str]]:
@@ -108,6 +120,8 @@ def save_model(model: TrainedModel, folder: Path) -> None:
         np.savez(folder / f"heads_{number}.npz", **_arrays(heads))
     if model.sphering is not None:
         np.savez(folder / SPHERING, **asdict(model.sphering))
+    if model.trust is not None:
+        np.savez(folder / TRUST, **trust_arrays(model.trust))
     copies = {}
     for number, (name, file) in enumerate(model.weights.items()):
         copies[name] = WEIGHTS.format(number, file.suffix)
@@ -126,8 +140,23 @@ def save_model(model: TrainedModel, folder: Path) -> None:
         # What is served is the head on frozen features.
         "train": model.train.model_dump(exclude={"fine_tune"}),
         "trained_on": model.trained_on,
+        "trust": None if model.trust is None else trust_numbers(model.trust),
     }
     write_json(folder / DESCRIPTION, description)
+
+
+def write_verdict(folder: Path, above_chance: bool, useful: bool) -> None:
+    """Keep in a model folder what its evaluation found.
+
+    Parameters
+    ----------
+    folder : Path
+        As `save_model` wrote it.
+    above_chance, useful : bool
+        Of metrics.json: better than permuted labels; better than what sees no biology.
+    """
+    verdict = CHANCE if not above_chance else USEFUL if useful else IN_PART
+    write_json(folder / VERDICT, {"verdict": verdict})
 
 
 def _arrays(heads: Fitted) -> dict[str, np.ndarray]:
@@ -184,7 +213,7 @@ def _load(folder: Path, description: Any) -> TrainedModel:
     # Not a path: a model from elsewhere reads no file of this machine.
     weights = {name: folder / Path(file).name
                for name, file in description["embed"].pop("weights").items()}
-    trained_on = description.get("trained_on")
+    trained_on, trust = description.get("trained_on"), description.get("trust")
     sections = parse_params({key: description[key] for key in ("prepare", "embed", "train")})
     return TrainedModel(
         question=Question.from_dict(description),
@@ -201,4 +230,15 @@ def _load(folder: Path, description: Any) -> TrainedModel:
         train=sections.train,
         weights=weights,
         trained_on=None if trained_on is None else tuple(trained_on),
+        trust=None if trust is None else trust_from(trust, read_arrays(folder / TRUST)),
+        verdict=_verdict(folder / VERDICT),
     )
+
+
+def _verdict(file: Path) -> str:
+    if not file.exists():
+        return ""
+    said = parse_json(read_file(file, MOST_JSON))["verdict"]
+    if said not in VERDICTS:
+        raise ValueError(f"{file.name} has the verdict '{said}'")
+    return said

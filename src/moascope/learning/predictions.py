@@ -21,8 +21,8 @@ COLUMNS = {
 
 def predictions_at(
     calibration: Calibration, sites: Examples, logits: np.ndarray, level: str
-) -> pd.DataFrame:
-    """Predictions of one level from the logits of sites.
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Predictions of one level from the logits of sites, and the units that their rows are.
 
     Parameters
     ----------
@@ -35,7 +35,7 @@ def predictions_at(
     matrix, units = averaging(sites, level)
     probability = calibration.probability(matrix @ logits)
     return prediction_table(units, probability, calibration.decide(probability),
-                            sites.question, level)
+                            sites.question, level), units
 
 
 def prediction_table(

@@ -18,6 +18,12 @@ from moascope.features.normalise import (
     standardise_plates,
 )
 from moascope.features.table import PROFILES, FeatureTable, profile_columns
+from moascope.learning.calls import (
+    call_warnings,
+    controls_among,
+    with_calls,
+    without_controls,
+)
 from moascope.learning.examples import LEVELS, WELL_KEY, Examples, with_layout
 from moascope.learning.model import TrainedModel
 from moascope.learning.panels import POOLED, predict_by_panel
@@ -67,7 +73,9 @@ class Predictor:
         -------
         DataFrame
             One row per unit: its `Metadata_` columns, `P_<class>` (float, 0 to 1) for every class,
-            and `Predicted` (one of the classes).
+            `Predicted` (one of the classes; empty for negative controls), and what it is worth:
+            see `learning.calls.with_calls`. Models of earlier versions give no more than
+            `Predicted`.
 
         Raises
         ------
@@ -113,9 +121,11 @@ def predict_screen(
     Returns
     -------
     predictions : DataFrame
-        One row per unit: its `Metadata_` columns, `P_<class>` for every class, `Predicted`.
+        One row per unit: its `Metadata_` columns, `P_<class>` for every class, `Predicted`, and
+        the columns of `calls.with_calls` where the model has what they need.
     warnings : tuple of str
-        Sites that were left out, and why; plates with too few negative controls.
+        Sites that were left out, and why; plates with too few negative controls; what has to be
+        known of the model before its calls are believed.
 
     Raises
     ------
@@ -151,10 +161,24 @@ def predict_features(model: TrainedModel, screen: Screen, table: FeatureTable,
     """Predictions from what `screen_features` gives; see `predict_screen`."""
     sites = sites_of(model, screen, table)
     left_out = (*table.warnings, *_few_controls(model, sites.meta, table.meta["QC_Pass"]))
-    if level != "site":
-        sites = sites.take(_counted(table.meta))
+    counting = _counted(table.meta) if level != "site" else np.ones(len(sites.meta), bool)
+    sites = sites.take(counting)
     logits = predict_by_panel(model.heads, sites, model.train)[0]
-    return predictions_at(model.calibrations[level], sites, logits, level), left_out
+    predictions, units = predictions_at(model.calibrations[level], sites, logits, level)
+    control = controls_among(units, sites)
+    predictions = without_controls(predictions, control)
+    if model.trust is not None:
+        passed = table.meta["QC_Pass"].to_numpy(bool)[counting]
+        normalising = (sites.meta["Metadata_Control"] == "negative").to_numpy() & passed
+        predictions = with_calls(predictions, units, control, level, model, model.trust, sites,
+                                 _taken(model, table)[counting], normalising)
+    return predictions, (*left_out, *call_warnings(model, predictions))
+
+
+def _taken(model: TrainedModel, table: FeatureTable) -> np.ndarray:
+    """The features that a model takes, in its order, before normalisation."""
+    order = {name: i for i, name in enumerate(table.names)}
+    return table.X[:, [order[name] for name in model.names]]
 
 
 def _few_controls(model: TrainedModel, meta: pd.DataFrame,
@@ -257,7 +281,7 @@ def sites_of(model: TrainedModel, screen: Screen, table: FeatureTable) -> Exampl
         keys += screen.annotations["Metadata_InChIKey"].tolist()
     unit = names.map(compound_groups(known, keys))
     code = unit.where(names != "").astype("category").cat
-    features = table.X[:, [order[name] for name in model.names]]
+    features = _taken(model, table)
     controls = ((meta["Metadata_Control"] == "negative") & meta["QC_Pass"].astype(bool)).to_numpy()
     if model.controls and model.head.normalisation != "none":
         if not controls.any():

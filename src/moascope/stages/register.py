@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import shutil
+import tempfile
 from pathlib import Path
 
 from moascope.features.backbones import is_deep
 from moascope.features.table import profile_columns
 from moascope.learning.final import run_of
-from moascope.learning.model import read_model
+from moascope.learning.model import read_model, write_verdict
 from moascope.params import Params
 from moascope.tracking.comparison import model_name
 from moascope.tracking.registry import log_candidate, version_tags
@@ -27,10 +29,14 @@ def register(params: Params, trained: Path, evaluated: Path, screen: Path, split
     tags |= {f"digest.{name}": value for name, value in dvc_digests(inputs).items()}
     name = model_name(model.embed.backbone, model.head)
     with resume_run(params, run_id, name, "register", inputs) as active:
-        registered = log_candidate(
-            params.register_.name, trained / "model", model.channels, model.question.classes,
-            is_deep(model.embed), tags, profile_columns(model.names),
-        )
+        with tempfile.TemporaryDirectory(prefix="moascope-") as work:
+            # The folder of a registered model also says what its evaluation found.
+            folder = Path(shutil.copytree(trained / "model", Path(work) / "model"))
+            write_verdict(folder, metrics["above_chance"], metrics["useful"])
+            registered = log_candidate(
+                params.register_.name, folder, model.channels, model.question.classes,
+                is_deep(model.embed), tags, profile_columns(model.names),
+            )
         registered["experiment_id"] = active.info.experiment_id
     write_json(report, registered | {"alias": "candidate", "tags": tags})
     return (f"version {registered['version']} of '{registered['name']}' is the candidate; "

@@ -19,6 +19,7 @@ from moascope.learning.final import (
     save_trained,
 )
 from moascope.learning.nested import nested
+from moascope.learning.trust import fit_trust
 from moascope.params import Params
 from moascope.screen.tables import read_screen
 from moascope.text import counted
@@ -50,7 +51,8 @@ def train(params: Params, prepared: Path, embedded: Path, screen: Path, split: P
                                      final_calibrations[level], head, params)
             for level in LEVELS}
         model = final_model(examples, final, final_calibrations, head, params,
-                            read_screen(screen).channels, embed, weights)
+                            read_screen(screen).channels, embed, weights,
+                            fit_trust(examples, head, params.train, logits, final_calibrations))
         shutil.rmtree(out, ignore_errors=True)
         save_trained(out, model, predictions, {
             "run_id": active.info.run_id, "experiment": active.info.experiment_id})

@@ -1,0 +1,65 @@
+import numpy as np
+import pandas as pd
+import pytest
+
+from moascope.learning.batch_distance import control_plates
+from moascope.learning.novelty import known_compounds
+
+
+def test_distances_and_p_values_of_a_small_case():
+    known = known_compounds(np.array([[1, 0], [2, 0], [0, 3.0]]))
+    np.testing.assert_allclose(known.distances, [0, 0, 1], atol=1e-6)
+    index, distance = known.nearest(np.array([[5.0, 0], [-1, 0]]))
+    # The opposite of two compounds is nearest to the one at a right angle.
+    assert index.tolist() == [0, 2]
+    np.testing.assert_allclose(distance, [0, 1], atol=1e-6)
+    np.testing.assert_allclose(known.p_values(np.array([0.5, 1.5])), [2 / 4, 1 / 4])
+
+
+def test_a_compound_is_not_its_own_neighbour():
+    known = known_compounds(np.array([[1, 0], [0, 1.0]]))
+    index, distance = known.nearest(np.array([[1.0, 0]]), np.array([0]))
+    assert index.tolist() == [1] and distance[0] == pytest.approx(1)
+
+
+def test_compounds_like_those_of_training_are_rarely_novel_and_others_mostly():
+    rng = np.random.default_rng(0)
+    centres = rng.normal(size=(6, 40)) * 3
+    own, other = [], []
+    for _ in range(30):
+        known = known_compounds(centres[rng.integers(5, size=80)] + rng.normal(size=(80, 40)))
+        like = centres[rng.integers(5, size=40)] + rng.normal(size=(40, 40))
+        new = centres[np.full(40, 5)] + rng.normal(size=(40, 40))
+        own += known.p_values(known.nearest(like)[1]).tolist()
+        other += known.p_values(known.nearest(new)[1]).tolist()
+    assert 0.02 < (np.array(own) <= 0.05).mean() < 0.07
+    assert (np.array(other) <= 0.05).mean() > 0.95
+
+
+def plates(rng, count, batches=1, shift=0.0, spread=0.3):
+    rows, features = [], []
+    for number in range(count):
+        centre = rng.normal(size=30) * spread + shift
+        for _ in range(16):
+            rows.append((f"P{number}", "", f"B{number % batches}"))
+            features.append(centre + rng.normal(size=30))
+    return (pd.DataFrame(rows, columns=["Metadata_Plate", "Metadata_Panel", "Metadata_Batch"]),
+            np.array(features))
+
+
+def test_a_plate_of_another_instrument_is_beyond_the_limit_and_one_of_the_same_is_not():
+    rng = np.random.default_rng(1)
+    known = control_plates(*plates(rng, 8), rate=0.05)
+    same = pd.concat([known.distances(*plates(rng, 5)) for _ in range(20)])
+    assert (same["Distance"] > same["Limit"]).mean() < 0.15
+    other = known.distances(*plates(rng, 5, shift=2.0))
+    assert (other["Distance"] > other["Limit"]).all()
+    assert len(other) == 5
+
+
+def test_two_plates_are_too_few_for_a_limit_and_an_unknown_panel_has_none():
+    rng = np.random.default_rng(2)
+    assert control_plates(*plates(rng, 2), rate=0.05).distances(*plates(rng, 3)).empty
+    meta, features = plates(rng, 4)
+    known = control_plates(meta, features, rate=0.05)
+    assert known.distances(meta.assign(Metadata_Panel="other"), features).empty
