@@ -43,7 +43,35 @@ def evaluate_unseen_batches(
         batch, or a class would be missing from some head's training, or no panel is in several
         batches. A panel that is in one batch only says nothing here.
     """
-    question, label = examples.question, examples.label
+    question = examples.question
+    spread = spread_over_batches(examples, head, train)
+    if spread is None:
+        return None
+    fitted = cross_fit(*spread, train, seed, leave_folds_and_batches_out)
+    found, logits = fitted.units()
+    if not question.present(found[question.counts(found)]):
+        return None
+    batches = len(np.unique(spread[0].meta["Metadata_Batch"][spread[0].label >= 0]))
+    return unit_scores(found, logits, question, settings, seed) | {"batches": batches}
+
+
+def spread_over_batches(examples: Examples, head: Head,
+                        train: Train) -> tuple[Examples, Head] | None:
+    """The rows and the head that `leave_folds_and_batches_out` can be asked about.
+
+    Parameters
+    ----------
+    examples : Examples
+        Sites.
+    head, train : Head, Train
+
+    Returns
+    -------
+    tuple or None
+        The rows of panels that are in several batches; the head, which sees wells where it would
+        see compounds. None where `evaluate_unseen_batches` has nothing to say.
+    """
+    label = examples.label
     batch_of = examples.meta["Metadata_Batch"].to_numpy()
     counted = np.zeros(len(label), bool)
     for _, own in panel_rows(examples, train):
@@ -54,11 +82,7 @@ def evaluate_unseen_batches(
         head = head.model_copy(update={"level": "well"})
     batches = len(np.unique(batch_of[counted & (label >= 0)]))
     if batches < 2 or any(
-            len(np.unique(spread.label[learns])) < len(question.classes)
+            len(np.unique(spread.label[learns])) < len(examples.question.classes)
             for learns in leave_folds_and_batches_out(spread).learns):
         return None
-    fitted = cross_fit(spread, head, train, seed, leave_folds_and_batches_out)
-    found, logits = fitted.units()
-    if not question.present(found[question.counts(found)]):
-        return None
-    return unit_scores(found, logits, question, settings, seed) | {"batches": batches}
+    return spread, head

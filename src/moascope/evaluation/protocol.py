@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from moascope.evaluation.abstention import evaluate_abstention
 from moascope.evaluation.active import score_active
 from moascope.evaluation.baselines import evaluate_baselines
 from moascope.evaluation.batches import evaluate_unseen_batches
@@ -48,8 +49,8 @@ def protocol(params: Params, examples: Examples, predictions: dict[str, pd.DataF
         What was evaluated (`target`, `classes`, `unit`, `head`, ...), `out_of_fold` and
         `held_out` scores by level, `by_panel`, `by_concentration_uM`, `by_mechanism`,
         `by_action`, `activity`, `baselines`, `references`, `recommended_head`, `mechanisms`,
-        `unseen_batch`, `chemistry`, `random_image_split`, `oracle` (of a simulated screen), and the
-        verdicts `above_chance` and `useful`.
+        `abstention`, `unseen_batch`, `chemistry`, `random_image_split`, `oracle` (of a simulated
+        screen), and the verdicts `above_chance` and `useful`.
     """
     settings, seed, question = params.evaluate, params.seed, examples.question
     model = read_model(trained / "model")
@@ -82,6 +83,7 @@ def protocol(params: Params, examples: Examples, predictions: dict[str, pd.DataF
                                         seed),
         "references": evaluate_references(in_folds, examples, settings, seed),
         "mechanisms": evaluate_mechanisms(examples, settings, seed),
+        "abstention": evaluate_abstention(compounds, examples, model, seed),
         "unseen_batch": evaluate_unseen_batches(examples, model.head, model.train, settings, seed),
     }
     if question.unit == "compound":

@@ -15,6 +15,7 @@ from moascope.drawing.maps import plate_figure
 from moascope.drawing.page import render_page
 from moascope.learning.examples import WELL_KEY, Examples
 from moascope.report import figures
+from moascope.report.abstention import abstention_section
 from moascope.report.activity import ActivityFound, activity_section
 from moascope.report.compounds import ranked_compounds
 from moascope.report.oracle import oracle_sentence
@@ -101,6 +102,7 @@ def render_report(metrics: dict[str, Any], predictions: dict[str, pd.DataFrame],
                     f"By {seen}": threshold_words(unseen["site"], asked.binary,
                                                 said(classes[1]))},
         tables=score_tables(metrics, said),
+        abstention=abstention_section(metrics, said),
         reliability=_reliability(unseen["compound"], asked, said),
         plates=_plates(predictions, examples, said, prepared),
         plate_count=examples.meta["Metadata_Plate"].nunique(), most_plates=MOST_PLATES,

@@ -1,0 +1,147 @@
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from learnable import HEAD, TRAIN, make_examples
+
+from moascope.errors import MoascopeError
+from moascope.features.table import FeatureTable
+from moascope.learning.calls import call_warnings, summary, with_inactive
+from moascope.learning.final import final_model, fit_final
+from moascope.learning.model import CHANCE, USEFUL, read_model, save_model, write_verdict
+from moascope.learning.nested import nested
+from moascope.learning.predictor import predict_features
+from moascope.learning.trust import fit_trust
+from moascope.params import Embed, Params
+from moascope.screen.tables import Screen
+
+
+def with_plate_controls(examples, rng, wells=8):
+    """The examples, every plate with control wells at its bottom."""
+    meta, features, group = [examples.meta], [examples.features], [examples.group]
+    for plate, rows in examples.meta.groupby("Metadata_Plate"):
+        own = rows.iloc[np.zeros(wells * 2, int)].assign(
+            Metadata_Well=[f"P{1 + i // 2:02d}" for i in range(wells * 2)],
+            Metadata_Site=[i % 2 for i in range(wells * 2)], Metadata_Compound="DMSO",
+            Metadata_Concentration_uM=np.nan, Metadata_Control="negative")
+        meta.append(own.assign(Metadata_Plate=plate))
+        features.append(rng.normal(size=(wells * 2, 20)).astype(np.float32) * 0.5)
+        group.append(np.full(wells * 2, -1))
+    return replace(examples, meta=pd.concat(meta, ignore_index=True),
+                   features=np.concatenate(features), group=np.concatenate(group), _cache={})
+
+
+@pytest.fixture(scope="module")
+def examples():
+    return with_plate_controls(make_examples(compounds=60, effect=4.0),
+                               np.random.default_rng(7))
+
+
+@pytest.fixture(scope="module")
+def model(examples):
+    params = Params(train=TRAIN, seed=0)
+    outer = [(repeat, fold) for repeat in range(examples.repeats)
+             for fold in range(examples.fold_count)]
+    logits, _ = nested(examples, dict.fromkeys(outer, HEAD), params.train, 0)
+    heads, _, calibrations = fit_final(examples, HEAD, logits, params)
+    trust = fit_trust(examples, HEAD, params.train, logits, calibrations)
+    return final_model(examples, heads, calibrations, HEAD, params, (), Embed(), {}, trust)
+
+
+def as_screen(examples):
+    """The examples as a screen that is predicted, and its features."""
+    meta = examples.meta
+    layout = meta.drop_duplicates(["Metadata_Plate", "Metadata_Well"])[[
+        "Metadata_Plate", "Metadata_Well", "Metadata_Compound", "Metadata_Concentration_uM",
+        "Metadata_Control"]]
+    rows = meta[["Metadata_Plate", "Metadata_Well", "Metadata_Site", "Metadata_Batch",
+                 "Metadata_Panel"]]
+    annotations = layout[["Metadata_Compound"]].drop_duplicates()
+    table = FeatureTable(rows.assign(QC_Pass=True), examples.features, list(examples.names))
+    return Screen(rows, layout, annotations, (), Path()), table
+
+
+def predicted(model, examples, level="compound"):
+    return predict_features(model, *as_screen(examples), level)
+
+
+def test_a_saved_model_abstains_in_the_same_way(model, examples, tmp_path):
+    save_model(model, tmp_path / "model")
+    write_verdict(tmp_path / "model", above_chance=True, useful=True)
+    loaded = read_model(tmp_path / "model")
+    for level in ("compound", "well", "site"):
+        one, _ = predicted(model, examples, level)
+        two, _ = predicted(loaded, examples, level)
+        assert set(two.pop("Model")) == {USEFUL}
+        assert set(one.pop("Model")) == {"not evaluated"}
+        assert one.equals(two)
+    assert not [path for path in (tmp_path / "model").rglob("*") if path.suffix == ".pkl"]
+    write_verdict(tmp_path / "model", above_chance=False, useful=False)
+    loaded = read_model(tmp_path / "model")
+    assert "not better than chance" in " ".join(call_warnings(loaded, one))
+    (tmp_path / "model/verdict.json").write_text('{"verdict": "splendid"}')
+    with pytest.raises(MoascopeError, match="damaged"):
+        read_model(tmp_path / "model")
+
+
+@pytest.mark.parametrize("level", ["compound", "well", "site"])
+def test_controls_are_given_no_class(model, examples, level):
+    table, _ = predicted(model, examples, level)
+    control = table["Metadata_Compound"] == "DMSO"
+    assert control.any()
+    assert (table.loc[control, ["Predicted", "Set", "Nearest"]] == "").all(axis=None)
+    assert (table.loc[control, "Call"] == "control").all()
+    assert (table.loc[~control, "Predicted"] != "").all()
+
+
+def test_a_call_is_a_set_of_one_class_and_mostly_right(model, examples):
+    table, _ = predicted(model, examples)
+    label = dict(zip(examples.groups["Metadata_Compound"], examples.groups["Label"], strict=True))
+    called = table[table["Call"].isin(["t", "not_t"])]
+    assert (called["Set"] == called["Call"]).all()
+    assert len(called) > 40
+    assert (called["Call"] == called["Metadata_Compound"].map(label)).mean() > 0.9
+
+
+def test_the_nearest_compound_is_another_one(model, examples):
+    table, _ = predicted(model, examples)
+    treated = table[table["Call"] != "control"]
+    assert (treated["Nearest"] != treated["Metadata_Compound"]).all()
+    assert treated["Nearest_Similarity"].between(-1, 1).all()
+    # Calibrated on themselves: few are novel.
+    assert (treated["Call"] == "novel").mean() <= 0.1
+
+
+def test_a_compound_unlike_all_of_training_is_novel_and_plates_of_another_instrument_are_said(
+        model, examples):
+    rng = np.random.default_rng(1)
+    strange = replace(examples, features=examples.features.copy(), _cache={})
+    own = strange.group == 3
+    strange.features[own] = 0
+    strange.features[own, 10:] = 30 * rng.normal(size=10)
+    table, _ = predicted(model, strange)
+    assert table.set_index("Metadata_Compound").loc["C3", "Call"] == "novel"
+
+
+def test_inactive_goes_before_all_but_controls(model, examples):
+    table, _ = predicted(model, examples)
+    found = with_inactive(table, np.ones(len(table), bool))
+    assert set(found["Call"]) == {"inactive", "control"}
+    line = summary(found, model.question, "compound")
+    assert line == ("60 compounds: 0 called, 0 undecided, 60 inactive, 0 novel. 1 control gets no "
+                    "mechanism.")
+
+
+def test_a_model_of_an_earlier_version_predicts_and_says_what_is_missing(model, examples):
+    old = replace(model, trust=None)
+    table, warnings = predicted(old, examples)
+    assert list(table)[-1] == "Predicted"
+    assert "earlier version" in warnings[-1]
+    assert with_inactive(table, np.ones(len(table), bool)).equals(table)
+
+
+def test_a_model_that_found_nothing_says_so(model, examples):
+    _, warnings = predicted(replace(model, verdict=CHANCE), examples)
+    assert any("not better than chance" in sentence for sentence in warnings)
