@@ -66,7 +66,7 @@ def predict(
     """
     from moascope.api.models import load_model
     from moascope.evaluation.active import is_inactive, measured_activity, with_activity
-    from moascope.learning.calls import CALL, summary, with_inactive
+    from moascope.learning.calls import CALL, EARLIER, summary, with_inactive
     from moascope.learning.predictor import predict_features, screen_features
     from moascope.screen.tables import read_given_screen
     from moascope.work.files import write_csv
@@ -84,6 +84,8 @@ def predict(
     write_csv(out, predictions)
     if CALL in predictions:
         print(summary(predictions, predictor.question, level.value))
+    else:
+        print(f"warning: {EARLIER}", file=sys.stderr)
     print(f"{len(predictions)} predictions, one per {level.value}, are in {out}.")
 
 

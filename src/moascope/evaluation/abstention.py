@@ -176,6 +176,8 @@ def _unseen_mechanisms(examples: Examples, model: TrainedModel, trust: Trust,
         return found and found | {"mechanisms": len(names)}
     # The class itself is unseen, so that every call is a false one.
     size = within.sum(axis=1)
+    if not len(label):
+        return None
     return {"n": len(label), "called": int((size == 1).sum()), "undecided": int((size > 1).sum()),
             "empty": int((size == 0).sum()), "right_when_called": 0, "mechanisms": len(names)}
 

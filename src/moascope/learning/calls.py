@@ -18,6 +18,9 @@ CONTROL, INACTIVE, NOVEL, UNDECIDED = "control", "inactive", "novel", "undecided
 OTHERS = (UNDECIDED, INACTIVE, NOVEL, CONTROL)
 LIKE, UNLIKE = "like training", "unlike training"
 NOT_EVALUATED = "not evaluated"
+EARLIER = ("This model was trained by an earlier version: it cannot say which compounds are "
+           "undecided or novel, or whether the plates are like those of training. Train it again "
+           "for these columns.")
 
 
 def without_controls(predictions: pd.DataFrame, control: np.ndarray) -> pd.DataFrame:
@@ -172,19 +175,18 @@ def with_inactive(predictions: pd.DataFrame, inactive: np.ndarray) -> pd.DataFra
         inactive & (predictions[CALL] != CONTROL).to_numpy(), INACTIVE))
 
 
-def call_warnings(model: TrainedModel, predictions: pd.DataFrame) -> tuple[str, ...]:
+def call_warnings(model: TrainedModel, trust: Trust,
+                  predictions: pd.DataFrame) -> tuple[str, ...]:
     """What has to be said before any of the calls is believed.
 
     Parameters
     ----------
     model : TrainedModel
+    trust : Trust
     predictions : DataFrame
+        From `with_calls`.
     """
-    trust, said = model.trust, []
-    if trust is None:
-        return ("This model was trained by an earlier version: it cannot say which compounds are "
-                "undecided or novel, or whether the plates are like those of training. Train it "
-                "again for these columns.",)
+    said = []
     if model.verdict == CHANCE:
         said.append("By its own evaluation this model is not better than chance. Do not act on its "
                     "calls.")
@@ -198,7 +200,8 @@ def call_warnings(model: TrainedModel, predictions: pd.DataFrame) -> tuple[str, 
         said.append("The training compounds are too few to exclude any class at a coverage of "
                     f"{trust.coverage:.0%}, so every prediction is undecided. Lower "
                     "train.coverage or annotate more compounds.")
-    if BATCH in predictions and (unlike := predictions[BATCH] == UNLIKE).any():
+    unlike = predictions[BATCH] == UNLIKE
+    if unlike.any():
         plates = sorted(set(predictions.loc[unlike, "Metadata_Plate"])
                         if "Metadata_Plate" in predictions else ())
         named = f" ({listing(plates, 5)})" if plates else ""

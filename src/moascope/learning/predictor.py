@@ -167,12 +167,14 @@ def predict_features(model: TrainedModel, screen: Screen, table: FeatureTable,
     predictions, units = predictions_at(model.calibrations[level], sites, logits, level)
     control = controls_among(units, sites)
     predictions = without_controls(predictions, control)
+    said: tuple[str, ...] = ()
     if model.trust is not None:
         passed = table.meta["QC_Pass"].to_numpy(bool)[counting]
         normalising = (sites.meta["Metadata_Control"] == "negative").to_numpy() & passed
         predictions = with_calls(predictions, units, control, level, model, model.trust, sites,
                                  _taken(model, table)[counting], normalising)
-    return predictions, (*left_out, *call_warnings(model, predictions))
+        said = call_warnings(model, model.trust, predictions)
+    return predictions, (*left_out, *said)
 
 
 def _taken(model: TrainedModel, table: FeatureTable) -> np.ndarray:

@@ -144,7 +144,8 @@ def consensus_of_training(seen: Examples
     sphering : Sphering or None
     """
     controls = seen.controls
-    if not controls.any() or not seen.in_folds.any():
+    # Where wells are the units, there are no other compounds to be near to.
+    if not controls.any() or not seen.in_folds.any() or seen.question.unit != "compound":
         return None, np.zeros(0, int), None
     standard = _standard(seen.meta, seen.features, seen.names, controls)
     try:
