@@ -57,7 +57,8 @@ class ControlPlates:
             if own.any() and np.isfinite(self.limits[own][0]):
                 rows.append((plate, panel, _apart(centre, self.centres[own], self.spreads[own][0]),
                              float(self.limits[own][0])))
-        return pd.DataFrame(rows, columns=["Metadata_Plate", "Metadata_Panel", "Distance", "Limit"])
+        return pd.DataFrame(rows, columns=["Metadata_Plate", "Metadata_Panel", "Distance", "Limit"]
+                            ).astype({"Distance": float, "Limit": float})
 
 
 def control_plates(meta: pd.DataFrame, features: np.ndarray, rate: float) -> ControlPlates:
