@@ -238,7 +238,7 @@ def test_the_ten_lines_of_the_readme_run(ran, monkeypatch, capsys):
     names = {}
     exec(lines, names)
     assert "Cell count only" in capsys.readouterr().out
-    assert set(names["wells"]["Predicted"]) <= {"gpcr", "not_gpcr"}
+    assert set(names["wells"]["Predicted"]) <= {"gpcr", "not_gpcr", ""}
 
 
 def test_the_example_of_the_documentation_runs(ran, tmp_path, monkeypatch):
