@@ -26,16 +26,23 @@ def test_the_limit_of_nine_compounds_is_the_smallest_probability_of_the_true_cla
     assert found.limits[1] == pytest.approx(0.3)
 
 
-def test_a_class_of_few_compounds_takes_the_limit_of_all_and_of_too_few_none():
+def test_rare_classes_share_a_limit_that_frequent_ones_do_not_move():
     rng = np.random.default_rng(0)
-    label, probability = drawn(rng, 60, 3)
-    label[:4], label[4:] = 2, label[4:] % 2
-    found = set_limits(label, probability, np.arange(60), THREE, 0.9)
-    assert found.own == (True, True, False)
-    true = np.sort(probability[np.arange(60), label])[::-1]
-    assert found.limits[2] == pytest.approx(true[int(np.ceil(0.9 * 61)) - 1])
-    few = set_limits(label[:4], probability[:4], np.arange(4), THREE, 0.9)
-    assert few.limits == (0.0, 0.0, 0.0)
+    label = np.repeat([0, 1, 2], [40, 6, 5])
+    probability = drawn(rng, 51, 3)[1]
+    found = set_limits(label, probability, np.arange(51), THREE, 0.9)
+    assert found.own == (True, False, False)
+    rare = np.sort(probability[np.arange(51), label][40:])[::-1]
+    # 0.9 x (11 + 1) = 10.8: all eleven have to reach it.
+    assert found.limits[1] == found.limits[2] == pytest.approx(rare[10])
+
+
+def test_a_class_of_too_few_compounds_is_never_excluded():
+    rng = np.random.default_rng(0)
+    label, probability = np.repeat([0, 1], [60, 5]), drawn(rng, 65)[1]
+    found = set_limits(label, probability, np.arange(65), BINARY, 0.9)
+    assert found.limits[1] == 0 and found.limits[0] > 0 and found.decides
+    few = set_limits(label[-5:], probability[-5:], np.arange(5), BINARY, 0.9)
     assert not few.decides and few.sets(probability).all()
     assert least_compounds(0.9) == 9 and least_compounds(0.8) == 4
 

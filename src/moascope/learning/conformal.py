@@ -21,7 +21,7 @@ class Limits:
     limits : tuple of float, [C]
         0: the class is in every set, because there are too few compounds to exclude it.
     own : tuple of bool, [C]
-        Whether the limit is of the class's own compounds, or of all compounds.
+        Whether the limit is of the class's own compounds, or of all rare classes together.
     """
 
     limits: tuple[float, ...]
@@ -61,9 +61,10 @@ def set_limits(label: np.ndarray, probability: np.ndarray, compound: np.ndarray,
     -----
     The score is 1 - P(true class) [1]_ and its limit is taken within each class [2]_. Out-of-fold
     scores stand in for those of unseen compounds, as in cross-conformal prediction [3]_. A compound
-    has several wells, sites and repeats, which share its weight [4]_. A class of fewer compounds
-    than `least_compounds` takes the limit of all compounds, as rare classes do in [5]_; coverage
-    then holds over all of these classes together and not for each.
+    has several wells, sites and repeats, which share its weight [4]_. Classes of fewer compounds
+    than `least_compounds` take one limit together, a cluster of classes as in [5]_; coverage then
+    holds over them together and not for each. Where they are too few even so, they are never
+    excluded.
 
     .. [1] Sadinle, Lei and Wasserman, "Least ambiguous set-valued classifiers with bounded error
        levels", J Am Stat Assoc 114, 2019.
@@ -79,7 +80,9 @@ def set_limits(label: np.ndarray, probability: np.ndarray, compound: np.ndarray,
     enough = [len(np.unique(compound[label == c])) >= least
               and (question.binary or c in question.scored)
               for c in range(len(question.classes))]
-    together = _limit(true, compound, coverage)
+    # Not with the frequent classes: their compounds would decide the limit, and exclude rare ones.
+    rare = ~np.isin(label, np.flatnonzero(enough))
+    together = _limit(true[rare], compound[rare], coverage)
     return Limits(tuple(_limit(true[label == c], compound[label == c], coverage) if own
                         else together for c, own in enumerate(enough)), tuple(enough))
 
