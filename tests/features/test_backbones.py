@@ -20,7 +20,7 @@ from moascope.features.backbones import (
 )
 from moascope.features.inference import EXACT_CONVOLUTIONS, compile_for_cpu, kept_conversion
 from moascope.features.table import LABELS
-from moascope.params import BACKBONES, Embed, parse_params
+from moascope.params import BACKBONES, WITHOUT_NETWORK, Embed, parse_params
 
 PLANES = np.random.default_rng(0).integers(0, 256, (37, 96, 96)).astype(np.uint8)
 
@@ -47,7 +47,7 @@ def test_importing_the_features_loads_no_heavy_library():
 
 
 def test_every_backbone_of_the_parameters_exists():
-    assert set(LABELS) == set(BACKBONES) == {"morphology", *PACKAGED, *APPLICATIONS}
+    assert set(LABELS) == set(BACKBONES) == {*WITHOUT_NETWORK, *PACKAGED, *APPLICATIONS}
 
 
 @pytest.mark.parametrize("name", ["mobilenetv2", "resnet50"])

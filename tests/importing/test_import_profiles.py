@@ -554,7 +554,9 @@ def test_a_row_group_that_is_too_large_to_be_held_is_turned_on_disk(tmp_path, mo
 def test_the_lincs_plate_is_imported_as_it_is(tmp_path, real_data):
     imported = import_profiles([real_data / "profiles" / "lincs_plate"], tmp_path / "screen")
     rows, layout, annotations = written(tmp_path / "screen")
-    assert rows.shape == (384, 2 + 454)
+    own = [name for name in rows if name.startswith("Metadata_")]
+    assert own == ["Metadata_Plate", "Metadata_Batch", "Metadata_Well"]
+    assert rows.shape == (384, len(own) + 454)
     assert (layout["Metadata_Control"] == "negative").sum() == 24
     assert len(annotations) == 58 and (annotations["Metadata_MoA"] != "").sum() == 55
     assert float(layout["Metadata_Concentration_uM"].max()) < 100

@@ -267,7 +267,7 @@ def test_a_plain_table_keeps_the_lines_it_came_from():
     read = reading._read_plain("x.csv", b'\xef\xbb\xbfa;b\r\n1;"x ""y"", z"\r\n3;ab"c')
     assert read.rows.to_dict("list") == {"a": ["1", "3"], "b": ['x "y", z', 'ab"c']}
     assert read.lines.tolist() == [2, 3]
-    assert read.decimal_comma
+    assert read.delimiter == ";"
 
 
 def test_split_learns_what_passed_without_reading_features(tmp_path, monkeypatch):

@@ -45,6 +45,9 @@ NUMBERS = Numbers(average_precision=0.6, low=0.4, high=0.8, prevalence=0.2, null
 AGAINST = Against(version="1", average_precision=0.6, low=0.4, high=0.8, difference=0.0,
                   difference_low=0.0, difference_high=0.0, worse=0.0)
 
+# The weights below are those of robust deviations of sites.
+LINEAR = Head(layers=0, level="site", normalisation="plate")
+
 
 def against(**changes):
     return dataclasses.replace(NUMBERS, incumbent=dataclasses.replace(AGAINST, **changes))
@@ -191,7 +194,7 @@ def deal(data, params, target="gpcr"):
 def head_of(weights, names=NAMES):
     kernel = np.zeros((1, len(names), 2), np.float32)
     kernel[0, 2:4, 1] = weights
-    return FittedHeads(Head(layers=0), np.zeros((1, len(names)), np.float32),
+    return FittedHeads(LINEAR, np.zeros((1, len(names)), np.float32),
                        np.ones((1, len(names)), np.float32), [kernel],
                        [np.zeros((1, 2), np.float32)], np.array([1]), np.zeros(1, np.float32))
 
@@ -205,7 +208,7 @@ def model_of(weights, data, **changes):
         calibrations={level: Calibration(0.1, 0.0, 0.5) for level in LEVELS},
         sphering=None, names=NAMES, channels=("DNA", "Actin"), controls=True,
         prepare=PARAMS.prepare, embed=Embed(backbone="morphology"),
-        head=Head(layers=0), train=Train(),
+        head=LINEAR, train=Train(),
         trained_on=tuple(sorted(set().union(*seen))),
     )
     return dataclasses.replace(made, **changes)
@@ -653,7 +656,7 @@ def test_from_the_images_a_model_says_what_it_says_from_data_embed(tmp_path, cap
     embed = Embed(backbone="morphology")
     names = tuple(features_of_screen(read_screen(data / "acquire"), own, embed, work).names)
     rng = np.random.default_rng(0)
-    heads = FittedHeads(Head(layers=0), np.zeros((1, len(names)), np.float32),
+    heads = FittedHeads(LINEAR, np.zeros((1, len(names)), np.float32),
                         np.ones((1, len(names)), np.float32),
                         [rng.normal(size=(1, len(names), 2)).astype(np.float32) * 0.01],
                         [np.zeros((1, 2), np.float32)], np.array([1]), np.zeros(1, np.float32))

@@ -18,7 +18,7 @@ def baseline(params: Params, prepared: Path, screen: Path, split: Path, out: Pat
     name, settings = out.name, params.baseline
     arm = find_arm(name)
     weights, missing = arm_weights(arm, settings.weights)
-    if not read_screen(screen).channels:
+    if not missing and not read_screen(screen).channels:
         missing = "the screen has profiles and no images."
     if not missing:
         size = settings.frozen_size if arm.backbone else settings.size
