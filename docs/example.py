@@ -63,7 +63,7 @@ cross_val_score(RandomForestClassifier(random_state=0), X, folds.labels(features
 # what the study chose for each fold. Calibration and threshold come from inner folds.
 
 # %%
-result = moascope.cross_validate(features, folds, layers=1, width=32, dropout=0.4)
+result = moascope.cross_validate(features, folds)
 result
 
 # %% [markdown]
