@@ -1,6 +1,6 @@
 """GPCR ligands against all other compounds on real profiles, next to what structure alone tells.
 
-    python benchmarks/gpcr.py --data ../shared/data
+    python benchmarks/gpcr.py --data FOLDER
 
 COMAS: reference compounds of a Cell Painting screen in U2OS cells that were active, described by 15
 numbers: their similarity to 13 clusters of mechanisms, induction and relative cell count (Pahl,
