@@ -9,6 +9,8 @@ from moascope.web.defences import Application
 from moascope.web.site import Site
 
 if TYPE_CHECKING:
+    import socket
+
     import uvicorn
 
 _GRACE_S = 5
@@ -26,20 +28,24 @@ def serve_until_stopped(app: Application, site: Site, greeting: str) -> None:
     """
     # From here on Ctrl-C ends the page and nothing else, whatever it interrupts.
     with contextlib.suppress(KeyboardInterrupt):
-        server = make_server(app, site)
-        print(greeting, flush=True)
-        server.run(sockets=[site.listener])
+        make_server(app, site, greeting).run(sockets=[site.listener])
 
 
-def make_server(app: Application, site: Site) -> uvicorn.Server:
+def make_server(app: Application, site: Site, greeting: str = "") -> uvicorn.Server:
     """Uvicorn on this machine only: `run(sockets=[site.listener])` serves.
 
-    It says nothing in the terminal but what goes wrong, and believes nothing that a proxy would
-    tell, because there is none.
+    It prints `greeting` once it answers and handles signals, nothing else but what goes wrong, and
+    believes nothing that a proxy would tell, because there is none.
     """
     import uvicorn
 
-    return uvicorn.Server(uvicorn.Config(
+    class GreetingServer(uvicorn.Server):
+        async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+            await super().startup(sockets)
+            if self.started and greeting:
+                print(greeting, flush=True)
+
+    return GreetingServer(uvicorn.Config(
         app, loop="asyncio", http=_patient_protocol(site.patience), ws="none", lifespan="off",
         interface="asgi3", proxy_headers=False, server_header=False, log_config=None,
         log_level="error", access_log=False, timeout_keep_alive=int(max(site.patience, 1)),
