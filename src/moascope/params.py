@@ -274,9 +274,9 @@ class Tune(Section):
         # Git, DVC and MLflow keep what is written here, for everybody to read.
         if address and holds_password(address):
             raise PydanticCustomError(SECRET, (
-                "tune.storage holds a password, and params.yaml is no place for one. Take it out "
-                "of here and give the whole address in the environment variable MOASCOPE_STORAGE, "
-                "or leave the password to PGPASSWORD or ~/.pgpass."))
+                "tune.storage contains a password, which must not be in params.yaml. Take it "
+                "out of here and give the whole address in the environment variable "
+                "MOASCOPE_STORAGE, or leave the password to PGPASSWORD or ~/.pgpass."))
         return address
 
 

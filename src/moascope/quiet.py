@@ -35,7 +35,7 @@ def _held_back_stderr() -> Iterator[None]:
     try:
         descriptor = sys.stderr.fileno()
     except (AttributeError, OSError, ValueError):
-        # Something that is no file stands in for stderr (a notebook, a test): nothing to hold.
+        # Something other than a file replaces stderr (a notebook, a test): nothing to hold.
         yield
         return
     sys.stderr.flush()

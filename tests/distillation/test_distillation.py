@@ -207,7 +207,7 @@ def test_distilling_from_a_users_model_ends_in_a_backbone_with_its_card(tiny, tm
     assert features.shape == (3, 4)
     with pytest.raises(MoascopeError, match="gives 6 features"):
         distil([folder], tmp_path / "more", "teacher.keras", None, replace(RECIPE, features=7), 50)
-    with pytest.raises(MoascopeError, match="is no teacher"):
+    with pytest.raises(MoascopeError, match="is not a teacher"):
         distil([folder], tmp_path / "more", "vgg", None, RECIPE, 50)
 
 

@@ -139,7 +139,7 @@ def test_every_arm_of_the_default_parameters_exists():
 
 
 def test_an_unknown_arm_ends_in_one_sentence():
-    with pytest.raises(MoascopeError, match=r"'scrach' is no arm. Did you mean 'scratch'\?"):
+    with pytest.raises(MoascopeError, match=r"'scrach' is not an arm. Did you mean 'scratch'\?"):
         find_arm("scrach")
 
 

@@ -64,7 +64,7 @@ def structures_of(annotations: pd.DataFrame, compounds: Sequence[str]) -> Struct
     ----------
     annotations : DataFrame
         `Metadata_Compound`, and `Metadata_SMILES` or `Metadata_InChI` under any known spelling.
-        An InChI counts where there is no readable SMILES.
+        The InChI is used where no SMILES is readable.
     compounds : sequence of str, [units]
         Names of one unit joined by "|". The first of them that has a readable structure gives it.
     """
@@ -93,8 +93,8 @@ def parent_smiles(text: str) -> str:
     Parameters
     ----------
     text : str
-        SMILES or InChI. Salts and counter-ions are no part of what acts on cells, and a drug is
-        written charged or not as its vendor pleases.
+        SMILES or InChI. Salts and counter-ions do not act on cells, and vendors write the same
+        drug charged or uncharged.
     """
     from rdkit import Chem, rdBase
 

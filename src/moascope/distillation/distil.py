@@ -66,8 +66,8 @@ def distil(folders: Iterable[Path], out: Path, teacher: str, weights: Path | Non
         Where a folder has no planes, or the teacher is none.
     """
     if teacher not in APPLICATIONS and not teacher.endswith(KERAS_FILE):
-        raise MoascopeError(f"'{teacher}' is no teacher. There are {', '.join(APPLICATIONS)}, and "
-                            f"any Keras model file (*{KERAS_FILE}).")
+        raise MoascopeError(f"'{teacher}' is not a teacher. There are {', '.join(APPLICATIONS)}, "
+                            f"and any Keras model file (*{KERAS_FILE}).")
     if recipe.start == "teacher" and (teacher != "mobilenetv2" or recipe.width > 1):
         raise MoascopeError("--start teacher takes channels of mobilenetv2 for a student that is "
                             "no wider than it. Use --start random.")

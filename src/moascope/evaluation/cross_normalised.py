@@ -35,7 +35,7 @@ def deal_controls(meta: pd.DataFrame, generator: np.random.Generator
     Returns
     -------
     part : ndarray, int, [n]
-        -1 for sites that are no control. A position goes to the same part on all plates that have
+        -1 for sites of treated wells. A position goes to the same part on all plates that have
         the same controls.
     lacking : list of str
         Plates with too few controls: without one part, the others could not normalise.
@@ -85,7 +85,7 @@ def cross_normalised(sites: FeatureTable, dealt: np.ndarray, how: str
     profiles : list of ndarray, float32, [wells, d]
         Of length one, or zero; one for each part.
     part : ndarray, int, [wells]
-        -1 for wells that are no control.
+        -1 for treated wells.
     """
     from scipy import sparse
 

@@ -63,7 +63,7 @@ def average_precisions(similarity: np.ndarray, members: np.ndarray,
         own = members[rows]
         slot = np.full((len(own), len(similarity)), r, np.int16)
         np.put_along_axis(slot, own, np.arange(r, dtype=np.int16)[None], axis=1)
-        # The slot of each entry of each member's list; `r` for what is no member.
+        # The slot of each entry of each member's list; `r` for entries that are not members.
         listed = np.take(slot, order[own] + (np.arange(len(own), dtype=np.int32)
                                              * len(similarity))[:, None, None])
         for number, mask in enumerate(counted):

@@ -79,7 +79,7 @@ def read_doses(rows: Rows, name: str, vehicles: Sequence[bool]) -> Doses:
     name : str
         The table in the sentences.
     vehicles : sequence of bool
-        Which rows are of the solvent alone: "0.1 %" is no concentration of a compound there.
+        Which rows are of the solvent alone: "0.1 %" is not the concentration of a compound there.
 
     Notes
     -----

@@ -60,7 +60,7 @@ class Examples:
 
     @property
     def controls(self) -> np.ndarray:
-        """bool, [n]: the rows of negative controls that are no unit's.
+        """bool, [n]: the rows of negative controls that belong to no unit.
 
         A control that is scored must not normalise: among the controls that a normalisation is
         fitted to, every one lies closer to their middle than a well that it has not seen.

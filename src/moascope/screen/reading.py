@@ -285,7 +285,7 @@ _WORKBOOK = re.compile(rb"\[Content_Types\]\.xml|opendocument\.spreadsheet|docPr
 
 
 def _other_kind(content: bytes) -> str:
-    """What a file is that is no text, and what to do about it."""
+    """What a file is if it is not text, and what to do about it."""
     if content.startswith(b"PK\x03\x04"):
         if b"opendocument.spreadsheet" in content[:200]:
             return "a LibreOffice workbook, not CSV. Save it from there as CSV in UTF-8."

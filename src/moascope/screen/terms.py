@@ -139,7 +139,7 @@ def one_spelling(cells: Sequence[str], name: str = "annotations.csv") -> Terms:
     known: set[str] = set()
     while True:
         parts = {cell: split_terms(cell, known) for cell in distinct}
-        # A whole cell with a comma is no evidence that it is one mechanism.
+        # A whole cell with a comma does not prove that it is one mechanism.
         seen = {term_key(term) for cell, terms in parts.items() for term in terms
                 if len(terms) > 1 or "," not in cell}
         if seen <= known:

@@ -254,7 +254,7 @@ def find_arm(name: str) -> Arm:
         return ARMS[name]
     near = difflib.get_close_matches(name, ARMS, n=1)
     raise MoascopeError(
-        f"params.yaml: baseline.arms: '{name}' is no arm. "
+        f"params.yaml: baseline.arms: '{name}' is not an arm. "
         + (f"Did you mean '{near[0]}'? " if near else "")
         + f"There are {', '.join(ARMS)}; a new one is a function and an entry of ARMS in "
         "src/moascope/slides/convnets.py."

@@ -32,7 +32,7 @@ LIBRARIES = {
     "numpy": ("numpy",), "openvino": ("openvino",), "scipy": ("scipy",),
     "skimage": ("scikit-image",), "tifffile": ("tifffile", "imagecodecs"), "zarr": ("zarr",),
 }
-BODY = ""   # the statements of a module that are no definition: they run when it is imported
+BODY = ""   # the statements of a module that are not definitions: they run when it is imported
 
 Unit = tuple[str, str]
 

@@ -46,7 +46,7 @@ def open_sqlite(path: Path, named: Named, how: Average) -> Source:
     Raises
     ------
     MoascopeError
-        When it is no database of CellProfiler.
+        When it is not a database of CellProfiler.
     """
     if not is_sqlite(path):
         raise MoascopeError(f"{path} is not a SQLite database. Name the file that CellProfiler or "
