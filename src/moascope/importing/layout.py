@@ -142,3 +142,32 @@ def _canonical_or_as_is(well: str) -> str:
         return canonical_well(well)
     except MoascopeError:
         return well
+
+
+def tables_said(layout: pd.DataFrame, annotations: pd.DataFrame,
+                out: Path) -> tuple[list[str], list[str]]:
+    """What an import says of layout.csv and annotations.csv in the folder `out`.
+
+    Returns
+    -------
+    wrote : list of str
+        A line per table.
+    to_fill_in : list of str
+        A line that names the columns without any value; empty where there are none.
+    """
+    treated = layout[layout["Metadata_Control"] != "negative"]
+    compounds = set(treated["Metadata_Compound"]) - {""}
+    controls = int((layout["Metadata_Control"] != "").sum())
+    known = int((annotations["Metadata_MoA"] != "").sum())
+    wrote = [
+        f"            {out / 'layout.csv'}: {counted(len(layout), 'well')}, "
+        f"{counted(len(compounds), 'compound')}, {counted(controls, 'control well')}",
+        f"            {out / 'annotations.csv'}: {counted(len(annotations), 'compound')}, "
+        f"{known:,} with a mechanism",
+    ]
+    columns = []
+    if not compounds:
+        columns.append("Metadata_Compound and Metadata_Control in layout.csv")
+    if not known:
+        columns.append("Metadata_MoA in annotations.csv")
+    return wrote, [f"fill in     {' and '.join(columns)}"] if columns else []

@@ -24,7 +24,13 @@ from moascope.importing.kinds import (
     recognise,
     unread_formats,
 )
-from moascope.importing.layout import describe, keep_filled_in, told_by_images, told_by_map
+from moascope.importing.layout import (
+    describe,
+    keep_filled_in,
+    tables_said,
+    told_by_images,
+    told_by_map,
+)
 from moascope.importing.names import is_projections
 from moascope.importing.sites import place_sites
 from moascope.importing.tree import Tree, scan_tree
@@ -338,26 +344,11 @@ def describe_import(imported: Imported, out: Path) -> str:
     lines.append(f"unplaced    {len(imported.unplaced):,}"
                  + "".join(f"\n            {count:,} {reason}"
                            for reason, count in reasons.items()))
-    treated = screen.layout[screen.layout["Metadata_Control"] != "negative"]
-    compounds = set(treated["Metadata_Compound"]) - {""}
-    controls = int((screen.layout["Metadata_Control"] != "").sum())
-    known = int((screen.annotations["Metadata_MoA"] != "").sum())
-    lines += [
-        f"wrote       {out / 'load_data.csv'}",
-        f"            {out / 'layout.csv'}: {counted(len(screen.layout), 'well')}, "
-        f"{counted(len(compounds), 'compound')}, {counted(controls, 'control well')}",
-        f"            {out / 'annotations.csv'}: {counted(len(screen.annotations), 'compound')}, "
-        f"{known:,} with a mechanism",
-    ]
+    wrote, to_fill_in = tables_said(screen.layout, screen.annotations, out)
+    lines += [f"wrote       {out / 'load_data.csv'}", *wrote]
     if len(imported.unplaced) or len(imported.incomplete):
         lines.append(f"            {out / UNPLACED}: every file not in load_data.csv, and why")
-    todo = []
-    if not compounds:
-        todo.append("Metadata_Compound and Metadata_Control in layout.csv")
-    if not known:
-        todo.append("Metadata_MoA in annotations.csv")
-    if todo:
-        lines.append(f"fill in     {' and '.join(todo)}")
+    lines += to_fill_in
     lines += assumed_lines((*imported.notes, *screen.warnings))
     settings = ["acquire.allow_outside=true"] if imported.outside else []
     return "\n".join([*lines, *next_steps(out, settings)])

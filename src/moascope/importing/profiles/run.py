@@ -11,7 +11,13 @@ import pandas as pd
 
 from moascope.errors import MoascopeError
 from moascope.importing.compounds import annotate_from
-from moascope.importing.layout import Told, describe, keep_filled_in, told_by_map
+from moascope.importing.layout import (
+    Told,
+    describe,
+    keep_filled_in,
+    tables_said,
+    told_by_map,
+)
 from moascope.importing.profiles.collect import PROFILES, Collected, collect
 from moascope.importing.profiles.kinds import KINDS, Given, expand, files_of, recognise_profiles
 from moascope.importing.profiles.place import FURTHER, Placed
@@ -204,12 +210,9 @@ def _refuse_to_overwrite(out: Path, layout: Path | None, update: bool) -> None:
 
 def describe_profiles(imported: ImportedProfiles, out: Path, next_steps: Sequence[str]) -> str:
     """The result of an import as lines for the terminal; the last are the next steps."""
-    layout, annotations = imported.layout, imported.annotations
+    layout = imported.layout
     plates = sorted(layout["Metadata_Plate"].unique())
-    compounds = set(layout.loc[layout["Metadata_Control"] != "negative",
-                               "Metadata_Compound"]) - {""}
-    controls = int((layout["Metadata_Control"] != "").sum())
-    known = int((annotations["Metadata_MoA"] != "").sum())
+    wrote, to_fill_in = tables_said(layout, imported.annotations, out)
     lines = [
         f"recognised  {imported.kind}, by {imported.told_by}",
         f"plates      {len(plates):,}: {listing(plates)}",
@@ -217,16 +220,6 @@ def describe_profiles(imported: ImportedProfiles, out: Path, next_steps: Sequenc
         f"profiles    {len(imported.keys):,} of {counted(len(imported.features), 'feature')}, such "
         f"as {listing(imported.features, 3)}",
         f"wrote       {out / PROFILES}",
-        f"            {out / 'layout.csv'}: {counted(len(layout), 'well')}, "
-        f"{counted(len(compounds), 'compound')}, {counted(controls, 'control well')}",
-        f"            {out / 'annotations.csv'}: {counted(len(annotations), 'compound')}, "
-        f"{known:,} with a mechanism",
+        *wrote, *to_fill_in,
     ]
-    todo = []
-    if not compounds:
-        todo.append("Metadata_Compound and Metadata_Control in layout.csv")
-    if not known:
-        todo.append("Metadata_MoA in annotations.csv")
-    if todo:
-        lines.append(f"fill in     {' and '.join(todo)}")
     return "\n".join([*lines, *assumed_lines(imported.notes), *next_steps])
