@@ -40,7 +40,7 @@ def abstention_section(metrics: dict[str, Any], said: Callable[[str], str]) -> d
     rows = [_row(name, found[key]) for key, name in names.items() if found.get(key)]
     if not rows:
         return {}
-    return {"coverage": f"{found['coverage']:.0%}", "rows": rows,
+    return {"coverage": _percent(found["coverage"]), "rows": rows,
             "classes": [f"{said(name)} {one['covered']} of {one['n']}" for name, one in
                         ((found.get("unseen_compounds") or {}).get("by_class") or {}).items()],
             "pooled": [said(name) for name, own in found["own_limit"].items() if not own],
@@ -49,23 +49,26 @@ def abstention_section(metrics: dict[str, Any], said: Callable[[str], str]) -> d
 
 def _row(name: str, scores: dict[str, Any]) -> SetRow:
     n = scores["n"]
-    covered = (f"{scores['share_covered']:.0%} ({scores['low']:.0%} to {scores['high']:.0%})"
-               if "share_covered" in scores else "–")
+    covered = "–"
+    if "share_covered" in scores:
+        low, high = _percent(scores["low"]), _percent(scores["high"])
+        covered = f"{_percent(scores['share_covered'])} ({low} to {high})"
     called = scores["called"]
-    return SetRow(name, n, covered, f"{called} ({called / n:.0%})",
+    return SetRow(name, n, covered, f"{called} ({_percent(called / n)})",
                   f"{scores['right_when_called']} of {called}" if called else "–",
                   f"{scores['undecided'] + scores['empty']}")
 
 
 def _novelty(found: dict[str, Any]) -> list[str]:
     sides = found.get("novel") or {}
-    parts = [f"{one['novel']} of {counted(one['n'], noun)}" for key, noun in
-             (("held_out", "held-out compound"), ("unseen_mechanisms",
-                                                  "compound of a mechanism that is left out"))
-             if (one := sides.get(key))]
+    nouns = {"held_out": ("held-out compound", ""),
+             "unseen_mechanisms": ("compound", " of mechanisms that are left out")}
+    parts = [f"{sides[key]['novel']} of {counted(sides[key]['n'], noun)}{which}"
+             for key, (noun, which) in nouns.items() if sides.get(key)]
     if not parts:
         return []
-    return [f"At a rate of {found['novelty_rate']:.0%}, {' and '.join(parts)} are called novel."]
+    return [f"At a rate of {_percent(found['novelty_rate'])}, {' and '.join(parts)} are called "
+            "novel."]
 
 
 def _controls(found: dict[str, Any], said: Callable[[str], str]) -> list[str]:
@@ -76,3 +79,7 @@ def _controls(found: dict[str, Any], said: Callable[[str], str]) -> list[str]:
     return [f"Controls are never given a mechanism. Without their mark, {wells['called']} of "
             f"{counted(wells['n'], 'control well')} would be called"
             f"{f' ({each})' if each else ''}."]
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.0f} %"
