@@ -430,6 +430,14 @@ def test_the_numbers_of_the_review_fit_next_to_very_long_names(tmp_path, capsys,
     assert all(len(line) <= 80 for line in lines if not line.startswith("Saved"))
 
 
+def test_a_mechanism_of_a_paragraph_keeps_its_question_in_few_lines(tmp_path, capsys, monkeypatch):
+    paragraph = "glutamate antagonist that crosses the membrane and was used in the " + "cell " * 80
+    printed = shown_by_the_command([("B", paragraph)], tmp_path, capsys, monkeypatch)
+    assert "Is the receptor" in " ".join(printed.split())
+    assert len(printed.splitlines()) < 15
+    assert paragraph.strip() in pd.read_csv(tmp_path / "review.csv")["question"][0]
+
+
 def test_many_wells_are_annotated_in_seconds(tmp_path):
     names = [f"D{row % 1000}" for row in range(300_000)]
     rows = pd.DataFrame({"Plate": range(300_000), "Compound Name": names})

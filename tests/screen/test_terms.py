@@ -78,6 +78,12 @@ def test_what_was_merged_split_or_left_whole_is_reported():
     assert "1 row whose mechanism is 'unknown', read as not known" in warnings[3]
 
 
+def test_a_mechanism_of_a_paragraph_is_quoted_in_part():
+    paragraph = "binds x, and y in cells " + "of the brain " * 40
+    warning, = one_spelling([paragraph, "X inhibitor"]).warnings
+    assert "'binds x, and y in cells of" in warning and len(warning) < 250
+
+
 def test_a_mechanism_inside_a_longer_one_is_seen():
     assert names_within("foo, tubulin inhibitor", "Tubulin inhibitor")
     assert names_within("kinase and tubulin inhibitor", "tubulin inhibitor")

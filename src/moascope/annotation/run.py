@@ -30,6 +30,7 @@ from moascope.work.files import write_csv
 
 _SHOWN = 10
 _LONGEST_NAME = 32
+_LONGEST_TERM = 60
 _ACTIONS = ("agonist", "antagonist", "several", "other", "not stated")
 
 
@@ -181,8 +182,14 @@ def _review_table(done: Done) -> Any:
     shown.add_column("question", overflow="fold")
     for row in done.review.head(_SHOWN).itertuples():
         shown.add_row(f"{row.images:,}", Text(tidy(row.Metadata_Compound, _LONGEST_NAME)),
-                      Text(tidy(row.question)))
+                      Text(_short(row.question)))
     return shown
+
+
+def _short(question: str) -> str:
+    """A question on one line whose mechanism, which may be a paragraph, is cut."""
+    term, colon, asked = tidy(question).rpartition(": ")
+    return tidy(term, _LONGEST_TERM) + colon + asked
 
 
 def _action(action: str) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 from moascope.screen.lookalikes import latin
-from moascope.text import counted, listing
+from moascope.text import counted, listing, tidy
 
 GREEK = {
     "α": "alpha", "β": "beta", "γ": "gamma", "δ": "delta", "ε": "epsilon", "θ": "theta",
@@ -40,6 +40,8 @@ _WHOLE = re.compile(
 _NEEDS_MORE = re.compile(r"(?:receptor|channel|transporter|carrier|exchanger|pump)s?$",
                          re.IGNORECASE)
 _BRACKETS = re.compile(r"\([^()]*\)|\[[^\[\]]*\]")
+
+_LONGEST_QUOTE = 60
 
 
 class Terms(NamedTuple):
@@ -209,6 +211,11 @@ def _stands_alone(text: str, known: frozenset[str]) -> bool:
     return term_key(text) in known or (len(text.split()) > 1 and _is_whole(text, known))
 
 
+def _quoted(term: str) -> str:
+    """A mechanism in quotes; free text is cut."""
+    return f"'{tidy(term, _LONGEST_QUOTE)}'"
+
+
 def _sentences(spellings: dict[str, Counter[str]], chosen: dict[str, str], silent: Counter[str],
                parts: dict[str, tuple[str, ...]], distinct: Counter[str],
                name: str) -> list[str]:
@@ -224,14 +231,15 @@ def _sentences(spellings: dict[str, Counter[str]], chosen: dict[str, str], silen
     if split:
         rows = sum(distinct[cell] for cell in split)
         sentences.append(f"{name} has {counted(rows, 'row')} whose mechanisms are not separated by "
-                         f"'|'; '{split[0]}' is read as {' and '.join(map(repr, parts[split[0]]))}."
+                         f"'|'; {_quoted(split[0])} is read as "
+                         f"{' and '.join(map(_quoted, parts[split[0]]))}."
                          " Write '|' between mechanisms to be sure.")
     whole = [term for found in spellings.values() for term in found if re.search("[,;]", term)
              and _COMMA.search(_BRACKETS.sub("", term))]
     if whole:
         sentences.append(f"{name} has {counted(len(whole), 'mechanism')} with a comma or semicolon "
-                         f"inside, read as one each: {listing(map(repr, sorted(whole)), 3)}. Write "
-                         "'|' where several are meant.")
+                         f"inside, read as one each: {listing(map(_quoted, sorted(whole)), 3)}. "
+                         "Write '|' where several are meant.")
     if silent:
         sentences.append(f"{name} has {counted(sum(silent.values()), 'row')} whose mechanism is "
                          f"{listing(map(repr, sorted(silent)), 3)}, read as not known.")
