@@ -224,11 +224,14 @@ def test_a_decision_shows_its_numbers_at_80_columns(monkeypatch, capsys):
               "held_out": {"compounds": 25, "positives": 4, "left_out_as_seen": 1,
                            "asked_before": 1},
               "requirements": [{"name": long, "measured": 0.123, "limit": 0.456, "sign": ">",
-                                "passed": False}],
+                                "passed": False},
+                               {"name": "more than cell count", "measured": None, "limit": None,
+                                "sign": ">", "passed": True}],
               "says_what_train_wrote": True, "source": "simulated"}
     show_decision(record)
     out = capsys.readouterr().out
     assert "0.123" in out and "> 0.456" in out and " NO " in out
+    assert "not measured" in out and " yes " not in out
     assert "1 held-out compound excluded" in out and "1 earlier decision used" in out
 
 

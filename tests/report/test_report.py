@@ -403,6 +403,16 @@ def test_the_verdict_is_yes_only_above_chance_and_above_the_baselines(
     assert verdict(metrics)[0] == kind
 
 
+@pytest.mark.parametrize(("difference", "said"), [
+    (-0.3, "better than every baseline, except that structure alone scores higher (0.755)."),
+    (0.1, "better than every baseline.")])
+def test_a_structure_that_says_more_limits_the_yes(binary_world, difference, said):
+    metrics = binary_world.metrics | {"above_chance": True, "useful": True}
+    metrics["baselines"] = metrics["baselines"] | {"chemistry": {
+        "average_precision": 0.755, "model_minus_structure": {"difference": difference}}}
+    assert verdict(metrics)[1].endswith(said)
+
+
 def test_names_from_tables_are_escaped_and_break_nothing(tmp_path):
     evil = "<script>alert(1)</script> $\\alpha$ & \"quoted\" 'x' \x07\n薬 {{ 7*7 }} ${x}"
     classes = (f"not_{evil}", evil)

@@ -28,7 +28,7 @@ def show_decision(record: dict[str, Any]) -> None:
     from rich.table import Table
 
     def number(value: float | None) -> str:
-        return "-" if value is None else f"{value:.3f}"
+        return "–" if value is None else f"{value:.3f}"
 
     console = Console()
     held = record["held_out"]
@@ -43,6 +43,9 @@ def show_decision(record: dict[str, Any]) -> None:
     table.add_column("limit", justify="right", no_wrap=True)
     table.add_column("ok", no_wrap=True)
     for line in record["requirements"]:
+        if line["measured"] is None and line["limit"] is None:   # no cells were counted
+            table.add_row(line["name"], "not measured", "–", "–")
+            continue
         table.add_row(line["name"], number(line["measured"]),
                       f"{line['sign']} {number(line['limit'])}",
                       "yes" if line["passed"] else "NO", style=None if line["passed"] else "bold")

@@ -30,6 +30,7 @@ REFERENCES = {
     "trees": "Extremely randomised trees",
 }
 MOST_NAMED = 5
+LONGEST_CONTROL = 60   # a mechanism may be a paragraph
 BACKBONES = {
     "cellmobile": "the small network that ships with moascope, distilled from ImageNet's "
                   "MobileNetV2 on unlabelled cells",
@@ -101,10 +102,21 @@ def verdict(metrics: dict[str, Any]) -> tuple[str, str]:
     if not metrics.get("above_chance"):
         return "no", f"No: on this screen, {seen} do not {what} better than chance."
     if metrics.get("useful"):
-        return "yes", f"Yes: {seen} {what} better than chance and better than every baseline."
+        return "yes", (f"Yes: {seen} {what} better than chance and better than every baseline"
+                       f"{_but_for_structure(metrics)}.")
     against = f" the best baseline ({baseline_name(best).lower()})" if best else " the baselines"
     return "part", (f"Only in part: {seen} {what} better than chance, but not demonstrably "
                     f"better than{against}.")
+
+
+def _but_for_structure(metrics: dict[str, Any]) -> str:
+    """What limits "better than every baseline" where structure alone scores higher."""
+    own = (metrics.get("baselines") or {}).get("chemistry") or {}
+    difference = (own.get("model_minus_structure") or {}).get("difference")
+    if difference is None or difference > 0:
+        return ""
+    return (", except that structure alone scores higher "
+            f"({number(own['average_precision'])})")
 
 
 def controls_sentence(metrics: dict[str, Any]) -> str:
@@ -115,10 +127,11 @@ def controls_sentence(metrics: dict[str, Any]) -> str:
     if not controls:
         return ""
     ranked = sorted(controls, key=lambda name: (-(controls[name].get("lift") or 0), name))
-    found = [tidy(name) for name in ranked if controls[name].get("found")]
+    found = [tidy(name, LONGEST_CONTROL) for name in ranked if controls[name].get("found")]
     best = controls[ranked[0]]
-    strongest = (f"{tidy(ranked[0])} scores {number(best.get('average_precision'))} where a random "
-                 f"list gives {number(best.get('null_mean'))}")
+    strongest = (f"{tidy(ranked[0], LONGEST_CONTROL)} scores "
+                 f"{number(best.get('average_precision'))} where a random list gives "
+                 f"{number(best.get('null_mean'))}")
     if not found:
         return (f"Positive controls: none of {counted(len(controls), 'mechanism')} is found by a "
                 f"linear model on the same features; {strongest}. With few compounds of a "
