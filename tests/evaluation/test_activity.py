@@ -8,6 +8,7 @@ import pytest
 
 from moascope.evaluation.active import (
     called_active,
+    ranks_inactive,
     read_compounds,
     score_active,
     summarise,
@@ -231,6 +232,13 @@ def test_the_score_among_active_compounds_has_its_own_null():
     assert found["among_active"]["p"] < 0.02
     assert found["among_inactive"]["n"] == 20
     assert found["among_inactive"]["p"] > 0.05
+    assert not ranks_inactive({"above_chance": True, "activity": found})
+    turned = score_active(predictions, compounds.assign(active=np.where(active, "no", "yes")),
+                          question, Evaluate(bootstraps=50, permutations=200), 0)
+    assert ranks_inactive({"above_chance": True, "activity": turned})
+    # A part of the compounds shows nothing of a model that all of them find at chance.
+    assert not ranks_inactive({"above_chance": False, "activity": turned})
+    assert not ranks_inactive({"above_chance": True})
     nothing = score_active(predictions, compounds.assign(active=""), question, Evaluate(), 0)
     assert nothing["share_active"] is None
     assert nothing["among_active"] is None

@@ -12,6 +12,7 @@ from moascope.learning.calls import call_warnings, summary, with_inactive
 from moascope.learning.final import final_model, fit_final
 from moascope.learning.model import CHANCE, USEFUL, read_model, save_model, write_verdict
 from moascope.learning.nested import nested
+from moascope.learning.predictions import for_people
 from moascope.learning.predictor import predict_features
 from moascope.learning.trust import fit_trust
 from moascope.params import Embed, Params
@@ -125,11 +126,45 @@ def test_novel_are_those_whose_p_value_is_at_most_the_rate(model, examples):
 
 def test_inactive_goes_before_all_but_controls(model, examples):
     table, _ = predicted(model, examples)
-    found = with_inactive(table, np.ones(len(table), bool))
+    inactive = np.ones(len(table), bool)
+    found = with_inactive(table, inactive, model)
     assert set(found["Call"]) == {"inactive", "control"}
-    line = summary(found, model.question, "compound")
-    assert line == ("60 compounds: 0 called, 0 undecided, 60 inactive, 0 novel. 1 control gets no "
-                    "mechanism.")
+    assert summary(found, model.question, "compound", inactive) == (
+        "60 compounds: 0 called, 0 undecided, 60 inactive, 0 novel.\n"
+        "1 control gets no mechanism.")
+
+
+def test_inactive_does_not_decide_where_the_model_ranks_inactive_compounds(model, examples,
+                                                                           tmp_path):
+    save_model(model, tmp_path)
+    calls = {}
+    for ranks in (False, True):
+        write_verdict(tmp_path, above_chance=True, useful=True, ranks_inactive=ranks)
+        shown = read_model(tmp_path)
+        table, _ = predicted(shown, examples)
+        inactive = (table["Metadata_Compound"] != "DMSO").to_numpy()
+        found = with_inactive(table, inactive, shown)
+        calls[ranks] = set(found["Call"])
+        said = summary(found, model.question, "compound", inactive)
+        assert ("60 of the 60 look like DMSO" in said) == ranks
+        assert max(map(len, said.splitlines())) <= 80
+    assert calls[False] == {"inactive", "control"}
+    assert {"t", "not_t"} <= calls[True] and "inactive" not in calls[True]
+    # A verdict of an earlier version does not say so.
+    (tmp_path / "verdict.json").write_text('{"verdict": "better than chance"}')
+    assert not read_model(tmp_path).ranks_inactive
+
+
+def test_numbers_for_people_are_short_and_keep_their_order():
+    close = 0.5 + np.array([0, 1e-9, 2e-4])
+    table = pd.DataFrame({"P_t": close, "Nearest_Similarity": [0.123456789, np.nan, -0.5],
+                          "Novelty_P": [0.05001, 1.0, np.nan], "Metadata_Concentration_uM": 0.1})
+    found = for_people(table)
+    assert found["P_t"].tolist() == ["0.500000000", "0.500000001", "0.500200000"]
+    assert for_people(table[["P_t"]].iloc[[0, 2]])["P_t"].tolist() == ["0.500000", "0.500200"]
+    assert found["Nearest_Similarity"].tolist() == ["0.123", "", "-0.500"]
+    assert found["Novelty_P"].tolist() == ["0.0500", "1.0000", ""]
+    assert found["Metadata_Concentration_uM"].tolist() == [0.1] * 3
 
 
 def test_a_model_of_an_earlier_version_predicts_without_these_columns(model, examples):
@@ -137,7 +172,7 @@ def test_a_model_of_an_earlier_version_predicts_without_these_columns(model, exa
     table, warnings = predicted(old, examples)
     assert list(table)[-1] == "Predicted"
     assert warnings == ()
-    assert with_inactive(table, np.ones(len(table), bool)).equals(table)
+    assert with_inactive(table, np.ones(len(table), bool), old).equals(table)
 
 
 def test_a_model_that_found_nothing_says_so(model, examples):

@@ -67,6 +67,7 @@ def predict(
     from moascope.api.models import load_model
     from moascope.evaluation.active import is_inactive, measured_activity, with_activity
     from moascope.learning.calls import CALL, EARLIER, summary, with_inactive
+    from moascope.learning.predictions import for_people
     from moascope.learning.predictor import predict_features, screen_features
     from moascope.screen.tables import read_given_screen
     from moascope.work.files import write_csv
@@ -77,13 +78,13 @@ def predict(
     predictions, warnings = predict_features(predictor.model, read, table, level.value)
     activity = measured_activity(table, read.layout)
     predictions = with_activity(predictions, activity.compounds)
-    predictions = with_inactive(predictions, is_inactive(predictions))
+    inactive = is_inactive(predictions)
+    predictions = with_inactive(predictions, inactive, predictor.model)
     for warning in (*warnings, *activity.warnings):
         print(f"warning: {warning}", file=sys.stderr)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    write_csv(out, predictions)
+    write_csv(out, for_people(predictions))
     if CALL in predictions:
-        print(summary(predictions, predictor.question, level.value))
+        print(summary(predictions, predictor.question, level.value, inactive))
     else:
         print(f"warning: {EARLIER}", file=sys.stderr)
     print(f"{len(predictions)} predictions, one per {level.value}, are in {out}.")

@@ -27,6 +27,8 @@ NUMBERS = ("mean_average_precision", "null_mean", "p_value", "corrected_p_value"
 WORDS = {ACTIVE: "active", INACTIVE: "inactive: looks like DMSO", UNTESTED: ""}
 # More doses than this are counted in steps of half a decade.
 MOST_DOSES = 12
+# p of a score among inactive compounds below which the model is taken to see effects in them.
+SEEN_AT = 0.05
 
 
 def read_compounds(folder: Path) -> pd.DataFrame:
@@ -121,6 +123,20 @@ def score_active(predictions: pd.DataFrame, compounds: pd.DataFrame, question: Q
     return {"units": len(calls), "tested": tested, "active": active,
             "share_active": active / tested if tested else None,
             "among_active": among(ACTIVE), "among_inactive": among(INACTIVE)}
+
+
+def ranks_inactive(metrics: dict[str, Any]) -> bool:
+    """Whether a model was shown to rank inactive compounds better than chance.
+
+    Parameters
+    ----------
+    metrics : dict
+        As in metrics.json. A model that is not better than chance over all compounds shows nothing
+        by a part of them.
+    """
+    among = (metrics.get("activity") or {}).get("among_inactive") or {}
+    p = among.get("p")
+    return bool(metrics.get("above_chance")) and p is not None and p < SEEN_AT
 
 
 def summarise(result: ActivityResult, consistency: pd.DataFrame, settings: Activity

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import textwrap
+
 import numpy as np
 import pandas as pd
 
@@ -160,7 +162,8 @@ def _batches(trust: Trust, units: pd.DataFrame, level: str, sites: Examples, raw
     return np.where(np.isnan(worst), "", np.where(worst > 1, UNLIKE, LIKE)).astype(object)
 
 
-def with_inactive(predictions: pd.DataFrame, inactive: np.ndarray) -> pd.DataFrame:
+def with_inactive(predictions: pd.DataFrame, inactive: np.ndarray,
+                  model: TrainedModel) -> pd.DataFrame:
     """A table of calls in which compounds that look like the controls are called inactive.
 
     Parameters
@@ -168,8 +171,11 @@ def with_inactive(predictions: pd.DataFrame, inactive: np.ndarray) -> pd.DataFra
     predictions : DataFrame, [u]
         From `with_calls`; others are returned as they are.
     inactive : ndarray, bool, [u]
+    model : TrainedModel
+        Where its evaluation showed that it ranks inactive compounds better than chance, it sees
+        what the test of activity misses, and its own answer stands.
     """
-    if CALL not in predictions:
+    if CALL not in predictions or model.ranks_inactive:
         return predictions
     return predictions.assign(Call=predictions[CALL].mask(
         inactive & (predictions[CALL] != CONTROL).to_numpy(), INACTIVE))
@@ -211,18 +217,39 @@ def call_warnings(model: TrainedModel, trust: Trust,
     return tuple(said)
 
 
-def summary(predictions: pd.DataFrame, question: Question, level: str) -> str:
-    """How many are called, undecided, inactive and novel, in one line."""
+def summary(predictions: pd.DataFrame, question: Question, level: str,
+            inactive: np.ndarray | None = None) -> str:
+    """How many are called, undecided, inactive and novel, in lines of at most 80 characters.
+
+    Parameters
+    ----------
+    predictions : DataFrame, [u]
+        From `with_inactive`.
+    question : Question
+    level : {"site", "well", "compound"}
+    inactive : ndarray, bool, [u], optional
+        Which look like the controls; those that are called something else are counted.
+    """
     noun = {"site": "site", "well": "well", "compound": "compound"}[level]
     calls = predictions[CALL]
     treated = calls[calls != CONTROL]
     called = treated[treated.isin(question.classes)]
     each = [f"{count} {class_name(name, question.target)}"
             for name, count in called.value_counts().items()]
-    shown = f" ({listing(each, 4)})" if len(called) else ""
-    rest = ", ".join(f"{int((treated == word).sum())} {word}"
-                     for word in (UNDECIDED, INACTIVE, NOVEL))
+    lines = [f"{counted(len(treated), noun)}: {len(called)} called"
+             + (f" ({listing(each, 4)})" if each else "") + ", "
+             + ", ".join(f"{int((treated == word).sum())} {word}"
+                         for word in (UNDECIDED, INACTIVE, NOVEL)) + "."]
+    if inactive is not None:
+        alike = inactive & (calls != CONTROL).to_numpy()
+        other = int((alike & (calls != INACTIVE).to_numpy()).sum())
+        if other:
+            lines.append(f"{other} of the {len(treated)} look like DMSO (column Activity). This "
+                         "model was shown to rank such compounds better than chance, so its "
+                         "calls stand.")
     controls = len(calls) - len(treated)
-    last = (f" {counted(controls, 'control')} {'gets' if controls == 1 else 'get'} no mechanism."
-            if controls else "")
-    return f"{counted(len(treated), noun)}: {len(called)} called{shown}, {rest}.{last}"
+    if controls:
+        lines.append(f"{counted(controls, 'control')} {'gets' if controls == 1 else 'get'} no "
+                     "mechanism.")
+    return "\n".join(textwrap.fill(line, 80, break_long_words=False, break_on_hyphens=False)
+                     for line in lines)

@@ -63,6 +63,9 @@ class TrainedModel:
         What it needs to abstain; None in models of earlier versions.
     verdict : str
         What its evaluation found, one of `VERDICTS`; empty where it was not evaluated.
+    ranks_inactive : bool
+        Whether its evaluation showed that it ranks compounds that look like the controls better
+        than chance.
     """
 
     question: Question
@@ -81,6 +84,7 @@ class TrainedModel:
     trained_on: tuple[str, ...] | None = None
     trust: Trust | None = None
     verdict: str = ""
+    ranks_inactive: bool = False
 
 
 def identities(groups: pd.DataFrame, unit: str) -> list[set[str]]:
@@ -145,7 +149,8 @@ def save_model(model: TrainedModel, folder: Path) -> None:
     write_json(folder / DESCRIPTION, description)
 
 
-def write_verdict(folder: Path, above_chance: bool, useful: bool) -> None:
+def write_verdict(folder: Path, above_chance: bool, useful: bool,
+                  ranks_inactive: bool = False) -> None:
     """Keep in a model folder what its evaluation found.
 
     Parameters
@@ -154,9 +159,11 @@ def write_verdict(folder: Path, above_chance: bool, useful: bool) -> None:
         As `save_model` wrote it.
     above_chance, useful : bool
         Of metrics.json: better than permuted labels; better than what sees no biology.
+    ranks_inactive : bool
+        Of metrics.json, by `evaluation.active.ranks_inactive`.
     """
     verdict = CHANCE if not above_chance else USEFUL if useful else IN_PART
-    write_json(folder / VERDICT, {"verdict": verdict})
+    write_json(folder / VERDICT, {"verdict": verdict, "ranks_inactive": ranks_inactive})
 
 
 def _arrays(heads: Fitted) -> dict[str, np.ndarray]:
@@ -214,6 +221,7 @@ def _load(folder: Path, description: Any) -> TrainedModel:
     weights = {name: folder / Path(file).name
                for name, file in description["embed"].pop("weights").items()}
     trained_on, trust = description.get("trained_on"), description.get("trust")
+    verdict, ranks_inactive = _verdict(folder / VERDICT)
     sections = parse_params({key: description[key] for key in ("prepare", "embed", "train")})
     return TrainedModel(
         question=Question.from_dict(description),
@@ -231,14 +239,16 @@ def _load(folder: Path, description: Any) -> TrainedModel:
         weights=weights,
         trained_on=None if trained_on is None else tuple(trained_on),
         trust=None if trust is None else trust_from(trust, read_arrays(folder / TRUST)),
-        verdict=_verdict(folder / VERDICT),
+        verdict=verdict,
+        ranks_inactive=ranks_inactive,
     )
 
 
-def _verdict(file: Path) -> str:
+def _verdict(file: Path) -> tuple[str, bool]:
     if not file.exists():
-        return ""
-    said = parse_json(read_file(file, MOST_JSON))["verdict"]
-    if said not in VERDICTS:
-        raise ValueError(f"{file.name} has the verdict '{said}'")
-    return said
+        return "", False
+    said = parse_json(read_file(file, MOST_JSON))
+    if said["verdict"] not in VERDICTS:
+        raise ValueError(f"{file.name} has the verdict '{said['verdict']}'")
+    # Earlier versions did not keep this.
+    return said["verdict"], said.get("ranks_inactive", False) is True

@@ -18,6 +18,10 @@ COLUMNS = {
     "compound": ["Metadata_Compound"],
 }
 
+# Decimals of what is written for people; of probabilities at least as many, see `for_people`.
+DECIMALS = {"Nearest_Similarity": 3, "Novelty_P": 4}
+OF_PROBABILITY, MOST_DECIMALS = 6, 12
+
 
 def predictions_at(
     calibration: Calibration, sites: Examples, logits: np.ndarray, level: str
@@ -57,3 +61,37 @@ def prediction_table(
         table[column] = probability[:, index]
     table["Predicted"] = [question.classes[i] for i in predicted]
     return table
+
+
+def for_people(predictions: pd.DataFrame) -> pd.DataFrame:
+    """A predictions table with numbers of fixed length, as text.
+
+    Parameters
+    ----------
+    predictions : DataFrame, [u]
+
+    Returns
+    -------
+    DataFrame
+        Probabilities have six decimals, and more where two rows that differ would become equal:
+        sorted by any column, rows are in the same order as before. What is missing stays empty.
+    """
+    found = predictions.copy()
+    for column in predictions:
+        if column.startswith("P_"):
+            digits = _telling_apart(predictions[column].to_numpy(float))
+        elif column in DECIMALS:
+            digits = DECIMALS[column]
+        else:
+            continue
+        found[column] = [f"{value:.{digits}f}" if np.isfinite(value) else ""
+                         for value in predictions[column]]
+    return found
+
+
+def _telling_apart(values: np.ndarray) -> int:
+    different = len(np.unique(values))
+    for digits in range(OF_PROBABILITY, MOST_DECIMALS):
+        if len(np.unique(np.round(values, digits))) == different:
+            return digits
+    return MOST_DECIMALS

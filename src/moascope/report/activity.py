@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from moascope.drawing.figures import BLUE, FAINT, INK, MUTED, draw, in_house_style, new_figure
-from moascope.evaluation.active import read_compounds
+from moascope.evaluation.active import SEEN_AT, ranks_inactive, read_compounds
 from moascope.text import bracketed, counted, number, p_value, tidy
 
 if TYPE_CHECKING:
@@ -22,7 +22,6 @@ SIZE = (8.6, 3.6)   # inches
 # A page with more points than this holds them as one image.
 MOST_POINTS = 2000
 MOST_MECHANISMS = 12
-SEEN_AT = 0.05
 
 
 @dataclass(frozen=True)
@@ -120,7 +119,7 @@ def activity_sentence(metrics: dict[str, Any]) -> str:
     if found["active"] == found["tested"]:
         return said
     others = found.get("among_inactive")
-    if others and others["p"] < SEEN_AT:
+    if others and ranks_inactive(metrics):
         return said + (f" Among the inactive ones it is {number(others['average_precision'])}, "
                        f"where a random list gives {number(others['null_mean'])} "
                        f"(p = {p_value(others['p'])}): the model sees effects in them that are too "

@@ -7,6 +7,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
+from moascope.evaluation.active import ranks_inactive
 from moascope.features.backbones import is_deep
 from moascope.features.table import profile_columns
 from moascope.learning.final import run_of
@@ -32,7 +33,8 @@ def register(params: Params, trained: Path, evaluated: Path, screen: Path, split
         with tempfile.TemporaryDirectory(prefix="moascope-") as work:
             # The folder of a registered model also says what its evaluation found.
             folder = Path(shutil.copytree(trained / "model", Path(work) / "model"))
-            write_verdict(folder, metrics["above_chance"], metrics["useful"])
+            write_verdict(folder, metrics["above_chance"], metrics["useful"],
+                          ranks_inactive(metrics))
             registered = log_candidate(
                 params.register_.name, folder, model.channels, model.question.classes,
                 is_deep(model.embed), tags, profile_columns(model.names),
