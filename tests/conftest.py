@@ -5,9 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from helpers import make_screen
+
+if TYPE_CHECKING:
+    from buckets import Bucket
 
 # Minutes each; where processes share the files, what begins last is what all wait for.
 LONGEST = ("test_pipeline.py", "test_experiments.py")
@@ -44,3 +48,26 @@ def real_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no real images at {folder}; set MOASCOPE_REAL_DATA to test on them")
     return folder
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[Bucket]:
+    """One S3 server for all tests of a process."""
+    from buckets import bucket_server
+
+    with bucket_server() as server:
+        yield server
+
+
+@pytest.fixture
+def bucket(s3_server: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bucket:
+    """A bucket that anybody may read, without faults; an empty cache, no keys, short waits."""
+    s3_server.forget()
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_PROFILE", "MOASCOPE_CACHE_GB"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
+    monkeypatch.setenv("AWS_ENDPOINT_URL", s3_server.url)
+    monkeypatch.setenv("MOASCOPE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("moascope.addresses.stores.FIRST_WAIT", 0.01)
+    return s3_server

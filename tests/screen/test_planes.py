@@ -196,15 +196,38 @@ def test_channels_of_different_size_make_no_site(screen_folder):
     assert caught.value.kind == "size"
 
 
-def test_an_address_is_refused_where_pixels_are_read(screen_folder):
-    edit_csv(screen_folder / "load_data.csv", FileName_DNA={0: "s3://bucket/a.tif"})
+def test_an_address_is_read_like_a_file(screen_folder, bucket):
     screen = read_screen(screen_folder)
-    assert screen.sites["FileName_DNA"][0] == "s3://bucket/a.tif"
-    with pytest.raises(PlaneError, match="reads images from disk only"):
+    content = (screen_folder / screen.sites["FileName_DNA"][0]).read_bytes()
+    before = read_site(screen, screen.sites.iloc[0])
+    edit_csv(screen_folder / "load_data.csv", FileName_DNA={0: bucket.put("a b/dna.tif", content)})
+    screen = read_screen(screen_folder, allow_outside=True)
+    assert screen.sites["FileName_DNA"][0] == "s3://gallery/a b/dna.tif"
+    np.testing.assert_array_equal(read_site(screen, screen.sites.iloc[0]), before)
+
+
+def test_an_address_without_a_file_is_a_missing_plane(screen_folder, bucket):
+    edit_csv(screen_folder / "load_data.csv", FileName_DNA={0: "s3://gallery/none.tif"})
+    screen = read_screen(screen_folder, allow_outside=True)
+    with pytest.raises(PlaneError, match=r"s3://gallery/none\.tif is missing") as caught:
         read_site(screen, screen.sites.iloc[0])
+    assert caught.value.kind == "missing"
 
 
-@pytest.mark.real
+def test_what_an_address_sends_is_bounded_before_it_is_decoded(screen_folder, bucket, tmp_path):
+    huge = write_tiff(tmp_path / "huge.tif", np.zeros((64, 64), np.uint16))
+    content = bytearray(huge.read_bytes())
+    with tifffile.TiffFile(huge) as tiff:
+        for tag in ("ImageWidth", "ImageLength"):
+            at = tiff.pages[0].tags[tag].valueoffset
+            content[at:at + 2] = (60_000).to_bytes(2, "little")
+    address = bucket.put("huge.tif", bytes(content))
+    edit_csv(screen_folder / "load_data.csv", FileName_DNA={0: address})
+    screen = read_screen(screen_folder, allow_outside=True)
+    with pytest.raises(PlaneError, match="60,000 x 60,000") as caught:
+        read_site(screen, screen.sites.iloc[0])
+    assert caught.value.kind == "large"
+
 def test_real_planes_of_every_kind_are_read(real_data):
     palette = read_plane(next((real_data / "bbbc013" / "images").glob("*.tif")))
     assert (palette.shape, palette.dtype) == ((640, 640), np.uint8)

@@ -475,3 +475,23 @@ def test_one_picture_for_two_channels_is_pointed_out(folder):
 def test_real_screens_are_read_without_a_warning(real_data, name, sites, channels):
     screen = read_screen(real_data / name)
     assert (len(screen.sites), screen.channels, screen.warnings) == (sites, channels, ())
+
+
+@pytest.mark.parametrize(("address", "allowed", "said"), [
+    ("s3://bucket/a.tif", False, "FileName_DNA names an image outside the screen's folder "
+                                 "(s3://bucket/a.tif). Set acquire.allow_outside"),
+    ("ftp://bucket/a.tif", True, "has a scheme that moascope does not read"),
+    ("https://user:abcdef@host/a.tif", True, "holds a login")])
+def test_an_address_is_allowed_as_any_place_outside(folder, address, allowed, said):
+    edit_csv(folder / "load_data.csv", FileName_DNA={0: address})
+    [sentence] = problems(folder, allow_outside=allowed)
+    assert said in sentence
+    assert "abcdef" not in sentence
+
+
+def test_a_file_url_is_a_path_and_may_lead_outside_only_if_that_is_allowed(folder):
+    inside = (folder / "images/a b.tif").resolve().as_uri()
+    edit_csv(folder / "load_data.csv", FileName_DNA={0: inside, 1: "file:///etc/passwd"})
+    [sentence] = problems(folder)
+    assert "line 3: FileName_DNA points outside the screen's folder (/etc/passwd)" in sentence
+    assert read_screen(folder, allow_outside=True).sites["FileName_DNA"][0] == "images/a b.tif"

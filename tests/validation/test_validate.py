@@ -26,8 +26,9 @@ from moascope.validation.checks import stop_if_critical, validate_screen
 from moascope.validation.facts import count_reasons, plane_facts, quarantined_sites
 
 
-def facts(folder: Path, jobs: int = 1, damage=None) -> tuple[pd.DataFrame, pd.DataFrame]:
-    screen = read_screen(folder)
+def facts(folder: Path, jobs: int = 1, damage=None,
+          allow_outside: bool = False) -> tuple[pd.DataFrame, pd.DataFrame]:
+    screen = read_screen(folder, allow_outside)
     manifest = make_manifest(screen)
     if damage:
         damage()
@@ -156,10 +157,11 @@ def test_saturation_is_measured_at_the_top_code_of_the_camera(tmp_path, top, dty
     assert planes["Saturated"].tolist() == [0.2, 0.0]
 
 
-def test_an_address_is_quarantined_with_its_reason(screen_folder):
-    edit_csv(screen_folder / "load_data.csv", FileName_DNA={0: "https://host/a.tif"})
-    _, quarantine = facts(screen_folder)
-    assert quarantine["reason"].tolist() == ["not on this disk (DNA)"]
+def test_an_address_without_an_image_is_quarantined(screen_folder, bucket):
+    addresses = ["s3://gallery/none.tif", bucket.put("text.tif", b"no image")]
+    edit_csv(screen_folder / "load_data.csv", FileName_DNA=dict(enumerate(addresses)))
+    _, quarantine = facts(screen_folder, allow_outside=True)
+    assert quarantine["reason"].tolist() == ["missing (DNA)", "unreadable (DNA)"]
 
 
 # With Great Expectations

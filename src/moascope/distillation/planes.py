@@ -9,10 +9,12 @@ from pathlib import Path
 
 import numpy as np
 
+from moascope.addresses.names import is_address
 from moascope.errors import MoascopeError
 from moascope.pixels.scaling import bit_depth_limit, histogram, lookup, percentiles
+from moascope.screen.frames import read_frames
 from moascope.screen.limits import PlaneError
-from moascope.screen.planes import read_plane
+from moascope.screen.planes import open_plane
 from moascope.screen.tables import read_given_screen
 
 IMAGES = (".tif", ".tiff", ".png", ".bmp", ".jpg")
@@ -80,9 +82,10 @@ def collect_planes(folders: Iterable[Path], most: int, seed: int,
             drawn = np.random.default_rng(seed).choice(len(named), most, replace=False)
             named = [named[i] for i in sorted(drawn)]
         found: dict[str, list[np.ndarray]] = {}
-        for channel, path, frame in named:
+        for channel, name, frame in named:
             try:
-                plane = read_plane(path, frame)
+                with open_plane(Path(), name) as file:
+                    plane = read_frames(file, name, [frame])[frame]
             except PlaneError as error:
                 left_out += error.problems
                 continue
@@ -107,17 +110,17 @@ def _shares(pixels: list[np.ndarray], source: list[str]) -> np.ndarray:
     return weights / weights.sum()
 
 
-def _named_planes(folder: Path, allow_outside: bool) -> list[tuple[str, Path, int]]:
-    """(channel, file, frame) of every plane."""
+def _named_planes(folder: Path, allow_outside: bool) -> list[tuple[str, str, int]]:
+    """(channel, file or address, frame) of every plane."""
     if (folder / "load_data.csv").exists():
         screen = read_given_screen(folder, allow_outside)
         return [
-            (channel, screen.images / row[f"FileName_{channel}"],
+            (channel, name if is_address(name) else str(screen.images / name),
              int(row.get(f"Frame_{channel}", 0)))
             for row in screen.sites.to_dict("records")
-            for channel in screen.channels if row[f"FileName_{channel}"]
+            for channel in screen.channels if (name := row[f"FileName_{channel}"])
         ]
-    return [("", path, 0) for path in sorted(folder.rglob("*"))
+    return [("", str(path), 0) for path in sorted(folder.rglob("*"))
             if path.suffix.lower() in IMAGES and path.is_file()]
 
 

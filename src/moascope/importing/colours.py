@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from moascope.screen.frames import open_image, read_frames
+from moascope.screen.frames import read_frames
 from moascope.screen.limits import PlaneError
-from moascope.screen.planes import plane_path
+from moascope.screen.planes import open_plane
 from moascope.screen.unread import (
     SAMPLES,
     planes_held,
@@ -65,10 +65,9 @@ def choose_samples(root: Path, sites: pd.DataFrame,
         held = []
         for file, frame in zip(files.iloc[some], frames.iloc[some], strict=True):
             try:
-                path = plane_path(root, file)
-                with open_image(path, file) as opened:
+                with open_plane(root, file) as opened:
                     read_frames(opened, file, [int(frame)])
-                    found = planes_held(path, opened, file, shared[file])
+                    found = planes_held(opened, file, shared[file])
                     if says_low_is_white(opened):
                         inverted.setdefault(channel, file)
             except PlaneError as error:

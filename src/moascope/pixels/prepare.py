@@ -323,7 +323,7 @@ def prepare_plates(screen: Screen, out: Path, settings: Prepare, jobs: int,
             files = sorted(set(sites[names].to_numpy().ravel()) - {""})
             keys[plate] = digest(
                 sites, sorted(controls), list(screen.channels), settings, code,
-                [[name, (digests or {}).get(name) or _stamp(screen.images / name)]
+                [[name, (digests or {}).get(name) or _stamp(screen.images, name)]
                  for name in files])
             sites.to_parquet(Path(scratch, f"{plate}.sites"))
             layout.to_parquet(Path(scratch, f"{plate}.layout"))
@@ -336,9 +336,9 @@ def prepare_plates(screen: Screen, out: Path, settings: Prepare, jobs: int,
         return update_plates(out, keys, work, jobs, "prepare")
 
 
-def _stamp(path: Path) -> list[int]:
+def _stamp(images: Path, name: str) -> list[int]:
     try:
-        status = path.stat()
+        status = (images / name).stat()
     except OSError:
         return []
     return [status.st_size, status.st_mtime_ns]

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from moascope.addresses.names import is_address, path_of_file_url, shown, unreadable
 from moascope.screen.checks import report
 from moascope.screen.reading import CsvTable, Findings
 
@@ -46,8 +47,8 @@ def check_files(table: CsvTable, channel: str, images: Path, allow_outside: bool
 
     def resolve(name: str) -> tuple[str, bool]:
         """A name relative to `images`, and whether it points outside."""
-        if not name or "://" in name:
-            return name, False
+        if not name or is_address(name):
+            return name, bool(name)
         name = _relative_to(posixpath.normpath(name), prefixes)
         leaves = name.startswith(("/", "../")) or name == ".." or _has_drive(name)
         return name, leaves or (not allow_links and _link_leaves(root, name, links))
@@ -68,11 +69,19 @@ def check_files(table: CsvTable, channel: str, images: Path, allow_outside: bool
         if path and (linked or base in ("", ".", "..") or ":" in base or "\0" in base):
             name, leaves = resolve(path)
         names.append(name)
-        wrong.append((leaves and not allow_outside) or "\0" in path)
+        wrong.append((leaves and not allow_outside) or "\0" in path
+                     or (is_address(path) and bool(unreadable(path))))
 
     def sentence(row: int) -> str:
-        shown = posixpath.normpath(joined[row]).replace("\0", "\\0")
-        return (f"{column} points outside the screen's folder ({shown}). Move the image into the "
+        if is_address(joined[row]):
+            address = shown(joined[row])
+            if why := unreadable(joined[row]):
+                return f"{column}: {address} {why}."
+            return (f"{column} names an image outside the screen's folder ({address}). Set "
+                    "acquire.allow_outside to true in params.yaml (or add --allow-outside) to "
+                    "fetch it.")
+        path = posixpath.normpath(joined[row]).replace("\0", "\\0")
+        return (f"{column} points outside the screen's folder ({path}). Move the image into the "
                 "folder, or set acquire.allow_outside to true in params.yaml if this is intended.")
 
     report(table, np.array(wrong, bool), sentence, findings)
@@ -81,10 +90,10 @@ def check_files(table: CsvTable, channel: str, images: Path, allow_outside: bool
 
 def _joined(table: CsvTable, channel: str) -> pd.Series:
     """Folder and file of a channel as one POSIX path, or as one address, of every row."""
-    files = table.rows[f"FileName_{channel}"].str.strip()
+    files = _paths_of_file_urls(table.rows[f"FileName_{channel}"].str.strip())
     name = files.str.replace("\\", "/", regex=False)
     if f"PathName_{channel}" in table.rows:
-        folders = table.rows[f"PathName_{channel}"].str.strip()
+        folders = _paths_of_file_urls(table.rows[f"PathName_{channel}"].str.strip())
         path = folders.str.replace("\\", "/", regex=False)
         beside = (path + "/").where(~path.str.endswith("/"), path) + name
         name = beside.where((files != "") & (path != "") & ~name.str.startswith("/"), name)
@@ -92,6 +101,11 @@ def _joined(table: CsvTable, channel: str) -> pd.Series:
         name = (folders.str.rstrip("/") + "/" + files).where(remote, name)
     remote = files.str.contains("://", regex=False)
     return files.where(remote, name) if remote.any() else name
+
+
+def _paths_of_file_urls(names: pd.Series) -> pd.Series:
+    told = names.str.startswith(("file:", "FILE:"))
+    return names.where(~told, names[told].map(path_of_file_url)) if told.any() else names
 
 
 def _relative_to(name: str, prefixes: Sequence[str]) -> str:

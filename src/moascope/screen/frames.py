@@ -194,10 +194,12 @@ def _check_page(file: BinaryIO, name: str, page: Any) -> None:
                          "Deflate, or uncompressed.")
 
 
-def frame_count(path: Path) -> int:
+def frame_count(image: Path | BinaryIO) -> int:
     """How many planes an image file has, as `read_plane` counts them; 1 where that is unknown."""
     try:
-        with silence(), open_file(path) as file:
+        with silence(), (open_file(image) if isinstance(image, Path)
+                         else contextlib.nullcontext(image)) as file:
+            file.seek(0)
             start = file.read(32)
             file.seek(0)
             if start.startswith(_TIFF_STARTS):
@@ -210,8 +212,8 @@ def frame_count(path: Path) -> int:
                     return max(1, pages * int(tiff.pages[0].samplesperpixel))
             from PIL import Image
 
-            with Image.open(file, formats=list(_PILLOW_STARTS.values())) as image:
-                return len(image.getbands())
+            with Image.open(file, formats=list(_PILLOW_STARTS.values())) as picture:
+                return len(picture.getbands())
     except Exception:  # As in `read_frames`; reading it will say what is wrong.
         return 1
 

@@ -19,7 +19,7 @@ MAX_CHUNKS = 2**16
 class PlaneError(MoascopeError):
     """An image plane that cannot be used; `kind` is a word that reports count by.
 
-    The kinds are missing, empty, truncated, unreadable, frame, large, depth, size and remote.
+    The kinds are missing, empty, truncated, unreadable, frame, large, depth and size.
     """
 
     def __init__(self, problems: Any, kind: str = "unreadable"):

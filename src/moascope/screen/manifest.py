@@ -11,6 +11,9 @@ from pathlib import Path
 
 import pandas as pd
 
+from moascope.addresses.cache import Sum, current_sum
+from moascope.addresses.names import is_address
+from moascope.addresses.stores import TooLarge, Unavailable
 from moascope.errors import MoascopeError
 from moascope.opening import open_file
 from moascope.screen.frames import image_sum, open_image
@@ -43,14 +46,22 @@ def make_manifest(screen: Screen, jobs: int | None = None) -> pd.DataFrame:
     names = image_files(screen)
     # hashlib and reading both release the interpreter, so threads are enough.
     with (progress(len(names), "checksums") as advance,
-          ThreadPoolExecutor(jobs or default_jobs()) as pool):
+          ThreadPoolExecutor(jobs or _threads(names)) as pool):
         sums = []
-        for result in pool.map(lambda name: _checksum(screen.images / name), names):
-            sums.append(result)
-            advance()
-    return pd.DataFrame({"FileName": pd.Series(names, dtype="str"),
-                         "Bytes": pd.Series([size for size, _ in sums], dtype="int64"),
-                         "SHA256": pd.Series([total for _, total in sums], dtype="str")})
+        try:
+            for result in pool.map(lambda name: _checksum(screen.images, name), names):
+                sums.append(result)
+                advance()
+        except Unavailable:
+            # Else each of a million files would be tried, too.
+            pool.shutdown(cancel_futures=True)
+            raise
+    manifest = pd.DataFrame({"FileName": pd.Series(names, dtype="str"),
+                             "Bytes": pd.Series([found.bytes for found in sums], dtype="int64"),
+                             "SHA256": pd.Series([found.sha256 for found in sums], dtype="str")})
+    if any(map(is_address, names)):
+        manifest[_TAG] = pd.Series([found.tag for found in sums], dtype="str")
+    return manifest
 
 
 def write_manifest(manifest: pd.DataFrame, folder: Path) -> None:
@@ -72,7 +83,7 @@ def read_manifest(folder: Path) -> pd.DataFrame:
             manifest = pd.read_csv(file, dtype=str, keep_default_na=False)
     except (OSError, ValueError):
         manifest = pd.DataFrame()
-    if list(manifest.columns) != _COLUMNS:
+    if list(manifest.columns) not in (_COLUMNS, [*_COLUMNS, _TAG]):
         raise MoascopeError(f"{path} is missing or not a manifest. Run the acquire stage "
                             "(dvc repro acquire), which writes it.")
     if not manifest["Bytes"].str.fullmatch("[0-9]{1,18}").all():
@@ -107,11 +118,19 @@ def checksums(manifest: pd.DataFrame, names: pd.Series) -> pd.Series:
 
 
 _COLUMNS: Sequence[str] = ["FileName", "Bytes", "SHA256"]
+_TAG = "ETag"
+_CONNECTIONS = 16  # to stores; the network, and no processor, is what they wait for
 
 
-def _checksum(path: Path) -> tuple[int, str]:
+def _threads(names: Sequence[str]) -> int:
+    return _CONNECTIONS if any(map(is_address, names)) else default_jobs()
+
+
+def _checksum(images: Path, name: str) -> Sum:
     try:
-        with open_image(path) as image:
-            return image_sum(image)
-    except (PlaneError, OSError, ValueError):
-        return 0, ""
+        if is_address(name):
+            return current_sum(name)
+        with open_image(images / name) as image:
+            return Sum(*image_sum(image), "")
+    except (PlaneError, TooLarge, OSError, ValueError):
+        return Sum(0, "", "")

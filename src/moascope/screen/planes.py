@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
+from moascope.addresses.cache import open_copy
+from moascope.addresses.names import is_address, shown
+from moascope.addresses.stores import TooLarge
 from moascope.screen.frames import open_image, read_frames
 from moascope.screen.limits import MAX_PIXELS, PlaneError
 
@@ -110,7 +114,7 @@ def each_plane(screen: Screen, row: Mapping[str, Any],
         if not name:
             raise PlaneError(f"{_place(row)} has no image for one of {', '.join(channels)}.",
                              "missing")
-        with open_image(plane_path(screen.images, name), name) as file:
+        with open_plane(screen.images, name) as file:
             planes = read_frames(file, name, list(frames.values()))
         for channel, frame in frames.items():
             shapes[channel] = planes[frame].shape
@@ -127,18 +131,37 @@ def site_channels(screen: Screen, row: Mapping[str, Any]) -> list[str]:
     return [channel for channel in screen.channels if row[f"FileName_{channel}"]]
 
 
-def plane_path(images: Path, name: str) -> Path:
-    """Where an image lies that a table names, `images` being the screen's folder of images.
+@contextlib.contextmanager
+def open_plane(images: Path, name: str) -> Iterator[BinaryIO | Path]:
+    """Open an image that a table names, `images` being the screen's folder of images.
+
+    An image behind an address is fetched once and then read from its local copy
+    (`moascope.addresses.cache`).
+
+    Yields
+    ------
+    binary file or Path
+        As `moascope.screen.frames.open_image`.
 
     Raises
     ------
     PlaneError
-        For an address such as s3://bucket/image.tif, which moascope does not read yet.
+        Where there is no such image, or it is too large.
+    moascope.addresses.stores.Unavailable
+        Where the store of an address cannot be used.
     """
-    if "://" in name:
-        raise PlaneError(f"{name} is an address, and moascope reads images from disk only. "
-                         "Download the image and name its file in load_data.csv.", "remote")
-    return images / name
+    if not is_address(name):
+        with open_image(images / name, name) as file:
+            yield file
+        return
+    with contextlib.ExitStack() as stack:
+        try:
+            file = stack.enter_context(open_copy(name))
+        except FileNotFoundError:
+            raise PlaneError(f"{shown(name)} is missing.", "missing") from None
+        except TooLarge as error:
+            raise PlaneError(error.problems, "large") from None
+        yield file
 
 
 def _place(row: Mapping[str, Any]) -> str:

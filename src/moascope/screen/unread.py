@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,14 +22,13 @@ _LIT = 0.2
 a label drawn into it."""
 
 
-def planes_held(path: Any, file: Any, name: str, used: Collection[int]) -> dict[str, int]:
+def planes_held(file: Any, name: str, used: Collection[int]) -> dict[str, int]:
     """How many planes a file has, and where its picture is if they are the samples of a colour.
 
     Parameters
     ----------
-    path : Path
-    file : binary file
-        The same file, open.
+    file : binary file or Path
+        As `moascope.screen.frames.open_image` yields it.
     name : str
         Its name in messages.
     used : collection of int
@@ -41,10 +41,10 @@ def planes_held(path: Any, file: Any, name: str, used: Collection[int]) -> dict[
         pages. `Signal`: the one sample that holds a picture, -1 where it is read, where several do,
         or for pages.
     """
-    if isinstance(file, type(path)):
+    if isinstance(file, Path):
         # The frames of an OME-Zarr array are chosen by its metadata.
         return NONE_UNREAD
-    held = frame_count(path)
+    held = frame_count(file)
     if held <= len(set(used)):
         return NONE_UNREAD
     if held not in (3, 4) or not _is_colour(file):

@@ -13,10 +13,10 @@ import pandas as pd
 
 from moascope.errors import MoascopeError
 from moascope.screen.columns import SITE
-from moascope.screen.frames import image_sum, open_image, read_frames
+from moascope.screen.frames import image_sum, read_frames
 from moascope.screen.limits import PlaneError
 from moascope.screen.manifest import checksums
-from moascope.screen.planes import plane_path
+from moascope.screen.planes import open_plane
 from moascope.screen.tables import Screen
 from moascope.screen.unread import COLUMNS, NONE_UNREAD, planes_held
 from moascope.work.processes import ended_worker, run_parallel
@@ -32,7 +32,6 @@ REASONS = {
     "frame": "no such frame in the file",
     "large": "too many pixels",
     "depth": "neither 8-bit nor 16-bit integers",
-    "remote": "not on this disk",
     "changed": "changed since acquire",
     "size": "other size than the plate's",
     "bits": "other bit depth than the plate's",
@@ -165,13 +164,13 @@ def _facts_of_sites(images: Path, channels: Sequence[str], sites: pd.DataFrame) 
 def _facts_of_file(images: Path, name: str, frames: Sequence[int],
                    expected: str | None) -> dict[int, dict[str, Any]]:
     try:
-        with open_image(plane_path(images, name), name) as file:
+        with open_plane(images, name) as file:
             _, total = image_sum(file)
             changed = expected is not None and total != expected
             held = NONE_UNREAD
             try:
                 planes = read_frames(file, name, frames)
-                held = planes_held(plane_path(images, name), file, name, frames)
+                held = planes_held(file, name, frames)
             except PlaneError:
                 if len(set(frames)) == 1:
                     raise
