@@ -10,7 +10,8 @@ import tifffile
 from helpers import write_tiff
 
 from moascope.errors import MoascopeError
-from moascope.importing.plates import describe_import, import_plates
+from moascope.importing.plates import import_plates
+from moascope.importing.words import describe_import
 from moascope.text import assumed_lines
 
 RNG = np.random.default_rng(0)

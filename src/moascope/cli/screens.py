@@ -42,8 +42,10 @@ class Average(StrEnum):
 def import_(
     paths: Annotated[list[str], typer.Argument(
         metavar="FOLDER|TABLE...", help="Folder with the images of one or more plates, which stay "
-                                        "where they are; or tables of profiles, folders of them, "
-                                        "or patterns such as 'plates/*.parquet'.")],
+                                        "where they are; or a LoadData table, which may name them "
+                                        "by addresses (s3://, gs://, https://); or tables of "
+                                        "profiles, folders of them, or patterns such as "
+                                        "'plates/*.parquet'.")],
     out: Annotated[Path, typer.Option(help="Folder to write the screen's tables to.")],
     kind: Annotated[Kind, typer.Option(
         metavar="KIND", help=f"What wrote the images or profiles: {', '.join(Kind)}.")] = Kind.auto,
@@ -66,6 +68,9 @@ def import_(
         "--update", help="Update the tables in --out and keep what you filled in.")] = False,
     annotations: Annotated[Path | None, typer.Option(
         help="Table with one row per compound: mechanism, structure, target.")] = None,
+    replace: Annotated[list[str] | None, typer.Option(
+        metavar="OLD=NEW", help="LoadData: a start of its paths, and the folder or address that it "
+                                "is replaced by.")] = None,
     metadata: Annotated[Path | None, typer.Option(
         help="Profiles: a table with one row per row of a matrix, or DeepProfiler's "
              "index.")] = None,
@@ -92,19 +97,19 @@ def import_(
 
     Example: moascope import /plates/run7 --out run7 --channels w1=DNA,w2=GFP
 
+    Example: moascope import load_data.csv --out my_screen
+
     Example: moascope import 'profiles/*_normalized.csv.gz' --out my_screen
     """
-    from moascope.importing.plates import (
-        describe_import,
-        import_plates,
-        next_steps,
-        parse_channels,
-    )
+    from moascope.importing.loaddata import is_loaddata
+    from moascope.importing.plates import import_plates, parse_channels, parse_replace
     from moascope.importing.profiles.kinds import KINDS, expand, recognise_profiles
+    from moascope.importing.words import describe_import, next_steps
 
     of_profiles = kind.value in KINDS
     found = expand(paths) if of_profiles or kind is Kind.auto else [Path(path) for path in paths]
-    if of_profiles or (kind is Kind.auto and pattern is None and recognise_profiles(found)):
+    if of_profiles or (kind is Kind.auto and pattern is None and not is_loaddata(found[0])
+                       and recognise_profiles(found)):
         from moascope.importing.profiles.run import SETTINGS, describe_profiles, import_profiles
         from moascope.importing.profiles.source import Named
 
@@ -122,7 +127,7 @@ def import_(
     imported = import_plates(
         found[0], out, kind=kind.value, pattern=pattern, layout=layout,
         channels=parse_channels(channels), z=z, t=t, follow_links=follow_links, update=update,
-        annotations=annotations)
+        annotations=annotations, replace=parse_replace(replace or ()))
     print(describe_import(imported, out))
 
 

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import re
-import shlex
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,6 +10,7 @@ from typing import Any
 
 import pandas as pd
 
+from moascope.addresses.stores import Unavailable
 from moascope.errors import MoascopeError
 from moascope.importing.colours import choose_samples
 from moascope.importing.compounds import annotate_from
@@ -27,17 +25,17 @@ from moascope.importing.kinds import (
 from moascope.importing.layout import (
     describe,
     keep_filled_in,
-    tables_said,
     told_by_images,
     told_by_map,
 )
+from moascope.importing.loaddata import find_loaddata, is_loaddata, names_paths
 from moascope.importing.names import is_projections
 from moascope.importing.sites import place_sites
 from moascope.importing.tree import Tree, scan_tree
 from moascope.screen.columns import WELL
 from moascope.screen.description import DESCRIPTION, EARLIER, description_of, write_description
 from moascope.screen.tables import Screen, read_screen
-from moascope.text import assumed_lines, counted, listing
+from moascope.text import counted, listing
 from moascope.work.files import write_csv
 
 TABLES = ("load_data.csv", "layout.csv", "annotations.csv")
@@ -88,13 +86,15 @@ def import_plates(folder: str | Path, out: str | Path, *, kind: str = "auto",
                   pattern: str | None = None, layout: str | Path | None = None,
                   channels: Mapping[str, str] | None = None, z: int | None = None,
                   t: int | None = None, follow_links: bool = False,
-                  update: bool = False, annotations: str | Path | None = None) -> Imported:
+                  update: bool = False, annotations: str | Path | None = None,
+                  replace: Mapping[str, str] | None = None) -> Imported:
     """Write the three tables of a screen for a folder of images; the images stay where they are.
 
     Parameters
     ----------
     folder : str or Path
-        Holds images of one kind, of any number of plates.
+        Holds images of one kind, of any number of plates; or a LoadData table (CSV or Parquet),
+        which may name images by addresses (s3://, gs://, https://).
     out : str or Path
         Receives load_data.csv, layout.csv, annotations.csv, unplaced.csv and, where the images lie
         elsewhere, source.json.
@@ -117,6 +117,9 @@ def import_plates(folder: str | Path, out: str | Path, *, kind: str = "auto",
         new wells and compounds added.
     annotations : str or Path, optional
         A table with a row per compound, from which mechanisms and structures are taken.
+    replace : mapping of str to str, optional
+        Starts of the paths in a LoadData table, and what they are replaced by: a folder or an
+        address.
 
     Returns
     -------
@@ -135,19 +138,30 @@ def import_plates(folder: str | Path, out: str | Path, *, kind: str = "auto",
     """
     folder, out = Path(folder), Path(out)
     layout = None if layout is None else Path(layout)
-    if not folder.is_dir():
-        raise MoascopeError(f"{folder} is not a folder. Name the folder that holds the images.")
+    table = folder if folder.is_file() and is_loaddata(folder) else None
+    if table is None and not folder.is_dir():
+        raise MoascopeError(f"{folder} is neither a folder nor a LoadData table. Name the folder "
+                            "that holds the images.")
+    if replace and not (table or kind == "loaddata"):
+        raise MoascopeError("--replace is for LoadData tables. Name the table, or add --kind "
+                            "loaddata.")
     _refuse_to_overwrite(out, layout, update)
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise MoascopeError(f"{out} cannot be created: {error.strerror}. Choose another "
                             "--out.") from None
-    tree = _without_own(scan_tree(folder, follow_links), out)
     told_by = "--kind"
-    if kind == "auto":
-        kind, told_by = recognise(tree) if pattern is None else ("regex", "--pattern")
-    found = find_planes(tree, kind, pattern)
+    if table is not None:
+        kind, told_by, folder = "loaddata", table.name, table.parent
+        tree = (_without_own(scan_tree(folder, follow_links), out)
+                if names_paths(table, replace or {}) else Tree(folder, (table.name,)))
+        found = find_loaddata(tree, [table.name], replace)
+    else:
+        tree = _without_own(scan_tree(folder, follow_links), out)
+        if kind == "auto":
+            kind, told_by = recognise(tree) if pattern is None else ("regex", "--pattern")
+        found = find_loaddata(tree, None, replace) if replace else find_planes(tree, kind, pattern)
     notes = list(found.notes)
     if not found.planes:
         _write_unplaced(out, found.unplaced)
@@ -160,11 +174,19 @@ def import_plates(folder: str | Path, out: str | Path, *, kind: str = "auto",
     notes += _hints(tree, kind, placed.table, placed.unplaced)
     prefix, images, outside = _where_images_are(folder, out)
     sites = placed.table
-    sites, chosen, left = choose_samples(folder, sites, list(placed.channels))
-    notes += chosen + left
+    try:
+        sites, chosen, left = choose_samples(folder, sites, list(placed.channels))
+        notes += chosen + left
+    except Unavailable as error:
+        notes.append(f"The images were not looked at. {error}")
+    remote = local = False
     for channel in placed.channels:
         names = sites[f"FileName_{channel}"]
-        sites[f"FileName_{channel}"] = names.where(names == "", prefix + names)
+        behind = names.str.contains("://", regex=False)
+        remote, local = remote or bool(behind.any()), local or bool((~behind & (names != "")).any())
+        sites[f"FileName_{channel}"] = names.where((names == "") | behind, prefix + names)
+    if not local:
+        images, outside = ".", False
     wells = sites[WELL].drop_duplicates(ignore_index=True)
     told = (told_by_images(found, placed.plates) if layout is None
             else told_by_map(layout, wells, notes))
@@ -176,20 +198,36 @@ def import_plates(folder: str | Path, out: str | Path, *, kind: str = "auto",
         annotated = keep_filled_in(out / "annotations.csv", annotated, ["Metadata_Compound"])
     tables = {"load_data.csv": sites, "layout.csv": layout_table, "annotations.csv": annotated}
     description = {"source": "import", "images": images, "kind": kind}
-    if follow_links:
+    beyond = follow_links or remote
+    if beyond:
         description["allow_outside"] = True
     with tempfile.TemporaryDirectory(prefix="moascope-") as trial:
         # Nothing is written that cannot be read back as a screen.
         _write(Path(trial), tables, {**description, "images": str((folder if outside else out)
                                                                   .resolve())})
-        read_screen(Path(trial), follow_links)
-    if outside or follow_links or description_of(out).exists():
+        read_screen(Path(trial), beyond)
+    if outside or beyond or description_of(out).exists():
         write_description(out, description)
     _write(out, tables, None)
-    table = _write_unplaced(out, [*placed.unplaced, *_sentences(placed.incomplete)])
-    return Imported(read_screen(out, follow_links), _called(kind), told_by, placed.channels,
-                    table.iloc[:len(placed.unplaced)], placed.incomplete,
-                    tuple(dict.fromkeys(notes)), images, outside or follow_links)
+    unused = _write_unplaced(out, [*placed.unplaced, *_sentences(placed.incomplete)])
+    return Imported(read_screen(out, beyond), _called(kind), told_by, placed.channels,
+                    unused.iloc[:len(placed.unplaced)], placed.incomplete,
+                    tuple(dict.fromkeys(notes)), images, outside or beyond)
+
+
+def parse_replace(texts: Sequence[str]) -> dict[str, str]:
+    """Read /old/path/=s3://bucket/path/, once for each.
+
+    Raises
+    ------
+    MoascopeError
+        Where one has no "=".
+    """
+    for text in texts:
+        if not text.partition("=")[0] or "=" not in text:
+            raise MoascopeError(f"--replace has '{text}'. Write old=new, such as "
+                                "/home/ubuntu/bucket/=s3://cellpainting-gallery/.")
+    return dict(text.split("=", 1) for text in texts)
 
 
 def parse_channels(text: str) -> dict[str, str]:
@@ -318,75 +356,3 @@ def _sentences(incomplete: pd.DataFrame) -> list[tuple[str, str]]:
 
 def _called(kind: str) -> str:
     return KINDS[kind][0] if kind in KINDS else "a regular expression"
-
-
-def describe_import(imported: Imported, out: Path) -> str:
-    """The result of an import as lines for the terminal; the last is the next command to run."""
-    screen = imported.screen
-    sites = screen.sites
-    wells = sites[WELL].drop_duplicates()
-    plates = sorted(wells["Metadata_Plate"].unique())
-    renamed = [channel if call == channel else f"{channel} ({call})"
-               for channel, call in imported.channels.items()]
-    reasons = imported.unplaced["Reason"].map(_kind_of_reason).value_counts(sort=True)
-    lines = [
-        f"recognised  {imported.kind}, by {imported.told_by}",
-        f"plates      {len(plates):,}: {listing(plates)}",
-        f"wells       {len(wells):,}",
-        f"sites       {len(sites):,}",
-        f"channels    {len(renamed)}: {', '.join(renamed)}",
-    ]
-    if len(imported.incomplete):
-        lost = imported.incomplete
-        wells_lost = lost[WELL].drop_duplicates().agg(" ".join, axis=1)
-        lines.append(f"incomplete  {counted(len(lost), 'image')} missing in "
-                     f"{counted(len(wells_lost), 'well')}: {listing(wells_lost)}")
-    lines.append(f"unplaced    {len(imported.unplaced):,}"
-                 + "".join(f"\n            {count:,} {reason}"
-                           for reason, count in reasons.items()))
-    wrote, to_fill_in = tables_said(screen.layout, screen.annotations, out)
-    lines += [f"wrote       {out / 'load_data.csv'}", *wrote]
-    if len(imported.unplaced) or len(imported.incomplete):
-        lines.append(f"            {out / UNPLACED}: every file not in load_data.csv, and why")
-    lines += to_fill_in
-    lines += assumed_lines((*imported.notes, *screen.warnings))
-    settings = ["acquire.allow_outside=true"] if imported.outside else []
-    return "\n".join([*lines, *next_steps(out, settings)])
-
-
-def next_steps(out: Path, settings: Sequence[str]) -> list[str]:
-    """What to run next, from where the person stands: a project, or anywhere else.
-
-    `settings` are parameters that the screen needs.
-    """
-    here = Path.cwd()
-    in_project = (here / "dvc.yaml").is_file()
-    # Stages start from the root of the project, and experiments from a temporary folder in it.
-    inside = in_project and out.resolve().is_relative_to(here)
-    path = out if inside else out.resolve()
-    further = "".join(f" -S {setting}" for setting in settings)
-    command = ("dvc exp run register report -S acquire.source=folder "
-               f"-S {_as_setting('acquire.path', os.fspath(path))}{further} -S target=moa")
-    if in_project:
-        return [f"next        {command}"]
-    return ["next        in a project (`moascope init FOLDER` makes one):",
-            f"            {command}"]
-
-
-def _as_setting(key: str, value: str) -> str:
-    """What a shell and then DVC, which reads settings by Hydra's grammar, take for `key=value`."""
-    if not re.fullmatch(r"[\w./-]+", value, re.ASCII):
-        # A quote is escaped by a backslash, and so is a backslash before one.
-        escaped = re.sub(r"(\\*)('|$)", lambda found: 2 * found[1] + found[2].replace("'", r"\'"),
-                         value)
-        value = f"'{escaped}'"
-    plain = f"{key}={value}"
-    # Easier to read than what shlex makes of single quotes.
-    return plain if shlex.quote(plain) == plain else (
-        shlex.quote(plain) if set(plain) & set('"$`\\!') else f'"{plain}"')
-
-
-def _kind_of_reason(reason: str) -> str:
-    """A reason without the parts that differ from file to file, for counting."""
-    reason = re.sub(r"'[^']*'|\([0-9]+\)", "...", reason)
-    return re.sub(r"named by \S.*, but", "named by an index, but", reason)
