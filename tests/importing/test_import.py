@@ -367,9 +367,9 @@ def test_a_loaddata_table_of_another_machine_finds_its_images_here(tmp_path):
     write_loaddata(
         folder, "FileName_OrigDNA,PathName_OrigDNA,FileName_OrigER,PathName_OrigER,Metadata_Plate,"
         "Metadata_Row,Metadata_Col,Metadata_FieldID",
-        *(f"a_dna.tif,/home/ubuntu/bucket/images/{plate},a_er.tif,C:\\data\\images\\{plate},{plate}"
+        *(f"a_dna.tif,/mnt/bucket/images/{plate},a_er.tif,C:\\data\\images\\{plate},{plate}"
           ",2,3,1" for plate in ("P1", "P2")),
-        "gone.tif,/home/ubuntu/bucket/images/P1,,,P1,2,4,1")
+        "gone.tif,/mnt/bucket/images/P1,,,P1,2,4,1")
     imported = import_plates(folder, tmp_path / "out")
     assert list(imported.channels) == ["DNA", "ER"]
     assert first_pixels(tmp_path / "out") == {

@@ -18,7 +18,7 @@ from moascope.stages.acquire import acquire
 from moascope.validation.checks import validate_screen
 
 PREFIX = "cpg0016-jump/source_4/images/2021_04_26_Batch1/images/BR0011__Measurement1/Images"
-WORKED = "/home/ubuntu/bucket/projects/2021_04_26/images/BR0011/Images"
+WORKED = "/mnt/bucket/projects/2021_04_26/images/BR0011/Images"
 
 
 @pytest.fixture
@@ -115,7 +115,7 @@ def test_a_table_of_measurements_is_none_of_images(tmp_path, plate):
 
 def test_a_replacement_without_an_equals_sign_is_refused():
     with pytest.raises(MoascopeError, match="old=new"):
-        parse_replace(["/home"])
+        parse_replace(["/mnt"])
 
 
 def test_stages_read_a_screen_in_a_bucket_and_a_second_run_downloads_nothing(tmp_path, plate,

@@ -140,7 +140,7 @@ def import_plates(folder: str | Path, out: str | Path, *, kind: str = "auto",
     layout = None if layout is None else Path(layout)
     table = folder if folder.is_file() and is_loaddata(folder) else None
     if table is None and not folder.is_dir():
-        raise MoascopeError(f"{folder} is neither a folder nor a LoadData table. Name the folder "
+        raise MoascopeError(f"{folder} is not a folder (or a LoadData table). Name the folder "
                             "that holds the images.")
     if replace and not (table or kind == "loaddata"):
         raise MoascopeError("--replace is for LoadData tables. Name the table, or add --kind "
@@ -226,7 +226,7 @@ def parse_replace(texts: Sequence[str]) -> dict[str, str]:
     for text in texts:
         if not text.partition("=")[0] or "=" not in text:
             raise MoascopeError(f"--replace has '{text}'. Write old=new, such as "
-                                "/home/ubuntu/bucket/=s3://cellpainting-gallery/.")
+                                "/mnt/bucket/=s3://cellpainting-gallery/.")
     return dict(text.split("=", 1) for text in texts)
 
 
