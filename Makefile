@@ -7,6 +7,9 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 export PYTHONNOUSERSITE := 1
 export TF_CPP_MIN_LOG_LEVEL := 3
 export TF_ENABLE_ONEDNN_OPTS ?= 1
+# Compiled modules are kept: without them every stage compiles its libraries anew, which takes longer
+# than all else that it does to start.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help run baseline bench test test-slow lint docs example architecture licences wheel lock clean
 help:            ## this list

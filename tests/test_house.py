@@ -1,6 +1,7 @@
 """The floor plan holds: what a stage imports is what DVC watches, and imports run downwards."""
 
 import ast
+import os
 import re
 import subprocess
 import sys
@@ -175,3 +176,12 @@ def test_the_lock_has_a_hash_for_every_requirement():
     pinned = [block for block in blocks if re.match(r"[A-Za-z0-9_.\[\]-]+==", block)]
     assert len(pinned) > 100
     assert all("--hash=sha256:" in block for block in pinned)
+
+
+def test_make_keeps_compiled_modules_whatever_the_shell_says():
+    """Else every stage compiles TensorFlow, MLflow and Great Expectations anew."""
+    said = subprocess.run(
+        ["make", "--silent", "--eval", "said: ; @env", "said"], cwd=ROOT, capture_output=True,
+        text=True, check=True, env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}).stdout
+    assert "PYTHONNOUSERSITE=1" in said
+    assert "PYTHONDONTWRITEBYTECODE" not in said
