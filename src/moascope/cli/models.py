@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
+import tempfile
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -48,6 +50,8 @@ def predict(
     out: Annotated[Path, typer.Option(help="CSV file to write.")],
     level: Annotated[Level, typer.Option(help="One row per site, well or compound.")]
     = Level.compound,
+    report: Annotated[Path | None, typer.Option(
+        help="Also write a page (HTML) on the compounds that the model has not seen.")] = None,
     jobs: Annotated[int, typer.Option(min=1, help="Processes that prepare plates.")] = 2,
     allow_outside: Annotated[bool, typer.Option(
         "--allow-outside", help="Also read images outside the folder, where its source.json or a "
@@ -69,14 +73,25 @@ def predict(
     from moascope.learning.calls import CALL, EARLIER, summary, with_inactive
     from moascope.learning.predictions import for_people
     from moascope.learning.predictor import predict_features, screen_features
+    from moascope.report.predicted import prediction_page
+    from moascope.screen.description import read_description
     from moascope.screen.tables import read_given_screen
-    from moascope.work.files import write_csv
+    from moascope.work.files import write_atomically, write_csv
 
     predictor = load_model(model)
     read = read_given_screen(screen, allow_outside)
-    table = screen_features(predictor.model, read, jobs)
+    with contextlib.ExitStack() as scratch:
+        # The page shows crops, which are kept only for it.
+        work = None if report is None else Path(scratch.enter_context(
+            tempfile.TemporaryDirectory(prefix="moascope-")))
+        table = screen_features(predictor.model, read, jobs, work)
+        activity = measured_activity(table, read.layout)
+        if report is not None and work is not None:
+            report.parent.mkdir(parents=True, exist_ok=True)
+            write_atomically(report, prediction_page(
+                predictor.model, read, table, activity.compounds, work / "prepare",
+                simulated=read_description(screen).get("source") == "simulated"))
     predictions, warnings = predict_features(predictor.model, read, table, level.value)
-    activity = measured_activity(table, read.layout)
     predictions = with_activity(predictions, activity.compounds)
     inactive = is_inactive(predictions)
     predictions = with_inactive(predictions, inactive, predictor.model)
@@ -88,6 +103,8 @@ def predict(
     else:
         print(f"warning: {EARLIER}", file=sys.stderr)
     print(f"{len(predictions)} predictions, one per {level.value}, are in {out}.")
+    if report is not None:
+        print(f"The page is {report}.")
 
 
 def promote(

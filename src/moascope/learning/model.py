@@ -162,8 +162,13 @@ def write_verdict(folder: Path, above_chance: bool, useful: bool,
     ranks_inactive : bool
         Of metrics.json, by `evaluation.active.ranks_inactive`.
     """
-    verdict = CHANCE if not above_chance else USEFUL if useful else IN_PART
-    write_json(folder / VERDICT, {"verdict": verdict, "ranks_inactive": ranks_inactive})
+    write_json(folder / VERDICT, {"verdict": verdict_of(above_chance, useful),
+                                  "ranks_inactive": ranks_inactive})
+
+
+def verdict_of(above_chance: bool, useful: bool) -> str:
+    """One of `VERDICTS`; see `write_verdict`."""
+    return CHANCE if not above_chance else USEFUL if useful else IN_PART
 
 
 def _arrays(heads: Fitted) -> dict[str, np.ndarray]:

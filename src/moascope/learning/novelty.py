@@ -44,6 +44,36 @@ class KnownCompounds:
         none = np.full(len(profiles), -1)
         return _nearest(of_length_one(profiles), self.profiles, none if itself is None else itself)
 
+    def several(self, profiles: np.ndarray, itself: np.ndarray,
+                most: int) -> tuple[np.ndarray, np.ndarray]:
+        """The nearest known compounds of each profile, the nearest first.
+
+        Parameters
+        ----------
+        profiles : ndarray, float, [n, d]
+        itself : ndarray, int, [n]
+            As in `nearest`.
+        most : int
+
+        Returns
+        -------
+        index : ndarray, int, [n, k]
+        similarity : ndarray, float32, [n, k]
+            Cosine; minus infinity for the compound itself, which is last.
+        """
+        scaled = of_length_one(profiles)
+        most = min(most, len(self.profiles))
+        index = np.zeros((len(scaled), most), int)
+        similarity = np.zeros((len(scaled), most), np.float32)
+        for start in range(0, len(scaled), BLOCK):
+            rows = np.arange(start, min(start + BLOCK, len(scaled)))
+            like = scaled[rows] @ self.profiles.T
+            own = np.flatnonzero(itself[rows] >= 0)
+            like[own, itself[rows[own]]] = -np.inf
+            index[rows] = np.argsort(-like, axis=1, kind="stable")[:, :most]
+            similarity[rows] = np.take_along_axis(like, index[rows], axis=1)
+        return index, similarity
+
     def p_values(self, distance: np.ndarray) -> np.ndarray:
         """How unusual it would be for a training compound to lie this far from the others.
 

@@ -21,6 +21,7 @@ from moascope.features.table import PROFILES, FeatureTable, profile_columns
 from moascope.learning.calls import (
     call_warnings,
     controls_among,
+    own_positions,
     with_calls,
     without_controls,
 )
@@ -28,6 +29,7 @@ from moascope.learning.examples import LEVELS, WELL_KEY, Examples, with_layout
 from moascope.learning.model import TrainedModel
 from moascope.learning.panels import POOLED, predict_by_panel
 from moascope.learning.predictions import predictions_at
+from moascope.learning.trust import consensus_profiles
 from moascope.screen.compounds import compound_groups
 from moascope.screen.question import Question
 from moascope.screen.tables import Screen
@@ -139,15 +141,19 @@ def predict_screen(
     return predict_features(model, screen, table, level)
 
 
-def screen_features(model: TrainedModel, screen: Screen, jobs: int = 1) -> FeatureTable:
-    """The features that a model takes, of a screen's sites; see `predict_screen`."""
+def screen_features(model: TrainedModel, screen: Screen, jobs: int = 1,
+                    work: Path | None = None) -> FeatureTable:
+    """The features that a model takes, of a screen's sites; see `predict_screen`.
+
+    `work` is a folder that keeps crops and features; see `features.embed.features_of_screen`.
+    """
     from moascope.features.embed import features_of_screen
 
     check_fits(model, screen)
     with contextlib.ExitStack() as scratch:
         # Several processes hand features over on disk.
-        work = (Path(scratch.enter_context(tempfile.TemporaryDirectory(prefix="moascope-")))
-                if jobs > 1 else None)
+        if work is None and jobs > 1:
+            work = Path(scratch.enter_context(tempfile.TemporaryDirectory(prefix="moascope-")))
         table = features_of_screen(
             screen, model.prepare, model.embed, work, model.weights, jobs
         )
@@ -175,6 +181,49 @@ def predict_features(model: TrainedModel, screen: Screen, table: FeatureTable,
                                  _taken(model, table)[counting], normalising)
         said = call_warnings(model, model.trust, predictions)
     return predictions, (*left_out, *said)
+
+
+def nearest_training(model: TrainedModel, screen: Screen, table: FeatureTable,
+                     most: int) -> pd.DataFrame:
+    """The training compounds that look most like each compound of a screen.
+
+    Parameters
+    ----------
+    model : TrainedModel
+    screen : Screen
+    table : FeatureTable
+        From `screen_features`.
+    most : int
+        Of them for each compound.
+
+    Returns
+    -------
+    DataFrame
+        `Metadata_Compound`, `Trained` (whether the model was trained on it), `Nearest`,
+        `Metadata_MoA` (of the nearest, as annotated in training) and `Similarity` (cosine of the
+        consensus profiles), the most similar first. Empty where the model keeps no profiles, or
+        the screen has no controls to normalise by.
+    """
+    nothing = pd.DataFrame(columns=["Metadata_Compound", "Trained", "Nearest", "Metadata_MoA",
+                                    "Similarity"])
+    trust = model.trust
+    sites = sites_of(model, screen, table)
+    counting = _counted(table.meta)
+    sites = sites.take(counting)
+    passed = table.meta["QC_Pass"].to_numpy(bool)[counting]
+    normalising = (sites.meta["Metadata_Control"] == "negative").to_numpy() & passed
+    if trust is None or trust.known is None or not normalising.any():
+        return nothing
+    profiles, of = consensus_profiles(trust, sites, _taken(model, table)[counting], normalising)
+    itself = own_positions(trust, sites, of)
+    index, similarity = trust.known.several(profiles, itself, most)
+    name = sites.meta["Metadata_Compound"].groupby(sites.group).first()
+    known = np.isfinite(similarity)
+    row = np.nonzero(known)[0]
+    return pd.DataFrame({
+        "Metadata_Compound": name.loc[of].to_numpy()[row], "Trained": itself[row] >= 0,
+        "Nearest": trust.compounds[index[known]], "Metadata_MoA": trust.mechanisms[index[known]],
+        "Similarity": similarity[known]})
 
 
 def _taken(model: TrainedModel, table: FeatureTable) -> np.ndarray:

@@ -74,9 +74,10 @@ def ranked_compounds(predictions: dict[str, pd.DataFrame], examples: Examples, p
     shown = units[columns[1]] if question.binary else units[columns].max(axis=1)
     order = np.lexsort((units["Metadata_Group"].to_numpy(), -shown.to_numpy(float)))[:most]
     moa = examples.groups.set_index("Metadata_Group").get("Metadata_MoA", pd.Series(dtype=str))
-    of_plate = cache(lambda plate: _plate_pictures(prepared, plate))
+    of_plate = cache(lambda plate: plate_pictures(prepared, plate))
     wells = predictions["well"].groupby("Metadata_Group")
     sites = predictions["site"].groupby("Metadata_Group")
+    controls = examples.meta[examples.controls]
     found = []
     for rank, at in enumerate(order, start=1):
         unit = units.iloc[at]
@@ -86,7 +87,7 @@ def ranked_compounds(predictions: dict[str, pd.DataFrame], examples: Examples, p
         own = wells.get_group(group) if group in wells.groups else units.iloc[:0]
         pictures = ()
         if group in sites.groups:
-            pictures = _pictures(sites.get_group(group), f"P_{meant}", examples, of_plate)
+            pictures = typical_pictures(sites.get_group(group), f"P_{meant}", controls, of_plate)
         found.append(Ranked(
             rank=rank, compound=_name(unit, examples), mechanism=tidy(moa.get(group, ""), 80),
             actual=said(unit["Label"]), predicted=said(unit["Predicted"]),
@@ -104,7 +105,8 @@ def _name(unit: pd.Series, examples: Examples) -> str:
     return f"{name}, {tidy(unit['Metadata_Group'])}"
 
 
-def _plate_pictures(prepared: Path, plate: str) -> tuple | None:
+def plate_pictures(prepared: Path, plate: str) -> tuple | None:
+    """What `typical_pictures` needs of a plate in `data/prepare`; None where there is none."""
     own = PreparedPlate(prepared / plate)
     if not own.exists:
         return None
@@ -114,9 +116,21 @@ def _plate_pictures(prepared: Path, plate: str) -> tuple | None:
     return row_of, sites, own.channels, own.crops()
 
 
-def _pictures(sites: pd.DataFrame, column: str, examples: Examples,
-              of_plate: Callable[[str], tuple | None]) -> tuple[Picture, ...]:
-    """A typical image at the highest dose, and one of the nearest control on its plate."""
+def typical_pictures(sites: pd.DataFrame, column: str, controls: pd.DataFrame,
+                     of_plate: Callable[[str], tuple | None]) -> tuple[Picture, ...]:
+    """A typical image at the highest dose, and one of the nearest control on its plate.
+
+    Parameters
+    ----------
+    sites : DataFrame
+        Predictions of the sites of one compound.
+    column : str
+        Of the probability that the image is typical for.
+    controls : DataFrame
+        Sites of negative controls.
+    of_plate : callable
+        From a plate to what `plate_pictures` gives.
+    """
     dose = sites["Metadata_Concentration_uM"]
     if dose.notna().any():
         sites = sites[dose == dose.max()]
@@ -134,7 +148,7 @@ def _pictures(sites: pd.DataFrame, column: str, examples: Examples,
     if not present or not crops.shape[1]:
         return ()
     rows = {"compound": row}
-    control = _nearest_control(examples, site)
+    control = _nearest_control(controls, site)
     if control in row_of and row_of[control] != row:
         rows["negative control"] = row_of[control]
     cut = {who: np.asarray(crops[at, 0][present], np.float32) for who, at in rows.items()}
@@ -155,11 +169,9 @@ def _pictures(sites: pd.DataFrame, column: str, examples: Examples,
     )
 
 
-def _nearest_control(examples: Examples, site: pd.Series) -> tuple[str, int] | None:
-    meta = examples.meta
-    rows = meta[examples.controls
-                & (meta["Metadata_Plate"] == site["Metadata_Plate"]).to_numpy()
-                & (meta["Metadata_Panel"] == site["Metadata_Panel"]).to_numpy()]
+def _nearest_control(controls: pd.DataFrame, site: pd.Series) -> tuple[str, int] | None:
+    rows = controls[(controls["Metadata_Plate"] == site["Metadata_Plate"])
+                    & (controls["Metadata_Panel"] == site["Metadata_Panel"])]
     rows = rows[rows["Metadata_Well"] != site["Metadata_Well"]]
     if rows.empty:
         return None

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
 
+from moascope.evaluation.active import ranks_inactive
+from moascope.features.table import load_features
 from moascope.layout.page import SCREEN_PAGE, render_screen_page
 from moascope.layout.wells import well_table
 from moascope.learning.examples import load_examples
 from moascope.learning.final import load_predictions, run_of
+from moascope.learning.model import read_model, verdict_of
 from moascope.params import Params
 from moascope.report.activity import read_activity
 from moascope.report.page import write_report
+from moascope.report.predicted import PAGE as PREDICTIONS_PAGE
+from moascope.report.predicted import prediction_page
 from moascope.report.summary import PAGE
 from moascope.screen.tables import read_screen
 from moascope.screen.targets import label_screen
@@ -24,15 +30,27 @@ from moascope.work.files import write_atomically
 def report(params: Params, evaluated: Path, trained: Path, embedded: Path, screen: Path,
            split: Path, layout: Path, prepared: Path, study: Path, activity: Path,
            out: Path) -> str:
-    """Draw report.html from what evaluate wrote, and screen.html from what split measured."""
+    """Draw report.html from what evaluate wrote, screen.html from what split measured.
+
+    And predictions.html, on the compounds that nobody has annotated.
+    """
     examples = load_examples(embedded, screen, split)
     metrics = json.loads(evaluated.read_text())
-    write_report(out / PAGE, metrics, load_predictions(trained), examples, prepared, study,
-                 read_activity(activity))
+    found = read_activity(activity)
+    write_report(out / PAGE, metrics, load_predictions(trained), examples, prepared, study, found)
     read = read_screen(screen)
+    # The model is registered with what its evaluation found only after this.
+    model = replace(read_model(trained / "model"), ranks_inactive=ranks_inactive(metrics),
+                    verdict=verdict_of(metrics["above_chance"], metrics["useful"]))
+    annotated = {name for names in examples.groups["Metadata_Compound"]
+                 for name in str(names).split("|")}
+    write_atomically(out / PREDICTIONS_PAGE, prediction_page(
+        model, read, load_features(embedded), found.compounds, prepared, known=annotated,
+        simulated=metrics.get("source") == "simulated"))
     labels = label_screen(read, params.target)
     write_atomically(out / SCREEN_PAGE, render_screen_page(
         json.loads(layout.read_text()), labels, well_table(read, labels),
         pd.read_parquet(split / "groups.parquet"), params.seed))
     log_pages(params, run_of(trained), out, metrics, {"screen": screen, "trained": trained})
-    return f"the model's report is {out / PAGE}, the screen's page is {out / SCREEN_PAGE}"
+    return (f"the model's report is {out / PAGE}, the screen's page is {out / SCREEN_PAGE}, "
+            f"compounds without annotation are on {out / PREDICTIONS_PAGE}")

@@ -1,0 +1,170 @@
+"""A page for predictions: the compounds that nobody has annotated, the likeliest first."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field
+from functools import cache, partial
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from moascope.drawing.page import render_page
+from moascope.errors import MoascopeError
+from moascope.evaluation.active import COLUMN as ACTIVITY
+from moascope.evaluation.active import is_inactive, with_activity
+from moascope.features.table import FeatureTable
+from moascope.learning.calls import (
+    BATCH,
+    CALL,
+    CONTROL,
+    EARLIER,
+    NOVELTY,
+    SET,
+    with_inactive,
+)
+from moascope.learning.examples import with_layout
+from moascope.learning.model import TrainedModel
+from moascope.learning.predictor import nearest_training, predict_features
+from moascope.report.compounds import Picture, plate_pictures, typical_pictures
+from moascope.screen.tables import Screen
+from moascope.text import class_name, tidy
+
+PAGE = "predictions.html"
+TEMPLATE = "predictions.html.jinja"
+MOST_PICTURES = 40      # compounds with pictures: about 25 kB each
+MOST_ENTRIES = 1000
+NEIGHBOURS = 3
+
+
+@dataclass(frozen=True)
+class Neighbour:
+    """An annotated compound that looks alike."""
+
+    compound: str
+    mechanism: str
+    similarity: float
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What the page says of one compound."""
+
+    rank: int
+    compound: str
+    call: str
+    probability: float
+    classes: str
+    within: str
+    agreeing: int
+    wells: int
+    doses: tuple[str, ...]
+    activity: str
+    novelty: float
+    batch: str
+    neighbours: tuple[Neighbour, ...]
+    pictures: tuple[Picture, ...] = field(default=())
+
+
+def prediction_page(model: TrainedModel, screen: Screen, table: FeatureTable,
+                    compounds: pd.DataFrame, prepared: Path, *, known: Collection[str] = (),
+                    simulated: bool = False) -> str:
+    """The text of a page on the compounds of a screen that the model was not trained on.
+
+    Parameters
+    ----------
+    model : TrainedModel
+    screen : Screen
+    table : FeatureTable
+        Its features; see `learning.predictor.screen_features`.
+    compounds : DataFrame
+        `ActivityResult.compounds`.
+    prepared : Path
+        Prepared plates; without them there are no pictures.
+    known : collection of str
+        Compounds that are left out although the model was not trained on them.
+    simulated : bool
+
+    Returns
+    -------
+    str
+        One HTML file that loads nothing from elsewhere. The same input gives the same text. The
+        first `MOST_PICTURES` compounds have pictures, and at most `MOST_ENTRIES` are listed.
+
+    Raises
+    ------
+    MoascopeError
+        Where the model was trained by an earlier version.
+    """
+    if model.trust is None:
+        raise MoascopeError(EARLIER)
+    found, said = [], partial(class_name, target=model.question.target)
+    left_out = 0
+    if model.question.unit == "compound":
+        found, left_out = _entries(model, screen, table, compounds, prepared, known, said)
+    calls = pd.Series([one.call for one in found], dtype=object).value_counts()
+    channels = next((one.pictures[0].channels for one in found if one.pictures), ())
+    return render_page(
+        "moascope.report", TEMPLATE, entries=found[:MOST_ENTRIES], count=len(found),
+        left_out=left_out, most_pictures=MOST_PICTURES, channels=channels,
+        has_images=bool(screen.channels), simulated=simulated, calls=list(calls.items()),
+        binary=model.question.binary, positive=said(model.question.classes[1]),
+        verdict=model.verdict, coverage=model.trust.coverage,
+        unit=model.question.unit)
+
+
+def _entries(model: TrainedModel, screen: Screen, table: FeatureTable, compounds: pd.DataFrame,
+             prepared: Path, known: Collection[str], said: Callable[[str], str]
+             ) -> tuple[list[Entry], int]:
+    """All compounds that are not known, the likeliest first, and how many are left out."""
+    units, wells, sites = (predict_features(model, screen, table, level)[0]
+                           for level in ("compound", "well", "site"))
+    units = with_activity(units, compounds)
+    units = with_inactive(units, is_inactive(units), model)
+    units = units[units[CALL] != CONTROL]
+    near = nearest_training(model, screen, table, NEIGHBOURS)
+    trained = set(near.loc[near["Trained"].astype(bool), "Metadata_Compound"])
+    own = ~units["Metadata_Compound"].isin(trained | set(known)).to_numpy()
+    left_out, units = int((~own).sum()), units[own].reset_index(drop=True)
+    question = model.question
+    of_class = units[question.probabilities].to_numpy(float)
+    # A binary target ranks by the positive class, several classes by the predicted one.
+    best = np.ones(len(units), int) if question.binary else of_class.argmax(axis=1)
+    probability = of_class[np.arange(len(units)), best]
+    meta = with_layout(table.meta, screen.layout)
+    controls = meta[(meta["Metadata_Control"] == "negative") & meta["QC_Pass"].astype(bool)]
+    of_plate = cache(lambda plate: plate_pictures(prepared, plate))
+    by_well, by_site = wells.groupby("Metadata_Compound"), sites.groupby("Metadata_Compound")
+    by_name = near.groupby("Metadata_Compound")
+    found = []
+    order = np.lexsort((units["Metadata_Compound"].to_numpy(str), -probability))
+    for rank, at in enumerate(order, start=1):
+        unit, meant = units.iloc[at], question.classes[best[at]]
+        name = unit["Metadata_Compound"]
+        of_wells = by_well.get_group(name)
+        agree = (of_wells["Predicted"] == meant).to_numpy()
+        pictures = ()
+        if rank <= MOST_PICTURES:
+            pictures = typical_pictures(by_site.get_group(name), f"P_{meant}", controls, of_plate)
+        found.append(Entry(
+            rank=rank, compound=tidy(name, 80), call=said(unit[CALL]),
+            probability=float(probability[at]), classes=said(meant),
+            within=", ".join(said(one) for one in unit[SET].split("|") if one),
+            agreeing=int(agree.sum()), wells=len(agree), doses=_doses(of_wells, agree),
+            activity=unit[ACTIVITY], novelty=float(unit[NOVELTY]), batch=unit[BATCH],
+            neighbours=tuple(
+                Neighbour(tidy(row.Nearest.replace("|", ", "), 80), tidy(row.Metadata_MoA, 80),
+                          float(row.Similarity))
+                for row in (by_name.get_group(name).itertuples() if name in by_name.groups
+                            else ())),
+            pictures=pictures))
+    return found, left_out
+
+
+def _doses(wells: pd.DataFrame, agree: np.ndarray) -> tuple[str, ...]:
+    """How many wells of each dose are predicted the class by themselves."""
+    dose = wells["Metadata_Concentration_uM"].to_numpy(float)
+    given = [(value, dose == value) for value in np.unique(dose[np.isfinite(dose)])]
+    return tuple(f"{value:g} µM: {int(agree[own].sum())} of {int(own.sum())}"
+                 for value, own in given)
