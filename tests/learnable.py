@@ -1,12 +1,17 @@
 """Examples whose answer is known: compounds whose first feature tells their class."""
 
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 
+from moascope.features.table import FeatureTable
 from moascope.learning.dealing import assign_folds
 from moascope.learning.examples import Examples
 from moascope.params import Head, Train
 from moascope.screen.question import Question
+from moascope.screen.tables import Screen
 
 HEAD = Head(level="site", normalisation="plate", layers=0, learning_rate=0.02, epochs=30,
             dropout=0, l2=1e-2)
@@ -42,3 +47,31 @@ def make_examples(compounds=30, wells=2, sites=2, effect=3.0, panels=1, well_noi
     names = ("Count_Nuclei", "Intensity_DNA_Mean", *(f"M_{i}" for i in range(18)))
     return Examples(meta, np.asarray(features, np.float32), names, np.array(group), groups,
                     Question("t", ("not_t", "t"), True))
+
+
+def with_plate_controls(examples, rng, wells=8):
+    """The examples, every plate with control wells at its bottom."""
+    meta, features, group = [examples.meta], [examples.features], [examples.group]
+    for plate, rows in examples.meta.groupby("Metadata_Plate"):
+        own = rows.iloc[np.zeros(wells * 2, int)].assign(
+            Metadata_Well=[f"P{1 + i // 2:02d}" for i in range(wells * 2)],
+            Metadata_Site=[i % 2 for i in range(wells * 2)], Metadata_Compound="DMSO",
+            Metadata_Concentration_uM=np.nan, Metadata_Control="negative")
+        meta.append(own.assign(Metadata_Plate=plate))
+        features.append(rng.normal(size=(wells * 2, 20)).astype(np.float32) * 0.5)
+        group.append(np.full(wells * 2, -1))
+    return replace(examples, meta=pd.concat(meta, ignore_index=True),
+                   features=np.concatenate(features), group=np.concatenate(group), _cache={})
+
+
+def as_screen(examples):
+    """The examples as a screen that is predicted, and its features."""
+    meta = examples.meta
+    layout = meta.drop_duplicates(["Metadata_Plate", "Metadata_Well"])[[
+        "Metadata_Plate", "Metadata_Well", "Metadata_Compound", "Metadata_Concentration_uM",
+        "Metadata_Control"]]
+    rows = meta[["Metadata_Plate", "Metadata_Well", "Metadata_Site", "Metadata_Batch",
+                 "Metadata_Panel"]]
+    annotations = layout[["Metadata_Compound"]].drop_duplicates()
+    table = FeatureTable(rows.assign(QC_Pass=True), examples.features, list(examples.names))
+    return Screen(rows, layout, annotations, (), Path()), table

@@ -1,13 +1,11 @@
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
-from learnable import HEAD, TRAIN, make_examples
+from learnable import HEAD, TRAIN, as_screen, make_examples, with_plate_controls
 
 from moascope.errors import MoascopeError
-from moascope.features.table import FeatureTable
 from moascope.learning.calls import call_warnings, summary, with_inactive
 from moascope.learning.final import final_model, fit_final
 from moascope.learning.model import CHANCE, USEFUL, read_model, save_model, write_verdict
@@ -16,22 +14,6 @@ from moascope.learning.predictions import for_people
 from moascope.learning.predictor import predict_features
 from moascope.learning.trust import fit_trust
 from moascope.params import Embed, Params
-from moascope.screen.tables import Screen
-
-
-def with_plate_controls(examples, rng, wells=8):
-    """The examples, every plate with control wells at its bottom."""
-    meta, features, group = [examples.meta], [examples.features], [examples.group]
-    for plate, rows in examples.meta.groupby("Metadata_Plate"):
-        own = rows.iloc[np.zeros(wells * 2, int)].assign(
-            Metadata_Well=[f"P{1 + i // 2:02d}" for i in range(wells * 2)],
-            Metadata_Site=[i % 2 for i in range(wells * 2)], Metadata_Compound="DMSO",
-            Metadata_Concentration_uM=np.nan, Metadata_Control="negative")
-        meta.append(own.assign(Metadata_Plate=plate))
-        features.append(rng.normal(size=(wells * 2, 20)).astype(np.float32) * 0.5)
-        group.append(np.full(wells * 2, -1))
-    return replace(examples, meta=pd.concat(meta, ignore_index=True),
-                   features=np.concatenate(features), group=np.concatenate(group), _cache={})
 
 
 @pytest.fixture(scope="module")
@@ -49,19 +31,6 @@ def model(examples):
     heads, _, calibrations = fit_final(examples, HEAD, logits, params)
     trust = fit_trust(examples, HEAD, params.train, logits, calibrations)
     return final_model(examples, heads, calibrations, HEAD, params, (), Embed(), {}, trust)
-
-
-def as_screen(examples):
-    """The examples as a screen that is predicted, and its features."""
-    meta = examples.meta
-    layout = meta.drop_duplicates(["Metadata_Plate", "Metadata_Well"])[[
-        "Metadata_Plate", "Metadata_Well", "Metadata_Compound", "Metadata_Concentration_uM",
-        "Metadata_Control"]]
-    rows = meta[["Metadata_Plate", "Metadata_Well", "Metadata_Site", "Metadata_Batch",
-                 "Metadata_Panel"]]
-    annotations = layout[["Metadata_Compound"]].drop_duplicates()
-    table = FeatureTable(rows.assign(QC_Pass=True), examples.features, list(examples.names))
-    return Screen(rows, layout, annotations, (), Path()), table
 
 
 def predicted(model, examples, level="compound"):

@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from helpers import Page
 
 import moascope
 from moascope import cli
@@ -321,9 +322,14 @@ def predict(ran, monkeypatch, capsys):
 def test_a_registered_model_predicts_a_screen_it_never_saw(ran, unseen, predict, level):
     out = ran / f"unseen_{level}.csv"
     said, _ = predict("--model", "models:/moascope@candidate", "--screen", str(unseen), "--level",
-                      level, "--out", str(out))
+                      level, "--out", str(out),
+                      *(["--report", str(ran / "unseen.html")] if level == "compound" else []))
     table = pd.read_csv(out)
     assert f"{len(table)} predictions" in said
+    if level == "compound":
+        page = Page((ran / "unseen.html").read_text())
+        assert all(address.startswith("data:image/jpeg") for address in page.loads)
+        assert any(alt.startswith("negative control, plate") for alt in page.alts)
     expected = {"site": 60, "well": 60, "compound": 13}[level]
     assert len(table) == expected
     assert {"P_gpcr", "P_not_gpcr", "Predicted"} <= set(table)

@@ -28,6 +28,7 @@ from moascope.learning.examples import with_layout
 from moascope.learning.model import TrainedModel
 from moascope.learning.predictor import nearest_training, predict_features
 from moascope.report.compounds import Picture, plate_pictures, typical_pictures
+from moascope.screen.compounds import compound_group, name_key
 from moascope.screen.tables import Screen
 from moascope.text import class_name, tidy
 
@@ -125,7 +126,11 @@ def _entries(model: TrainedModel, screen: Screen, table: FeatureTable, compounds
     units = units[units[CALL] != CONTROL]
     near = nearest_training(model, screen, table, NEIGHBOURS)
     trained = set(near.loc[near["Trained"].astype(bool), "Metadata_Compound"])
-    own = ~units["Metadata_Compound"].isin(trained | set(known)).to_numpy()
+    # Without controls there are no neighbours, but the model still knows its compounds by name.
+    seen = set(model.trained_on or ())
+    own = np.array([name not in trained and name not in known
+                    and seen.isdisjoint({compound_group(name), name_key(name)})
+                    for name in units["Metadata_Compound"]], bool)
     left_out, units = int((~own).sum()), units[own].reset_index(drop=True)
     question = model.question
     of_class = units[question.probabilities].to_numpy(float)

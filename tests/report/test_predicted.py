@@ -1,0 +1,87 @@
+"""The page for predictions: what it lists, and that it stands alone."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from helpers import Page
+from learnable import HEAD, TRAIN, as_screen, make_examples, with_plate_controls
+
+from moascope.errors import MoascopeError
+from moascope.learning.final import final_model, fit_final
+from moascope.learning.model import USEFUL
+from moascope.learning.nested import nested
+from moascope.learning.trust import fit_trust
+from moascope.params import Embed, Params
+from moascope.report.predicted import prediction_page
+
+EVIL = "<script>alert(1)</script> & {{ 7*7 }}"
+
+
+@pytest.fixture(scope="module")
+def world():
+    """A model, and its screen: three compounds of training have other names, 12 were held out."""
+    examples = with_plate_controls(make_examples(compounds=60, effect=4.0),
+                                   np.random.default_rng(7))
+    params = Params(train=TRAIN, seed=0)
+    logits, _ = nested(examples, {(0, fold): HEAD for fold in range(examples.fold_count)},
+                       params.train, 0)
+    heads, _, calibrations = fit_final(examples, HEAD, logits, params)
+    trust = fit_trust(examples, HEAD, params.train, logits, calibrations)
+    model = final_model(examples, heads, calibrations, HEAD, params, (), Embed(), {}, trust)
+    screen, table = as_screen(examples)
+    names = sorted(trust.compounds)[:3]
+    other = dict(zip(names, ["new one", "new two", EVIL], strict=True))
+    layout = screen.layout.assign(
+        Metadata_Compound=screen.layout["Metadata_Compound"].replace(other))
+    annotations = layout[["Metadata_Compound"]].drop_duplicates()
+    compounds = pd.DataFrame({"Metadata_Compound": ["new one"], "active": ["no"]})
+    return (replace(model, verdict=USEFUL), replace(screen, layout=layout, annotations=annotations),
+            table, compounds)
+
+
+def page_of(world, tmp_path, **options):
+    text = prediction_page(*world, Path(tmp_path), **options)
+    return text, Page(text)
+
+
+def test_the_page_lists_what_the_model_has_not_seen_and_nothing_else(world, tmp_path):
+    text, page = page_of(world, tmp_path)
+    assert "15 compounds that the model has not seen, ranked by the probability of t." in page.text
+    assert "45 compounds are left out" in page.text
+    assert "inactive: looks like DMSO" in page.text
+    assert text.count("<li data-rank") == 15
+    # The same wells under another name: the nearest training compound is the compound itself.
+    assert text.count("(1.00)") == 3
+    assert "DMSO</h3>" not in text
+    known, _ = page_of(world, tmp_path, known={"new one"})
+    assert known.count("<li data-rank") == 14 and "new one" not in known
+
+
+def test_the_page_stands_alone_and_names_break_nothing(world, tmp_path):
+    text, page = page_of(world, tmp_path)
+    assert page.loads == []
+    assert text.count("<script") == 1
+    assert "{{ 7*7 }}" in page.text
+    assert "This screen has profiles and no images" in page.text
+    assert text == page_of(world, tmp_path)[0]
+
+
+def test_inactive_decides_on_the_page_as_in_the_table(world, tmp_path):
+    model, *rest = world
+    text, _ = page_of(world, tmp_path)
+    shown, _ = page_of((replace(model, ranks_inactive=True), *rest), tmp_path)
+    assert 'data-call="inactive"' in text and 'data-call="inactive"' not in shown
+
+
+def test_nothing_unseen_is_said(world, tmp_path):
+    _, page = page_of(world, tmp_path, known=set(world[1].layout["Metadata_Compound"]))
+    assert "There is no compound that the model has not seen." in page.text
+
+
+def test_a_model_of_an_earlier_version_has_no_page(world, tmp_path):
+    model, *rest = world
+    with pytest.raises(MoascopeError, match="earlier version"):
+        page_of((replace(model, trust=None), *rest), tmp_path)
