@@ -15,7 +15,7 @@ from helpers import edit_csv
 from profiled import make_profiles, write_profiles
 
 from moascope.errors import MoascopeError
-from moascope.screen import profile_plates, profiles
+from moascope.screen import profile_plates, profile_tables, profiles
 from moascope.screen.profile_plates import read_profile_plate, write_profile_plates
 from moascope.screen.tables import read_screen
 from moascope.sources.folder import acquire_folder
@@ -104,15 +104,15 @@ def test_a_table_in_any_order_and_in_small_pieces_gives_the_same_plates(
     folder = make_profiles(tmp_path / "screen", plates=3, features=12, sites=2, table=table)
     whole = divided(folder, tmp_path / "whole")
     change(folder, lambda table: table.sample(frac=1, random_state=0))
-    monkeypatch.setattr(profiles, "BYTES_AT_ONCE", 2048)
+    monkeypatch.setattr(profile_tables, "BYTES_AT_ONCE", 2048)
     monkeypatch.setattr(profile_plates, "BYTES_AT_ONCE", 2048)
-    monkeypatch.setattr(profiles, "_BLOCK", 4096)
+    monkeypatch.setattr(profile_tables, "_BLOCK", 4096)
     assert divided(folder, tmp_path / "pieces").digests == whole.digests
 
 
 def test_a_long_row_group_is_read_a_few_columns_at_a_time(tmp_path, monkeypatch):
     folder = make_profiles(tmp_path / "screen", plates=1, features=12)
-    monkeypatch.setattr(profiles, "BYTES_AT_ONCE", 32 * 8 * 5)
+    monkeypatch.setattr(profile_tables, "BYTES_AT_ONCE", 32 * 8 * 5)
     blocks, pieces = profiles.read_values(read_screen(folder).profiles)
     assert [block.stop - block.start for block in blocks] == [5, 5, 2]
     assert [values.shape for _, _, values in pieces] == [(32, 5), (32, 5), (32, 2)]
@@ -152,7 +152,7 @@ def test_columns_that_are_no_single_numbers_are_named_and_left_out(folder):
 def test_a_word_in_the_last_line_of_a_csv_file_makes_its_column_one_of_words(
         tmp_path, monkeypatch):
     folder = make_profiles(tmp_path / "screen", features=12, table="profiles.csv")
-    monkeypatch.setattr(profiles, "_BLOCK", 4096)
+    monkeypatch.setattr(profile_tables, "_BLOCK", 4096)
 
     def edit(table):
         table["Cells_Feature_3"] = table["Cells_Feature_3"].astype(object)
@@ -286,7 +286,7 @@ def test_a_damaged_column_is_a_sentence_while_plates_are_written(folder, tmp_pat
 
 def test_a_bomb_is_refused_before_it_fills_the_disk(tmp_path, monkeypatch):
     folder = make_profiles(tmp_path / "screen", features=4, table="profiles.csv.gz")
-    monkeypatch.setattr(profiles, "_SMALL", 2**20)
+    monkeypatch.setattr(profile_tables, "_SMALL", 2**20)
     line = b"Plate1,B02" + b",0" * 4 + b"\n"
     header = b"Metadata_Plate,Metadata_Well,a,b,c,d\n"
     (folder / "profiles.csv.gz").write_bytes(gzip.compress(header + line * 2_000_000))

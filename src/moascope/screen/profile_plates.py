@@ -15,7 +15,8 @@ import pandas as pd
 
 from moascope.opening import open_file
 from moascope.screen.columns import SITE
-from moascope.screen.profiles import BYTES_AT_ONCE, FOLDER, INDEX, Profiles, read_values
+from moascope.screen.profile_tables import BYTES_AT_ONCE
+from moascope.screen.profiles import FOLDER, INDEX, Profiles, read_values
 from moascope.work.files import write_json
 from moascope.work.processes import progress
 
