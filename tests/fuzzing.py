@@ -314,7 +314,7 @@ def read_image(folder: Path) -> None:
 
 def held(path: Path) -> dict[str, int]:
     with open_image(path) as opened:
-        return planes_held(path, opened, path.name, {0})
+        return planes_held(opened, path.name, {0})
 
 
 def read_zip(folder: Path) -> None:
