@@ -11,7 +11,7 @@ export TF_ENABLE_ONEDNN_OPTS ?= 1
 # than all else that it does to start.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help run baseline bench test test-slow lint docs example architecture licences wheel lock clean
+.PHONY: help run baseline bench test test-slow mutate lint docs example architecture licences wheel lock clean
 help:            ## this list
 	@grep -hE '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
 
@@ -31,6 +31,9 @@ test: $(VENV)/ready ## the tests, less than ten minutes on two cores
 
 test-slow: $(VENV)/ready ## the tests that take minutes each: acceptance over three seeds
 	python -m pytest -m slow
+
+mutate: $(VENV)/ready ## do the tests notice a changed line? 150 of them, ten to thirty minutes
+	python tests/mutating.py --mutants 150 --jobs 2
 
 lint: $(VENV)/ready ## style, common mistakes and types
 	ruff check src tests benchmarks docs

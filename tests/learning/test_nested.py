@@ -1,6 +1,7 @@
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 from learnable import HEAD, TRAIN, make_examples
 
@@ -239,3 +240,14 @@ def test_serving_needs_the_backbone_alone_that_the_head_sees():
     assert embed_for(both, Head(backbone="mobilenetv2")).backbones == ("mobilenetv2",)
 
 
+
+
+def test_a_well_is_the_mean_of_its_sites():
+    examples = make_examples(compounds=4, wells=2, sites=3)
+    wells = examples.wells()
+    keys = ["Metadata_Plate", "Metadata_Well"]
+    expected = pd.DataFrame(examples.features).groupby(
+        [examples.meta[key] for key in keys]).mean()
+    order = pd.MultiIndex.from_frame(wells.meta[keys])
+    assert len(order) == 8
+    np.testing.assert_allclose(wells.features, expected.loc[order], rtol=1e-5, atol=1e-6)
