@@ -75,3 +75,12 @@ def test_a_baseline_does_not_know_the_labels_of_what_it_predicts():
     own = fold[examples.group] == 0
     np.testing.assert_array_equal(first[own], other[own])
     assert not np.allclose(first[fold[examples.group] == 1], other[fold[examples.group] == 1])
+
+
+def test_every_baseline_has_an_interval_around_its_score():
+    examples = make_examples(compounds=30)
+    compounds = examples.groups[~examples.groups["Holdout"]].assign(P_t=0.5, P_not_t=0.5)
+    scores = evaluate_baselines(compounds, examples, HEAD, TRAIN, FEW, seed=0)["scores"]
+    for name in ("position_only", "plate_only", "count_and_intensity"):
+        low, high = scores[name]["low"], scores[name]["high"]
+        assert low <= scores[name]["average_precision"] <= high and low < high, name

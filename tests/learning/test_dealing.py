@@ -175,3 +175,21 @@ def test_a_class_of_one_family_cannot_be_tested():
     table["Metadata_Family"] = ["x", "x", "x", "x", *"stuvwyzr"]
     dealt = assign_folds(table, 3, 1, 0.0, seed=0)
     assert untestable_classes(dealt) == ["a"]
+
+
+def test_families_with_a_rare_class_go_to_different_folds():
+    """By hand: 1/2 of the rare class weighs more than 1/23 of the frequent one.
+
+    F, with 12 frequent compounds, is dealt first, and G, with 10 and a rare one, to the other
+    fold. H has one of each: to F's fold it adds 25/23 + 1/2, to G's 21/23 + 3/2.
+    """
+    sizes = {"F": (12, 0), "G": (10, 1), "H": (1, 1)}
+    rows = [(family, label) for family, (frequent, rare) in sizes.items()
+            for label in ["frequent"] * frequent + ["rare"] * rare]
+    table = pd.DataFrame(rows, columns=["Metadata_Family", "Label"])
+    table["Metadata_Group"] = [f"C{row}" for row in range(len(table))]
+    dealt = assign_folds(table, 2, 3, 0.0, seed=0)
+    for repeat in range(3):
+        fold = dealt.groupby("Metadata_Family")[f"Fold_{repeat}"].agg(["min", "max"])
+        assert (fold["min"] == fold["max"]).all()
+        assert fold.loc["H", "min"] == fold.loc["F", "min"] != fold.loc["G", "min"]

@@ -2,7 +2,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from moascope.learning.batch_distance import control_plates
+from moascope.features.normalise import CLIP
+from moascope.learning.batch_distance import _apart, control_plates
 from moascope.learning.novelty import known_compounds
 
 
@@ -63,3 +64,10 @@ def test_two_plates_are_too_few_for_a_limit_and_an_unknown_panel_has_none():
     meta, features = plates(rng, 4)
     known = control_plates(meta, features, rate=0.05)
     assert known.distances(meta.assign(Metadata_Panel="other"), features).empty
+
+
+def test_one_wild_feature_counts_to_a_limit_in_both_directions():
+    wild = np.array([1e6, 0, 0, 0.0])
+    for centre in (wild, -wild):
+        # The root of the mean of four squares, of which one is the limit's.
+        assert _apart(centre, np.zeros((2, 4)), np.ones(4)) == pytest.approx(CLIP / 2)
