@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from buckets import Bucket
 
 # Minutes each; where processes share the files, what begins last is what all wait for.
-LONGEST = ("test_pipeline.py", "test_experiments.py")
+LONGEST = ("test_pipeline.py", "test_experiments.py", "test_backbones.py", "test_finetune.py",
+           "test_reruns.py", "test_noise.py", "test_promote.py", "test_report.py")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
