@@ -55,9 +55,9 @@ class Bucket:
         self.requests.clear()
         self.sent = 0
 
-    def put(self, key: str, content: bytes) -> str:
+    def put(self, key: str, content: bytes, **how: str) -> str:
         """Store an object, and give its address."""
-        self.client.put_object(Bucket=NAME, Key=key, Body=content, ACL="public-read")
+        self.client.put_object(Bucket=NAME, Key=key, Body=content, ACL="public-read", **how)
         return f"s3://{NAME}/{key}"
 
     def put_folder(self, folder: Path, prefix: str) -> None:

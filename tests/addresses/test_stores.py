@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 
 import pytest
 from public_server import PublicServer
@@ -85,6 +86,21 @@ def test_an_object_that_changes_while_it_is_sent_is_fetched_again(bucket, addres
     version, _ = fetch(address, tmp_path / "a")
     assert (tmp_path / "a").read_bytes() == CONTENT[::-1]
     assert version.tag == hashlib.md5(CONTENT[::-1]).hexdigest()
+
+
+@pytest.mark.parametrize("encryption", ["aws:kms", "AES256"])
+def test_the_tag_of_an_object_under_a_key_of_its_owner_is_not_an_md5(
+        bucket, tmp_path, monkeypatch, encryption):
+    address = bucket.put("plates/secret.tif", CONTENT, ServerSideEncryption=encryption)
+    other = hashlib.md5(b"what S3 makes of ciphertext").hexdigest()
+    ask = stores._ask
+    monkeypatch.setattr(stores, "_ask", lambda asked: replace(ask(asked), tag=other, md5=other))
+    if encryption == "AES256":
+        with pytest.raises(Unavailable, match="not what the store announced"):
+            fetch(address, tmp_path / "a")
+    else:
+        version, total = fetch(address, tmp_path / "a")
+        assert version.tag == other and total == hashlib.sha256(CONTENT).hexdigest()
 
 
 def test_a_file_that_is_too_large_is_not_fetched(bucket, address, tmp_path, monkeypatch):
