@@ -78,7 +78,7 @@ def test_inactive_decides_on_the_page_as_in_the_table(world, tmp_path):
 
 def test_nothing_unseen_is_said(world, tmp_path):
     _, page = page_of(world, tmp_path, known=set(world[1].layout["Metadata_Compound"]))
-    assert "There is no compound that the model has not seen." in page.text
+    assert "Every compound of this screen is known to the model or to its evaluation." in page.text
 
 
 def test_a_model_of_an_earlier_version_has_no_page(world, tmp_path):
