@@ -171,5 +171,5 @@ def _doses(wells: pd.DataFrame, agree: np.ndarray) -> tuple[str, ...]:
     """How many wells of each dose are predicted the class by themselves."""
     dose = wells["Metadata_Concentration_uM"].to_numpy(float)
     given = [(value, dose == value) for value in np.unique(dose[np.isfinite(dose)])]
-    return tuple(f"{value:g} µM: {int(agree[own].sum())} of {int(own.sum())}"
+    return tuple(f"{value:g}\u00a0µM: {int(agree[own].sum())} of {int(own.sum())}"
                  for value, own in given)
