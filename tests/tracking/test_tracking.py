@@ -592,3 +592,13 @@ def wait_for(url, server, seconds=90):
         except OSError:
             time.sleep(0.5)
     raise AssertionError(f"no answer from {url} in {seconds} s")
+
+
+def test_the_store_follows_the_process_into_another_project(store, tmp_path, monkeypatch):
+    from moascope.tracking.runs import connect
+
+    first = connect()
+    (tmp_path / "other").mkdir()
+    monkeypatch.chdir(tmp_path / "other")
+    assert first == f"sqlite:///{tmp_path / 'mlflow.db'}"
+    assert connect() == f"sqlite:///{tmp_path / 'other' / 'mlflow.db'}"

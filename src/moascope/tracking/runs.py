@@ -71,7 +71,8 @@ def connect(write: bool = False) -> str:
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     for variable, value in PATIENCE.items():
         os.environ.setdefault(variable, value)
-    address = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{project_root() / DATABASE}"
+    given = os.environ.get("MLFLOW_TRACKING_URI")
+    address = given or f"sqlite:///{project_root() / DATABASE}"
     for server in {address, os.environ.get("MLFLOW_REGISTRY_URI") or address}:
         require_answer(server, "The tracking store", HOW_TO_REACH)
     database = _file(address)
@@ -90,6 +91,10 @@ def connect(write: bool = False) -> str:
     if write and database and database.parent.is_dir():
         make_database(database, project_root() / ARTIFACTS)
     mlflow.set_tracking_uri(address)
+    if not given:
+        # MLflow writes the address into the environment, where it would decide for the next project
+        # that this process opens.
+        os.environ.pop("MLFLOW_TRACKING_URI", None)
     # A run id from outside would make the children part of that run (mlflow issue 15713).
     os.environ.pop("MLFLOW_RUN_ID", None)
     return address
