@@ -232,7 +232,7 @@ class Activity(Section):
 class Head(Section):
     """Hyperparameters of the classification head, all with a value.
 
-    The defaults are safe where little is known: a linear model with a strong L2 penalty, which a
+    The defaults are safe where little is known: a linear model with an L2 penalty, which a
     few dozen compounds can carry, of one row per compound.
     """
 
@@ -242,10 +242,10 @@ class Head(Section):
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     activation: Literal["relu", "leaky_relu", "gelu", "silu", "tanh"] = "relu"
     learning_rate: Annotated[float, Field(gt=0)] = 3e-3
-    l2: Annotated[float, Field(ge=0)] = 1.0
+    l2: Annotated[float, Field(ge=0)] = 0.01
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
     normalisation: Literal["none", "plate", "plate+sphere", "moderated",
-                           "moderated+sphere"] = "plate+sphere"
+                           "moderated+sphere"] = "plate"
     selection: Literal["none", "measured", "distinct"] = "none"
     backbone: Annotated[str, Field(min_length=1)] = "all"
     level: Literal["site", "well", "compound"] = "compound"

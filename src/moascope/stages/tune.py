@@ -103,7 +103,7 @@ def _reason(choice: Choice) -> str:
         "default": "The default linear head is taken, because no trial is better by more than one "
                    "standard error over the inner folds",
         "chance": "No head explains the inner labels: nothing in these features was found to tell "
-                  "the classes apart, and the strongly regularised linear head is taken",
+                  "the classes apart, and the default linear head is taken",
     }[choice.why]
 
 
