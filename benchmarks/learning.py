@@ -29,8 +29,9 @@ from moascope.evaluation.references import REFERENCES, evaluate_references
 from moascope.features.embed import embed_plates
 from moascope.features.table import load_features, load_quality
 from moascope.learning.dealing import deal
-from moascope.learning.examples import Examples, join_examples
+from moascope.learning.examples import Examples
 from moascope.learning.final import chosen_heads, out_of_fold_table
+from moascope.learning.joining import join_examples
 from moascope.learning.nested import Inner, fold_pairs, nested
 from moascope.learning.storage import open_study
 from moascope.learning.study import study_name, top_up

@@ -18,7 +18,8 @@ import numpy as np
 import pandas as pd
 
 from moascope.importing.profiles.run import import_profiles
-from moascope.learning.examples import Examples, with_layout
+from moascope.learning.examples import Examples
+from moascope.learning.joining import with_layout
 from moascope.params import Head
 from moascope.screen.columns import WELL
 from moascope.screen.question import Question

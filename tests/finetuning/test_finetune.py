@@ -34,7 +34,8 @@ from moascope.finetuning.network import (
 )
 from moascope.learning.cross_fit import masks_without
 from moascope.learning.dealing import assign_folds
-from moascope.learning.examples import Examples, row_weights, with_layout
+from moascope.learning.examples import Examples, row_weights
+from moascope.learning.joining import with_layout
 from moascope.learning.panels import fit_by_panel, predict_by_panel, training_rows
 from moascope.params import Embed, FineTune, Head, Prepare, Train, parse_params
 from moascope.quiet import import_keras

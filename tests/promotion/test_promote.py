@@ -20,9 +20,10 @@ from moascope.errors import MoascopeError
 from moascope.features.embed import features_of_screen
 from moascope.learning.calibration import Calibration
 from moascope.learning.dealing import assign_folds
-from moascope.learning.examples import LEVELS, load_examples
+from moascope.learning.examples import LEVELS
 from moascope.learning.final import predictions_table
 from moascope.learning.head import FittedHeads
+from moascope.learning.joining import load_examples
 from moascope.learning.model import TrainedModel, identities, save_model
 from moascope.metrics import bootstrap_weights, macro_average_precision
 from moascope.params import Embed, Head, Prepare, Promote, Train, parse_params

@@ -13,10 +13,11 @@ import pandas as pd
 from moascope.api.features import feature_table
 from moascope.errors import MoascopeError
 from moascope.learning.dealing import deal
-from moascope.learning.examples import LEVELS, Examples, dealt_examples
+from moascope.learning.examples import LEVELS, Examples
 from moascope.learning.families import with_families
 from moascope.learning.final import chosen_heads, out_of_fold_table, resolve
 from moascope.learning.folds import Folds
+from moascope.learning.joining import dealt_examples
 from moascope.learning.leaks import audit_leaks
 from moascope.learning.nested import nested
 from moascope.params import Head, Params, Train, parse_params

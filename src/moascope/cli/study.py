@@ -20,7 +20,7 @@ def work(
     the same data/ and params.yaml, and a database that both can reach: tune.storage in params.yaml
     or the environment variable MOASCOPE_STORAGE.
     """
-    from moascope.learning.examples import load_examples
+    from moascope.learning.joining import load_examples
     from moascope.learning.storage import open_study, study_storage
     from moascope.learning.study import study_name, top_up
     from moascope.params import load_params

@@ -18,7 +18,7 @@ from moascope.evaluation.activity import (
 )
 from moascope.evaluation.scores import scores_of
 from moascope.features.table import FeatureTable
-from moascope.learning.examples import with_layout
+from moascope.learning.joining import with_layout
 from moascope.params import Activity, Evaluate
 from moascope.screen.question import Question
 

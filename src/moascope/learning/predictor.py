@@ -25,7 +25,8 @@ from moascope.learning.calls import (
     with_calls,
     without_controls,
 )
-from moascope.learning.examples import LEVELS, WELL_KEY, Examples, with_layout
+from moascope.learning.examples import LEVELS, WELL_KEY, Examples
+from moascope.learning.joining import with_layout
 from moascope.learning.model import TrainedModel
 from moascope.learning.panels import POOLED, predict_by_panel
 from moascope.learning.predictions import predictions_at

@@ -10,7 +10,8 @@ import pandas as pd
 
 from moascope.errors import MoascopeError
 from moascope.features.table import FeatureTable, load_features
-from moascope.learning.examples import Examples, load_examples
+from moascope.learning.examples import Examples
+from moascope.learning.joining import load_examples
 from moascope.learning.model import TrainedModel, identities
 from moascope.params import Params
 from moascope.screen.tables import Screen, read_screen

@@ -24,7 +24,7 @@ from moascope.learning.calls import (
     SET,
     with_inactive,
 )
-from moascope.learning.examples import with_layout
+from moascope.learning.joining import with_layout
 from moascope.learning.model import TrainedModel
 from moascope.learning.predictor import nearest_training, predict_features
 from moascope.report.compounds import Picture, plate_pictures, typical_pictures

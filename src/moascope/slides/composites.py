@@ -9,8 +9,9 @@ import numpy as np
 import pandas as pd
 
 from moascope.features.table import FeatureTable
-from moascope.learning.examples import Examples, join_examples
+from moascope.learning.examples import Examples
 from moascope.learning.folds import read_folds
+from moascope.learning.joining import join_examples
 from moascope.pixels.prepared import some_prepared_plates
 from moascope.screen.tables import read_screen
 

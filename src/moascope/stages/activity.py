@@ -11,8 +11,8 @@ from moascope.evaluation.active import summarise
 from moascope.evaluation.activity import measure_activity
 from moascope.evaluation.consistency import measure_consistency
 from moascope.features.table import load_features
-from moascope.learning.examples import join_examples, with_layout
 from moascope.learning.folds import read_folds
+from moascope.learning.joining import join_examples, with_layout
 from moascope.params import Params
 from moascope.report.activity import activity_figure, share_words
 from moascope.screen.tables import read_screen

@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from moascope.errors import MoascopeError
-from moascope.learning.examples import load_examples
+from moascope.learning.joining import load_examples
 from moascope.params import Head, Params
 from moascope.slides.arms import BY_COMPOUND, epochs_to_overfit
 from moascope.slides.convnets import ARMS

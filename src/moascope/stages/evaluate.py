@@ -6,8 +6,8 @@ from pathlib import Path
 
 from moascope.evaluation.active import read_compounds, with_activity
 from moascope.evaluation.protocol import headline, protocol
-from moascope.learning.examples import load_examples
 from moascope.learning.final import load_predictions, run_of
+from moascope.learning.joining import load_examples
 from moascope.params import Params
 from moascope.report.curves import write_curves
 from moascope.report.dvc import dvc_metrics

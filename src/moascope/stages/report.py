@@ -12,8 +12,8 @@ from moascope.evaluation.active import ranks_inactive
 from moascope.features.table import load_features
 from moascope.layout.page import SCREEN_PAGE, render_screen_page
 from moascope.layout.wells import well_table
-from moascope.learning.examples import load_examples
 from moascope.learning.final import load_predictions, run_of
+from moascope.learning.joining import load_examples
 from moascope.learning.model import read_model, verdict_of
 from moascope.params import Params
 from moascope.report.activity import read_activity

@@ -10,7 +10,7 @@ import pandas as pd
 from moascope.features.embed import embed_for, weights_in_use
 from moascope.finetuning.comparison import compare
 from moascope.finetuning.folds import check_fine_tune, fine_tune_folds
-from moascope.learning.examples import LEVELS, load_examples
+from moascope.learning.examples import LEVELS
 from moascope.learning.final import (
     chosen_heads,
     final_model,
@@ -18,6 +18,7 @@ from moascope.learning.final import (
     predictions_table,
     save_trained,
 )
+from moascope.learning.joining import load_examples
 from moascope.learning.nested import nested
 from moascope.learning.trust import fit_trust
 from moascope.params import Params

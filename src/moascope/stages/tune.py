@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import pandas as pd
 import yaml
 
-from moascope.learning.examples import Examples, load_examples
+from moascope.learning.examples import Examples
+from moascope.learning.joining import load_examples
 from moascope.learning.nested import Inner, fold_pairs
 from moascope.learning.storage import open_study, study_storage
 from moascope.learning.study import study_name, top_up
