@@ -11,6 +11,7 @@ folds = moascope.make_folds(screen, features, "Tubulin inhibitor")
 result = moascope.cross_validate(features, folds, dropout=0.3)
 evaluation = moascope.evaluate(result)
 evaluation.table  # scores next to their nulls
+moascope.explain(result)  # what is lost without each channel
 moascope.plot_precision_recall(evaluation)
 
 model = moascope.load_model("models:/moascope@candidate")
@@ -33,13 +34,15 @@ __version__ = "0.1.0"
 __all__ = [  # noqa: RUF022
     "read_screen", "import_plates", "simulate_screen", "extract_features", "read_features",
     "add_metadata", "make_folds", "read_folds", "cross_validate", "evaluate",
-    "plot_precision_recall", "plot_comparison", "plot_reliability", "plot_plate", "load_model",
+    "explain", "plot_precision_recall", "plot_comparison", "plot_reliability", "plot_plate",
+    "load_model",
     "Screen", "Imported", "Folds", "CrossValidation", "Evaluation", "Predictor", "MoascopeError",
     "LeakError", "__version__",
 ]
 
 if TYPE_CHECKING:
     from moascope.api.evaluation import Evaluation, evaluate
+    from moascope.api.explanation import explain
     from moascope.api.features import add_metadata, extract_features, read_features
     from moascope.api.learning import CrossValidation, cross_validate, make_folds
     from moascope.api.models import load_model
@@ -59,6 +62,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "api.evaluation": ("Evaluation", "evaluate"),
+    "api.explanation": ("explain",),
     "api.features": ("add_metadata", "extract_features", "read_features"),
     "api.learning": ("CrossValidation", "cross_validate", "make_folds"),
     "api.models": ("load_model",),

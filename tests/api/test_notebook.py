@@ -380,6 +380,26 @@ def test_a_result_survives_a_notebooks_restart(result):
     pd.testing.assert_frame_equal(kept.predictions["well"], result.predictions["well"])
 
 
+def test_what_the_heads_look_at_is_a_table(result):
+    table = moascope.explain(result, bootstraps=20)
+    assert list(table.columns) == ["features", "average_precision", "lost", "low", "high"]
+    kinds = set(table.index.get_level_values("kind"))
+    # One channel and its cell count; morphology has names.
+    assert kinds == {"channel", "measurement"}
+    assert "Texture" in table.loc["measurement"].index
+    whole = table.attrs["average_precision"]
+    np.testing.assert_allclose(table["average_precision"] + table["lost"], whole)
+
+
+def test_features_that_cannot_be_told_apart_are_not_explained(features, folds):
+    kept = [name for name in features if name.startswith(("Metadata_", "QC_", "Morphology_"))]
+    result = moascope.cross_validate(features[kept], folds, QUICK)
+    plain = replace(result.examples, _cache={}, names=tuple(
+        f"own_{i}" for i in range(len(result.examples.names))))
+    with pytest.raises(moascope.MoascopeError, match="of several channels"):
+        moascope.explain(replace(result, examples=plain))
+
+
 # Figures
 
 

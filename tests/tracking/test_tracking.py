@@ -306,6 +306,17 @@ def test_a_screen_on_which_nothing_is_held_out_or_leaks_has_fewer_numbers():
     assert not [name for name in numbers if name.startswith(("held_out", "invalid", "unseen"))]
 
 
+def test_the_channels_that_are_missed_most_are_among_the_numbers():
+    channels = {f"C {i}": {"lost": i / 10} for i in range(9)}
+    parts = {"Cells": {"lost": 1.0}}
+    numbers = evaluation_metrics(evaluated() | {"explanation": {
+        "groups": {"channel": channels, "compartment": parts}}})
+    lost = {name: value for name, value in numbers.items() if name.startswith("lost_without.")}
+    assert lost == {f"lost_without.C {i}": i / 10 for i in range(3, 9)}
+    assert not [name for name in evaluation_metrics(evaluated() | {"explanation": None})
+                if name.startswith("lost")]
+
+
 def test_the_comparison_of_all_results_shows_each_baseline_once(store, client):
     """Evaluated twice: the second time brings the same runs up to date."""
     from moascope.tracking.evaluations import log_baselines

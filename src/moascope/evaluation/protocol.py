@@ -19,6 +19,7 @@ from moascope.evaluation.leak import evaluate_leak
 from moascope.evaluation.oracle import evaluate_oracle
 from moascope.evaluation.references import evaluate_references, recommended_head
 from moascope.evaluation.scores import evaluate_predictions
+from moascope.explanation.out_of_fold import evaluate_groups
 from moascope.learning.examples import Examples
 from moascope.learning.model import read_model
 from moascope.params import Params
@@ -49,8 +50,8 @@ def protocol(params: Params, examples: Examples, predictions: dict[str, pd.DataF
         What was evaluated (`target`, `classes`, `unit`, `head`, ...), `out_of_fold` and
         `held_out` scores by level, `by_panel`, `by_concentration_uM`, `by_mechanism`,
         `by_action`, `activity`, `baselines`, `references`, `recommended_head`, `mechanisms`,
-        `abstention`, `unseen_batch`, `chemistry`, `random_image_split`, `oracle` (of a simulated
-        screen), and the verdicts `above_chance` and `useful`.
+        `abstention`, `explanation`, `unseen_batch`, `chemistry`, `random_image_split`, `oracle` (of
+        a simulated screen), and the verdicts `above_chance` and `useful`.
     """
     settings, seed, question = params.evaluate, params.seed, examples.question
     model = read_model(trained / "model")
@@ -84,6 +85,7 @@ def protocol(params: Params, examples: Examples, predictions: dict[str, pd.DataF
         "references": evaluate_references(in_folds, examples, settings, seed),
         "mechanisms": evaluate_mechanisms(examples, settings, seed),
         "abstention": evaluate_abstention(compounds, examples, model, seed),
+        "explanation": evaluate_groups(examples, model.head, model.train, settings, seed),
         "unseen_batch": evaluate_unseen_batches(examples, model.head, model.train, settings, seed),
     }
     if question.unit == "compound":

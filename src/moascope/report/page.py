@@ -18,6 +18,7 @@ from moascope.report import figures
 from moascope.report.abstention import abstention_section
 from moascope.report.activity import ActivityFound, activity_section
 from moascope.report.compounds import ranked_compounds
+from moascope.report.explanation import explanation_section
 from moascope.report.oracle import oracle_sentence
 from moascope.report.plates import MOST_PLATES, chosen_plates, plate_maps, quality_counts
 from moascope.report.scores import compared, confusion, score_tables, threshold_words
@@ -103,6 +104,7 @@ def render_report(metrics: dict[str, Any], predictions: dict[str, pd.DataFrame],
                                                 said(classes[1]))},
         tables=score_tables(metrics, said),
         abstention=abstention_section(metrics, said),
+        explanation=explanation_section(metrics, said),
         reliability=_reliability(unseen["compound"], asked, said),
         plates=_plates(predictions, examples, said, prepared),
         plate_count=examples.meta["Metadata_Plate"].nunique(), most_plates=MOST_PLATES,

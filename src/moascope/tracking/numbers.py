@@ -11,6 +11,7 @@ from typing import Any
 # What every score is read against, under the same names on every run that has one.
 HEADLINE = ("average_precision", "interval_low", "interval_high", "prevalence", "null_mean",
             "best_baseline", "permutation_p", "lift")
+MOST_LOSSES = 6
 
 
 def headline_metrics(score: Mapping[str, Any], best_baseline: float | None = None,
@@ -53,9 +54,9 @@ def evaluation_metrics(metrics: Mapping[str, Any]) -> dict[str, float]:
         The headline of unseen compounds without a prefix; `compound.`, `well.` and `site.` for
         more about out-of-fold predictions; `held_out.` for the gate's compounds; `baseline.` for
         the average precision of each baseline and `reference.` of each reference;
-        `unseen_batch.`; `activity.` for the share of active compounds and the score among them;
-        `invalid.random_image_split` for
-        what a random split by image would claim.
+        `lost_without.` for what is lost without each channel; `unseen_batch.`; `activity.` for the
+        share of active compounds and the score among them; `invalid.random_image_split` for what a
+        random split by image would claim.
     """
     compound, baselines = metrics["out_of_fold"]["compound"], metrics["baselines"]
     found = headline_metrics(
@@ -72,6 +73,7 @@ def evaluation_metrics(metrics: Mapping[str, Any]) -> dict[str, float]:
              for name, score in baselines["scores"].items()}
     more |= {f"reference.{name}": score["average_precision"]
              for name, score in (metrics.get("references") or {}).items()}
+    more |= {f"lost_without.{name}": value for name, value in _losses(metrics).items()}
     more["unseen_batch.average_precision"] = (
         metrics.get("unseen_batch") or {}).get("average_precision")
     activity = metrics.get("activity") or {}
@@ -82,6 +84,14 @@ def evaluation_metrics(metrics: Mapping[str, Any]) -> dict[str, float]:
     more["invalid.random_image_split"] = leak.get("compound", {}).get("average_precision")
     return found | {name: round(float(value), 6) for name, value in more.items()
                     if isinstance(value, (int, float))}
+
+
+def _losses(metrics: Mapping[str, Any]) -> dict[str, float]:
+    """What is lost without the most needed groups of the first kind: channels, if there are any."""
+    kinds = (metrics.get("explanation") or {}).get("groups") or {}
+    lost = {name: group["lost"] for name, group in next(iter(kinds.values()), {}).items()}
+    return flat_numbers({name: lost[name] for name in sorted(lost, key=lambda one: -lost[one])
+                         [:MOST_LOSSES]})
 
 
 def flat_numbers(nested: Mapping[str, Any], prefix: str = "") -> dict[str, float]:

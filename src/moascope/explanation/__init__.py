@@ -1,0 +1,1 @@
+"""Why: what the model's predictions rest on, by channel, by kind of measurement, and in a crop."""

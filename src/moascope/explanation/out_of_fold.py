@@ -1,0 +1,127 @@
+"""What is lost on unseen compounds without a channel, or without a kind of measurement."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from moascope.explanation.ablation import ablated_logits, reference_of
+from moascope.explanation.groups import feature_groups
+from moascope.learning.cross_fit import cross_fit, leave_folds_out
+from moascope.learning.examples import Examples, averaging
+from moascope.metrics import (
+    LEAST_POSITIVES,
+    average_precision,
+    bootstrap_weights,
+    interval,
+    macro_average_precision,
+)
+from moascope.params import Evaluate, Head, Train
+from moascope.screen.question import Question
+
+MOST_GROUPS = 40
+
+
+def evaluate_groups(examples: Examples, head: Head, train: Train, settings: Evaluate,
+                    seed: int) -> dict[str, Any] | None:
+    """Average precision over unseen units that is lost without each group of features.
+
+    Every unit is predicted by the head of the fold that left it out, once as it is and once for
+    each group with that group's features at the value of the plate's negative controls. Heads are
+    not trained again: this is what they use, not what could be known without the group.
+
+    Parameters
+    ----------
+    examples : Examples
+        Sites.
+    head, train : Head, Train
+        Of the final model; heads are trained on the folds of the first repeat.
+    settings : Evaluate
+        `bootstraps` is read.
+    seed : int
+
+    Returns
+    -------
+    dict or None
+        `average_precision` of these heads with all features; `controls`, whether the features are
+        set to those of negative controls (else to the mean of the panel); `exact`, whether the
+        heads are linear; and `groups`: kind -> group -> `features` (how many), `average_precision`
+        without them, and `lost` with `low` and `high` (95 %, bootstrap over units, paired; None
+        below five positives); of several classes also `by_class`, what each loses. None where
+        the features cannot be told apart by their names, or nothing can be scored.
+
+    Notes
+    -----
+    Occlusion of groups of inputs (Zeiler and Fergus 2014; Covert, Lundberg and Lee, "Explaining
+    by removing", 2021). What two groups both say is lost with neither of them alone.
+    """
+    seen = examples.of_backbone(head.backbone).selected(head.selection)
+    kinds = {kind: dict(list(groups.items())[:MOST_GROUPS])
+             for kind, groups in feature_groups(seen.names).items()}
+    if not kinds:
+        return None
+    fitted = cross_fit(examples, head, train, seed)
+    standard = seen.normalised(head.normalisation.removesuffix("+sphere"))
+    reference = reference_of(standard, head.normalisation)
+    rows = standard.take(fitted.rows)
+    logits = ablated_logits(
+        fitted.heads, rows, fitted.sites.sphering, train, reference.take(fitted.rows),
+        [mask for groups in kinds.values() for mask in groups.values()],
+        leave_folds_out(fitted.sites).left_out_by[fitted.rows])
+    matrix, units = averaging(rows, "compound")
+    label = examples.group_label[units["Group"].to_numpy()]
+    keep = examples.question.counts(label)
+    if len(np.unique(label[keep])) < 2 or not examples.question.present(label[keep]):
+        return None
+    whole, *without = (matrix[np.flatnonzero(keep)] @ one for one in logits)
+    losses = iter(_losses(label[keep], whole, without, examples.question, settings, seed))
+    return {
+        "average_precision": _scores(label[keep], whole, examples.question),
+        "controls": reference.controls, "exact": is_linear(head),
+        "groups": {kind: {name: {"features": int(mask.sum())} | next(losses)
+                          for name, mask in groups.items()} for kind, groups in kinds.items()},
+    }
+
+
+def is_linear(head: Head) -> bool:
+    """Whether logits are sums over features."""
+    return head.head == "logistic" or (head.head == "network" and head.layers == 0)
+
+
+def _losses(label: np.ndarray, whole: np.ndarray, without: list[np.ndarray], question: Question,
+            settings: Evaluate, seed: int) -> list[dict[str, Any]]:
+    drawn = bootstrap_weights(np.arange(len(label)), settings.bootstraps, seed)
+    classes = question.present(label)
+    enough = np.mean([(label == c).sum() for c in classes]) >= LEAST_POSITIVES
+    observed, resampled = (_scores(label, whole, question, w) for w in (None, drawn))
+    of_class = _by_class(label, whole, question)
+    found = []
+    for logits in without:
+        left = _scores(label, logits, question)
+        lost, low, high = observed - left, None, None
+        if enough:
+            low, high = interval(resampled - _scores(label, logits, question, drawn))
+            low, high = min(low, lost), max(high, lost)
+        found.append({"average_precision": left, "lost": lost, "low": low, "high": high} | (
+            {} if question.binary else {"by_class": {
+                name: of_class[name] - score
+                for name, score in _by_class(label, logits, question).items()}}))
+    return found
+
+
+def _scores(label: np.ndarray, logits: np.ndarray, question: Question,
+            drawn: np.ndarray | None = None) -> Any:
+    from scipy.special import log_softmax
+
+    score = macro_average_precision(label, log_softmax(logits, axis=-1), question.present(label),
+                                    drawn)
+    return float(score) if drawn is None else score
+
+
+def _by_class(label: np.ndarray, logits: np.ndarray, question: Question) -> dict[str, float]:
+    from scipy.special import log_softmax
+
+    score = log_softmax(logits, axis=-1)
+    return {question.classes[c]: float(average_precision(label == c, score[:, c]))
+            for c in question.present(label)}
