@@ -62,8 +62,8 @@ def test_groups_are_set_before_sphering_whatever_the_head_is(head, panels):
     heads = fit_by_panel(sphered, masks, head, train, 0)
     of_row = (np.arange(len(examples.meta)) % 2).astype(int)
     mask = masks_of([0, 5, 7])[0]
-    found = ablated_logits(heads, examples, sphering, train, reference_of(examples, "plate"),
-                           [mask], of_row)
+    zero = reference_of(examples, examples.controls, "plate")
+    found = ablated_logits(heads, examples, sphering, train, zero, [mask], of_row)
     at = np.arange(len(of_row))
     np.testing.assert_allclose(
         found[0], predict_by_panel(heads, sphered, train)[of_row, at], rtol=1e-3, atol=1e-4)
@@ -77,14 +77,14 @@ def test_without_normalisation_the_reference_is_what_the_plates_own_controls_sho
     examples = world(compounds=12, panels=2)
     shifted = replace(examples, _cache={}, features=examples.features + 7 * (
         examples.meta["Metadata_Plate"] == "P1").to_numpy()[:, None])
-    found = reference_of(shifted, "none")
+    found = reference_of(shifted, shifted.controls, "none")
     for plate in ("P0", "P1"):
         own = (shifted.meta["Metadata_Plate"] == plate).to_numpy()
         expected = shifted.features[own & shifted.controls].mean(axis=0)
         np.testing.assert_allclose(found.values[found.of_row[own]], expected[None].repeat(
             own.sum(), axis=0), rtol=1e-5)
     lone = shifted.take(~shifted.controls)
-    bare = reference_of(lone, "plate")
+    bare = reference_of(lone, lone.controls, "plate")
     assert not bare.controls and found.controls
     np.testing.assert_allclose(bare.values[0], lone.features[lone.panel == "panel0"].mean(axis=0),
                                rtol=1e-5)

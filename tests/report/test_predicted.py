@@ -76,6 +76,16 @@ def test_inactive_decides_on_the_page_as_in_the_table(world, tmp_path):
     assert 'data-call="inactive"' in text and 'data-call="inactive"' not in shown
 
 
+def test_the_page_says_what_each_prediction_rests_on(world, tmp_path):
+    text, page = page_of(world, tmp_path)
+    # The channel DNA, the cell count and the rest; the count is what tells the class here.
+    assert text.count('<ul class="shares">') == 15
+    assert "the probability that is left if all features of one channel" in page.text
+    assert "The model is linear, so these shares are exact" in page.text
+    first = text[text.index("<li data-rank"):].split("</ul>")[0]
+    assert "left:50%;width:50%" in first and "cell count: 0." in first
+
+
 def test_nothing_unseen_is_said(world, tmp_path):
     _, page = page_of(world, tmp_path, known=set(world[1].layout["Metadata_Compound"]))
     assert "Every compound of this screen is known to the model or to its evaluation." in page.text

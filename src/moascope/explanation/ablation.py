@@ -37,13 +37,15 @@ class Reference:
         return replace(self, of_row=self.of_row[rows])
 
 
-def reference_of(examples: Examples, normalisation: str) -> Reference:
+def reference_of(examples: Examples, controls: np.ndarray, normalisation: str) -> Reference:
     """What features are set to: the value of the plate's negative controls.
 
     Parameters
     ----------
     examples : Examples
         Sites, normalised but not sphered.
+    controls : ndarray, bool, [n]
+        Usable sites of negative controls.
     normalisation : str
         Of the head. After any but "none", the controls of each plate have the median 0.
 
@@ -53,7 +55,7 @@ def reference_of(examples: Examples, normalisation: str) -> Reference:
         Without normalisation, the mean of the controls of the same plate and panel, or of the panel
         where the plate has none; without any controls, the mean of the panel's rows.
     """
-    controls, width = examples.controls, examples.features.shape[1]
+    width = examples.features.shape[1]
     if normalisation != "none" and controls.any():
         return Reference(np.zeros((1, width), np.float32),
                          np.zeros(len(examples.meta), int), True)

@@ -63,7 +63,7 @@ def evaluate_groups(examples: Examples, head: Head, train: Train, settings: Eval
         return None
     fitted = cross_fit(examples, head, train, seed)
     standard = seen.normalised(head.normalisation.removesuffix("+sphere"))
-    reference = reference_of(standard, head.normalisation)
+    reference = reference_of(standard, standard.controls, head.normalisation)
     rows = standard.take(fitted.rows)
     logits = ablated_logits(
         fitted.heads, rows, fitted.sites.sphering, train, reference.take(fitted.rows),

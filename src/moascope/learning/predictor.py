@@ -168,7 +168,7 @@ def predict_features(model: TrainedModel, screen: Screen, table: FeatureTable,
     """Predictions from what `screen_features` gives; see `predict_screen`."""
     sites = sites_of(model, screen, table)
     left_out = (*table.warnings, *_few_controls(model, sites.meta, table.meta["QC_Pass"]))
-    counting = _counted(table.meta) if level != "site" else np.ones(len(sites.meta), bool)
+    counting = sites_that_count(table.meta) if level != "site" else np.ones(len(sites.meta), bool)
     sites = sites.take(counting)
     logits = predict_by_panel(model.heads, sites, model.train)[0]
     predictions, units = predictions_at(model.calibrations[level], sites, logits, level)
@@ -209,7 +209,7 @@ def nearest_training(model: TrainedModel, screen: Screen, table: FeatureTable,
                                     "Similarity"])
     trust = model.trust
     sites = sites_of(model, screen, table)
-    counting = _counted(table.meta)
+    counting = sites_that_count(table.meta)
     sites = sites.take(counting)
     passed = table.meta["QC_Pass"].to_numpy(bool)[counting]
     normalising = (sites.meta["Metadata_Control"] == "negative").to_numpy() & passed
@@ -285,7 +285,7 @@ def _panels_said(panels: tuple[str, ...]) -> str:
     return ", ".join(f"the panel {name}" if name else "no panel" for name in panels)
 
 
-def _counted(meta: pd.DataFrame) -> np.ndarray:
+def sites_that_count(meta: pd.DataFrame) -> np.ndarray:
     """Sites that count for their well: those that passed quality control, or all where none did."""
     passed = meta["QC_Pass"].astype(bool)
     any_passed = passed.groupby([meta[column] for column in WELL_KEY]).transform("any")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache, partial
 from pathlib import Path
 
@@ -14,6 +14,8 @@ from moascope.drawing.page import render_page
 from moascope.errors import MoascopeError
 from moascope.evaluation.active import COLUMN as ACTIVITY
 from moascope.evaluation.active import is_inactive, with_activity
+from moascope.explanation.compounds import Share, compound_shares
+from moascope.explanation.out_of_fold import is_linear
 from moascope.features.table import FeatureTable
 from moascope.learning.calls import (
     BATCH,
@@ -37,6 +39,7 @@ TEMPLATE = "predictions.html.jinja"
 MOST_PICTURES = 40      # compounds with pictures: about 25 kB each
 MOST_ENTRIES = 1000
 NEIGHBOURS = 3
+MOST_SHARES = 5         # of a kind
 
 
 @dataclass(frozen=True)
@@ -65,6 +68,7 @@ class Entry:
     novelty: float
     batch: str
     neighbours: tuple[Neighbour, ...]
+    rests_on: tuple[tuple[str, tuple[Share, ...]], ...]
     pictures: tuple[Picture, ...] = field(default=())
 
 
@@ -111,7 +115,7 @@ def prediction_page(model: TrainedModel, screen: Screen, table: FeatureTable,
         left_out=left_out, most_pictures=MOST_PICTURES, channels=channels,
         has_images=bool(screen.channels), simulated=simulated, calls=list(calls.items()),
         binary=model.question.binary, positive=said(model.question.classes[1]),
-        verdict=model.verdict, coverage=model.trust.coverage,
+        verdict=model.verdict, linear=is_linear(model.head), coverage=model.trust.coverage,
         unit=model.question.unit)
 
 
@@ -144,6 +148,8 @@ def _entries(model: TrainedModel, screen: Screen, table: FeatureTable, compounds
     by_name = near.groupby("Metadata_Compound")
     found = []
     order = np.lexsort((units["Metadata_Compound"].to_numpy(str), -probability))
+    rests_on = compound_shares(model, screen, table, {
+        units["Metadata_Compound"].iloc[at]: int(best[at]) for at in order[:MOST_ENTRIES]})
     for rank, at in enumerate(order, start=1):
         unit, meant = units.iloc[at], question.classes[best[at]]
         name = unit["Metadata_Compound"]
@@ -163,8 +169,15 @@ def _entries(model: TrainedModel, screen: Screen, table: FeatureTable, compounds
                           float(row.Similarity))
                 for row in (by_name.get_group(name).itertuples() if name in by_name.groups
                             else ())),
-            pictures=pictures))
+            rests_on=_by_kind(rests_on.get(name, ())), pictures=pictures))
     return found, left_out
+
+
+def _by_kind(shares: tuple[Share, ...]) -> tuple[tuple[str, tuple[Share, ...]], ...]:
+    """The largest shares of each kind, the channels first."""
+    kinds = dict.fromkeys(share.kind for share in shares)
+    return tuple((kind, tuple(replace(share, group=tidy(share.group, 40)) for share in shares
+                              if share.kind == kind)[:MOST_SHARES]) for kind in kinds)
 
 
 def _doses(wells: pd.DataFrame, agree: np.ndarray) -> tuple[str, ...]:
