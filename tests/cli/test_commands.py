@@ -201,6 +201,9 @@ def test_a_command_that_finds_no_registry_leaves_none_behind(clone, say, command
     (("work",), "data/embed does not exist"),
     (("fetch",), "acquire.source is simulated, which needs no download"),
     (("stage", "explode"), "'explode' is not a stage. The stages are acquire, "),
+    (("stage", "prepare", "--screen", "data/acquire", "--validation", "data/validate", "--out", "x",
+      "--report", "y"), "The stage prepare reads data/acquire, data/validate, which earlier stages "
+                        "make. Run `dvc repro prepare`"),
     (("init", "--upgrade"), "is not a moascope project: it has no dvc.yaml"),
 ])
 def test_bad_input_ends_in_one_sentence(clone, say, command, words):

@@ -10,7 +10,7 @@ import pkgutil
 import shutil
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from moascope.errors import MoascopeError, full_disk
@@ -49,6 +49,7 @@ def run_stage(name: str, arguments: Sequence[str]) -> None:
         if argument != "params":
             parser.add_argument(f"--{argument.replace('_', '-')}", type=Path, required=True)
     paths = vars(parser.parse_args(arguments))
+    require_inputs(name, paths)
     start, begun = time.perf_counter(), time.time()
     try:
         sentence = stage(load_params(), **paths)
@@ -61,6 +62,28 @@ def run_stage(name: str, arguments: Sequence[str]) -> None:
         full.filename = full.filename or ", ".join(map(str, results))
         raise full from None
     print(f"{name}: {sentence} ({time.perf_counter() - start:.0f} s)")
+
+
+def require_inputs(name: str, paths: Mapping[str, Path]) -> None:
+    """Say so where what a stage reads has not been made.
+
+    Parameters
+    ----------
+    name : str
+        The stage.
+    paths : mapping
+        Argument -> path, as dvc.yaml gives them.
+
+    Raises
+    ------
+    MoascopeError
+    """
+    missing = sorted(str(path) for argument, path in paths.items()
+                     if argument not in RESULTS and not path.exists())
+    if missing:
+        raise MoascopeError(
+            f"The stage {name} reads {', '.join(missing)}, which earlier stages make. Run `dvc "
+            f"repro {name}`, which runs what is missing first.")
 
 
 def remove_unfinished(results: Sequence[Path], begun: float) -> None:
