@@ -39,6 +39,9 @@ TINY = {
     "baseline": {"arms": ["scratch", "per_panel"], "size": 16, "epochs": 2},
 }
 
+# What a model says of itself depends on how a tiny screen falls out.
+NO_VERDICT = pytest.mark.filterwarnings("ignore:By its own evaluation:UserWarning")
+
 # Libraries that take seconds to import, and the stages that have a use for them.
 SLOW = ("great_expectations", "keras", "matplotlib", "mlflow", "openvino", "optuna", "sklearn",
         "tensorflow", "zarr")
@@ -229,6 +232,7 @@ def test_a_notebook_computes_the_features_of_the_stages(ran):
     pd.testing.assert_frame_equal(features, expected, rtol=1e-4, atol=1e-5)
 
 
+@NO_VERDICT
 def test_the_ten_lines_of_the_readme_run(ran, monkeypatch, capsys):
     monkeypatch.chdir(ran)
     import matplotlib
@@ -242,6 +246,7 @@ def test_the_ten_lines_of_the_readme_run(ran, monkeypatch, capsys):
     assert set(names["wells"]["Predicted"]) <= {"gpcr", "not_gpcr", ""}
 
 
+@NO_VERDICT
 def test_the_example_of_the_documentation_runs(ran, tmp_path, monkeypatch):
     monkeypatch.chdir(ran)
     maker = runpy.run_path(str(ROOT / "docs/make_example.py"))
@@ -304,18 +309,25 @@ def unseen(tmp_path_factory):
 
 
 @pytest.fixture
-def predict(ran, monkeypatch, capsys):
-    """`moascope predict` in this process: each of its own would import the same for seconds."""
-    def run(*arguments, expect=0):
-        monkeypatch.chdir(ran)
-        monkeypatch.setattr(sys, "argv", ["moascope", "predict", *arguments])
-        with pytest.raises(SystemExit) as ended:
+def say(monkeypatch, capsys):
+    """A command in this process: one of its own would import TensorFlow for seconds."""
+    def run(*command, cwd, expect=(0,)):
+        monkeypatch.chdir(cwd)
+        monkeypatch.setattr(sys, "argv", ["moascope", *command])
+        with warnings.catch_warnings(), pytest.raises(SystemExit) as ended:
+            # MLflow comments on the type hints of a model that it loads from code.
+            warnings.simplefilter("ignore", UserWarning)
             cli.main()
         said = capsys.readouterr()
-        assert (ended.value.code or 0) == expect, said
+        assert (ended.value.code or 0) in expect, said
         return said.out, said.err
 
     return run
+
+
+@pytest.fixture
+def predict(ran, say):
+    return lambda *arguments, expect=0: say("predict", *arguments, cwd=ran, expect=(expect,))
 
 
 @pytest.mark.parametrize("level", ["site", "well", "compound"])
@@ -396,14 +408,12 @@ def test_the_summary_says_the_score_its_nulls_and_where_to_look(ran):
         assert words in said
 
 
-def test_the_gate_hears_from_the_registry_what_train_wrote(ran):
+def test_the_gate_hears_from_the_registry_what_train_wrote(ran, say):
     """Whoever wins: the model is asked by its serving path and compared with its training."""
-    done = subprocess.run(["moascope", "promote", "--dry-run"], cwd=ran, env=environment(),
-                          capture_output=True, text=True, timeout=120)
-    assert done.returncode in (0, 1), done.stderr
-    assert "lift over a random list" in done.stdout
-    assert "was not compared" not in done.stdout
-    assert "Dry run, nothing is written" in done.stdout + done.stderr
+    said, error = say("promote", "--dry-run", cwd=ran, expect=(0, 1))
+    assert "lift over a random list" in said
+    assert "was not compared" not in said
+    assert "Dry run, nothing is written" in said + error
     assert not (ran / "reports/promote").exists()
 
 
@@ -417,18 +427,17 @@ def test_the_score_stands_next_to_its_oracle(ran):
     assert "Oracle of the simulated screen" in (ran / "reports/report/report.html").read_text()
 
 
-def test_a_worker_runs_trials_of_the_same_study_and_the_stage_logs_them(ran, tmp_path):
+def test_a_worker_runs_trials_of_the_same_study_and_the_stage_logs_them(ran, say, tmp_path):
     shutil.copytree(ran / "data", tmp_path / "data",
                     ignore=shutil.ignore_patterns("images", "prepare", "train"))
     shutil.copy(ran / "params.yaml", tmp_path)
-    assert "0 trials run here" in shell("moascope", "work", cwd=tmp_path)
+    assert "0 trials run here" in say("work", cwd=tmp_path)[0]
     edited(tmp_path, "tune", "trials", 4)
-    said = shell("moascope", "work", cwd=tmp_path)
+    said, _ = say("work", cwd=tmp_path)
     assert "1 trial run here; all 4 trials have begun" in said
-    said = shell(sys.executable, "-m", "moascope.cli", "stage", "tune", "--embedded", "data/embed",
-                 "--screen", "data/acquire", "--split", "data/split", "--out",
-                 "data/tune/tuned.yaml", "--journal", "data/tune/study.journal", "--report",
-                 "reports/tune", cwd=tmp_path)
+    said, _ = say("stage", "tune", "--embedded", "data/embed", "--screen", "data/acquire",
+                  "--split", "data/split", "--out", "data/tune/tuned.yaml", "--journal",
+                  "data/tune/study.journal", "--report", "reports/tune", cwd=tmp_path)
     assert "0 trials run, 4 by earlier runs or other workers, 4 wanted in total" in said
     assert len(pd.read_csv(tmp_path / "reports/tune/trials.csv")) == 4
 
@@ -532,10 +541,17 @@ def test_another_number_of_epochs_trains_the_arms_again_and_nothing_else(ran, co
         assert f"Running stage '{stage}'" not in said
 
 
-def test_results_of_a_run_are_the_same_bytes_again(ran, tmp_path):
-    """Metrics and predictions of a second run from nothing (the cache is not used)."""
-    before = {path.name: path.read_bytes() for path in (ran / "reports/evaluate").glob("*.csv")}
-    before["metrics.json"] = (ran / "reports/evaluate/metrics.json").read_bytes()
-    shell("dvc", "repro", "--force", "--single-item", "train", "evaluate", cwd=ran)
-    for name, content in before.items():
-        assert (ran / "reports/evaluate" / name).read_bytes() == content, name
+def test_results_of_another_process_are_the_same_bytes(ran, say, tmp_path):
+    """Metrics and predictions, trained and evaluated anew in the process of the tests."""
+    stages = yaml.safe_load((ran / "dvc.yaml").read_text())["stages"]
+    for name in ("data", "reports/activity", "params.yaml", "dvc.lock"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).symlink_to(ran / name)
+    for stage in ("train", "evaluate"):
+        command = stages[stage]["cmd"].replace("data/train", "trained").split()
+        say(*command[1:], cwd=tmp_path)
+    made = sorted((tmp_path / "reports/evaluate").iterdir())
+    assert {"metrics.json", "predictions_site.csv"} <= {path.name for path in made}
+    for path in made:
+        if path.suffix in (".csv", ".json"):
+            assert path.read_bytes() == (ran / "reports/evaluate" / path.name).read_bytes()
