@@ -60,6 +60,13 @@ class Bucket:
         self.client.put_object(Bucket=NAME, Key=key, Body=content, ACL="public-read", **how)
         return f"s3://{NAME}/{key}"
 
+    def clear(self, prefix: str) -> None:
+        """Remove all objects below a prefix."""
+        for page in self.client.get_paginator("list_objects_v2").paginate(Bucket=NAME,
+                                                                          Prefix=prefix):
+            for found in page.get("Contents", ()):
+                self.client.delete_object(Bucket=NAME, Key=found["Key"])
+
     def put_folder(self, folder: Path, prefix: str) -> None:
         """Store all files below a folder."""
         for path in sorted(folder.rglob("*")):

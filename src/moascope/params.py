@@ -44,7 +44,8 @@ class Section(BaseModel):
 class Acquire(Section):
     """Where the screen comes from."""
 
-    source: Literal["simulated", "folder", "idr0088", "bbbc021", "bbbc013", "bbbc016"] = "simulated"
+    source: Literal["simulated", "folder", "gallery", "idr0088", "bbbc021", "bbbc013",
+                    "bbbc016"] = "simulated"
     path: str = "screen"
     allow_outside: bool = False
     downloads: Annotated[str, Field(min_length=1)] = "data/downloads"
@@ -55,6 +56,36 @@ class Acquire(Section):
     per_second: Annotated[float, Field(gt=0)] = 5.0
     attempts: Annotated[int, Field(ge=1)] = 6
     timeout: Annotated[float, Field(gt=0)] = 30.0
+
+
+# A folder of a bucket; the rest of the address is ours.
+_Folder = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][^/?#@\\]*$")]
+
+
+class Gallery(Section):
+    """Which part of the Cell Painting Gallery is brought in; see `moascope.sources.gallery`."""
+
+    # Plates may be barcodes, which YAML takes for numbers.
+    model_config = ConfigDict(coerce_numbers_to_str=True)
+
+    dataset: _Folder = "cpg0016-jump"
+    source: _Folder | None = None
+    batch: _Folder | None = None
+    plates: tuple[str, ...] = ()
+    compounds: tuple[str, ...] = ()
+    wells: tuple[str, ...] = ()
+    sites: tuple[Annotated[int, Field(ge=0)], ...] = ()
+    channels: tuple[str, ...] = ("DNA", "ER", "RNA", "AGP", "Mito")
+    plate_table: str | None = None
+    well_table: str | None = None
+    compound_table: str | None = None
+    mechanisms: tuple[str, ...] = ()
+    bucket: Annotated[str, Field(pattern=r"^(s3|gs)://[^?#@]+$")] = "s3://cellpainting-gallery"
+
+    @field_validator("mechanisms", mode="before")
+    @classmethod
+    def _one_or_several(cls, given: Any) -> Any:
+        return (given,) if isinstance(given, str) else given
 
 
 IDR_TABLES = "https://raw.githubusercontent.com/IDR/idr0088-cox-phenomicprofiling/HEAD/screenA/"
@@ -380,6 +411,7 @@ class Params(Section):
     seed: Annotated[int, Field(ge=0)] = 0
     acquire: Acquire = Acquire()
     simulated: Simulated = Simulated()
+    gallery: Gallery = Gallery()
     idr0088: Idr0088 = Idr0088()
     bbbc021: Bbbc021 = Bbbc021()
     bbbc013: Bbbc013 = Bbbc013()

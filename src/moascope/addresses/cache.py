@@ -102,6 +102,16 @@ def current_sum(address: str) -> Sum:
     return _fetched(address)
 
 
+def known_sums() -> dict[str, Sum]:
+    """Size, SHA-256 and version of every file that was fetched, by its address.
+
+    A file of that version is not fetched again for its sum, whether its copy is still held or not.
+    """
+    with _database() as database:
+        return {address: Sum(*known) for address, *known in database.execute(
+            "SELECT address, bytes, sha256, tag FROM copies")}
+
+
 def _copy(address: str) -> Path:
     path = _path(address)
     with _database() as database:

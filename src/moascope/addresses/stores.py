@@ -12,7 +12,7 @@ import os
 import random
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -100,6 +100,36 @@ def fetch(address: str, path: Path) -> tuple[Version, str]:
     return _persistently(address, lambda: _fetch_once(address, path))
 
 
+def list_folder(address: str) -> dict[str, Version | None]:
+    """What lies directly in a folder of an object store (s3://, gs://).
+
+    Returns
+    -------
+    dict
+        By name, the version of a file, and None for a folder. Empty where there is no such folder.
+
+    Raises
+    ------
+    Unavailable
+    """
+    try:
+        return _persistently(address, lambda: _list_once(address))
+    except FileNotFoundError:
+        return {}
+
+
+def _list_once(address: str) -> dict[str, Version | None]:
+    system, name = _system(address)
+    system.invalidate_cache()
+    entries = {}
+    for found in system.ls(name, detail=True):
+        # A folder may be an object of its own, too, and then lists itself.
+        if (entry := str(found["name"]).rstrip("/")) != name.rstrip("/"):
+            entries[entry.rpartition("/")[2]] = (None if found.get("type") == "directory"
+                                                 else _version(address, found))
+    return entries
+
+
 def _fetch_once(address: str, path: Path) -> tuple[Version, str]:
     version = _ask(address)
     _refuse_large(address, version.bytes)
@@ -124,9 +154,14 @@ def _ask(address: str) -> Version:
     system, name = _system(address)
     # Listings of earlier questions may be out of date.
     system.invalidate_cache()
-    found = {str(key).lower(): value for key, value in system.info(name).items()}
+    found = system.info(name)
     if found.get("type") == "directory":
         raise FileNotFoundError(address)
+    return _version(address, found)
+
+
+def _version(address: str, info: Mapping[str, Any]) -> Version:
+    found = {str(key).lower(): value for key, value in info.items()}
     tag = str(found.get("etag") or found.get("last-modified") or found.get("updated") or "")
     plain = tag.strip('"').lower()
     md5 = plain if _MD5.fullmatch(plain) and address.startswith("s3:") else ""

@@ -208,16 +208,25 @@ def fetch(
     settings: Annotated[list[str] | None, typer.Option(
         "--set", "-S", help="Set a parameter, as with dvc exp run: acquire.source=idr0088")] = None,
 ) -> None:
-    """Download a public screen (idr0088, bbbc021, bbbc013, bbbc016).
+    """Download a public screen (gallery, idr0088, bbbc021, bbbc013, bbbc016).
 
     `dvc repro` downloads it too; use this to look first or to download overnight. Files that are
-    there are not downloaded again, and interrupted downloads resume.
+    there are not downloaded again, and interrupted downloads resume. Images of the gallery stay in
+    its bucket: `dvc repro acquire` reads them, and this fetches their tables.
 
     Example: moascope fetch --dry-run -S acquire.source=idr0088 -S idr0088.preset=honest
+
+    Example: moascope fetch --dry-run -S acquire.source=gallery -S gallery.plates=[BR00117035]
     """
     from moascope.params import load_params
     from moascope.sources.plan import plan_words
-    from moascope.sources.remote import SOURCES, downloads_folder, fetch_remote, plan_remote
+    from moascope.sources.remote import (
+        SOURCES,
+        downloads_folder,
+        fetch_remote,
+        plan_remote,
+        stays_away,
+    )
 
     params = load_params(settings=settings or ())
     if params.acquire.source not in SOURCES:
@@ -231,5 +240,9 @@ def fetch(
     collected = fetch_remote(params)
     uses = shlex.join(["dvc", "exp", "run", *(word for one in settings for word in ("-S", one))]
                       if settings else ["dvc", "repro", "register", "report"])
+    if stays_away(params.acquire):
+        print(f"{len(collected.sites):,} images stay in {params.gallery.bucket}. `{uses}` reads "
+              "them.")
+        return
     print(f"{len(collected.sites):,} images are in {downloads_folder(params.acquire)}; the server "
           f"lacks {len(collected.missing):,} files. `{uses}` uses them.")

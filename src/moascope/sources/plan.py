@@ -59,6 +59,8 @@ class Plan:
     room : int, optional
         Bytes still needed on disk: unpacked files of this selection that are not there yet, and
         archives until they are unpacked. `size` where it is not given.
+    paced : bool
+        Whether acquire.per_second bounds the requests.
     """
 
     source: str
@@ -72,6 +74,7 @@ class Plan:
     exact: bool = True
     notes: tuple[str, ...] = ()
     room: int | None = None
+    paced: bool = True
 
 
 @dataclass(frozen=True)
@@ -115,7 +118,7 @@ def plan_words(plan: Plan, per_second: float) -> list[str]:
         f"  from:     {origin.address}",
     ]
     hours = plan.files / per_second / 3600
-    if hours > 0.1:
+    if plan.paced and hours > 0.1:
         lines.append(f"  time:     at least {hours:,.1f} h at {per_second:g} requests per second "
                      "(acquire.per_second)")
     return lines + [f"  note:     {note}" for note in plan.notes]

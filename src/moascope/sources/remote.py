@@ -22,7 +22,7 @@ from moascope.opening import open_file
 from moascope.params import Acquire, Params
 from moascope.screen.columns import ANNOTATIONS
 from moascope.screen.description import images_folder, write_description
-from moascope.sources import bbbc, bbbc021, idr0088
+from moascope.sources import bbbc, bbbc021, gallery, idr0088
 from moascope.sources.download import sole_user
 from moascope.sources.http import Manners, Visit, visit
 from moascope.sources.plan import Collected, Origin, Plan, plan_words, refuse_too_much
@@ -31,6 +31,7 @@ from moascope.work.files import write_csv
 
 MISSING_FILE = "missing.csv"
 SOURCES: dict[str, tuple[Origin, Callable[..., Plan], Callable[..., Collected]]] = {
+    "gallery": (gallery.ORIGIN, gallery.plan, gallery.collect),
     "idr0088": (idr0088.ORIGIN, idr0088.plan, idr0088.collect),
     "bbbc021": (bbbc021.ORIGIN, bbbc021.plan, bbbc021.collect),
     "bbbc013": (bbbc.ORIGIN_013, bbbc.plan_013, bbbc.collect_013),
@@ -71,7 +72,8 @@ def fetch_remote(params: Params) -> Collected:
         refuse_too_much(planned, folder, params.acquire.max_gb)
         collected = collect(_section(params), folder, session, params.acquire.max_missing)
     for note in collected.notes:
-        print(f"  note:     {note}", flush=True)
+        if note not in planned.notes:
+            print(f"  note:     {note}", flush=True)
     return collected
 
 
@@ -84,12 +86,15 @@ def acquire_remote(params: Params, out: Path) -> str:
         The end of the stage's sentence: the licence, and what is missing.
     """
     origin, _, _ = SOURCES[params.acquire.source]
+    copied = params.acquire.images == "copy"
+    if copied and stays_away(params.acquire):
+        raise MoascopeError("acquire.images is copy, and images of the gallery stay in its bucket. "
+                            "Set it to reference.")
     collected = fetch_remote(params)
     # A person's words stay; all other compounds are decided by the table of terms.
     annotations = annotate_compounds(
         with_curated(collected.annotations, Path(params.acquire.path))).table
     folder = downloads_folder(params.acquire)
-    copied = params.acquire.images == "copy"
     description: dict[str, Any] = {
         "source": params.acquire.source,
         "images": "." if copied else _as_given(params.acquire),
@@ -162,6 +167,11 @@ def with_curated(annotations: pd.DataFrame, path: Path) -> pd.DataFrame:
 def downloads_folder(params: Acquire) -> Path:
     """Where the downloads of a source lie: below acquire.downloads, one folder per source."""
     return images_folder(Path(), {"images": _as_given(params)})
+
+
+def stays_away(params: Acquire) -> bool:
+    """Whether the images of the source stay where they are, behind addresses."""
+    return params.source == "gallery"
 
 
 def _as_given(params: Acquire) -> str:

@@ -27,7 +27,7 @@ def acquire(params: Params, out: Path) -> str:
     partial = out.with_name(f".{out.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
-    said = ""
+    said, outside = "", params.acquire.allow_outside
     if params.acquire.source == "simulated":
         from moascope.sources.simulated import simulate
 
@@ -36,12 +36,13 @@ def acquire(params: Params, out: Path) -> str:
         from moascope.sources.folder import acquire_folder
 
         said = "".join(f"; {note[0].lower()}{note[1:].rstrip('.')}" for note in acquire_folder(
-            Path(params.acquire.path), partial, params.acquire.allow_outside))
+            Path(params.acquire.path), partial, outside))
     else:
-        from moascope.sources.remote import acquire_remote
+        from moascope.sources.remote import acquire_remote, stays_away
 
         said = acquire_remote(params, partial)
-    screen = read_screen(partial, params.acquire.allow_outside)
+        outside = outside or stays_away(params.acquire)
+    screen = read_screen(partial, outside)
     # Not among the parameters of this stage: it decides nothing here, and is told before hours of
     # work.
     check_measured(params.embed, bool(screen.channels), screen.profiles is not None)
