@@ -231,6 +231,15 @@ def test_damaged_metadata_cost_their_own_field_only(tmp_path):
     assert set(reasons(tmp_path / "out")) == {"plate.zarr/B/03/1", "plate.zarr/C/4/0"}
 
 
+def test_a_field_whose_name_no_file_can_have_costs_itself_only(tmp_path):
+    plate = zarr_plate(tmp_path / "in")
+    said = json.loads((plate / "B/03/.zattrs").read_text())
+    said["well"]["images"][0]["path"] = "9" * 5000
+    (plate / "B/03/.zattrs").write_text(json.dumps(said))
+    assert len(import_plates(tmp_path / "in", tmp_path / "out").screen.sites) == 3
+    assert set(reasons(tmp_path / "out").values()) >= {"its path is not one that a file can have"}
+
+
 # Reading arrays
 
 

@@ -228,7 +228,7 @@ def lincs(bucket, tmp_path):
     home, batch, plate = "cpg0004-lincs/broad", "2016_04_01_a549_48hr_batch1", "SQ00014812"
     bucket.put_folder(tmp_path / "lincs/images/Plate1",
                       f"{home}/images/{batch}/images/{plate}__2016-05-08/Images")
-    worked = f"/home/ubuntu/bucket/projects/2015_10_05/{batch}/images/{plate}__2016-05-08/Images"
+    worked = f"/mnt/bucket/projects/2015_10_05/{batch}/images/{plate}__2016-05-08/Images"
     load_data = pd.DataFrame({"Metadata_Plate": plate, "Metadata_Well": screen.sites[
         "Metadata_Well"], "Metadata_Site": "1"})
     for channel in CHANNELS:
@@ -268,7 +268,7 @@ def test_plate_maps_and_paths_of_another_machine_are_read(lincs, tmp_path):
     assert read_site(screen, screen.sites.iloc[0]).shape == (5, 64, 80)
     assumed = " ".join(read_description(tmp_path / "out")["assumed"])
     assert "broad is the only source" in assumed
-    assert ("names of images that begin with /home/ubuntu/bucket/projects/2015_10_05/"
+    assert ("names of images that begin with /mnt/bucket/projects/2015_10_05/"
             "2016_04_01_a549_48hr_batch1/images/ are read as s3://gallery/cpg0004-lincs") in assumed
 
 

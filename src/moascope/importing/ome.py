@@ -347,7 +347,12 @@ def _inside(tree: Tree, folder: str, path: str) -> Path:
     """A path below a plate, checked for links that point outside it."""
     target = tree.root / folder / path
     home = (tree.root / folder).resolve()
-    for part in parents(path):
-        if (tree.root / folder / part).is_symlink() and not target.resolve().is_relative_to(home):
-            raise PlaneError("a link points outside the plate")
+    try:
+        leaves = any((tree.root / folder / part).is_symlink()
+                     and not target.resolve().is_relative_to(home) for part in parents(path))
+    except OSError:
+        # A name of thousands of letters.
+        raise PlaneError("its path is not one that a file can have") from None
+    if leaves:
+        raise PlaneError("a link points outside the plate")
     return target
