@@ -37,7 +37,8 @@ from moascope.learning.storage import open_study
 from moascope.learning.study import study_name, top_up
 from moascope.learning.trials import candidates, choices, choose
 from moascope.metrics import macro_average_precision
-from moascope.params import Params, load_params
+from moascope.params import Params
+from moascope.params_file import load_params
 from moascope.pixels.prepare import prepare_plates
 from moascope.screen.manifest import make_manifest
 from moascope.screen.tables import read_screen

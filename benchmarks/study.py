@@ -34,7 +34,8 @@ from moascope.learning.storage import open_study
 from moascope.learning.study import top_up
 from moascope.learning.trials import candidates, ended_trials
 from moascope.metrics import average_precision
-from moascope.params import Head, load_params
+from moascope.params import Head
+from moascope.params_file import load_params
 from moascope.quiet import import_keras
 from moascope.screen.question import Question
 

@@ -44,7 +44,8 @@ from moascope.learning.final import chosen_heads
 from moascope.learning.folds import read_folds
 from moascope.learning.head import FittedHeads
 from moascope.learning.model import TrainedModel, read_model, save_model
-from moascope.params import Embed, Head, Params, Prepare, Train, load_params
+from moascope.params import Embed, Head, Params, Prepare, Train
+from moascope.params_file import load_params
 from moascope.project.merge import merge_params
 from moascope.screen.frames import frame_count, open_image, tiff_description
 from moascope.screen.manifest import read_manifest

@@ -22,7 +22,7 @@ WITHOUT_PARAMETERS = ("code", "report")
 # From the ground up, one room a floor: a room imports the rooms below it and never one above.
 FLOORS = [
     "passwords", "errors", "quiet", "metrics", "text", "opening",
-    "params", "work", "web", "addresses", "screen",
+    "params", "params_file", "work", "web", "addresses", "screen",
     "importing", "annotation", "sources", "validation",
     "pixels", "features", "chemistry", "learning", "finetuning",
     "explanation", "evaluation",

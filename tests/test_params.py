@@ -4,7 +4,8 @@ import pytest
 import yaml
 
 from moascope.errors import MoascopeError
-from moascope.params import Params, load_params, parse_params
+from moascope.params import Params
+from moascope.params_file import load_params, parse_params
 from moascope.passwords import address_shown
 
 ROOT = Path(__file__).parents[1]

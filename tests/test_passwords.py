@@ -8,7 +8,7 @@ import threading
 import pytest
 
 from moascope.errors import MoascopeError, run_to_exit_code
-from moascope.params import parse_params
+from moascope.params_file import parse_params
 from moascope.passwords import address_shown, scrub
 from moascope.tracking.comparison import screen_name
 from moascope.tracking.runs import flat

@@ -22,6 +22,10 @@ if TYPE_CHECKING:
 
 MOST_JSON = 2**24
 """Most bytes of JSON that are read at once."""
+MOST_YAML = 2**20
+"""Most bytes of YAML that are read at once."""
+MOST_VALUES = 10_000
+MOST_NESTED = 50
 
 
 def open_file(path: Path) -> BinaryIO:
@@ -124,3 +128,45 @@ def _refuse_special(mode: int, path: Path) -> None:
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     if not stat.S_ISREG(mode):
         raise OSError(errno.EINVAL, "it is a pipe, a socket or a device, not a file", str(path))
+
+
+def parse_yaml(text: str) -> Any:
+    """Parse YAML of bounded depth and size, aliases counted as what they stand for.
+
+    Raises
+    ------
+    ValueError
+        With the cause, whatever is wrong with the text.
+    """
+    import yaml
+
+    try:
+        _check_size(text)
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ValueError(str(error)) from None
+    except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError) as error:
+        # A value that is not what its tag or its looks say, such as !!bool 7.
+        raise ValueError(f"a value in it cannot be read ({type(error).__name__})") from None
+
+
+def _check_size(text: str) -> None:
+    import yaml
+
+    # A few lines of aliases of aliases can stand for more values than memory holds.
+    sizes: dict[str | None, int] = {}
+    open_nodes: list[tuple[str | None, int]] = []
+    values = 0
+    for event in yaml.parse(text, Loader=yaml.SafeLoader):
+        if isinstance(event, yaml.AliasEvent):
+            values += sizes.get(event.anchor, 0)
+        elif isinstance(event, yaml.CollectionStartEvent):
+            open_nodes.append((event.anchor, values))
+        elif isinstance(event, yaml.CollectionEndEvent):
+            anchor, before = open_nodes.pop()
+            sizes[anchor] = values - before + 1
+        values += 1
+        if len(open_nodes) > MOST_NESTED:
+            raise ValueError(f"it is nested more than {MOST_NESTED} deep")
+        if values > MOST_VALUES:
+            raise ValueError(f"it has more than {MOST_VALUES:,} values")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from moascope.params import load_params
+from moascope.params_file import load_params
 
 ROOT = Path(__file__).parents[2]
 METRICS = {

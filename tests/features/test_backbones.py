@@ -20,7 +20,8 @@ from moascope.features.backbones import (
 )
 from moascope.features.inference import EXACT_CONVOLUTIONS, compile_for_cpu, kept_conversion
 from moascope.features.table import LABELS
-from moascope.params import BACKBONES, WITHOUT_NETWORK, Embed, parse_params
+from moascope.params import BACKBONES, WITHOUT_NETWORK, Embed
+from moascope.params_file import parse_params
 
 PLANES = np.random.default_rng(0).integers(0, 256, (37, 96, 96)).astype(np.uint8)
 

@@ -37,7 +37,8 @@ from moascope.learning.dealing import assign_folds
 from moascope.learning.examples import Examples, row_weights
 from moascope.learning.joining import with_layout
 from moascope.learning.panels import fit_by_panel, predict_by_panel, training_rows
-from moascope.params import Embed, FineTune, Head, Prepare, Train, parse_params
+from moascope.params import Embed, FineTune, Head, Prepare, Train
+from moascope.params_file import parse_params
 from moascope.quiet import import_keras
 from moascope.screen.question import Question
 from moascope.screen.tables import read_screen

@@ -25,7 +25,7 @@ from moascope.importing.names import CELLVOYAGER, HARMONY, IMAGEXPRESS, INCELL, 
 from moascope.importing.plates import import_plates, parse_channels
 from moascope.importing.profiles.kinds import KINDS as PROFILE_KINDS
 from moascope.importing.tree import locate, scan_tree
-from moascope.params import parse_params
+from moascope.params_file import parse_params
 from moascope.screen.manifest import read_manifest
 from moascope.screen.tables import read_screen
 from moascope.screen.wells import canonical_well, well_name

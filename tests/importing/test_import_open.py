@@ -14,7 +14,7 @@ from test_import import BOMB, first_pixels, reasons
 
 from moascope.errors import MoascopeError
 from moascope.importing.plates import import_plates
-from moascope.params import parse_params
+from moascope.params_file import parse_params
 from moascope.screen.frames import image_sum, open_image
 from moascope.screen.limits import PlaneError
 from moascope.screen.manifest import read_manifest

@@ -8,7 +8,8 @@ from learnable import HEAD, TRAIN, make_examples
 
 from moascope.learning.examples import LEVELS
 from moascope.learning.final import fit_final, resolve
-from moascope.params import Params, parse_params
+from moascope.params import Params
+from moascope.params_file import parse_params
 
 
 def calibrations(repeats, level_noise=2.0):

@@ -21,7 +21,8 @@ from moascope.learning.trials import (
     choose,
     study_tables,
 )
-from moascope.params import Head, Tune, load_params
+from moascope.params import Head, Tune
+from moascope.params_file import load_params
 from moascope.report.study import save_pictures, study_section
 
 SPACE = {"layers": [0], "epochs": [6], "dropout": {"low": 0.0, "high": 0.5},

@@ -19,7 +19,8 @@ from moascope.errors import MoascopeError
 from moascope.learning import workers
 from moascope.learning.storage import open_study, study_storage
 from moascope.learning.workers import run_trials
-from moascope.params import Tune, parse_params
+from moascope.params import Tune
+from moascope.params_file import parse_params
 from moascope.passwords import address_shown
 from moascope.work.identity import this_process
 

@@ -4,7 +4,7 @@ import pytest
 import yaml
 
 from moascope.errors import MoascopeError
-from moascope.params import parse_params
+from moascope.params_file import parse_params
 from moascope.project.merge import merge_params
 from moascope.project.shipped import PARAMS, shipped
 

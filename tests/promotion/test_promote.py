@@ -26,7 +26,8 @@ from moascope.learning.head import FittedHeads
 from moascope.learning.joining import load_examples
 from moascope.learning.model import TrainedModel, identities, save_model
 from moascope.metrics import bootstrap_weights, macro_average_precision
-from moascope.params import Embed, Head, Prepare, Promote, Train, parse_params
+from moascope.params import Embed, Head, Prepare, Promote, Train
+from moascope.params_file import parse_params
 from moascope.promotion import promote as promotion
 from moascope.promotion.contenders import Contender, load_pipeline, unseen_hold_out
 from moascope.promotion.gate import Against, Numbers, decide, share_worse
@@ -534,7 +535,7 @@ def test_what_is_not_there_is_named_with_its_remedy(project):
 TOGETHER = """
 import sys, time
 from pathlib import Path
-from moascope.params import load_params
+from moascope.params_file import load_params
 from moascope.promotion import promote as promotion
 
 version, other = sys.argv[1:]

@@ -9,7 +9,8 @@ from moascope.errors import MoascopeError
 from moascope.finetuning.augmentation import augmentation
 from moascope.learning.dealing import assign_folds
 from moascope.learning.examples import Examples
-from moascope.params import Baseline, Evaluate, Params, parse_params
+from moascope.params import Baseline, Evaluate, Params
+from moascope.params_file import parse_params
 from moascope.screen.question import Question
 from moascope.slides import arms as arms_module
 from moascope.slides.arms import (

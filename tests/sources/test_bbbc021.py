@@ -13,7 +13,8 @@ from PIL import Image
 from public_server import PublicServer, archive, tiff
 
 from moascope.errors import MoascopeError
-from moascope.params import Bbbc021, parse_params
+from moascope.params import Bbbc021
+from moascope.params_file import parse_params
 from moascope.screen.description import read_description
 from moascope.screen.planes import read_site
 from moascope.screen.tables import read_screen

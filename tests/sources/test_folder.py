@@ -13,7 +13,8 @@ import pytest
 from helpers import edit_csv, make_screen, write_tiff
 
 from moascope.errors import MoascopeError
-from moascope.params import Params, parse_params
+from moascope.params import Params
+from moascope.params_file import parse_params
 from moascope.screen.description import read_description, write_description
 from moascope.screen.manifest import make_manifest, read_manifest
 from moascope.screen.tables import read_screen

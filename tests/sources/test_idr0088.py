@@ -18,7 +18,8 @@ from public_server import PublicServer, archive, as_json, tiff
 
 from moascope.cli.screens import fetch
 from moascope.errors import MoascopeError
-from moascope.params import Idr0088, parse_params
+from moascope.params import Idr0088
+from moascope.params_file import parse_params
 from moascope.screen.description import read_description
 from moascope.screen.manifest import read_manifest
 from moascope.screen.planes import read_site

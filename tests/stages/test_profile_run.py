@@ -20,7 +20,7 @@ from moascope.errors import MoascopeError
 from moascope.learning.model import read_model
 from moascope.learning.predictor import predict_screen
 from moascope.metrics import null_mean
-from moascope.params import parse_params
+from moascope.params_file import parse_params
 from moascope.screen.rows import screen_from_rows
 from moascope.screen.tables import read_screen
 

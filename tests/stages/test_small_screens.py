@@ -8,7 +8,8 @@ from moascope.api.features import extract_features
 from moascope.api.learning import cross_validate, make_folds
 from moascope.errors import MoascopeError
 from moascope.learning.dealing import deal
-from moascope.params import Split, parse_params
+from moascope.params import Split
+from moascope.params_file import parse_params
 from moascope.screen.tables import read_screen
 from moascope.screen.targets import label_screen
 from moascope.stages.acquire import acquire

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from moascope.params import parse_params
+from moascope.params_file import parse_params
 from moascope.tracking.database import make_database, remove_half_made
 
 

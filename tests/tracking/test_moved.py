@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from moascope.errors import MoascopeError
-from moascope.params import parse_params
+from moascope.params_file import parse_params
 from moascope.tracking.moved import follow_project
 
 PARAMS = parse_params({})

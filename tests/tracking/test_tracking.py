@@ -12,7 +12,8 @@ import pandas as pd
 import pytest
 
 from moascope.errors import MoascopeError
-from moascope.params import Head, parse_params
+from moascope.params import Head
+from moascope.params_file import parse_params
 from moascope.tracking.comparison import (
     address,
     model_name,
@@ -211,7 +212,7 @@ import multiprocessing, sys, time
 from pathlib import Path
 import mlflow.store.tracking.sqlalchemy_store
 from mlflow import MlflowClient
-from moascope.params import parse_params
+from moascope.params_file import parse_params
 from moascope.tracking.comparison import pipeline_run
 
 fork = multiprocessing.get_context("fork")

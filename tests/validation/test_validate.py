@@ -16,7 +16,8 @@ import tifffile
 from helpers import edit_csv, make_screen, write_tiff
 
 from moascope.errors import MoascopeError
-from moascope.params import Validate, parse_params
+from moascope.params import Validate
+from moascope.params_file import parse_params
 from moascope.screen.manifest import checksums, make_manifest
 from moascope.screen.tables import read_screen
 from moascope.screen.unread import unread_planes

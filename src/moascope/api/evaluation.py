@@ -14,7 +14,7 @@ from moascope.evaluation.baselines import evaluate_baselines
 from moascope.evaluation.protocol import headline
 from moascope.evaluation.references import evaluate_references
 from moascope.evaluation.scores import evaluate_predictions
-from moascope.params import parse_params
+from moascope.params_file import parse_params
 from moascope.report.scores import compared
 
 COLUMNS = ("average_precision", "low", "high", "prevalence", "null_mean", "lift", "p")

@@ -7,7 +7,7 @@ import pandas as pd
 from moascope.api.learning import CrossValidation
 from moascope.errors import MoascopeError
 from moascope.explanation.out_of_fold import evaluate_groups
-from moascope.params import parse_params
+from moascope.params_file import parse_params
 
 COLUMNS = ("features", "average_precision", "lost", "low", "high")
 

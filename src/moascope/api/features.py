@@ -12,7 +12,7 @@ import pandas as pd
 from moascope.errors import MoascopeError
 from moascope.features.table import META_PREFIXES, FeatureTable, load_features
 from moascope.learning.joining import with_layout
-from moascope.params import parse_params
+from moascope.params_file import parse_params
 from moascope.screen.columns import SITE, WELL
 from moascope.screen.tables import Screen
 from moascope.screen.wells import canonical_well

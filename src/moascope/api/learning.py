@@ -20,7 +20,8 @@ from moascope.learning.folds import Folds
 from moascope.learning.joining import dealt_examples
 from moascope.learning.leaks import audit_leaks
 from moascope.learning.nested import nested
-from moascope.params import Head, Params, Train, parse_params
+from moascope.params import Head, Params, Train
+from moascope.params_file import parse_params
 from moascope.screen.columns import WELL
 from moascope.screen.question import Question
 from moascope.screen.tables import Screen

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from moascope.params import parse_params
+from moascope.params_file import parse_params
 from moascope.screen.tables import Screen, read_screen
 
 

@@ -140,7 +140,7 @@ def promote(
 
     Example: moascope promote --dry-run && moascope promote && moascope promote --to production
     """
-    from moascope.params import load_params
+    from moascope.params_file import load_params
     from moascope.promotion.contenders import UndecidedError
     from moascope.promotion.promote import promote as decide
     from moascope.promotion.records import HOLDS, REFUSED, sentence

@@ -218,7 +218,7 @@ def fetch(
 
     Example: moascope fetch --dry-run -S acquire.source=gallery -S gallery.plates=[BR00117035]
     """
-    from moascope.params import load_params
+    from moascope.params_file import load_params
     from moascope.sources.plan import plan_words
     from moascope.sources.remote import (
         SOURCES,

@@ -23,7 +23,7 @@ def work(
     from moascope.learning.joining import load_examples
     from moascope.learning.storage import open_study, study_storage
     from moascope.learning.study import study_name, top_up
-    from moascope.params import load_params
+    from moascope.params_file import load_params
     from moascope.text import counted
 
     params = load_params()

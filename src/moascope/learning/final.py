@@ -18,8 +18,8 @@ from moascope.learning.panels import fit_by_panel, predict_by_panel, training_ro
 from moascope.learning.predictions import prediction_table
 from moascope.learning.simple import Fitted
 from moascope.learning.trust import Trust, out_of_fold_logits
-from moascope.opening import read_file, undamaged
-from moascope.params import MOST_YAML, TUNED, Embed, Head, Params, parse_yaml
+from moascope.opening import MOST_YAML, parse_yaml, read_file, undamaged
+from moascope.params import TUNED, Embed, Head, Params
 from moascope.work.files import write_json
 
 CURVE_POINTS = 20

@@ -23,7 +23,8 @@ from moascope.learning.head import FittedHeads
 from moascope.learning.simple import KEPT_AS, Fitted
 from moascope.learning.trust import Trust, trust_arrays, trust_from, trust_numbers
 from moascope.opening import MOST_JSON, parse_json, read_arrays, read_file
-from moascope.params import Embed, Head, Prepare, Train, parse_params
+from moascope.params import Embed, Head, Prepare, Train
+from moascope.params_file import parse_params
 from moascope.screen.compounds import compound_group, name_key
 from moascope.screen.question import Question
 from moascope.text import explained

@@ -14,7 +14,7 @@ from typing import Any
 import yaml
 
 from moascope.errors import MoascopeError
-from moascope.params import parse_yaml
+from moascope.opening import parse_yaml
 
 Mapping = dict[str, Any]
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import yaml
 
 from moascope.errors import MoascopeError
-from moascope.params import parse_params
+from moascope.params_file import parse_params
 from moascope.project.git import git
 from moascope.project.make import (
     IGNORED,

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from moascope.errors import MoascopeError, full_disk
-from moascope.params import load_params
+from moascope.params_file import load_params
 from moascope.work.plates import KEY_FILE
 
 # What a stage writes; its other paths are read.
