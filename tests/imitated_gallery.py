@@ -14,7 +14,8 @@ import pandas as pd
 from buckets import NAME, Bucket
 from helpers import make_screen
 
-from moascope.params import Params, parse_params
+from moascope.params import Params
+from moascope.params_file import parse_params
 from moascope.screen.tables import read_screen
 
 CHANNELS = ("DNA", "ER", "RNA", "AGP", "Mito")

@@ -75,7 +75,7 @@ def test_stages_are_started_as_dvc_starts_them(load, tmp_path):
         "moascope stage embed --prepared data/prepare --screen data/acquire --out data/embed")
     assert stages.stage_command("baseline", {"arm": "scratch"}).endswith("data/baseline/scratch")
     stages.make_workspace(tmp_path / "w", {"seed": 7, "tune": {"trials": 1}})
-    code = ("from moascope.params import load_params; p = load_params(); "
+    code = ("from moascope.params_file import load_params; p = load_params(); "
             "print(p.seed, p.tune.trials, len(p.tune.space) > 3)")
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path / "w", capture_output=True,
                           text=True, env={"PYTHONPATH": "src"}, check=True)

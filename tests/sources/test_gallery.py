@@ -10,7 +10,7 @@ from imitated_gallery import BATCH, CHANNELS, SOURCE, jump_tree, put_table
 
 from moascope.cli.app import app
 from moascope.errors import MoascopeError
-from moascope.params import parse_params
+from moascope.params_file import parse_params
 from moascope.screen.description import read_description
 from moascope.screen.manifest import read_manifest
 from moascope.screen.planes import read_site
