@@ -11,6 +11,7 @@ import yaml
 from helpers import edit_csv, make_screen
 
 from moascope.annotation.compounds import (
+    DECIDED,
     annotate_compounds,
     read_compounds,
     read_genes,
@@ -261,6 +262,39 @@ def test_the_review_begins_with_what_most_images_depend_on():
     assert listed["Metadata_Compound"].tolist() == ["B", "A"]
 
 
+def test_compounds_with_the_same_undecided_term_are_one_question_and_come_together():
+    annotated = annotate_compounds(table(
+        A="GABA receptor agonist", B="glutamate receptor agonist", C="HDAC inhibitor",
+        D="HDAC inhibitor|Glutamate-receptor agonist", E="glutamate receptor antagonist"))
+    listed = review_list(annotated, {"A": 6, "B": 1, "D": 7, "E": 2})
+    # 8 images depend on one answer, however the term is written and whatever stands next to it.
+    assert listed["Metadata_Compound"].tolist() == ["D", "B", "A", "E"]
+    assert listed["number"].tolist() == [1, 1, 2, 3]
+
+
+def test_the_same_conflict_of_words_and_genes_is_one_question_and_others_are_not():
+    given = table(A="opioid receptor agonist", B="opioid receptor agonist",
+                  C="opioid receptor agonist", D="dopamine receptor agonist")
+    given["Metadata_Target"] = ["HDAC1", "HDAC1", "TUBB", "HDAC1"]
+    listed = review_list(annotate_compounds(given, gpcr_genes=frozenset({"OPRM1"}),
+                                            genes_name="genes"), {})
+    assert dict(zip(listed["Metadata_Compound"], listed["number"], strict=True)) == {
+        "A": 1, "B": 1, "C": 2, "D": 3}
+
+
+def test_what_a_person_decided_and_forms_of_a_compound_are_asked_about_one_by_one():
+    earlier = pd.DataFrame([[name, "x", "no", "", "a person decided", "anna"] for name in "AB"],
+                           columns=["Metadata_Compound", "Metadata_MoA", *DECIDED])
+    given = table(A="opioid receptor agonist", B="opioid receptor agonist",
+                  C="glutamate receptor agonist", D="glutamate receptor agonist",
+                  E="opioid receptor agonist", F="HDAC inhibitor")
+    given["Metadata_InChIKey"] = ["", "", "", "", "QGJZLNKBHJESQX-FZFNOLFKSA-N",
+                                  "QGJZLNKBHJESQX-UHFFFAOYSA-N"]
+    listed = review_list(annotate_compounds(given, earlier=earlier), {})
+    assert dict(zip(listed["Metadata_Compound"], listed["number"], strict=True)) == {
+        "A": 1, "B": 2, "C": 3, "D": 3, "E": 4, "F": 5}
+
+
 def test_forms_of_one_compound_that_are_decided_differently_go_to_review():
     given = table(A="opioid receptor agonist", B="HDAC inhibitor")
     given["Metadata_InChIKey"] = ["QGJZLNKBHJESQX-FZFNOLFKSA-N", "QGJZLNKBHJESQX-UHFFFAOYSA-N"]
@@ -390,7 +424,15 @@ def test_the_command_prints_families_and_what_to_review(tmp_path, capsys, monkey
     assert re.search(r"^ opioid +1 +1 *$", printed, re.M)
     assert re.search(r"^ +1 +B +glutamate antagonist: Is the receptor", printed, re.M)
     assert pd.read_csv(tmp_path / "review.csv").columns.tolist() == [
-        "Metadata_Compound", "Metadata_MoA", "question", "images", "suggestion"]
+        "Metadata_Compound", "Metadata_MoA", "question", "images", "suggestion", "number"]
+
+
+def test_the_terminal_lists_a_question_once_with_its_compounds(tmp_path, capsys, monkeypatch):
+    rows = [(name, "glutamate antagonist") for name in "BCDEF"] + [("A", "GABA agonist")]
+    printed = shown_by_the_command(rows, tmp_path, capsys, monkeypatch)
+    assert "To review: 6 compounds with 2 questions, most rows in in.csv first" in printed
+    assert re.search(r"^ +5 +B and 4 more +glutamate antagonist: Is the receptor", printed, re.M)
+    assert re.search(r"^ +1 +A +GABA agonist: ", printed, re.M)
 
 
 def test_the_numbers_of_every_family_fit_into_80_columns(tmp_path, capsys, monkeypatch):
@@ -416,7 +458,9 @@ def test_the_numbers_of_every_family_fit_into_80_columns(tmp_path, capsys, monke
 
 def test_the_numbers_of_the_review_fit_next_to_very_long_names(tmp_path, capsys, monkeypatch):
     names = ["x" * 200, "a name of many words " * 20, "[red]not a colour[/red]", "two\nlines"]
-    rows = [(name, "glutamate receptor antagonist") for name in names for _ in range(1200)]
+    terms = ["glutamate receptor agonist", "glutamate antagonist", "glutamate receptor modulator",
+             "glutamate agonist"]
+    rows = [(name, term) for name, term in zip(names, terms, strict=True) for _ in range(1200)]
     # Wells of one compound are rows that differ in something else.
     monkeypatch.setenv("COLUMNS", "80")
     table = pd.DataFrame(rows, columns=["compound", "moa"]).assign(well=range(len(rows)))
@@ -466,7 +510,10 @@ def test_idr0088_has_the_known_compounds_of_each_class(real_data, tmp_path):
     assert (known["gpcr"] == "no").sum() == 850
     assert known.loc[known["gpcr"] == "unknown", "Metadata_MoA"].value_counts().to_dict() == {
         "Unknown target Unknown_MoA": 2, "Bile acid receptor agonist": 1}
-    assert done.review["Metadata_Compound"].iloc[0] == "betulinic-acid"
+    # Two compounds of unknown target are one question.
+    assert done.review["Metadata_Compound"].tolist() == ["2-methoxyestradiol", "CGK-733",
+                                                         "betulinic-acid"]
+    assert done.review["number"].tolist() == [1, 1, 2]
 
 
 @pytest.mark.real

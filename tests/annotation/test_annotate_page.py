@@ -84,6 +84,13 @@ def rows(out):
     return pd.read_csv(out, dtype=str, keep_default_na=False).set_index("Metadata_Compound")
 
 
+@pytest.fixture
+def alike(screen):
+    """C00, C01 and C03 have one undecided term, C02 another."""
+    term = "acetylcholine receptor agonist"
+    edit_csv(screen / "annotations.csv", Metadata_MoA={0: term, 1: term.title(), 3: term})
+
+
 class Client(browsing.Client):
     def __init__(self, running):
         super().__init__(running.site)
@@ -312,6 +319,59 @@ def test_a_table_that_is_gone_is_an_error_in_words(start, out):
         assert answer.status == 409 and b"is gone" in content
 
 
+# One question for several compounds
+
+
+def test_one_answer_is_a_row_of_each_compound_and_is_undone_at_once(alike, start, out):
+    client = Client(start())
+    before = out.read_bytes()
+    form = client.form("C00", gpcr="yes", action=["agonist"], all="1")
+    answer, _ = client.ask("/decide", form)
+    assert "Saved+C00+and+2+more" in answer.getheader("Location")
+    assert "compound=C02" in answer.getheader("Location")
+    decided = rows(out).loc[["C00", "C01", "C03"]]
+    assert (decided["gpcr"] == "yes").all() and (decided["gpcr_action"] == "agonist").all()
+    assert (decided["curator"] == "anna").all() and rows(out).loc["C02", "curator"] == ""
+    answer, _ = client.ask("/undo", {"token": form["token"], "tab": "one"})
+    assert "Undid+the+decision+on+C00+and+2+more" in answer.getheader("Location")
+    assert out.read_bytes() == before
+    assert client.session.waiting(client.session.table()) == list(client.session.questions)
+
+
+def test_without_the_tick_one_compound_is_decided_and_the_others_still_share(alike, start, out):
+    client = Client(start())
+    assert b"all\n      3 with this term" in client.ask("/?compound=C00")[1]
+    answer, _ = client.ask("/decide", client.form("C00", gpcr="no"))
+    assert "compound=C03" in answer.getheader("Location")
+    assert b"all\n      2 with this term" in client.ask("/?compound=C01")[1]
+    client.ask("/decide", client.form("C01", gpcr="yes", all="1"))
+    assert rows(out)["gpcr"].to_dict() == {"C00": "no", "C01": "yes", "C02": "unknown",
+                                           "C03": "yes"}
+
+
+def test_an_answer_for_all_is_refused_whole_when_one_was_decided_meanwhile(alike, start, out):
+    client = Client(start())
+    one = client.form("C00", gpcr="yes", all="1")
+    alone = client.form("C01", gpcr="no")
+    client.ask("/decide", client.form("C03", gpcr="no"))
+    answer, _ = client.ask("/decide", one)
+    assert "same+question+as+C00+has+been+decided" in answer.getheader("Location")
+    assert rows(out)["curator"].to_dict() == {"C00": "", "C01": "", "C02": "", "C03": "anna"}
+    # Two persons who divide a question do not hinder each other.
+    client.ask("/decide", alone)
+    assert rows(out).loc["C01", "gpcr"] == "no"
+
+
+def test_undoing_an_answer_for_all_keeps_what_was_changed_since(alike, start, out):
+    client = Client(start())
+    form = client.form("C00", gpcr="no", all="1")
+    client.ask("/decide", form)
+    edit_csv(out, gpcr={1: "yes"}, curator={1: "carol"})
+    answer, _ = client.ask("/undo", {"token": form["token"], "tab": "one"})
+    assert "C01+has+been+changed" in answer.getheader("Location")
+    assert rows(out)["curator"].to_dict() == {"C00": "", "C01": "carol", "C02": "", "C03": ""}
+
+
 # Pictures
 
 
@@ -435,6 +495,28 @@ def test_keys_skip_go_back_undo_and_change_the_channel(start, out, page):
     press(page, "z")
     assert page.locator("h1").inner_text() == names[0]
     assert out.read_bytes() == before
+
+
+def test_a_term_is_answered_once_with_the_keyboard_and_undone(alike, start, out, page):
+    page.goto(start().site.address)
+    before = out.read_bytes()
+    assert page.get_by_text("Question 1 of 2").is_visible()
+    assert page.get_by_text("3 compounds wait for this answer").is_visible()
+    assert page.get_by_role("checkbox", name="all 3 with this term").is_checked()
+    press(page, "y")
+    assert "and 2 more: yes (agonist)" in page.get_by_role("status").inner_text()
+    assert rows(out)["curator"].to_dict() == {"C00": "anna", "C01": "anna", "C02": "",
+                                              "C03": "anna"}
+    assert page.locator("h1").inner_text() == "C02"
+    assert page.get_by_role("checkbox", name="with this term").count() == 0
+    press(page, "z")
+    assert out.read_bytes() == before
+    page.keyboard.press("s")
+    press(page, "n")
+    assert sorted(rows(out)["curator"]) == ["", "", "", "anna"]
+    page.get_by_role("link", name="C03", exact=True).first.click()
+    page.wait_for_url("**compound=C03*")
+    assert page.get_by_role("checkbox", name="all 2 with this term").is_checked()
 
 
 def test_letters_typed_into_the_search_field_decide_nothing(start, out, page):

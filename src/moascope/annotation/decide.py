@@ -59,6 +59,8 @@ class Decision:
     families : tuple of (str, str)
         Receptor families that the words name, each with its own action; `BY_GENES` where target
         genes made the "yes".
+    asked : tuple of str
+        The terms that the question is about; empty where there is nothing to ask.
     """
 
     gpcr: str
@@ -66,6 +68,7 @@ class Decision:
     evidence: str
     question: str
     families: tuple[tuple[str, str], ...]
+    asked: tuple[str, ...] = ()
 
 
 def decide(moa: str, symbols: Collection[str] = (),
@@ -104,7 +107,7 @@ def decide(moa: str, symbols: Collection[str] = (),
     families = tuple((family, "|".join(sorted(acted[family]))) for family in sorted(acted))
     hits = sorted(set(symbols) & set(gpcr_genes))
     by_genes = bool(symbols) and bool(gpcr_genes)
-    question = ""
+    question, asked = "", readings
     deciding = [reading for reading in readings if reading.says == "yes"]
     if "yes" in said:
         gpcr = "yes"
@@ -112,6 +115,7 @@ def decide(moa: str, symbols: Collection[str] = (),
         gpcr = "no"
     else:
         deciding = [reading for reading in decisive if reading.says in ("unclear", "use")]
+        asked = deciding
         question = " ".join(dict.fromkeys(
             f"{reading.term}: {reading.question}" for reading in deciding))
         gpcr = "unknown"
@@ -128,10 +132,11 @@ def decide(moa: str, symbols: Collection[str] = (),
             question = (f"The words name no GPCR, but target genes are GPCRs ({shown}). Are they "
                         "part of the mechanism?")
     action = "|".join(sorted({action for reading in deciding for action in reading.actions}))
+    about = tuple(reading.term for reading in asked) if question else ()
     if gpcr != "yes":
-        return Decision(gpcr, "", ". ".join(evidence), question, ())
+        return Decision(gpcr, "", ". ".join(evidence), question, (), about)
     return Decision(gpcr, action, ". ".join(evidence), question,
-                    families or ((BY_GENES, action),))
+                    families or ((BY_GENES, action),), about)
 
 
 @cache

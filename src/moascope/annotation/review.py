@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import pandas as pd
 
 from moascope.annotation.compounds import Annotated
+from moascope.annotation.decide import Decision
 from moascope.screen.compounds import compound_groups
 from moascope.screen.tables import Screen
+from moascope.screen.terms import term_key
 
-REVIEW = ["Metadata_Compound", "Metadata_MoA", "question", "images", "suggestion"]
+REVIEW = ["Metadata_Compound", "Metadata_MoA", "question", "images", "suggestion", "number"]
 
 
 def review_list(annotated: Annotated, images: Mapping[str, int]) -> pd.DataFrame:
@@ -26,11 +29,15 @@ def review_list(annotated: Annotated, images: Mapping[str, int]) -> pd.DataFrame
     -------
     DataFrame
         `Metadata_Compound`, `Metadata_MoA`, `question`, `images` (int), `suggestion` (what the
-        terms and genes decide); most images first, then by name. A compound without any mechanism
-        is not listed: there is nothing to judge it by.
+        terms and genes decide), `number` (int) of the question: compounds whose undecided terms
+        are the same share it, as one answer holds for all of them. The question with the most
+        images comes first, and so does the compound within it, then by name. A compound without
+        any mechanism is not listed: there is nothing to judge it by.
     """
     table = annotated.table
     questions: dict[int, list[str]] = {}
+    # What a person decided, and forms of one compound, are asked about one by one.
+    shared: dict[int, Any] = {}
     for row, (gpcr, action, curator, decision) in enumerate(zip(
             table["gpcr"], table["gpcr_action"], table["curator"], annotated.decisions,
             strict=True)):
@@ -40,15 +47,30 @@ def review_list(annotated: Annotated, images: Mapping[str, int]) -> pd.DataFrame
                 questions[row] = [f"{curator} decided {in_words(gpcr, action)}, but {other}."]
         elif decision.question:
             questions[row] = [decision.question]
+            shared[row] = _what_is_asked(decision)
     for row, question in _forms_that_differ(table).items():
         questions.setdefault(row, []).append(question)
+        shared.pop(row, None)
     rows = [(table["Metadata_Compound"].iloc[row], table["Metadata_MoA"].iloc[row],
              " ".join(asked), int(images.get(table["Metadata_Compound"].iloc[row], 0)),
-             in_words(annotated.decisions[row].gpcr, annotated.decisions[row].action))
+             in_words(annotated.decisions[row].gpcr, annotated.decisions[row].action),
+             shared.get(row, row))
             for row, asked in questions.items()]
     listed = pd.DataFrame(rows, columns=REVIEW)
-    return listed.sort_values(["images", "Metadata_Compound"], ascending=[False, True],
-                              ignore_index=True)
+    listed["number"] = pd.factorize(listed["number"])[0]
+    listed["of_question"] = listed.groupby("number")["images"].transform("sum")
+    listed["first"] = listed.groupby("number")["Metadata_Compound"].transform("min")
+    listed = listed.sort_values(["of_question", "first", "images", "Metadata_Compound"],
+                                ascending=[False, True, False, True], ignore_index=True)
+    listed["number"] = pd.factorize(listed["number"])[0] + 1
+    return listed[REVIEW]
+
+
+def _what_is_asked(decision: Decision) -> tuple[Any, ...]:
+    """What two compounds share that one answer decides: the terms in any spelling, and genes."""
+    terms = tuple(sorted(map(term_key, decision.asked)))
+    by_words = decision.gpcr == "unknown"
+    return terms, decision.gpcr, decision.action, "" if by_words else decision.question
 
 
 def disagreement(gpcr: str, action: str, machine: str, machines_action: str) -> str:
@@ -64,6 +86,11 @@ def disagreement(gpcr: str, action: str, machine: str, machines_action: str) -> 
 def in_words(gpcr: str, action: str) -> str:
     """A decision for a sentence: "yes (agonist)", "no"."""
     return f"{gpcr} ({action.replace('|', ' and ')})" if gpcr == "yes" and action else gpcr
+
+
+def and_more(name: str, count: int) -> str:
+    """A compound and how many share its question: "A", "A and 4 more"."""
+    return name if count < 2 else f"{name} and {count - 1:,} more"
 
 
 def images_of(screen: Screen) -> dict[str, int]:

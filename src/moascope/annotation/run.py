@@ -22,7 +22,7 @@ from moascope.annotation.compounds import (
     table_version,
     write_annotations,
 )
-from moascope.annotation.review import images_of, review_list
+from moascope.annotation.review import and_more, images_of, review_list
 from moascope.errors import MoascopeError
 from moascope.screen.tables import Screen, read_given_screen
 from moascope.text import counted, listing, tidy
@@ -128,8 +128,9 @@ def print_summary(done: Done, out: Path, review: Path | None) -> None:
                "curator."))
     if len(done.review):
         console.print(_review_table(done))
-        if len(done.review) > _SHOWN:
-            console.print(f"and {len(done.review) - _SHOWN:,} more"
+        more = int(done.review["number"].max()) - _SHOWN
+        if more > 0:
+            console.print(f"and {counted(more, 'more question')}"
                           + (f" in {review}" if review else "; --review FILE saves the whole list"),
                           soft_wrap=True)
     console.print(f"Saved {out}" + (f" and {review}" if review else ""), soft_wrap=True)
@@ -173,15 +174,21 @@ def _review_table(done: Done) -> Any:
     from rich.text import Text
 
     counted_in, _, where = done.images_are.partition(" ")
+    questions = done.review.groupby("number", sort=True).agg(
+        images=("images", "sum"), compound=("Metadata_Compound", "first"),
+        compounds=("Metadata_Compound", "size"), question=("question", "first"))
     title = f"To review: {counted(len(done.review), 'compound')}"
-    if len(done.review) > 1:
+    if len(questions) < len(done.review):
+        title += f" with {counted(len(questions), 'question')}"
+    if len(questions) > 1:
         title += f", most {counted_in} {where}".rstrip() + " first"
     shown = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     shown.add_column(counted_in, justify="right", no_wrap=True)
     shown.add_column("compound", overflow="fold", max_width=_LONGEST_NAME)
     shown.add_column("question", overflow="fold")
-    for row in done.review.head(_SHOWN).itertuples():
-        shown.add_row(f"{row.images:,}", Text(tidy(row.Metadata_Compound, _LONGEST_NAME)),
+    for row in questions.head(_SHOWN).itertuples():
+        shown.add_row(f"{row.images:,}",
+                      Text(and_more(tidy(row.compound, _LONGEST_NAME), row.compounds)),
                       Text(_short(row.question)))
     return shown
 

@@ -7,12 +7,11 @@ import secrets
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from moascope.annotation.compounds import DECIDED
 from moascope.annotation.decide import read_term
 from moascope.annotation.pictures import channel_colours
-from moascope.annotation.review import in_words
+from moascope.annotation.review import and_more, in_words
 from moascope.annotation.run import Done
-from moascope.annotation.session import Session, begin_session, fingerprint
+from moascope.annotation.session import Session, begin_session, fingerprint_of, stated_actions
 from moascope.screen.columns import GPCR_ACTIONS
 from moascope.screen.limits import PlaneError
 from moascope.screen.terms import split_terms
@@ -97,18 +96,22 @@ def review_application(session: Session, site: Site) -> Application:
         if (gpcr not in ("yes", "no", "unknown") or not set(actions) <= set(_ACTIONS)
                 or name not in session.decisions):
             raise HTTPException(400, "This page offers no such decision.")
-        refusal = _saving(session, lambda: session.decide(name, gpcr, actions,
-                                                          form.get("seen", ""), tab))
+        alone = "all" not in form
+        seen = form.get("seen" if alone else "seen_all", "")
+        decided, refusal = _saving(session, lambda: session.decide(name, gpcr, actions, seen, tab,
+                                                                   alone))
         if refusal:
             return go(compound=name, tab=tab, note=refusal, refused="1")
         action = "|".join(actions) if gpcr == "yes" else ""
         return go(compound=session.following(name), tab=tab, channel=form.get("channel", ""),
-                  note=f"Saved {name}: {in_words(gpcr, action)}.")
+                  note=f"Saved {and_more(name, decided)}: {in_words(gpcr, action)}.")
 
     def undo(request: Request) -> Response:
         tab = request.state.form.get("tab", "")
-        name, refusal = _saving(session, lambda: session.undo(tab))
-        return go(compound=name, tab=tab, note=refusal or f"Undid the decision on {name}.")
+        names, refusal = _saving(session, lambda: session.undo(tab))
+        name = names[0] if names else ""
+        return go(compound=name, tab=tab,
+                  note=refusal or f"Undid the decision on {and_more(name, len(names))}.")
 
     return make_application([
         Route("/", page), Route("/picture", picture),
@@ -132,16 +135,18 @@ def page_content(session: Session, asked: dict[str, str]) -> dict[str, Any]:
     if name and (name not in table.index or name not in session.decisions):
         note, refused, name = f"{session.out.name} has no compound {name}.", True, ""
     order = list(session.questions)
-    place = order.index(name) if name in session.questions else None
+    questions = session.asked(table)
+    number = int(session.questions[name]["number"]) if name in session.questions else None
     shown = _compound_content(session, table, name) if name else {"channels": []}
     channel = asked.get("channel", "")
     return {
         **shown, "name": name, "note": note, "refused": refused,
         "tab": asked.get("tab") or secrets.token_hex(4), "curator": session.curator,
-        "out": session.out, "order": order, "place": place, "waiting": set(waiting),
+        "out": session.out, "order": order, "number": number, "asked": len(questions),
+        "waiting": set(waiting),
         "decided": len(order) - len(waiting), "images_are": session.images_are,
-        "previous": order[place - 1] if place else "",
-        "following": order[place + 1] if place is not None and place + 1 < len(order) else "",
+        "previous": questions.get(number - 1, "") if number else "",
+        "following": questions.get(number + 1, "") if number else "",
         "channel": channel if channel in shown["channels"] else "",
         "verdicts": table["gpcr"].to_dict(), "has_screen": session.screen is not None,
         "compounds": list(table.index)}
@@ -150,21 +155,21 @@ def page_content(session: Session, asked: dict[str, str]) -> dict[str, Any]:
 def _compound_content(session: Session, table: pd.DataFrame, name: str) -> dict[str, Any]:
     row = table.loc[name]
     readings = [read_term(term) for term in split_terms(row["Metadata_MoA"])]
-    actions = set(row["gpcr_action"].split("|")) - {""} or {
-        action for reading in readings if reading.says in ("yes", "unclear")
-        for action in reading.actions}
     views = session.views(name)
     channels = list(dict.fromkeys(channel for view in views for channel in view.channels))
-    listed = session.questions.get(name)
+    listed, sharing = session.questions.get(name), session.sharing(name, table)
     return {
-        "row": row, "readings": readings, "actions": actions, "views": views,
-        "channels": channels, "seen": fingerprint(tuple(row[DECIDED])),
+        "row": row, "readings": readings, "actions": stated_actions(row), "views": views,
+        "channels": channels, "seen": fingerprint_of(table, (name,)),
+        "sharing": sharing, "seen_all": fingerprint_of(table, sharing),
+        "terms": len(session.decisions[name].asked),
         "colours": dict(zip(channels, channel_colours(channels), strict=True)),
         "about": {column.removeprefix("Metadata_"): row[column] for column in _IDENTIFIERS
                   if row.get(column)},
         "genes": row["evidence"].partition(". genes: ")[2],
         "question": listed["question"] if listed is not None else "",
-        "images": int(listed["images"]) if listed is not None else 0,
+        "images": sum(int(session.questions[other]["images"]) for other in sharing
+                      if other in session.questions),
         "now": in_words(row["gpcr"], row["gpcr_action"])}
 
 

@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -20,20 +20,42 @@ from moascope.annotation.compounds import (
     read_earlier,
     write_annotations,
 )
-from moascope.annotation.decide import Decision
+from moascope.annotation.decide import Decision, read_term
 from moascope.annotation.pictures import View, find_views, render_view
 from moascope.annotation.review import in_words
 from moascope.annotation.run import Done
 from moascope.errors import MoascopeError
 from moascope.screen.tables import Screen
+from moascope.screen.terms import split_terms
+from moascope.text import listing
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One answer of a person.
+
+    Attributes
+    ----------
+    tab : str
+        Where it was given.
+    before : dict of str to tuple of str
+        By compound that it decided, the row before.
+    after : dict of str to str
+        By compound, the `fingerprint` of the row after.
+    """
+
+    tab: str
+    before: dict[str, tuple[str, ...]]
+    after: dict[str, str]
 
 
 @dataclass
 class Session:
     """The review list, and what was decided since the page was opened.
 
-    The table on disk is the truth: every decision reads it again, changes one row and writes it
-    whole, so that neither a kill nor a second tab loses a decision.
+    The table on disk is the truth: every decision reads it again, changes its rows and writes it
+    whole, so that neither a kill nor a second tab loses a decision. A question is asked once: one
+    answer decides all compounds that share it, and each of them gets a row of its own.
 
     Attributes
     ----------
@@ -50,8 +72,8 @@ class Session:
         Compounds that a person had decided when the page was opened.
     touched : set of str
         Compounds that were decided in this session.
-    history : list of (str, str, tuple of str, str)
-        Tab, compound, the row before and the fingerprint after, for undoing.
+    history : list of Answer
+        For undoing.
     """
 
     out: Path
@@ -62,7 +84,7 @@ class Session:
     screen: Screen | None = None
     decided_before: frozenset[str] = frozenset()
     touched: set[str] = field(default_factory=set)
-    history: list[tuple[str, str, tuple[str, ...], str]] = field(default_factory=list)
+    history: list[Answer] = field(default_factory=list)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def __post_init__(self) -> None:
@@ -86,7 +108,23 @@ class Session:
             name in table.index and bool(table.loc[name, "curator"])
             and name not in self.decided_before)
 
-    def decide(self, name: str, gpcr: str, actions: list[str], seen: str, tab: str) -> str:
+    def sharing(self, name: str, table: pd.DataFrame) -> tuple[str, ...]:
+        """A compound, and those that wait for the answer to the same question."""
+        listed = self.questions.get(name)
+        others = () if listed is None else (
+            other for other, row in self.questions.items() if row["number"] == listed["number"]
+            and other != name and other in table.index and not self.is_decided(other, table))
+        return (name, *others)
+
+    def asked(self, table: pd.DataFrame) -> dict[int, str]:
+        """The compound that stands for each question, by number; one that waits, if any does."""
+        first: dict[int, str] = {}
+        for name in (*self.waiting(table), *self.questions):
+            first.setdefault(self.questions[name]["number"], name)
+        return dict(sorted(first.items()))
+
+    def decide(self, name: str, gpcr: str, actions: list[str], seen: str, tab: str,
+               alone: bool = True) -> tuple[int, str]:
         """Write a person's decision.
 
         Parameters
@@ -96,50 +134,70 @@ class Session:
         actions : list of str
             Kept with a "yes" only.
         seen : str
-            The `fingerprint` of the row that the person saw.
+            The `fingerprint_of` the rows that are decided, as the person saw them.
         tab : str
             Where it was decided, for undoing.
+        alone : bool
+            Whether the answer is for this compound only, and not for those that share its question.
 
         Returns
         -------
+        int
+            How many compounds were decided: all, or none.
         str
             Why nothing was written, in a sentence, or "".
         """
         with self.lock, _between_processes(self.out):
             table = self.table()
             if name not in table.index:
-                return f"{name} is no longer in {self.out.name}."
-            before = tuple(table.loc[name, DECIDED])
-            if fingerprint(before) != seen:
-                return (f"{name} has been changed in the meantime, to "
-                        f"{in_words(before[0], before[1])}"
-                        + (f" by {before[3]}" if before[3] else "")
-                        + ". Your decision was not saved; look again.")
-            after = (gpcr, "|".join(sorted(actions)) if gpcr == "yes" else "",
-                     persons_evidence(self.decisions[name].evidence), self.curator)
-            self._write(table, name, after)
-            self.history.append((tab, name, before, fingerprint(after)))
-            self.touched.add(name)
-        return ""
+                return 0, f"{name} is no longer in {self.out.name}."
+            names = (name,) if alone else self.sharing(name, table)
+            if fingerprint_of(table, names) != seen:
+                return 0, self._changed(name, table, alone)
+            answer = Answer(tab, {}, {})
+            for other in names:
+                after = (gpcr, "|".join(sorted(actions)) if gpcr == "yes" else "",
+                         persons_evidence(self.decisions[other].evidence), self.curator)
+                answer.before[other] = tuple(table.loc[other, DECIDED])
+                answer.after[other] = fingerprint(after)
+                table.loc[other, DECIDED] = list(after)
+            write_annotations(self.out, table)
+            self.history.append(answer)
+            self.touched |= set(answer.after)
+        return len(answer.after), ""
 
-    def undo(self, tab: str) -> tuple[str, str]:
-        """Undo a tab's last decision; returns the compound, and why it was not undone or ""."""
+    def _changed(self, name: str, table: pd.DataFrame, alone: bool) -> str:
+        gpcr, action, _, curator = table.loc[name, DECIDED]
+        if not alone and not self.is_decided(name, table):
+            return (f"A compound with the same question as {name} has been decided in the "
+                    "meantime. Your decision was not saved; look again.")
+        return (f"{name} has been changed in the meantime, to {in_words(gpcr, action)}"
+                + (f" by {curator}" if curator else "")
+                + ". Your decision was not saved; look again.")
+
+    def undo(self, tab: str) -> tuple[list[str], str]:
+        """Undo a tab's last answer; returns its compounds, and which were not undone or ""."""
         with self.lock, _between_processes(self.out):
             index = next((index for index in range(len(self.history) - 1, -1, -1)
-                          if self.history[index][0] == tab), None)
+                          if self.history[index].tab == tab), None)
             if index is None:
-                return "", "There is nothing to undo in this tab."
-            _, name, before, expected = self.history[index]
+                return [], "There is nothing to undo in this tab."
+            answer = self.history[index]
             table = self.table()
-            if name not in table.index or fingerprint(tuple(table.loc[name, DECIDED])) != expected:
-                del self.history[index]
-                return name, (f"{name} has been changed in the meantime; the newer decision was "
-                              "kept.")
-            self._write(table, name, before)
+            newer = [name for name, expected in answer.after.items() if name not in table.index
+                     or fingerprint(tuple(table.loc[name, DECIDED])) != expected]
+            for name, before in answer.before.items():
+                if name not in newer:
+                    table.loc[name, DECIDED] = list(before)
+            if len(newer) < len(answer.before):
+                write_annotations(self.out, table)
             del self.history[index]
-            if not any(entry[1] == name for entry in self.history):
-                self.touched.discard(name)
-        return name, ""
+            self.touched -= {name for name in answer.before if name not in newer
+                             and not any(name in other.after for other in self.history)}
+        refusal = "" if not newer else (
+            f"{listing(newer)} {'has' if len(newer) == 1 else 'have'} been changed in the "
+            "meantime; the newer decision was kept.")
+        return list(answer.before), refusal
 
     def following(self, name: str) -> str:
         """The next compound that waits for a decision, or "" where none does."""
@@ -148,10 +206,6 @@ class Session:
         later = order[order.index(name) + 1:] if name in self.questions else order
         return next((other for other in later if other in set(waiting)),
                     waiting[0] if waiting else "")
-
-    def _write(self, table: pd.DataFrame, name: str, values: tuple[str, ...]) -> None:
-        table.loc[name, DECIDED] = list(values)
-        write_annotations(self.out, table)
 
     def _find_views(self, name: str) -> tuple[View, ...]:
         return tuple(find_views(self.screen, name)) if self.screen is not None else ()
@@ -180,9 +234,22 @@ def begin_session(done: Done, out: Path, curator: str) -> Session:
         frozenset(table.loc[table["curator"] != "", "Metadata_Compound"]))
 
 
+def stated_actions(row: pd.Series) -> set[str]:
+    """The actions in a row of annotations.csv, or those that the words of its mechanism state."""
+    readings = [read_term(term) for term in split_terms(row["Metadata_MoA"])]
+    return set(row["gpcr_action"].split("|")) - {""} or {
+        action for reading in readings if reading.says in ("yes", "unclear")
+        for action in reading.actions}
+
+
 def fingerprint(values: tuple[str, ...]) -> str:
     """Of what a row says, to see whether it was changed in the meantime."""
     return hashlib.sha256("\0".join(values).encode()).hexdigest()[:16]
+
+
+def fingerprint_of(table: pd.DataFrame, names: Sequence[str]) -> str:
+    """Of what the rows of several compounds say."""
+    return fingerprint(tuple(cell for name in names for cell in (name, *table.loc[name, DECIDED])))
 
 
 @contextlib.contextmanager

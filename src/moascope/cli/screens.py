@@ -177,6 +177,8 @@ def annotate(
                                                      "number of images, and shows them.")] = None,
     serve: Annotated[bool, typer.Option("--serve", help="Review the open compounds in a browser, "
                                                         "on this machine.")] = False,
+    ask: Annotated[bool, typer.Option("--ask", help="Review the open compounds here, in the "
+                                                    "terminal.")] = False,
     curator: Annotated[str, typer.Option(envvar=["USER", "USERNAME"],
                                          help="Name of the person who decides.")] = "",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port of the review page; 0 takes any "
@@ -188,14 +190,21 @@ def annotate(
     """Decide from each mechanism's name whether a GPCR is involved.
 
     Adds the columns gpcr, gpcr_action, evidence and curator with a versioned table of terms, and
-    lists the compounds that words cannot decide.
+    lists the compounds that words cannot decide. A review (--ask, --serve) asks once for all
+    compounds with the same undecided term.
 
     Example: moascope annotate idr0088-screenA-annotation.csv.zip --out annotations.csv
     """
     from moascope.annotation.run import annotate_files, print_summary
 
+    if ask and serve:
+        raise MoascopeError("--ask and --serve both begin a review. Leave one out.")
     done = annotate_files(compounds, out, genes, targets, review, screen, allow_outside)
     print_summary(done, out, review)
+    if ask:
+        from moascope.annotation.asking import ask_review
+
+        ask_review(done, out, curator)
     if serve:
         from moascope.annotation.serve import serve_review
 
