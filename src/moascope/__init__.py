@@ -13,6 +13,7 @@ evaluation = moascope.evaluate(result)
 evaluation.table  # scores next to their nulls
 moascope.explain(result)  # what is lost without each channel
 moascope.plot_precision_recall(evaluation)
+moascope.similar_compounds(features, "SIM-0042")
 
 model = moascope.load_model("models:/moascope@candidate")
 model.predict(screen, level="well")
@@ -35,7 +36,7 @@ __all__ = [  # noqa: RUF022
     "read_screen", "import_plates", "simulate_screen", "extract_features", "read_features",
     "add_metadata", "make_folds", "read_folds", "cross_validate", "evaluate",
     "explain", "plot_precision_recall", "plot_comparison", "plot_reliability", "plot_plate",
-    "load_model",
+    "similar_compounds", "load_model",
     "Screen", "Imported", "Folds", "CrossValidation", "Evaluation", "Predictor", "MoascopeError",
     "LeakError", "__version__",
 ]
@@ -53,6 +54,7 @@ if TYPE_CHECKING:
         plot_reliability,
     )
     from moascope.api.screens import simulate_screen
+    from moascope.api.similar import similar_compounds
     from moascope.errors import MoascopeError
     from moascope.importing.plates import Imported, import_plates
     from moascope.learning.folds import Folds, read_folds
@@ -68,6 +70,7 @@ _HOMES = {
     "api.models": ("load_model",),
     "api.plots": ("plot_comparison", "plot_plate", "plot_precision_recall", "plot_reliability"),
     "api.screens": ("simulate_screen",),
+    "api.similar": ("similar_compounds",),
     "errors": ("MoascopeError",),
     "importing.plates": ("Imported", "import_plates"),
     "learning.folds": ("Folds", "read_folds"),

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from moascope.cli.compounds import similar
 from moascope.cli.models import predict, promote, summary
 from moascope.cli.project import init, stage
 from moascope.cli.screens import annotate, fetch, import_, layout
@@ -52,6 +53,9 @@ COMMANDS = {
         "layout": layout,
         "annotate": annotate,
         "fetch": fetch,
+    },
+    "Compounds": {
+        "similar": similar,
     },
     "Models": {
         "predict": predict,

@@ -16,6 +16,7 @@ from moascope.features.normalise import (
     standardise_plates,
 )
 from moascope.features.table import FeatureTable
+from moascope.learning.novelty import of_length_one
 from moascope.screen.columns import WELL
 
 # Of a plate's controls: all parts but one normalise, that one is compared.
@@ -75,7 +76,7 @@ def cross_normalised(sites: FeatureTable, dealt: np.ndarray, how: str
         Of one panel.
     dealt : ndarray, int, [sites]
         From `deal_controls`.
-    how : {"plate", "plate+sphere"}
+    how : {"plate", "plate+sphere", "moderated", "moderated+sphere"}
         As heads take them; see `Examples.normalised`.
 
     Returns
@@ -87,22 +88,39 @@ def cross_normalised(sites: FeatureTable, dealt: np.ndarray, how: str
     part : ndarray, int, [wells]
         -1 for treated wells.
     """
+    parts = [normalised_wells(sites, (dealt >= 0) & (dealt != part), how)
+             for part in range(dealt.max() + 1)]
+    _, first = _wells(sites.meta)
+    return (sites.meta.iloc[first].reset_index(drop=True),
+            parts, dealt[first])
+
+
+def normalised_wells(sites: FeatureTable, normalises: np.ndarray, how: str) -> np.ndarray:
+    """Profiles of wells, the means of their normalised sites.
+
+    Parameters
+    ----------
+    sites : FeatureTable
+        Of one panel.
+    normalises : ndarray, bool, [sites]
+        The controls that normalise; without any, values are as they are.
+    how : {"plate", "plate+sphere", "moderated", "moderated+sphere"}
+
+    Returns
+    -------
+    ndarray, float32, [wells, d]
+        Of length one, or zero; sorted by plate and well.
+    """
     from scipy import sparse
 
-    code, first = _wells(sites.meta)
+    code, _ = _wells(sites.meta)
     size = np.bincount(code)
     mean = sparse.csr_array((1 / size[code], (code, np.arange(len(code)))),
                             shape=(len(size), len(code)))
-    profiles = []
-    for part in range(dealt.max() + 1):
-        normalises = (dealt >= 0) & (dealt != part)
-        X = standardise_plates(sites, normalises).X
-        if how == "plate+sphere":
-            X = apply_sphering(X, fit_sphering(X[normalises]))
-        profile = (mean @ X).astype(np.float32)
-        length = np.linalg.norm(profile, axis=1, keepdims=True)
-        profiles.append(profile / np.where(length > 0, length, 1))
-    return sites.meta.iloc[first].reset_index(drop=True), profiles, dealt[first]
+    X = standardise_plates(sites, normalises, "moderated" in how).X
+    if "sphere" in how and normalises.any():
+        X = apply_sphering(X, fit_sphering(X[normalises]))
+    return of_length_one(mean @ X)
 
 
 def _wells(meta: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:

@@ -1,0 +1,99 @@
+"""Commands about one compound, in a project in which `embed` has run."""
+
+import sys
+
+import pandas as pd
+import pytest
+from profiled import HISTAMINE, TUBULIN, make_profiles
+
+import moascope
+from moascope import cli
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory):
+    """A project of profiles: its screen, and features as `embed` writes them."""
+    folder = tmp_path_factory.mktemp("project")
+    screen = make_profiles(folder / "data/acquire", plates=4, compounds=12, controls=12, effect=2)
+    profiles = pd.read_parquet(screen / "profiles.parquet")
+    for plate, own in profiles.groupby("Metadata_Plate"):
+        target = folder / "data/embed/profiles" / plate / "features.parquet"
+        target.parent.mkdir(parents=True)
+        names = [name for name in own if not name.startswith("Metadata_")]
+        own = own.rename(columns={name: f"Profiles_{name}" for name in names})
+        own.insert(2, "Metadata_Site", 1)
+        own.insert(3, "Metadata_Batch", "")
+        own.insert(4, "Metadata_Panel", "")
+        own.insert(5, "QC_Pass", True)
+        own.to_parquet(target, index=False)
+    (folder / "params.yaml").write_text("seed: 0\n")
+    return folder
+
+
+@pytest.fixture
+def say(project, monkeypatch, capsys):
+    """`moascope ...` in the project: exit status, standard output and error, at 80 columns."""
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.chdir(project)
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["moascope", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        said = capsys.readouterr()
+        return ended.value.code or 0, said.out, said.err
+
+    return run
+
+
+def test_similar_shows_its_numbers_at_80_columns_and_says_what_they_mean(say, tmp_path):
+    status, out, error = say("similar", "c01", "--top", 3, "--csv", tmp_path / "similar.csv")
+    assert (status, error) == (0, "")
+    # The last line names a file.
+    assert max(map(len, out.splitlines()[:-1])) <= 80
+    assert "Nearest to C01, 3 of 11 other compounds" in out
+    rows = [line for line in out.splitlines() if line.startswith("│ C")]
+    assert len(rows) == 3
+    table = pd.read_csv(tmp_path / "similar.csv")
+    assert set(table["Metadata_Compound"][:5]) == {"C03", "C05", "C07", "C09", "C11"}
+    assert set(table["Metadata_MoA"][5:]) == {HISTAMINE}
+    said = " ".join(out.split())
+    alike = int((table["corrected_p_value"] < 0.05).sum())
+    assert 1 <= alike <= 5
+    assert "are more like C01 than DMSO wells are (corrected p < 0.05)" in said
+    assert f"{TUBULIN} ({alike})" in said
+    assert "All 11 neighbours have wells only on plates of C01" in said
+    assert f"{table['similarity'][0]:.2f}" in rows[0]
+
+
+def test_similar_of_one_dose(say):
+    status, out, _ = say("similar", "C01", "--level", "dose", "--top", 2)
+    assert status == 0
+    assert "Nearest to C01 at 10 µM, 2 of 11 doses" in out
+    assert say("similar", "C01", "--level", "dose", "--dose", 2)[2] == (
+        "error: C01 was not measured at 2 µM. It has 10.\n")
+
+
+@pytest.mark.parametrize(("name", "words"), [
+    ("C1", "error: The screen has no compound C1. Do you mean C"),
+    ("DMSO", "error: DMSO is the negative control that all compounds are compared with."),
+])
+def test_a_compound_that_cannot_be_asked_for_is_one_sentence(say, name, words):
+    status, out, error = say("similar", name)
+    assert (status, out) == (1, "")
+    assert error.startswith(words) and error.count("\n") == 1
+
+
+def test_before_embed_the_way_is_shown(say, tmp_path):
+    assert say("similar", "C01", "--data", tmp_path)[2].startswith(
+        f"error: {tmp_path / 'acquire'} does not exist. Run `dvc repro embed`")
+
+
+def test_the_notebook_gives_the_same_table(project, say, tmp_path):
+    screen = moascope.read_screen(project / "data/acquire")
+    features = moascope.read_features(project / "data/embed", screen)
+    with pytest.warns(UserWarning, match="All 11 neighbours have wells only on plates of C02"):
+        table = moascope.similar_compounds(features, "C02")
+    say("similar", "C02", "--csv", tmp_path / "similar.csv")
+    pd.testing.assert_frame_equal(
+        table, pd.read_csv(tmp_path / "similar.csv", keep_default_na=False), atol=1e-5)
