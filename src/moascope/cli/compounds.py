@@ -71,7 +71,7 @@ def _project(data: Path, report: Path) -> _Project:
     from moascope.errors import MoascopeError
     from moascope.evaluation.active import read_compounds
     from moascope.features.table import load_features
-    from moascope.learning.examples import with_layout
+    from moascope.learning.joining import with_layout
     from moascope.screen.tables import read_screen
 
     for stage in ("acquire", "embed"):
