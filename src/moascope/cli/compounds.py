@@ -44,7 +44,7 @@ def similar(
     Example: moascope similar SIM-0042 --top 5 --csv similar.csv
     """
     from moascope.evaluation.similar import measure_similar
-    from moascope.params import load_params
+    from moascope.params_file import load_params
     from moascope.report.similar import show_similar
     from moascope.work.files import write_csv
 
