@@ -8,6 +8,8 @@ import pandas as pd
 import pytest
 from helpers import Page
 from learnable import HEAD, TRAIN, as_screen, make_examples, with_plate_controls
+from looking import toy_sight
+from test_crop_maps import typical
 
 from moascope.errors import MoascopeError
 from moascope.learning.final import final_model, fit_final
@@ -15,6 +17,7 @@ from moascope.learning.model import USEFUL
 from moascope.learning.nested import nested
 from moascope.learning.trust import fit_trust
 from moascope.params import Embed, Params
+from moascope.report import predicted
 from moascope.report.predicted import prediction_page
 
 EVIL = "<script>alert(1)</script> & {{ 7*7 }}"
@@ -84,6 +87,23 @@ def test_the_page_says_what_each_prediction_rests_on(world, tmp_path):
     assert "The model is linear, so these shares are exact" in page.text
     first = text[text.index("<li data-rank"):].split("</ul>")[0]
     assert "left:50%;width:50%" in first and "cell count: 0." in first
+
+
+def test_maps_stand_between_a_compound_and_its_control_with_their_sanity_check(
+        world, tmp_path, monkeypatch):
+    model, screen, *rest = world
+    sight = toy_sight([3.0, 0, 0, 0])
+    monkeypatch.setattr(predicted, "sight_of", lambda *_: sight)
+    monkeypatch.setattr(predicted, "MOST_MAPS", 2)
+    monkeypatch.setattr(predicted, "typical_site", lambda *_: typical(
+        **{"compound": 100, "negative control": 84}))
+    text, page = page_of((model, replace(screen, channels=("DNA",)), *rest), tmp_path)
+    assert text.count("What speaks for it (blue)") == 2
+    assert "maps of 5 heads with random weights have a mean rank correlation of" in page.text
+    first = text[text.index("<li data-rank"):].split("</li>\n<li")[0]
+    assert [first.index(word) for word in ("Compound, P", "What speaks", "Negative control, P")
+            ] == sorted(first.index(word) for word in ("Compound, P", "What speaks",
+                                                       "Negative control, P"))
 
 
 def test_nothing_unseen_is_said(world, tmp_path):

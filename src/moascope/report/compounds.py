@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -87,7 +87,8 @@ def ranked_compounds(predictions: dict[str, pd.DataFrame], examples: Examples, p
         own = wells.get_group(group) if group in wells.groups else units.iloc[:0]
         pictures = ()
         if group in sites.groups:
-            pictures = typical_pictures(sites.get_group(group), f"P_{meant}", controls, of_plate)
+            pictures = typical_pictures(typical_site(sites.get_group(group), f"P_{meant}",
+                                                     controls, of_plate))
         found.append(Ranked(
             rank=rank, compound=_name(unit, examples), mechanism=tidy(moa.get(group, ""), 80),
             actual=said(unit["Label"]), predicted=said(unit["Predicted"]),
@@ -116,8 +117,32 @@ def plate_pictures(prepared: Path, plate: str) -> tuple | None:
     return row_of, sites, own.channels, own.crops()
 
 
-def typical_pictures(sites: pd.DataFrame, column: str, controls: pd.DataFrame,
-                     of_plate: Callable[[str], tuple | None]) -> tuple[Picture, ...]:
+@dataclass(frozen=True)
+class Typical:
+    """A typical image of a compound, and the nearest negative control on its plate.
+
+    Attributes
+    ----------
+    plate : str
+    places : dict
+        "compound", and "negative control" where there is one -> well and site.
+    crops : dict
+        The same -> ndarray, uint8, [channels, crop, crop]: the first crop.
+    channels : tuple of str
+        Those that the site has.
+    count : int
+        Crops of a site.
+    """
+
+    plate: str
+    places: dict[str, tuple[str, int]]
+    crops: dict[str, np.ndarray]
+    channels: tuple[str, ...]
+    count: int
+
+
+def typical_site(sites: pd.DataFrame, column: str, controls: pd.DataFrame,
+                 of_plate: Callable[[str], tuple | None]) -> Typical | None:
     """A typical image at the highest dose, and one of the nearest control on its plate.
 
     Parameters
@@ -139,34 +164,48 @@ def typical_pictures(sites: pd.DataFrame, column: str, controls: pd.DataFrame,
     plate = of_plate(site["Metadata_Plate"])
     key = (site["Metadata_Well"], site["Metadata_Site"])
     if plate is None or key not in plate[0]:
-        return ()
+        return None
     row_of, table, channels, crops = plate
     row = row_of[key]
     present = [i for i, name in enumerate(channels)
                if np.isfinite(table.get(f"Intensity_{name}_Mean", pd.Series(0.0, table.index))
                               .iloc[row])][:MOST_CHANNELS]
     if not present or not crops.shape[1]:
-        return ()
-    rows = {"compound": row}
+        return None
+    places = {"compound": key}
     control = _nearest_control(controls, site)
     if control in row_of and row_of[control] != row:
-        rows["negative control"] = row_of[control]
-    cut = {who: np.asarray(crops[at, 0][present], np.float32) for who, at in rows.items()}
+        places["negative control"] = control
+    return Typical(site["Metadata_Plate"], places,
+                   {who: np.asarray(crops[row_of[at], 0][present]) for who, at in places.items()},
+                   tuple(channels[i] for i in present), crops.shape[1])
+
+
+def typical_pictures(found: Typical | None) -> tuple[Picture, ...]:
+    """The pictures of `typical_site`, the compound's first."""
+    if found is None:
+        return ()
     # One scale for both, channel by channel: a difference in brightness stays one.
-    black, white = np.percentile(np.stack(list(cut.values())), [DARK, BRIGHT], axis=(0, 2, 3))
-    spread = np.maximum(white - black, LEAST_RANGE)
-    names = tuple(tidy(channels[i], 20) for i in present)
+    black, spread = shown_range(found)
+    names = tuple(tidy(name, 20) for name in found.channels)
     return tuple(
         Picture(
-            source=_data_address((planes - black[:, None, None]) / spread[:, None, None]),
-            place=f"{tidy(site['Metadata_Plate'], 18)} {table['Metadata_Well'].iloc[rows[who]]}",
-            alt=f"{who}, plate {tidy(site['Metadata_Plate'])}, well "
-                f"{table['Metadata_Well'].iloc[rows[who]]}; channels from left to right: "
-                f"{', '.join(names)}",
+            source=data_address([(plane - low) / wide for plane, low, wide
+                                 in zip(planes.astype(np.float32), black, spread, strict=True)]),
+            place=f"{tidy(found.plate, 18)} {found.places[who][0]}",
+            alt=f"{who}, plate {tidy(found.plate)}, well {found.places[who][0]}; channels from "
+                f"left to right: {', '.join(names)}",
             channels=names,
         )
-        for who, planes in cut.items()
+        for who, planes in found.crops.items()
     )
+
+
+def shown_range(found: Typical) -> tuple[np.ndarray, np.ndarray]:
+    """Black, and the range from there to white: float, [channels] each."""
+    both = np.stack([planes.astype(np.float32) for planes in found.crops.values()])
+    black, white = np.percentile(both, [DARK, BRIGHT], axis=(0, 2, 3))
+    return black, np.maximum(white - black, LEAST_RANGE)
 
 
 def _nearest_control(controls: pd.DataFrame, site: pd.Series) -> tuple[str, int] | None:
@@ -182,15 +221,15 @@ def _nearest_control(controls: pd.DataFrame, site: pd.Series) -> tuple[str, int]
     return nearest["Metadata_Well"], nearest["Metadata_Site"]
 
 
-def _data_address(planes: np.ndarray) -> str:
-    """Planes [channels, height, width], 0 to 1, as a JPEG of the channels side by side."""
+def data_address(planes: Sequence[np.ndarray]) -> str:
+    """Planes side by side as a JPEG: each [height, width] or [height, width, 3], 0 to 1."""
     from PIL import Image
 
     tiles = []
     for plane in planes:
         picture = Image.fromarray(np.uint8(np.clip(plane, 0, 1) * 255 + 0.5))
-        picture = picture.resize((TILE, TILE), Image.Resampling.BOX)
-        tiles += [np.asarray(picture), np.full((TILE, GAP), 255, np.uint8)]
+        picture = np.asarray(picture.resize((TILE, TILE), Image.Resampling.BOX))
+        tiles += [picture, np.full((TILE, GAP, *picture.shape[2:]), 255, np.uint8)]
     content = io.BytesIO()
     Image.fromarray(np.hstack(tiles[:-1])).save(content, "JPEG", quality=82)
     return "data:image/jpeg;base64," + base64.b64encode(content.getvalue()).decode()

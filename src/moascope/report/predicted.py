@@ -15,6 +15,7 @@ from moascope.errors import MoascopeError
 from moascope.evaluation.active import COLUMN as ACTIVITY
 from moascope.evaluation.active import is_inactive, with_activity
 from moascope.explanation.compounds import Share, compound_shares
+from moascope.explanation.crops import sight_of
 from moascope.explanation.out_of_fold import is_linear
 from moascope.features.table import FeatureTable
 from moascope.learning.calls import (
@@ -29,7 +30,13 @@ from moascope.learning.calls import (
 from moascope.learning.joining import with_layout
 from moascope.learning.model import TrainedModel
 from moascope.learning.predictor import nearest_training, predict_features
-from moascope.report.compounds import Picture, plate_pictures, typical_pictures
+from moascope.report.compounds import (
+    Picture,
+    plate_pictures,
+    typical_pictures,
+    typical_site,
+)
+from moascope.report.crop_maps import MOST_MAPS, CropMap, crop_map, sanity_words
 from moascope.screen.compounds import compound_group, name_key
 from moascope.screen.tables import Screen
 from moascope.text import class_name, tidy
@@ -70,6 +77,7 @@ class Entry:
     neighbours: tuple[Neighbour, ...]
     rests_on: tuple[tuple[str, tuple[Share, ...]], ...]
     pictures: tuple[Picture, ...] = field(default=())
+    map: CropMap | None = None
 
 
 def prediction_page(model: TrainedModel, screen: Screen, table: FeatureTable,
@@ -115,8 +123,9 @@ def prediction_page(model: TrainedModel, screen: Screen, table: FeatureTable,
         left_out=left_out, most_pictures=MOST_PICTURES, channels=channels,
         has_images=bool(screen.channels), simulated=simulated, calls=list(calls.items()),
         binary=model.question.binary, positive=said(model.question.classes[1]),
-        verdict=model.verdict, linear=is_linear(model.head), coverage=model.trust.coverage,
-        unit=model.question.unit)
+        verdict=model.verdict, linear=is_linear(model.head),
+        sanity=sanity_words([one.map for one in found if one.map]), most_maps=MOST_MAPS,
+        coverage=model.trust.coverage, unit=model.question.unit)
 
 
 def _entries(model: TrainedModel, screen: Screen, table: FeatureTable, compounds: pd.DataFrame,
@@ -144,6 +153,7 @@ def _entries(model: TrainedModel, screen: Screen, table: FeatureTable, compounds
     meta = with_layout(table.meta, screen.layout)
     controls = meta[(meta["Metadata_Control"] == "negative") & meta["QC_Pass"].astype(bool)]
     of_plate = cache(lambda plate: plate_pictures(prepared, plate))
+    sight = sight_of(model, screen, table) if screen.channels else None
     by_well, by_site = wells.groupby("Metadata_Compound"), sites.groupby("Metadata_Compound")
     by_name = near.groupby("Metadata_Compound")
     found = []
@@ -155,9 +165,11 @@ def _entries(model: TrainedModel, screen: Screen, table: FeatureTable, compounds
         name = unit["Metadata_Compound"]
         of_wells = by_well.get_group(name)
         agree = (of_wells["Predicted"] == meant).to_numpy()
-        pictures = ()
+        typical, looked = None, None
         if rank <= MOST_PICTURES:
-            pictures = typical_pictures(by_site.get_group(name), f"P_{meant}", controls, of_plate)
+            typical = typical_site(by_site.get_group(name), f"P_{meant}", controls, of_plate)
+        if typical is not None and rank <= MOST_MAPS and sight is not None:
+            looked = crop_map(sight, typical, int(best[at]))
         found.append(Entry(
             rank=rank, compound=tidy(name, 80), call=said(unit[CALL]),
             probability=float(probability[at]), classes=said(meant),
@@ -169,7 +181,8 @@ def _entries(model: TrainedModel, screen: Screen, table: FeatureTable, compounds
                           float(row.Similarity))
                 for row in (by_name.get_group(name).itertuples() if name in by_name.groups
                             else ())),
-            rests_on=_by_kind(rests_on.get(name, ())), pictures=pictures))
+            rests_on=_by_kind(rests_on.get(name, ())),
+            pictures=typical_pictures(typical), map=looked))
     return found, left_out
 
 

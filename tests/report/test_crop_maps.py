@@ -1,0 +1,57 @@
+"""The map beside a crop: its colours, what the page says of it, and that random heads are asked."""
+
+import base64
+import io
+
+import numpy as np
+import pytest
+from looking import CHANNELS, CROP, toy_sight
+from PIL import Image
+
+from moascope.report.compounds import TILE, Typical, typical_pictures
+from moascope.report.crop_maps import CropMap, crop_map, sanity_words
+
+
+def typical(**crops):
+    return Typical("P", {who: ("A01", at) for at, who in enumerate(crops, start=1)},
+                   {who: np.full((2, CROP, CROP), level, np.uint8) for who, level in crops.items()},
+                   CHANNELS, 1)
+
+
+def pixels(picture):
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(
+        picture.source.partition(",")[2]))), int)
+
+
+def test_what_speaks_for_the_class_is_blue_where_it_lies():
+    found = typical(**{"compound": 100, "negative control": 84})
+    looked = crop_map(toy_sight([3.0, 0, 0, 0]), found, 1)
+    assert looked.largest == pytest.approx(6.0, rel=1e-4)
+    shown = pixels(looked.picture)
+    red, blue = (shown[..., colour] for colour in (0, 2))
+    assert (blue - red)[4:44, 4:44].min() > 60
+    assert np.abs(blue - red)[:, TILE + 8:].max() < 25 > np.abs(blue - red)[56:, :90].max()
+    turned = pixels(crop_map(toy_sight([3.0, 0, 0, 0]), found, 0).picture)
+    assert (turned[..., 0] - turned[..., 2])[4:44, 4:44].min() > 60
+    assert [one.alt.split(",")[0] for one in typical_pictures(found)] == [
+        "compound", "negative control"]
+
+
+def test_without_a_control_squares_become_flat_and_a_flat_crop_has_no_map():
+    looked = crop_map(toy_sight([3.0, 0, 0, 0]), typical(compound=100), 1)
+    assert looked.largest == 0
+
+
+def test_a_site_that_the_features_lack_has_no_map():
+    found = typical(other=100, compound=100)
+    assert crop_map(toy_sight([1, 0, 0, 0]), found, 1) is None
+
+
+@pytest.mark.parametrize(("signed", "absolute", "said"), [
+    (0.9, 0.9, "explain nothing"), (0.1, 0.6, "only its signs are the model's"),
+    (0.1, 0.2, "they show the model")])
+def test_the_sanity_check_is_told_whichever_way_it_ends(signed, absolute, said):
+    one = CropMap(None, 1.0, signed, absolute)
+    text = sanity_words([one, one])
+    assert said in text and f"correlation of {signed:.2f} with these" in text
+    assert sanity_words([CropMap(None, 1.0, None, None)]) == sanity_words([]) == ""
