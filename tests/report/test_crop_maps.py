@@ -9,7 +9,7 @@ from looking import CHANNELS, CROP, toy_sight
 from PIL import Image
 
 from moascope.report.compounds import TILE, Typical, typical_pictures
-from moascope.report.crop_maps import CropMap, crop_map, sanity_words
+from moascope.report.crop_maps import CropMap, check_words, crop_map
 
 
 def typical(**crops):
@@ -26,7 +26,8 @@ def pixels(picture):
 def test_what_speaks_for_the_class_is_blue_where_it_lies():
     found = typical(**{"compound": 100, "negative control": 84})
     looked = crop_map(toy_sight([3.0, 0, 0, 0]), found, 1)
-    assert looked.largest == pytest.approx(6.0, rel=1e-4)
+    assert looked.largest == pytest.approx(100 / 16 * 6, rel=1e-4)
+    assert looked.lost > looked.random > 0
     shown = pixels(looked.picture)
     red, blue = (shown[..., colour] for colour in (0, 2))
     assert (blue - red)[4:44, 4:44].min() > 60
@@ -37,9 +38,9 @@ def test_what_speaks_for_the_class_is_blue_where_it_lies():
         "compound", "negative control"]
 
 
-def test_without_a_control_squares_become_flat_and_a_flat_crop_has_no_map():
+def test_without_a_control_a_square_becomes_flat_which_costs_a_flat_crop_nothing():
     looked = crop_map(toy_sight([3.0, 0, 0, 0]), typical(compound=100), 1)
-    assert looked.largest == 0
+    assert looked.lost == looked.random == 0 < looked.largest
 
 
 def test_a_site_that_the_features_lack_has_no_map():
@@ -49,9 +50,12 @@ def test_a_site_that_the_features_lack_has_no_map():
 
 @pytest.mark.parametrize(("signed", "absolute", "said"), [
     (0.9, 0.9, "explain nothing"), (0.1, 0.6, "only its signs are the model's"),
-    (0.1, 0.2, "they show the model")])
+    (0.1, 0.2, "depend on what the model has learnt")])
 def test_the_sanity_check_is_told_whichever_way_it_ends(signed, absolute, said):
-    one = CropMap(None, 1.0, signed, absolute)
-    text = sanity_words([one, one])
+    one = CropMap(None, 1.0, signed, absolute, 2.0, 1.0)
+    text = check_words([one, one])
     assert said in text and f"correlation of {signed:.2f} with these" in text
-    assert sanity_words([CropMap(None, 1.0, None, None)]) == sanity_words([]) == ""
+    assert "lose 2.0 log-odds on average, without a random fifth 1.0; more than at random" in text
+    assert "do not read them" not in text
+    assert "do not read them" in check_words([CropMap(None, 1.0, 0.1, 0.1, 1.0, 2.0)])
+    assert check_words([]) == ""

@@ -99,7 +99,7 @@ def test_maps_stand_between_a_compound_and_its_control_with_their_sanity_check(
         **{"compound": 100, "negative control": 84}))
     text, page = page_of((model, replace(screen, channels=("DNA",)), *rest), tmp_path)
     assert text.count("What speaks for it (blue)") == 2
-    assert "maps of 5 heads with random weights have a mean rank correlation of" in page.text
+    assert "Maps of 5 heads with random weights have a mean rank correlation of" in page.text
     first = text[text.index("<li data-rank"):].split("</li>\n<li")[0]
     assert [first.index(word) for word in ("Compound, P", "What speaks", "Negative control, P")
             ] == sorted(first.index(word) for word in ("Compound, P", "What speaks",

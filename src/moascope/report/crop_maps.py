@@ -7,19 +7,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from moascope.explanation.crops import (
-    Sight,
-    agreement,
-    enlarged,
-    flat,
-    random_heads,
-    square_effects,
-)
-from moascope.learning.head import FittedHeads
+from moascope.explanation.deletion import deletion, flat
+from moascope.explanation.sight import Crop, Sight
+from moascope.explanation.squares import agreement, enlarged, random_heads, square_values
 from moascope.report.compounds import Picture, Typical, data_address, shown_range
 from moascope.text import number, tidy
 
-MOST_MAPS = 20          # on a page: each sends some hundred planes through the network
+MOST_MAPS = 20          # on a page: each sends a hundred planes through the network
 RANDOM_HEADS = 5
 # Mean rank correlation from which maps are said to show the picture more than the model.
 ALIKE = 0.5
@@ -36,15 +30,19 @@ class CropMap:
     ----------
     picture : Picture
     largest : float
-        The largest change of the log-odds, which has the full colour.
-    signed, absolute : float or None
-        Agreement with maps of random heads; None where the model has no weights to draw.
+        The largest part of the log-odds in a square, which has the full colour.
+    signed, absolute : float
+        Agreement with maps of random heads; see `explanation.squares.agreement`.
+    lost, random : float
+        Log-odds lost without the squares that are marked most, and without as many random ones.
     """
 
     picture: Picture
     largest: float
-    signed: float | None
-    absolute: float | None
+    signed: float
+    absolute: float
+    lost: float
+    random: float
 
 
 def crop_map(sight: Sight, found: Typical, meant: int) -> CropMap | None:
@@ -54,8 +52,8 @@ def crop_map(sight: Sight, found: Typical, meant: int) -> CropMap | None:
     ----------
     sight : Sight
     found : Typical
-        The compound and its control: squares of the one are replaced by those of the other, or
-        where there is no control by the median of the crop.
+        The compound and its control: where squares are deleted, the control's are in their place,
+        or without a control the median of the crop.
     meant : int
         The class that is explained.
 
@@ -68,44 +66,51 @@ def crop_map(sight: Sight, found: Typical, meant: int) -> CropMap | None:
     if row is None:
         return None
     planes = found.crops["compound"]
-    other = found.crops.get("negative control", flat(planes))
-    heads, own = [sight.model.heads], sight.model.heads
-    drawable = {panel: one for panel, one in own.items() if isinstance(one, FittedHeads)}
-    if len(drawable) == len(own):
-        heads += [random_heads(drawable, seed) for seed in range(RANDOM_HEADS)]
-    effects, *others = square_effects(sight, row, found.channels, planes, found.count, [other],
-                                      meant, heads)
-    signed, absolute = agreement(effects, np.stack(others)) if others else (None, None)
-    largest = float(np.abs(effects).max())
+    crop = Crop(row, found.channels, planes, found.count)
+    heads = sight.model.heads
+    values, *others = square_values(sight, crop, meant, [
+        heads, *(random_heads(heads, seed) for seed in range(RANDOM_HEADS))])
+    signed, absolute = agreement(values, np.stack(others))
+    lost, random = deletion(sight, crop, found.crops.get("negative control", flat(planes)), meant,
+                            [values], 0)
+    largest = float(np.abs(values).max())
     black, spread = shown_range(found)
-    names = ", ".join(tidy(name, 20) for name in found.channels)
+    names = tuple(tidy(name, 20) for name in found.channels)
     picture = Picture(
         source=data_address(_coloured((planes - black[:, None, None]) / spread[:, None, None],
-                                      effects / max(largest, 1e-9))),
+                                      values / max(largest, 1e-9))),
         place=f"at most {number(largest, 2)} a square",
-        alt=f"map of the compound's image: what speaks for the class is blue, what speaks against "
-            f"it is orange; channels from left to right: {names}",
-        channels=tuple(tidy(name, 20) for name in found.channels))
-    return CropMap(picture, largest, signed, absolute)
+        alt="map of the compound's image: what speaks for the class is blue, what speaks against "
+            f"it is orange; channels from left to right: {', '.join(names)}",
+        channels=names)
+    return CropMap(picture, largest, signed, absolute, float(lost[0]), float(random.mean()))
 
 
-def sanity_words(maps: Sequence[CropMap]) -> str:
-    """What maps of random heads say about these maps, in sentences; empty where there are none."""
-    known = [(one.signed, one.absolute) for one in maps
-             if one.signed is not None and one.absolute is not None]
-    if not known:
+def check_words(maps: Sequence[CropMap]) -> str:
+    """What deletion and random heads say about maps, in sentences; empty where there are none.
+
+    Whichever way the checks end.
+    """
+    if not maps:
         return ""
-    signed, absolute = np.nanmean(np.array(known, float), axis=0)
-    said = (f"Sanity check: maps of {RANDOM_HEADS} heads with random weights have a mean rank "
-            f"correlation of {number(signed, 2)} with these, and of {number(absolute, 2)} if signs "
-            "are left out.")
+    lost, random = (np.array([getattr(one, name) for one in maps]) for name in ("lost", "random"))
+    signed, absolute = (float(np.nanmean([getattr(one, name) for one in maps]))
+                        for name in ("signed", "absolute"))
+    deleted = (f"Without the fifth of the squares that is marked most, the images lose "
+               f"{number(lost.mean(), 1)} log-odds on average, without a random fifth "
+               f"{number(random.mean(), 1)}; more than at random in {int((lost > random).sum())} "
+               f"of {len(maps)}.")
+    if lost.mean() <= random.mean():
+        deleted += " So these maps do not show what the model needs: do not read them."
+    drawn = (f"Maps of {RANDOM_HEADS} heads with random weights have a mean rank correlation of "
+             f"{number(signed, 2)} with these, and of {number(absolute, 2)} if signs are left out")
     if signed >= ALIKE:
-        return said + (" They look alike: these maps show the pictures, not the model, and explain "
-                       "nothing.")
+        return (f"{deleted} {drawn}. They look alike: these maps show the pictures, not the model, "
+                "and explain nothing.")
     if absolute >= ALIKE:
-        return said + (" Where a map is strong depends on the picture more than on the model; only "
-                       "its signs are the model's.")
-    return said + " So they show the model, not just where the pictures are bright."
+        return (f"{deleted} {drawn}. Where a map is strong depends on the picture more than on the "
+                "model; only its signs are the model's.")
+    return f"{deleted} {drawn}, so they depend on what the model has learnt."
 
 
 def _coloured(planes: np.ndarray, effects: np.ndarray) -> list[np.ndarray]:

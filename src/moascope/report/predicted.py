@@ -15,8 +15,8 @@ from moascope.errors import MoascopeError
 from moascope.evaluation.active import COLUMN as ACTIVITY
 from moascope.evaluation.active import is_inactive, with_activity
 from moascope.explanation.compounds import Share, compound_shares
-from moascope.explanation.crops import sight_of
 from moascope.explanation.out_of_fold import is_linear
+from moascope.explanation.sight import sight_of
 from moascope.features.table import FeatureTable
 from moascope.learning.calls import (
     BATCH,
@@ -36,7 +36,7 @@ from moascope.report.compounds import (
     typical_pictures,
     typical_site,
 )
-from moascope.report.crop_maps import MOST_MAPS, CropMap, crop_map, sanity_words
+from moascope.report.crop_maps import MOST_MAPS, CropMap, check_words, crop_map
 from moascope.screen.compounds import compound_group, name_key
 from moascope.screen.tables import Screen
 from moascope.text import class_name, tidy
@@ -124,7 +124,7 @@ def prediction_page(model: TrainedModel, screen: Screen, table: FeatureTable,
         has_images=bool(screen.channels), simulated=simulated, calls=list(calls.items()),
         binary=model.question.binary, positive=said(model.question.classes[1]),
         verdict=model.verdict, linear=is_linear(model.head),
-        sanity=sanity_words([one.map for one in found if one.map]), most_maps=MOST_MAPS,
+        checks=check_words([one.map for one in found if one.map]), most_maps=MOST_MAPS,
         coverage=model.trust.coverage, unit=model.question.unit)
 
 
