@@ -215,7 +215,14 @@ def _system(address: str) -> tuple[Any, str]:
         raise Unavailable(f"{shown(address)} {why}.")
     scheme = address.partition(":")[0].lower()
     try:
-        system = fsspec.filesystem(scheme, **_options(scheme))
+        if scheme == "gs":
+            # What fsspec would take asks over gRPC what kind of bucket it is: minutes where that is
+            # blocked.
+            from gcsfs.core import GCSFileSystem
+
+            system = GCSFileSystem(**_options(scheme))
+        else:
+            system = fsspec.filesystem(scheme, **_options(scheme))
     except ImportError:
         extra = {"s3": "s3", "gs": "gcs"}.get(scheme, "s3")
         raise Unavailable(f"{shown(address)} needs a package that is not installed. Install it "
@@ -329,6 +336,9 @@ def _judge(address: str, error: BaseException) -> str:
         if not status and type(one).__name__ in ("ClientResponseError", "HttpError"):
             known = str(getattr(one, "status", None) or getattr(one, "code", None))
             status = int(known) if known.isdecimal() else 0
+        # gcsfs's, without a number.
+        if not status and type(one) is OSError and str(one).startswith("Forbidden: "):
+            status = 403
     where = shown(address)
     if code == "RequestTimeTooSkewed":
         raise Unavailable(f"{where}: the store refuses requests of this machine, because its clock "
