@@ -14,6 +14,7 @@ evaluation.table  # scores next to their nulls
 moascope.explain(result)  # what is lost without each channel
 moascope.plot_precision_recall(evaluation)
 moascope.similar_compounds(features, "SIM-0042")
+moascope.plot_doses(moascope.dose_responses(features), "SIM-0042")
 
 model = moascope.load_model("models:/moascope@candidate")
 model.predict(screen, level="well")
@@ -36,12 +37,13 @@ __all__ = [  # noqa: RUF022
     "read_screen", "import_plates", "simulate_screen", "extract_features", "read_features",
     "add_metadata", "make_folds", "read_folds", "cross_validate", "evaluate",
     "explain", "plot_precision_recall", "plot_comparison", "plot_reliability", "plot_plate",
-    "similar_compounds", "load_model",
-    "Screen", "Imported", "Folds", "CrossValidation", "Evaluation", "Predictor", "MoascopeError",
-    "LeakError", "__version__",
+    "similar_compounds", "dose_responses", "plot_doses", "load_model",
+    "Screen", "Imported", "Folds", "CrossValidation", "Evaluation", "DoseResponses", "Predictor",
+    "MoascopeError", "LeakError", "__version__",
 ]
 
 if TYPE_CHECKING:
+    from moascope.api.doses import dose_responses, plot_doses
     from moascope.api.evaluation import Evaluation, evaluate
     from moascope.api.explanation import explain
     from moascope.api.features import add_metadata, extract_features, read_features
@@ -56,6 +58,7 @@ if TYPE_CHECKING:
     from moascope.api.screens import simulate_screen
     from moascope.api.similar import similar_compounds
     from moascope.errors import MoascopeError
+    from moascope.evaluation.doses import DoseResponses
     from moascope.importing.plates import Imported, import_plates
     from moascope.learning.folds import Folds, read_folds
     from moascope.learning.leaks import LeakError
@@ -63,6 +66,7 @@ if TYPE_CHECKING:
     from moascope.screen.tables import Screen, read_screen
 
 _HOMES = {
+    "api.doses": ("dose_responses", "plot_doses"),
     "api.evaluation": ("Evaluation", "evaluate"),
     "api.explanation": ("explain",),
     "api.features": ("add_metadata", "extract_features", "read_features"),
@@ -72,6 +76,7 @@ _HOMES = {
     "api.screens": ("simulate_screen",),
     "api.similar": ("similar_compounds",),
     "errors": ("MoascopeError",),
+    "evaluation.doses": ("DoseResponses",),
     "importing.plates": ("Imported", "import_plates"),
     "learning.folds": ("Folds", "read_folds"),
     "learning.leaks": ("LeakError",),

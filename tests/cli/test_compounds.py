@@ -8,6 +8,7 @@ from profiled import HISTAMINE, TUBULIN, make_profiles
 
 import moascope
 from moascope import cli
+from moascope.work.files import write_csv
 
 
 @pytest.fixture(scope="module")
@@ -97,3 +98,36 @@ def test_the_notebook_gives_the_same_table(project, say, tmp_path):
     say("similar", "C02", "--csv", tmp_path / "similar.csv")
     pd.testing.assert_frame_equal(
         table, pd.read_csv(tmp_path / "similar.csv", keep_default_na=False), atol=1e-5)
+
+
+def test_doses_shows_what_activity_measured_and_writes_a_picture(project, say, tmp_path):
+    status, _, error = say("doses", "C01", "--report", tmp_path)
+    assert status == 1
+    assert error == (f"error: {tmp_path / 'activity'} holds no dose-responses. Run `dvc repro "
+                     "activity` at the root of a project.\n")
+    screen = moascope.read_screen(project / "data/acquire")
+    features = moascope.read_features(project / "data/embed", screen)
+    found = moascope.dose_responses(features)
+    write_csv(tmp_path / "activity/doses.csv", found.doses, 6)
+    write_csv(tmp_path / "activity/curves.csv", found.curves, 6)
+    status, out, error = say("doses", "c01", "--report", tmp_path, "--out", tmp_path / "doses.png")
+    assert (status, error) == (0, "")
+    assert "C01: 1 dose, and a curve needs 3; the distance stands alone." in " ".join(out.split())
+    assert (tmp_path / "doses.png").read_bytes().startswith(b"\x89PNG")
+    assert "DMSO is the negative control" in say("doses", "DMSO", "--report", tmp_path)[2]
+
+
+def test_the_notebook_draws_a_dose_response(project):
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
+
+    screen = moascope.read_screen(project / "data/acquire")
+    found = moascope.dose_responses(moascope.read_features(project / "data/embed", screen))
+    ax = moascope.plot_doses(found, "C01")
+    assert ax.get_title(loc="left") == "C01"
+    assert ax.get_xscale() == ax.get_yscale() == "log"
+    with pytest.raises(moascope.MoascopeError, match="was not measured in panel X"):
+        moascope.plot_doses(found, "C01", panel="X")
+    plt.close("all")

@@ -47,7 +47,7 @@ def plot_precision_recall(evaluation: Evaluation, ax: Axes | None = None) -> Axe
     units = evaluation.result.predictions["compound"]
     units = units[question.counts(question.index(units["Label"]))]
     present = [name for name in question.scored_names if (units["Label"] == name).any()]
-    with _on(ax, figures.CURVE_SIZE) as own:
+    with on_axes(ax, figures.CURVE_SIZE) as own:
         legend = figures.draw_precision_recall(
             own, units, present, lambda name: class_name(name, question.target),
             main_scores(dict(evaluation.metrics)))
@@ -74,7 +74,7 @@ def plot_comparison(evaluation: Evaluation, ax: Axes | None = None) -> Axes:
     """
     metrics = dict(evaluation.metrics)
     rows = compared(metrics)
-    with _on(ax, figures.comparison_size(rows)) as own:
+    with on_axes(ax, figures.comparison_size(rows)) as own:
         figures.draw_comparison(own, rows, main_scores(metrics))
     return own
 
@@ -108,7 +108,7 @@ def plot_reliability(evaluation: Evaluation, ax: Axes | None = None) -> Axes:
     if len(bins) < 2:
         raise MoascopeError(f"A reliability curve needs at least {2 * figures.LEAST_UNITS_A_BIN} "
                             f"{question.unit}s.")
-    with _on(ax, figures.RELIABILITY_SIZE) as own:
+    with on_axes(ax, figures.RELIABILITY_SIZE) as own:
         figures.draw_reliability(own, bins, observed, stated)
     return own
 
@@ -154,7 +154,7 @@ def plot_plate(table: pd.DataFrame, column: str, plate: str | None = None,
     values, names = _values(rows, column)
     grid = plate_grid(values, PLATE_SHAPES[plate_format(list(rows["Metadata_Well"]))])
     kind = "class" if names else "score" if column.startswith("P_") else "measure"
-    with _on(ax, PLATE_SIZE) as own:
+    with on_axes(ax, PLATE_SIZE) as own:
         draw_map(own, PlateMap(f"{column}, plate {plate}", grid, kind, names))
     return own
 
@@ -175,7 +175,8 @@ def _values(rows: pd.DataFrame, column: str) -> tuple[Any, tuple[str, ...]]:
 
 
 @contextmanager
-def _on(ax: Axes | None, size: tuple[float, float]) -> Generator[Axes]:
+def on_axes(ax: Axes | None, size: tuple[float, float]) -> Generator[Axes]:
+    """Axes that are given, or those of a new figure of this size in inches, in house style."""
     with house_style("notebook"):
         if ax is None:
             from matplotlib import pyplot as plt

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from moascope.cli.compounds import similar
+from moascope.cli.compounds import doses, similar
 from moascope.cli.models import predict, promote, summary
 from moascope.cli.project import init, stage
 from moascope.cli.screens import annotate, fetch, import_, layout
@@ -56,6 +56,7 @@ COMMANDS = {
     },
     "Compounds": {
         "similar": similar,
+        "doses": doses,
     },
     "Models": {
         "predict": predict,

@@ -57,6 +57,40 @@ def similar(
         print(f"All {len(found.table):,} rows are in {csv}.")
 
 
+def doses(
+    compound: Annotated[str, typer.Argument(help="Its name in layout.csv (Metadata_Compound).")],
+    out: Annotated[Path | None, typer.Option(help="Picture to write (PNG).")] = None,
+    data: Annotated[Path, typer.Option(help="Data folder of the project.")] = Path("data"),
+    report: Annotated[Path, typer.Option(help="Folder of the reports.")] = Path("reports"),
+) -> None:
+    """Show how far a compound is from DMSO at each dose, and the dose at which that begins.
+
+    Reads what `dvc repro activity` measured. Where the distance rises with the dose, a Hill curve
+    is fitted, and the point of departure is the dose at which it leaves the noise of DMSO.
+    docs/similar.md explains both.
+
+    Example: moascope doses SIM-0042 --out doses.png
+    """
+    from functools import partial
+
+    from moascope.drawing.figures import save
+    from moascope.errors import MoascopeError
+    from moascope.evaluation.asked import asked_compound
+    from moascope.report.doses import dose_figure, of_compound, read_responses, show_doses
+    from moascope.screen.tables import read_screen
+
+    found = read_responses(report / "activity")
+    if found is None or not (data / "acquire").is_dir():
+        raise MoascopeError(f"{report / 'activity'} holds no dose-responses. Run `dvc repro "
+                            "activity` at the root of a project.")
+    name = asked_compound(compound, read_screen(data / "acquire", tables_only=True).layout)
+    show_doses(found, name)
+    if out is not None:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        save(out, "doses", partial(dose_figure, found, of_compound(found, name)))
+        print(f"The picture is {out}.")
+
+
 class _Project(NamedTuple):
     """The features of a project with what its tables and the stage `activity` say."""
 

@@ -95,7 +95,8 @@ def cross_normalised(sites: FeatureTable, dealt: np.ndarray, how: str
             parts, dealt[first])
 
 
-def normalised_wells(sites: FeatureTable, normalises: np.ndarray, how: str) -> np.ndarray:
+def normalised_wells(sites: FeatureTable, normalises: np.ndarray, how: str,
+                     scaled: bool = True) -> np.ndarray:
     """Profiles of wells, the means of their normalised sites.
 
     Parameters
@@ -105,11 +106,13 @@ def normalised_wells(sites: FeatureTable, normalises: np.ndarray, how: str) -> n
     normalises : ndarray, bool, [sites]
         The controls that normalise; without any, values are as they are.
     how : {"plate", "plate+sphere", "moderated", "moderated+sphere"}
+    scaled : bool
+        Whether each is scaled to length one (zero stays zero).
 
     Returns
     -------
     ndarray, float32, [wells, d]
-        Of length one, or zero; sorted by plate and well.
+        Sorted by plate and well.
     """
     from scipy import sparse
 
@@ -120,7 +123,8 @@ def normalised_wells(sites: FeatureTable, normalises: np.ndarray, how: str) -> n
     X = standardise_plates(sites, normalises, "moderated" in how).X
     if "sphere" in how and normalises.any():
         X = apply_sphering(X, fit_sphering(X[normalises]))
-    return of_length_one(mean @ X)
+    profile = (mean @ X).astype(np.float32)
+    return of_length_one(profile) if scaled else profile
 
 
 def _wells(meta: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:

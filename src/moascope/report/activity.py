@@ -13,6 +13,8 @@ import pandas as pd
 
 from moascope.drawing.figures import BLUE, FAINT, INK, MUTED, draw, in_house_style, new_figure
 from moascope.evaluation.active import SEEN_AT, ranks_inactive, read_compounds
+from moascope.evaluation.doses import DoseResponses
+from moascope.report.doses import dose_section, read_responses
 from moascope.text import bracketed, counted, number, p_value, tidy
 
 if TYPE_CHECKING:
@@ -26,18 +28,20 @@ MOST_MECHANISMS = 12
 
 @dataclass(frozen=True)
 class ActivityFound:
-    """What the stage `activity` wrote: activity.json, compounds.csv and consistency.csv."""
+    """What the stage `activity` wrote: its tables and activity.json."""
 
     summary: dict[str, Any]
     compounds: pd.DataFrame
     consistency: pd.DataFrame
+    responses: DoseResponses | None = None
 
 
 def read_activity(folder: Path) -> ActivityFound:
     """Read `reports/activity`."""
     return ActivityFound(json.loads((folder / "activity.json").read_text()),
                          read_compounds(folder),
-                         pd.read_csv(folder / "consistency.csv", dtype={"Metadata_MoA": str}))
+                         pd.read_csv(folder / "consistency.csv", dtype={"Metadata_MoA": str}),
+                         read_responses(folder))
 
 
 def activity_section(found: ActivityFound | None, metrics: dict[str, Any]) -> dict[str, Any]:
@@ -57,7 +61,7 @@ def activity_section(found: ActivityFound | None, metrics: dict[str, Any]) -> di
     return {
         "shares": share_words(summary), "sentence": activity_sentence(metrics),
         "position": position_sentence(summary), "warnings": summary["warnings"],
-        "threshold": summary["threshold"],
+        "threshold": summary["threshold"], "doses": dose_section(found.responses),
         "drawing": draw("activity", activity_alt(summary),
                         partial(activity_figure, found.compounds, summary)),
         "mechanisms": [{"name": tidy(row.Metadata_MoA), "compounds": row.compounds,

@@ -1,0 +1,62 @@
+"""How far wells are from the negative controls of their plates."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from moascope.evaluation.cross_normalised import normalised_wells
+from moascope.features.table import FeatureTable
+from moascope.screen.columns import WELL
+
+# Directions in which the wells of a panel vary most; controls are too few for a covariance of more.
+MOST_COMPONENTS = 20
+
+
+def log_distances(sites: FeatureTable, dealt: np.ndarray) -> tuple[pd.DataFrame, np.ndarray]:
+    """Logarithm of each well's Mahalanobis distance from the controls.
+
+    Parameters
+    ----------
+    sites : FeatureTable
+        Of one panel.
+    dealt : ndarray, int, [sites]
+        From `cross_normalised.deal_controls`.
+
+    Returns
+    -------
+    wells : DataFrame
+        The metadata of each well, sorted by plate and well.
+    distance : ndarray, float64, [wells]
+        Natural logarithm; 0 is the mean of the controls.
+
+    Notes
+    -----
+    Wells are in robust deviations of the plate's controls with moderated spreads, on their leading
+    principal components, and the covariance is that of the controls, shrunk by Ledoit and Wolf (J
+    Multivar Anal 88, 2004). The distance of profiles from those of vehicle wells is the global
+    measure of Nyffeler et al. (Toxicol Appl Pharmacol 389, 2020).
+
+    A control that shapes the covariance lies nearer to the middle than one that does not, so each
+    part of the controls is measured by the others, and treated wells by every part in turn.
+    """
+    from sklearn.covariance import LedoitWolf
+    from sklearn.decomposition import PCA
+
+    first = sites.meta.groupby(WELL, sort=True).head(1).sort_values(WELL).index
+    wells, part = sites.meta.loc[first].reset_index(drop=True), dealt[first]
+    found = np.zeros(len(wells))
+    parts = int(dealt.max()) + 1
+    for number in range(parts):
+        others = (dealt >= 0) & (dealt != number)
+        X = normalised_wells(sites, others, "moderated", scaled=False)
+        most = min(MOST_COMPONENTS, *X.shape)
+        X = PCA(most, svd_solver="randomized", random_state=0).fit_transform(X)
+        fits = (part >= 0) & (part != number)
+        covariance = LedoitWolf().fit(X[fits])
+        # Squared; never zero, whose logarithm is none.
+        own = np.log(np.maximum(covariance.mahalanobis(X), np.finfo(np.float32).tiny)) / 2
+        middle = own[part == number].mean()
+        found += np.where(part < 0, (own - middle) / parts, 0)
+        found[part == number] = own[part == number] - middle
+    return wells, found
