@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from learnable import make_examples
 
-from moascope.explanation.sight import Crop, Network, Sight
+from moascope.explanation.sight import Crop, Sight
 from moascope.features.backbones import Backbone
 from moascope.learning.calibration import Calibration
 from moascope.learning.final import final_model
@@ -27,13 +27,6 @@ def quadrant(planes):
 
 TOY = Backbone("Toy", ("0000", "0001"), quadrant)
 NAMES = tuple(f"Toy_{channel}_{last}" for channel in CHANNELS for last in TOY.names)
-
-
-def gradients(planes, weights):
-    """Of the weighted features by pixels: what `quadrant` multiplies each pixel by."""
-    inside = np.zeros((CROP, CROP))
-    inside[: CROP // 2, : CROP // 2] = 4 / CROP**2
-    return weights[:, 0, None, None] * inside + weights[:, 1, None, None] / CROP**2
 
 
 def toy_model(weights, normalisation="none", controls=False):
@@ -57,9 +50,8 @@ def toy_sight(weights):
         "Metadata_Compound", "Metadata_Concentration_uM", "Metadata_Control"])
     sites = replace(make_examples(compounds=3).take(np.array([0])), meta=meta, names=NAMES,
                     features=np.zeros((1, 0), np.float32))
-    return Sight(model, (Network(TOY, gradients),), sites,
-                 np.array([[10, 20, 30, 40]], np.float32), np.zeros(0), np.zeros(0),
-                 np.zeros(1, int))
+    return Sight(model, (TOY,), sites, np.array([[10, 20, 30, 40]], np.float32), np.zeros(0),
+                 np.zeros(0), np.zeros(1, int))
 
 
 def crop_of(*levels, channels=CHANNELS, count=1):

@@ -7,11 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from moascope.explanation.sight import Crop, Sight, crop_log_odds
-from moascope.explanation.squares import SIDE, enlarged
-
-SOFT = 1 / 32
-"""Width of the seam of a square that is deleted (sigma of a Gaussian), in sides of a crop: networks
-see hard seams as edges of cells."""
+from moascope.explanation.squares import SIDE, without_squares
 
 MARKED = 0.2
 """Share of the squares that a deletion removes."""
@@ -54,32 +50,6 @@ def deletion(sight: Sight, crop: Crop, other: np.ndarray, meant: int, maps: Sequ
     for own, squares in zip(marked, chosen, strict=True):
         own[squares] = True
     variants = without_squares(crop.planes, other, marked.reshape(-1, len(crop.planes), SIDE, SIDE))
-    odds = crop_log_odds(sight, crop, np.concatenate([crop.planes[None], variants]), meant)
+    odds, = crop_log_odds(sight, crop, np.concatenate([crop.planes[None], variants]), meant)
     lost = odds[0] - odds[1:]
     return lost[: len(maps)], lost[len(maps):]
-
-
-def without_squares(planes: np.ndarray, other: np.ndarray, marked: np.ndarray) -> np.ndarray:
-    """A crop in which squares are as in another crop, with soft seams.
-
-    Parameters
-    ----------
-    planes, other : ndarray, uint8, [C, crop, crop]
-    marked : ndarray, bool, [..., C, SIDE, SIDE]
-
-    Returns
-    -------
-    ndarray, uint8, [..., C, crop, crop]
-    """
-    from scipy.ndimage import gaussian_filter
-
-    side = planes.shape[-1]
-    share = enlarged(marked.astype(np.float32), side)
-    share = gaussian_filter(share, (*(0,) * (share.ndim - 2), SOFT * side, SOFT * side))
-    return np.round(planes * (1 - share) + other * share).astype(np.uint8)
-
-
-def flat(planes: np.ndarray) -> np.ndarray:
-    """A crop without structure: each channel's median, uint8, [C, crop, crop]."""
-    return np.broadcast_to(np.median(planes, axis=(-2, -1), keepdims=True),
-                           planes.shape).astype(np.uint8)

@@ -2,40 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 
 from moascope.explanation.compounds import margins
-from moascope.explanation.gradients import has_gradients, keras_twin, plane_gradients
 from moascope.features.backbones import Backbone, find_weights, open_backbone
 from moascope.features.normalise import CLIP, apply_sphering, plate_scales
 from moascope.features.table import FeatureTable
 from moascope.learning.examples import SITE_KEY, Examples
-from moascope.learning.head import FittedHeads
 from moascope.learning.joining import with_layout
 from moascope.learning.model import TrainedModel
 from moascope.learning.panels import predict_by_panel
 from moascope.learning.predictor import sites_of
-from moascope.params import WITHOUT_NETWORK, Embed
+from moascope.learning.simple import Fitted
+from moascope.params import WITHOUT_NETWORK
 from moascope.screen.tables import Screen
-
-
-@dataclass(frozen=True)
-class Network:
-    """A backbone forwards (OpenVINO) and backwards (its twin in Keras).
-
-    Attributes
-    ----------
-    backbone : Backbone
-    gradients : callable
-        See `gradients.plane_gradients`.
-    """
-
-    backbone: Backbone
-    gradients: Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -65,7 +49,7 @@ class Sight:
     Attributes
     ----------
     model : TrainedModel
-    networks : tuple of Network
+    networks : tuple of Backbone
         Those of its backbones that are networks.
     sites : Examples
         Without features.
@@ -78,7 +62,7 @@ class Sight:
     """
 
     model: TrainedModel
-    networks: tuple[Network, ...]
+    networks: tuple[Backbone, ...]
     sites: Examples
     raw: np.ndarray
     centre: np.ndarray
@@ -105,17 +89,15 @@ def sight_of(model: TrainedModel, screen: Screen, table: FeatureTable) -> Sight 
     Returns
     -------
     Sight or None
-        None where there are no derivatives: none of the model's backbones is a network (named
-        features have groups instead), its head is of neighbours or trees, or Keras does not run on
-        TensorFlow.
+        None where none of the model's backbones is a network: named features have groups instead.
     """
     names = [name for name in model.embed.backbones if name not in WITHOUT_NETWORK]
-    smooth = all(isinstance(one, FittedHeads) for one in model.heads.values())
-    if not names or not smooth or not has_gradients():
+    if not names:
         return None
     weights = {name: str(file) for name, file in model.weights.items()}
     settings = model.embed.model_copy(update={"weights": weights} if weights else {})
-    networks = tuple(_network(name, settings, model.prepare.crop) for name in names)
+    networks = tuple(open_backbone(name, find_weights(name, settings), settings.precision,
+                                   model.prepare.crop) for name in names)
     sites = sites_of(replace(model, sphering=None), screen, table)
     column = {name: at for at, name in enumerate(table.names)}
     raw = table.X[:, [column[name] for name in model.names]]
@@ -133,14 +115,8 @@ def sight_of(model: TrainedModel, screen: Screen, table: FeatureTable) -> Sight 
                  np.array([spread for _, _, spread in scales]), plate)
 
 
-def _network(name: str, settings: Embed, crop: int) -> Network:
-    weights = find_weights(name, settings)
-    assert weights is not None
-    return Network(open_backbone(name, weights, settings.precision, crop),
-                   plane_gradients(keras_twin(name, weights, crop)))
-
-
-def crop_log_odds(sight: Sight, crop: Crop, variants: np.ndarray, meant: int) -> np.ndarray:
+def crop_log_odds(sight: Sight, crop: Crop, variants: np.ndarray, meant: int,
+                  heads: Sequence[Mapping[str, Fitted]] = ()) -> np.ndarray:
     """The log-odds of a class for a site, with one of its crops changed.
 
     Parameters
@@ -152,10 +128,12 @@ def crop_log_odds(sight: Sight, crop: Crop, variants: np.ndarray, meant: int) ->
         As it might be.
     meant : int
         The class, against the mean of the others.
+    heads : sequence, optional
+        In the place of the model's own.
 
     Returns
     -------
-    ndarray, float64, [b]
+    ndarray, float64, [heads, b]
         By the calibration for sites.
     """
     model = sight.model
@@ -164,45 +142,35 @@ def crop_log_odds(sight: Sight, crop: Crop, variants: np.ndarray, meant: int) ->
     changed = (variants != crop.planes).any(axis=(-2, -1))
     where, channel = np.nonzero(changed)
     for network in sight.networks:
-        before = network.backbone.planes(crop.planes)
-        after = network.backbone.planes(variants[changed])
-        for number, own in columns_of(model, network, crop.channels):
+        before = network.planes(crop.planes)
+        after = network.planes(variants[changed])
+        for number, own in _columns(model, network, crop.channels):
             mine = channel == number
             features[np.ix_(where[mine], own)] += (after[mine] - before[number]) / crop.count
-    logits = predict_by_panel(model.heads, _normalised(sight, crop.row, features), model.train)[0]
-    return model.calibrations["site"].slope * margins(logits.astype(float), meant)
+    given = _normalised(sight, crop.row, features)
+    return model.calibrations["site"].slope * np.stack([
+        margins(predict_by_panel(dict(one), given, model.train)[0].astype(float), meant)
+        for one in heads or (model.heads,)])
 
 
-def columns_of(model: TrainedModel, network: Network,
+def _columns(model: TrainedModel, network: Backbone,
              channels: Sequence[str]) -> Iterator[tuple[int, np.ndarray]]:
     """The channels whose features a model takes, and where these are: int, [features]."""
     at = {name: number for number, name in enumerate(model.names)}
-    backbone = network.backbone
     for number, channel in enumerate(channels):
-        names = [f"{backbone.label}_{channel}_{last}" for last in backbone.names]
+        names = [f"{network.label}_{channel}_{last}" for last in network.names]
         if at.keys() >= set(names):
             yield number, np.array([at[name] for name in names])
 
 
 def _normalised(sight: Sight, row: int, features: np.ndarray) -> Examples:
     """Variants of one site as the heads take them; see `learning.predictor.sites_of`."""
-    features = standardised(sight, row, features)
+    if len(sight.centre):
+        features = (features - sight.centre[sight.plate[row]]) / sight.spread[sight.plate[row]]
+    features = np.nan_to_num(features)
+    if "moderated" in sight.model.head.normalisation and len(sight.centre):
+        features = np.clip(features, -CLIP, CLIP)
     if sight.model.sphering is not None:
         features = apply_sphering(features, sight.model.sphering)
     same = sight.sites.take(np.full(len(features), row))
     return replace(same, features=features.astype(np.float32), _cache={})
-
-
-def standardised(sight: Sight, row: int, features: np.ndarray) -> np.ndarray:
-    """Features of one site, [b, d], as measured -> as the plate's controls make them comparable."""
-    if len(sight.centre):
-        features = (features - sight.centre[sight.plate[row]]) / sight.spread[sight.plate[row]]
-    features = np.nan_to_num(features)
-    if is_clipped(sight):
-        features = np.clip(features, -CLIP, CLIP)
-    return features
-
-
-def is_clipped(sight: Sight) -> bool:
-    """Whether normalised features stop at `features.normalise.CLIP`."""
-    return "moderated" in sight.model.head.normalisation and len(sight.centre) > 0

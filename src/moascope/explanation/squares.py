@@ -8,25 +8,28 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
-from moascope.explanation.gradients import head_gradient
-from moascope.explanation.sight import Crop, Sight, columns_of, is_clipped, standardised
-from moascope.features.normalise import CLIP
+from moascope.explanation.sight import Crop, Sight, crop_log_odds
 from moascope.learning.head import FittedHeads
-from moascope.learning.panels import POOLED, inputs
 from moascope.learning.simple import Fitted
 
 SIDE = 8
 """Squares along each side of a crop."""
 
+SOFT = 1 / 32
+"""Width of the seam of a square that is deleted (sigma of a Gaussian), in sides of a crop: networks
+see hard seams as edges of cells."""
 
-def square_values(sight: Sight, crop: Crop, meant: int,
+
+def square_values(sight: Sight, crop: Crop, level: np.ndarray, meant: int,
                   heads: Sequence[Mapping[str, Fitted]] = ()) -> np.ndarray:
-    """How much the light of each square of each channel adds to the log-odds of a class.
+    """What the log-odds of a class lose without each square of each channel.
 
     Parameters
     ----------
     sight : Sight
     crop : Crop
+    level : ndarray, uint8, [C, side, side]
+        What takes the place of a square; see `level_of`.
     meant : int
         The class, against the mean of the others.
     heads : sequence, optional
@@ -35,54 +38,56 @@ def square_values(sight: Sight, crop: Crop, meant: int,
     Returns
     -------
     ndarray, float64, [heads, C, SIDE, SIDE]
-        Positive where the square speaks for the class; 0 in a channel that the model does not take.
+        Positive where the square speaks for the class.
 
     Notes
     -----
-    Gradient times input, summed over squares (Shrikumar et al. 2016; Ancona et al., ICLR 2018):
-    what a small share of a square's light changes, times the light. Exact gradients, through the
-    head, whitening and normalisation and through the network.
+    Occlusion (Zeiler and Fergus, ECCV 2014), with soft seams.
     """
-    found = [np.zeros((len(crop.channels), SIDE, SIDE)) for _ in heads or (0,)]
-    model = sight.model
-    for network in sight.networks:
-        for into, one in zip(found, heads or (model.heads,), strict=True):
-            slopes = _feature_gradient(sight, crop.row, one, meant)
-            own = list(columns_of(model, network, crop.channels))
-            if not own:
-                continue
-            seen = [number for number, _ in own]
-            upward = np.stack([slopes[columns] for _, columns in own]) / crop.count
-            light = network.gradients(crop.planes[seen], upward) * crop.planes[seen]
-            into[seen] += _summed(light.astype(float))
-    return np.stack(found)
+    count = len(crop.channels) * SIDE * SIDE
+    marked = np.eye(count, dtype=bool).reshape(count, len(crop.channels), SIDE, SIDE)
+    variants = np.concatenate([crop.planes[None], without_squares(crop.planes, level, marked)])
+    odds = crop_log_odds(sight, crop, variants, meant, heads)
+    return (odds[:, :1] - odds[:, 1:]).reshape(len(odds), *marked.shape[1:])
 
 
-def _feature_gradient(sight: Sight, row: int, heads: Mapping[str, Fitted],
-                      meant: int) -> np.ndarray:
-    """The gradient of the calibrated log-odds by the site's features as measured, float64 [d]."""
-    model = sight.model
-    panel = POOLED if model.train.panels == "pooled" else sight.sites.panel[row]
-    own = heads[panel]
-    assert isinstance(own, FittedHeads)
-    standard = standardised(sight, row, sight.raw[[row]])[0]
-    which = inputs(sight.sites.take(np.array([row])), model.train)[0]
-    classes = len(model.question.classes)
-    contrast = np.full(classes, -1 / (classes - 1))
-    contrast[meant] = 1
-    found = head_gradient(own, 0, model.sphering, standard, which, contrast)
-    if is_clipped(sight):
-        found = np.where(np.abs(standard) < CLIP, found, 0)
-    if len(sight.centre):
-        found = found / sight.spread[sight.plate[row]]
-    return model.calibrations["site"].slope * found
+def without_squares(planes: np.ndarray, other: np.ndarray, marked: np.ndarray) -> np.ndarray:
+    """A crop in which squares are as in another crop, with soft seams.
+
+    Parameters
+    ----------
+    planes, other : ndarray, uint8, [C, crop, crop]
+    marked : ndarray, bool, [..., C, SIDE, SIDE]
+
+    Returns
+    -------
+    ndarray, uint8, [..., C, crop, crop]
+    """
+    from scipy.ndimage import gaussian_filter
+
+    side = planes.shape[-1]
+    share = enlarged(marked.astype(np.float32), side)
+    share = gaussian_filter(share, (*(0,) * (share.ndim - 2), SOFT * side, SOFT * side))
+    return np.round(planes * (1 - share) + other * share).astype(np.uint8)
 
 
-def _summed(light: np.ndarray) -> np.ndarray:
-    """Pixels [C, crop, crop] summed over squares, [C, SIDE, SIDE]."""
-    side = light.shape[-1]
-    starts = -(-np.arange(SIDE) * side // SIDE)
-    return np.add.reduceat(np.add.reduceat(light, starts, axis=1), starts, axis=2)
+def level_of(planes: np.ndarray, control: np.ndarray | None) -> np.ndarray:
+    """A crop without structure: what takes the place of a square.
+
+    Parameters
+    ----------
+    planes : ndarray, uint8, [C, side, side]
+    control : ndarray, uint8, [C, side, side], or None
+        A crop of a negative control.
+
+    Returns
+    -------
+    ndarray, uint8, [C, side, side]
+        Each channel at the control's mean, or without a control at its own median.
+    """
+    level = (np.median(planes, axis=(-2, -1), keepdims=True) if control is None
+             else control.mean(axis=(-2, -1), keepdims=True))
+    return np.broadcast_to(level.round(), planes.shape).astype(np.uint8)
 
 
 def enlarged(squares: np.ndarray, side: int) -> np.ndarray:

@@ -7,9 +7,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from moascope.explanation.deletion import deletion, flat
+from moascope.explanation.deletion import deletion
 from moascope.explanation.sight import Crop, Sight
-from moascope.explanation.squares import agreement, enlarged, random_heads, square_values
+from moascope.explanation.squares import (
+    agreement,
+    enlarged,
+    level_of,
+    random_heads,
+    square_values,
+)
+from moascope.learning.head import FittedHeads
 from moascope.report.compounds import Picture, Typical, data_address, shown_range
 from moascope.text import number, tidy
 
@@ -30,17 +37,18 @@ class CropMap:
     ----------
     picture : Picture
     largest : float
-        The largest part of the log-odds in a square, which has the full colour.
-    signed, absolute : float
-        Agreement with maps of random heads; see `explanation.squares.agreement`.
+        The most log-odds that a square is worth, which has the full colour.
+    signed, absolute : float or None
+        Agreement with maps of random heads; see `explanation.squares.agreement`. None for heads
+        of neighbours or trees, which have no weights to draw.
     lost, random : float
         Log-odds lost without the squares that are marked most, and without as many random ones.
     """
 
     picture: Picture
     largest: float
-    signed: float
-    absolute: float
+    signed: float | None
+    absolute: float | None
     lost: float
     random: float
 
@@ -53,7 +61,7 @@ def crop_map(sight: Sight, found: Typical, meant: int) -> CropMap | None:
     sight : Sight
     found : Typical
         The compound and its control: where squares are deleted, the control's are in their place,
-        or without a control the median of the crop.
+        or without a control a level.
     meant : int
         The class that is explained.
 
@@ -67,12 +75,13 @@ def crop_map(sight: Sight, found: Typical, meant: int) -> CropMap | None:
         return None
     planes = found.crops["compound"]
     crop = Crop(row, found.channels, planes, found.count)
-    heads = sight.model.heads
-    values, *others = square_values(sight, crop, meant, [
-        heads, *(random_heads(heads, seed) for seed in range(RANDOM_HEADS))])
-    signed, absolute = agreement(values, np.stack(others))
-    lost, random = deletion(sight, crop, found.crops.get("negative control", flat(planes)), meant,
-                            [values], 0)
+    control = found.crops.get("negative control")
+    level, heads = level_of(planes, control), [sight.model.heads]
+    if all(isinstance(one, FittedHeads) for one in sight.model.heads.values()):
+        heads += [random_heads(sight.model.heads, seed) for seed in range(RANDOM_HEADS)]
+    values, *others = square_values(sight, crop, level, meant, heads)
+    signed, absolute = agreement(values, np.stack(others)) if others else (None, None)
+    lost, random = deletion(sight, crop, level if control is None else control, meant, [values], 0)
     largest = float(np.abs(values).max())
     black, spread = shown_range(found)
     names = tuple(tidy(name, 20) for name in found.channels)
@@ -94,14 +103,17 @@ def check_words(maps: Sequence[CropMap]) -> str:
     if not maps:
         return ""
     lost, random = (np.array([getattr(one, name) for one in maps]) for name in ("lost", "random"))
-    signed, absolute = (float(np.nanmean([getattr(one, name) for one in maps]))
-                        for name in ("signed", "absolute"))
     deleted = (f"Without the fifth of the squares that is marked most, the images lose "
                f"{number(lost.mean(), 1)} log-odds on average, without a random fifth "
                f"{number(random.mean(), 1)}; more than at random in {int((lost > random).sum())} "
                f"of {len(maps)}.")
     if lost.mean() <= random.mean():
         deleted += " So these maps do not show what the model needs: do not read them."
+    known = [(one.signed, one.absolute) for one in maps
+             if one.signed is not None and one.absolute is not None]
+    if not known:
+        return deleted
+    signed, absolute = (float(one) for one in np.nanmean(np.array(known), axis=0))
     drawn = (f"Maps of {RANDOM_HEADS} heads with random weights have a mean rank correlation of "
              f"{number(signed, 2)} with these, and of {number(absolute, 2)} if signs are left out")
     if signed >= ALIKE:
