@@ -56,6 +56,7 @@ from moascope.screen.tables import read_screen
 from moascope.screen.unread import planes_held
 from moascope.sources.bbbc import read_plate_map as read_bbbc_map
 from moascope.sources.bbbc021 import read_columns
+from moascope.sources.gallery.mechanisms import read_mechanisms
 from moascope.sources.idr0088 import read_index
 from moascope.sources.idr0088_wells import COLUMNS as IDR0088_COLUMNS
 from moascope.sources.idr0088_wells import read_annotation
@@ -106,6 +107,8 @@ COMPOUNDS = ("Compound Name,Compound MoA,Compound InChIKey,Control Type,Target\n
 ANNOTATIONS = ("Metadata_Compound,Metadata_MoA,gpcr,gpcr_action,evidence,curator\n"
                "aspirin,COX inhibitor,no,,terms,\nx,agonist,yes,agonist,,me\n")
 TARGETS = "compound,target\naspirin,PTGS1|PTGS2\nx,ADRB1\n"
+HUB = ("!a comment\nname\tmoa\tInChIKey\nalpha \xe9\thistamine receptor antagonist|x\t"
+       "AAAAAAAAAAAAAA-UHFFFAOYSA-N\n")
 BBBC016 = "[agonist] in uM\n" + "0\n0.5\n" * 36
 BBBC021 = "compound,concentration,moa\ntaxol,0.3,Microtubule stabilizers\nDMSO,0,DMSO\n"
 LAYOUT = ("Metadata_Plate,Metadata_Well,Metadata_Compound,Metadata_Concentration_uM,"
@@ -398,6 +401,10 @@ READERS: Mapping[str, Reader] = {
     "idr0088 index": (lambda: YOKOGAWA.replace(
         "a.tif", "1001_B02_T0001F001L01A01Z01C01.tif").encode(), only("i.mlf"),
         lambda f: read_index(f / "i.mlf", "1001")),
+    "mechanisms": (lambda: HUB.encode("latin-1"), only("hub.txt"),
+                   lambda f: read_mechanisms([str(f / "hub.txt")], f)),
+    "mechanisms gz": (lambda: gzip.compress(HUB.encode("latin-1"), mtime=0), only("hub.txt.gz"),
+                      lambda f: read_mechanisms([str(f / "hub.txt.gz")], f)),
     "bbbc016": (BBBC016.encode, only("m.txt"), lambda f: read_bbbc_map(f / "m.txt", 72)),
     "bbbc021": (BBBC021.encode, only("t.csv"),
                 lambda f: read_columns(f / "t.csv", ["compound", "concentration", "moa"])),

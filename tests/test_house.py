@@ -24,7 +24,7 @@ FLOORS = [
     "passwords", "errors", "quiet", "metrics", "text", "opening",
     "params", "params_file", "work", "web", "addresses", "screen",
     "importing", "annotation", "sources", "validation",
-    "pixels", "features", "chemistry", "learning", "finetuning",
+    "pixels", "features", "planning", "chemistry", "learning", "finetuning",
     "explanation", "evaluation",
     "tracking", "promotion",
     "drawing", "report", "layout", "api",

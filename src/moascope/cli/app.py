@@ -10,7 +10,7 @@ import typer
 from moascope.cli.compounds import doses, similar
 from moascope.cli.models import predict, promote, summary
 from moascope.cli.project import init, stage
-from moascope.cli.screens import annotate, fetch, import_, layout
+from moascope.cli.screens import annotate, fetch, import_, layout, plan
 from moascope.cli.study import distil, work
 
 app = typer.Typer(
@@ -53,6 +53,7 @@ COMMANDS = {
         "layout": layout,
         "annotate": annotate,
         "fetch": fetch,
+        "plan": plan,
     },
     "Compounds": {
         "similar": similar,

@@ -255,3 +255,27 @@ def fetch(
         return
     print(f"{len(collected.sites):,} images are in {downloads_folder(params.acquire)}; the server "
           f"lacks {len(collected.missing):,} files. `{uses}` uses them.")
+
+
+def plan(
+    screen: Annotated[Path | None, typer.Argument(
+        metavar="[SCREEN]", help="Folder of the screen; by default data/acquire, or else "
+                                 "acquire.path.")] = None,
+    settings: Annotated[list[str] | None, typer.Option(
+        "--set", "-S", help="Set a parameter, as with dvc exp run: tune.trials=100")] = None,
+    allow_outside: Annotated[bool, typer.Option(
+        "--allow-outside", help="Also read images outside the folder, where its source.json or a "
+                                "link leads to them.")] = False,
+) -> None:
+    """Say how long a screen takes, and how much memory and disk, before running it.
+
+    Counts its plates, sites, planes and bytes, and prepares and embeds a few of its sites, which
+    takes less than half a minute. Stages that train are computed from runs on simulated screens.
+
+    Example: moascope plan my_screen -S tune.trials=100
+    """
+    from moascope.params_file import load_params
+    from moascope.planning.plan import plan_screen
+
+    for line in plan_screen(screen, load_params(settings=settings or ()), allow_outside):
+        print(line)
