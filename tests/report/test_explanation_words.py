@@ -30,7 +30,7 @@ def test_several_that_are_needed_are_counted_and_none_is_said():
     parts = {name: group(0.2, 0.1, 0.3) for name in "abcd"}
     both = FOUND | {"groups": {"compartment": parts}}
     assert explanation_section({"explanation": both}, str)["sentence"].endswith(
-        "without any of 4 parts of the cell: a (0.200), b (0.200), c (0.200) and 1 more.")
+        "without any one of 4 parts of the cell: a (0.200), b (0.200), c (0.200) and 1 more.")
     few = FOUND | {"groups": {"measurement": {"Texture": group(0.4, None, None)}}}
     assert explanation_section({"explanation": few}, str)["sentence"].startswith(
         "No measurement is needed by itself")

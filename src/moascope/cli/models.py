@@ -51,7 +51,8 @@ def predict(
     level: Annotated[Level, typer.Option(help="One row per site, well or compound.")]
     = Level.compound,
     report: Annotated[Path | None, typer.Option(
-        help="Also write a page (HTML) on the compounds that the model has not seen.")] = None,
+        help="Also write a page (HTML) on the compounds that the model has not seen: images, "
+             "neighbours, and what each prediction rests on.")] = None,
     jobs: Annotated[int, typer.Option(min=1, help="Processes that prepare plates.")] = 2,
     allow_outside: Annotated[bool, typer.Option(
         "--allow-outside", help="Also read images outside the folder, where its source.json or a "

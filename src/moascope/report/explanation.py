@@ -79,7 +79,7 @@ def loss_sentence(found: dict[str, Any], kind: str, unit: str) -> str:
     named = listing((f"{_short(name, 40)} ({number(-lost)})" for lost, name in needed),
                     MOST_NAMED)
     return (f"Average precision over unseen {unit}s falls clearly without "
-            f"{'one' if len(needed) == 1 else f'any of {len(needed)}'} "
+            f"{'one' if len(needed) == 1 else f'any one of {len(needed)}'} "
             f"{_groups(noun, len(needed))}: {named}.")
 
 
