@@ -120,7 +120,8 @@ def ablated_logits(
             rows = np.flatnonzero(own & (head_of_row == index))
             found[:, rows] = _through(
                 fitted, int(index), sphering, examples.features[rows], panels[rows],
-                reference.values[reference.of_row[rows]], masks)
+                reference.values if len(reference.values) == 1
+                else reference.values[reference.of_row[rows]], masks)
     return found
 
 

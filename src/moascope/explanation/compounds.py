@@ -14,8 +14,6 @@ from moascope.learning.model import TrainedModel
 from moascope.learning.predictor import sites_of, sites_that_count
 from moascope.screen.tables import Screen
 
-MOST_GROUPS = 40
-
 
 @dataclass(frozen=True)
 class Share:
@@ -76,7 +74,7 @@ def compound_shares(model: TrainedModel, screen: Screen, table: FeatureTable,
                           & (sites.group >= 0))
     own = sites.take(rows)
     named = [(kind, name, mask) for kind, masks in kinds.items()
-             for name, mask in list(masks.items())[:MOST_GROUPS]]
+             for name, mask in masks.items()]
     logits = ablated_logits(model.heads, own, model.sphering, model.train, reference.take(rows),
                             [mask for _, _, mask in named], np.zeros(len(rows), int))
     matrix, units = averaging(own, "compound")

@@ -16,6 +16,9 @@ KINDS = (CHANNEL, COMPARTMENT, FAMILY, FEATURE)
 """By what features are grouped, in the order in which the report shows them."""
 
 CELL_COUNT, NO_CHANNEL, OTHER = "cell count", "no channel", "other"
+MOST_GROUPS = 40
+"""Of a kind; a table may have hundreds of images."""
+
 MOST_SINGLE = 40
 """Features without a structure in their names that are groups by themselves."""
 
@@ -68,7 +71,7 @@ def feature_groups(names: Sequence[str]) -> dict[str, dict[str, np.ndarray]]:
         said[FEATURE] = [(name.removeprefix(_PROFILES),) for name in names]
     groups = {kind: _masks(of) for kind, of in said.items()}
     measured = bool(set(groups[FAMILY]) & {"Texture", "AreaShape"})
-    return {kind: own for kind, own in groups.items()
+    return {kind: dict(list(own.items())[:MOST_GROUPS]) for kind, own in groups.items()
             if len(own) > 1 and (kind != COMPARTMENT or columns)
             and (kind != FAMILY or measured)}
 

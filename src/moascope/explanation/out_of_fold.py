@@ -20,8 +20,6 @@ from moascope.metrics import (
 from moascope.params import Evaluate, Head, Train
 from moascope.screen.question import Question
 
-MOST_GROUPS = 40
-
 
 def evaluate_groups(examples: Examples, head: Head, train: Train, settings: Evaluate,
                     seed: int) -> dict[str, Any] | None:
@@ -57,8 +55,7 @@ def evaluate_groups(examples: Examples, head: Head, train: Train, settings: Eval
     by removing", 2021). What two groups both say is lost with neither of them alone.
     """
     seen = examples.of_backbone(head.backbone).selected(head.selection)
-    kinds = {kind: dict(list(groups.items())[:MOST_GROUPS])
-             for kind, groups in feature_groups(seen.names).items()}
+    kinds = feature_groups(seen.names)
     if not kinds:
         return None
     fitted = cross_fit(examples, head, train, seed)
