@@ -5,10 +5,13 @@ from functools import partial
 import numpy as np
 import pandas as pd
 import pytest
+from helpers import Page
+from test_report import make_world
 
 from moascope.drawing.figures import draw
 from moascope.errors import MoascopeError
 from moascope.evaluation.doses import CURVE_COLUMNS, DOSE_COLUMNS, DoseResponses
+from moascope.report.activity import ActivityFound
 from moascope.report.doses import (
     curve_sentence,
     dose_figure,
@@ -17,6 +20,7 @@ from moascope.report.doses import (
     of_compound,
     show_doses,
 )
+from moascope.report.page import render_report
 
 NOTHING = [np.nan] * 6
 DOSES = [0.1, 1.0, 10.0]
@@ -88,3 +92,17 @@ def test_the_terminal_shows_each_dose_at_80_columns(monkeypatch, capsys):
         "0.1", "1", "10"]
     with pytest.raises(MoascopeError, match="No distance from the negative controls is known of x"):
         of_compound(FOUND, "x")
+
+
+def test_the_report_draws_the_responses(tmp_path):
+    world = make_world()
+    summary = {"compounds": {"tested": 3, "active": 1}, "threshold": 0.05, "warnings": [],
+               "mechanisms": {"tested": 0, "consistent": 0}, "by_concentration_uM": {}}
+    compounds = pd.DataFrame({"p_value": [0.01], "corrected_p_value": [0.02], "active": ["yes"],
+                              "mean_average_precision": [0.9]})
+    consistency = pd.DataFrame(columns=["Metadata_MoA", "p_value", "mean_average_precision"])
+    page = Page(render_report(world.metrics, world.predictions, world.examples, tmp_path, None,
+                              ActivityFound(summary, compounds, consistency, FOUND)))
+    assert "Dose-responses 1 of 3 compounds with 3 or more doses move away" in page.text
+    assert any(alt.startswith("Dose-responses of 1 compound. rising, A549") for alt in page.alts)
+    assert "moascope doses COMPOUND" in page.text

@@ -21,6 +21,7 @@ from helpers import Page
 
 import moascope
 from moascope import cli
+from moascope.evaluation.doses import read_doses
 from moascope.work.files import rounded
 
 # The first test waits for the whole pipeline, beside another process of tests.
@@ -179,6 +180,10 @@ def test_activity_is_in_tables_in_the_metrics_and_in_the_predictions(ran):
             "mean_average_precision", "corrected_p_value", "active"} <= set(doses)
     assert {"Metadata_MoA", "mean_average_precision", "corrected_p_value"} <= set(
         pd.read_csv(folder / "consistency.csv"))
+    responses = read_doses(folder)
+    assert len(responses.curves) and set(responses.curves["response"]) <= {"", "no", "yes",
+                                                                           "all doses"}
+    assert (responses.doses["distance"] > 0).all()
     assert len(compounds) == TINY["simulated"]["compounds"]
     assert doses["p_value"].between(0, 1).all()
     assert (folder / "activity.png").stat().st_size > 5000

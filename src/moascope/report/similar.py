@@ -77,7 +77,8 @@ def conclusion(found: Similar) -> str:
                 f"the order above may be chance.{itself}")
     names = alike.drop_duplicates("Metadata_Compound")
     said = (f"{counted(len(names), 'compound')} {'is' if len(names) == 1 else 'are'} more like "
-            f"{name} than DMSO wells are (corrected p < {ALIKE_AT:g})")
+            f"{name} than DMSO wells are (corrected p < {ALIKE_AT:g}): "
+            f"{listing(tidy(one) for one in names['Metadata_Compound'])}")
     terms = Counter(term for text in names["Metadata_MoA"] for term in set(moa_terms(text)))
     known = int((names["Metadata_MoA"] != "").sum())
     if terms:
