@@ -28,7 +28,7 @@ FLOORS = [
     "explanation", "evaluation",
     "tracking", "promotion",
     "drawing", "report", "layout", "api",
-    "slides", "distillation",
+    "slides", "distillation", "exploring",
     "project", "stages", "cli",
 ]
 HEAVY = ("tensorflow", "keras", "mlflow", "great_expectations", "sklearn", "matplotlib", "optuna",

@@ -120,14 +120,35 @@ def render_view(screen: Screen, view: View, treated: bool, channel: str = "") ->
     limits = [np.percentile(np.concatenate([planes[index].ravel()[::7]
                                             for planes in sides.values()]), [_LOW, _HIGH])
               for index in range(len(channels))]
+    return as_png(coloured(shown, limits, channel_colours(view.channels)), SIDE)
+
+
+def coloured(planes: Sequence[np.ndarray] | np.ndarray,
+             limits: Sequence[Sequence[float] | np.ndarray],
+             colours: Sequence[tuple[int, int, int]]) -> np.ndarray:
+    """Planes as light: one alone in grey, several as the sum of their colours.
+
+    Parameters
+    ----------
+    planes : sequence of ndarray, [height, width]
+    limits : sequence of (float, float)
+        Of each plane, the values that are dark and bright.
+    colours : sequence of tuple of int
+        Of each plane, 0 to 255.
+
+    Returns
+    -------
+    ndarray, float32, [height, width] or [height, width, 3]
+        0 to 1.
+    """
     scaled = [np.clip((plane.astype(np.float32) - low) / max(high - low, 1.0), 0, 1)
-              for plane, (low, high) in zip(shown, limits, strict=True)]
-    if len(channels) == 1:
-        return _png(scaled[0])
+              for plane, (low, high) in zip(planes, limits, strict=True)]
+    if len(scaled) == 1:
+        return scaled[0]
     light = np.zeros((*scaled[0].shape, 3), np.float32)
-    for plane, colour in zip(scaled, channel_colours(view.channels), strict=True):
+    for plane, colour in zip(scaled, colours, strict=True):
         light += plane[..., np.newaxis] * (np.array(colour, np.float32) / 255)
-    return _png(np.clip(light, 0, 1))
+    return np.clip(light, 0, 1)
 
 
 def channel_colours(channels: Sequence[str]) -> list[tuple[int, int, int]]:
@@ -150,12 +171,13 @@ def _distance(well: str, other: str) -> float:
     return (row - other_row) ** 2 + (column - other_column) ** 2
 
 
-def _png(light: np.ndarray) -> bytes:
+def as_png(light: np.ndarray, side: int = 0) -> bytes:
+    """A picture from `coloured` as PNG; above 0, `side` is the longest that it may have."""
     from PIL import Image
 
     image = Image.fromarray((light * 255 + 0.5).astype(np.uint8))
-    if max(image.size) > SIDE:
-        scale = SIDE / max(image.size)
+    if 0 < side < max(image.size):
+        scale = side / max(image.size)
         image = image.resize((max(1, round(image.width * scale)),
                               max(1, round(image.height * scale))), Image.Resampling.BOX)
     content = io.BytesIO()

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from moascope.cli.compounds import doses, similar
+from moascope.cli.explore import explore
 from moascope.cli.models import predict, promote, summary
 from moascope.cli.project import init, stage
 from moascope.cli.screens import annotate, fetch, import_, layout, plan
@@ -51,6 +52,7 @@ COMMANDS = {
     "Screens": {
         "import": import_,
         "layout": layout,
+        "explore": explore,
         "annotate": annotate,
         "fetch": fetch,
         "plan": plan,

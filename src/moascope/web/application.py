@@ -60,7 +60,8 @@ def render_page(request: Request, site: Site, package: str, template: str,
     request : Request
     site : Site
     package, template : str
-        The file and the package that it lies in. Besides `content` it knows `nonce`, for its
+        The file and the package that it lies in, with those that it extends or includes. Besides
+        `content` it knows `nonce`, for its
         style and script, `token`, for its forms, and the filter `query`, which makes the query
         string of a link and leaves out what is empty. All text is escaped; a name that is not
         given is an error.
@@ -72,21 +73,22 @@ def render_page(request: Request, site: Site, package: str, template: str,
 
 
 def query(fields: dict[str, Any]) -> str:
-    """The query string of a link, without what is empty."""
+    """The query string of a link, without what is empty; a list repeats its name."""
     return "?" + urlencode({name: value for name, value in fields.items()
-                            if value not in ("", None)})
+                            if value not in ("", None)}, doseq=True)
 
 
 @cache
 def _template(package: str, template: str) -> Any:
     from importlib.resources import files
 
-    from jinja2 import Environment, StrictUndefined
+    from jinja2 import Environment, FunctionLoader, StrictUndefined
 
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True,
-                              lstrip_blocks=True)
+    environment = Environment(
+        loader=FunctionLoader(lambda name: files(package).joinpath(name).read_text("utf-8")),
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters["query"] = query
-    return environment.from_string(files(package).joinpath(template).read_text("utf-8"))
+    return environment.get_template(template)
 
 
 async def _tell(request: Request, error: Exception) -> Response:

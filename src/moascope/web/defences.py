@@ -27,7 +27,8 @@ class SecurityHeaders:
     """Every answer tells the browser to load nothing from elsewhere and to keep nothing.
 
     Style and script run only with the nonce of this answer, `request.state.nonce`, and only in a
-    page. A response may set its own Cache-Control.
+    page. A response may set its own Cache-Control, and a policy of its own for a page that stands
+    alone.
     """
 
     def __init__(self, app: Application):
@@ -44,7 +45,8 @@ class SecurityHeaders:
                 headers = MutableHeaders(scope=message)
                 is_page = headers.get("content-type", "").startswith("text/html")
                 inline = f"'nonce-{nonce}'" if is_page else "'none'"
-                headers["Content-Security-Policy"] = (
+                headers.setdefault(
+                    "Content-Security-Policy",
                     f"default-src 'none'; img-src 'self'; style-src {inline}; "
                     f"script-src {inline}; form-action 'self'; base-uri 'none'; "
                     "frame-ancestors 'none'")
