@@ -103,6 +103,25 @@ def test_what_tells_the_class_is_missed_and_what_does_not_is_not(layers):
     assert abs(actin["lost"]) < 0.05 and actin["low"] <= actin["lost"] <= actin["high"]
 
 
+def test_each_mechanism_of_the_hits_has_its_own_channel():
+    examples = world(compounds=90)
+    kind = np.arange(90) % 6   # hits are 0 and 3
+    features = examples.features.copy()
+    of_row = np.where(examples.group >= 0, kind[examples.group], -1)
+    features[of_row == 3, 0] -= 4
+    features[of_row == 3, 1] += 4
+    mechanisms = np.select([kind == 0, kind == 3], ["a", "b|both"], "c")
+    examples = replace(examples, features=features, _cache={}, groups=examples.groups.assign(
+        Metadata_MoA=mechanisms))
+    found = evaluate_groups(examples, HEAD, TRAIN, SETTINGS, 0)["mechanisms"]["channel"]
+    assert set(found) == {"a", "b", "both"}
+    count = int((~examples.held_out & (mechanisms == "a")).sum())
+    assert found["a"]["compounds"] == count
+    assert found["a"]["lost"]["DNA"] > 2 * abs(found["a"]["lost"]["Actin"])
+    assert found["b"]["lost"]["Actin"] > 2 * abs(found["b"]["lost"]["DNA"])
+    assert found["b"] == found["both"]
+
+
 def test_every_unit_is_explained_by_a_head_that_did_not_learn_from_it():
     """In noise a head knows its own compounds by heart, and would miss every channel of theirs."""
     head = HEAD.model_copy(update={"l2": 0.0, "epochs": 60})

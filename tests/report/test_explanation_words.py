@@ -45,10 +45,24 @@ def test_classes_have_columns_and_rows_have_a_limit():
     assert table.rows[0]["name"] == "f19" and table.rows[0]["of_class"] == [0.19, 0.0]
 
 
+def test_mechanisms_of_hits_have_a_table_of_what_they_are_recognised_by():
+    lost = {"DNA": 0.1, "Actin": 2.0, "cell count": -0.1}
+    found = FOUND | {"mechanisms": {"channel": {"kinase inhibitor": {"compounds": 3,
+                                                                     "lost": lost}}}}
+    table = explanation_section({"explanation": found}, str)["mechanisms"]
+    assert table.groups == ("DNA", "Actin", "the cell count")
+    assert table.rows == [{"name": "kinase inhibitor", "compounds": 3, "lost": [0.1, 2.0, -0.1],
+                           "most": 1}]
+    assert explanation_section({"explanation": FOUND}, str)["mechanisms"] is None
+
+
 def test_the_report_shows_the_table(tmp_path):
     world = make_world()
-    text = render_report({**world.metrics, "explanation": FOUND}, world.predictions,
+    lost = {"DNA": 0.1, "Actin": 2.0, "cell count": -0.1}
+    found = FOUND | {"mechanisms": {"channel": {"x": {"compounds": 3, "lost": lost}}}}
+    text = render_report({**world.metrics, "explanation": found}, world.predictions,
                          world.examples, tmp_path)
+    assert "x 3 0.10 2.00 −0.10" in Page(text).text
     assert "Actin 10 0.500 0.300 0.100 to 0.500" in Page(text).text
 
 

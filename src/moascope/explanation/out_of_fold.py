@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,9 @@ from moascope.metrics import (
 )
 from moascope.params import Evaluate, Head, Train
 from moascope.screen.question import Question
+
+LEAST_COMPOUNDS = 2
+"""One compound is no mechanism."""
 
 
 def evaluate_groups(examples: Examples, head: Head, train: Train, settings: Evaluate,
@@ -46,8 +50,10 @@ def evaluate_groups(examples: Examples, head: Head, train: Train, settings: Eval
         set to those of negative controls (else to the mean of the panel); `exact`, whether the
         heads are linear; and `groups`: kind -> group -> `features` (how many), `average_precision`
         without them, and `lost` with `low` and `high` (95 %, bootstrap over units, paired; None
-        below five positives); of several classes also `by_class`, what each loses. None where
-        the features cannot be told apart by their names, or nothing can be scored.
+        below five positives); of several classes also `by_class`, what each loses; and of a binary
+        target `mechanisms`: kind -> mechanism of the positives -> `compounds` and `lost`, what
+        their logit loses on average without each group. None where the features cannot be told
+        apart by their names, or nothing can be scored.
 
     Notes
     -----
@@ -73,12 +79,20 @@ def evaluate_groups(examples: Examples, head: Head, train: Train, settings: Eval
         return None
     whole, *without = (matrix[np.flatnonzero(keep)] @ one for one in logits)
     losses = iter(_losses(label[keep], whole, without, examples.question, settings, seed))
-    return {
+    found = {
         "average_precision": _scores(label[keep], whole, examples.question),
         "controls": reference.controls, "exact": is_linear(head),
         "groups": {kind: {name: {"features": int(mask.sum())} | next(losses)
                           for name, mask in groups.items()} for kind, groups in kinds.items()},
     }
+    if examples.question.binary and "Metadata_MoA" in examples.groups:
+        mechanism = examples.groups["Metadata_MoA"].fillna("").to_numpy(str)[
+            units["Group"].to_numpy()[keep]]
+        lost = iter([(whole - one) @ [-1, 1] for one in without])
+        found["mechanisms"] = {kind: _of_mechanisms(
+            np.where(label[keep] == 1, mechanism, ""), {name: next(lost) for name in groups})
+            for kind, groups in kinds.items()}
+    return found
 
 
 def is_linear(head: Head) -> bool:
@@ -104,6 +118,20 @@ def _losses(label: np.ndarray, whole: np.ndarray, without: list[np.ndarray], que
             {} if question.binary else {"by_class": {
                 name: of_class[name] - score
                 for name, score in _by_class(label, logits, question).items()}}))
+    return found
+
+
+def _of_mechanisms(mechanism: np.ndarray, lost: dict[str, np.ndarray]) -> dict[str, Any]:
+    """Mean loss of the logit over the compounds of each mechanism that has several."""
+    terms = [tuple(filter(None, text.split("|"))) for text in mechanism]
+    counts = Counter(term for own in terms for term in own)
+    found = {}
+    for term in sorted(counts, key=lambda name: (-counts[name], name)):
+        own = np.array([term in one for one in terms])
+        if own.sum() >= LEAST_COMPOUNDS:
+            found[term] = {"compounds": int(own.sum()),
+                           "lost": {name: float(values[own].mean())
+                                    for name, values in lost.items()}}
     return found
 
 

@@ -17,6 +17,24 @@ FIRST = {CHANNEL: "Channel", COMPARTMENT: "Part of the cell", FAMILY: "Measureme
 
 
 @dataclass(frozen=True)
+class MechanismTable:
+    """What the logit of a mechanism's compounds loses without each group of the first kind.
+
+    Attributes
+    ----------
+    groups : tuple of str
+        Heads of the columns.
+    rows : list of dict
+        `name`, `compounds`, `lost` (a list) and `most`, the column of the largest loss.
+    hidden : int
+    """
+
+    groups: tuple[str, ...]
+    rows: list[dict[str, Any]]
+    hidden: int
+
+
+@dataclass(frozen=True)
 class LossTable:
     """What is lost without each group of one kind, the most first.
 
@@ -54,7 +72,8 @@ def explanation_section(metrics: dict[str, Any], said: Callable[[str], str]) -> 
     tables = [_table(kind, groups, said) for kind, groups in found["groups"].items()]
     kind = next(iter(found["groups"]))
     return {"sentence": loss_sentence(found, kind, metrics.get("unit", "compound")),
-            "tables": tables, "whole": number(found["average_precision"]),
+            "tables": tables, "mechanisms": _mechanisms(found, kind),
+            "whole": number(found["average_precision"]),
             "value": "that of the plate's negative controls" if found["controls"] else
             "the mean of the screen, because it has no negative controls"}
 
@@ -81,6 +100,20 @@ def loss_sentence(found: dict[str, Any], kind: str, unit: str) -> str:
     return (f"Average precision over unseen {unit}s falls clearly without "
             f"{'one' if len(needed) == 1 else f'any one of {len(needed)}'} "
             f"{_groups(noun, len(needed))}: {named}.")
+
+
+def _mechanisms(found: dict[str, Any], kind: str) -> MechanismTable | None:
+    own = (found.get("mechanisms") or {}).get(kind)
+    groups = list(found["groups"][kind])
+    if not own or len(groups) > MOST_CLASSES:
+        return None
+    rows = []
+    for name, one in list(own.items())[:MOST_ROWS]:
+        lost = [one["lost"][group] for group in groups]
+        rows.append({"name": _short(name), "compounds": one["compounds"], "lost": lost,
+                     "most": lost.index(max(lost))})
+    return MechanismTable(tuple(_short(group, 40) for group in groups), rows,
+                          max(len(own) - MOST_ROWS, 0))
 
 
 def _groups(noun: str, count: int) -> str:
