@@ -1,4 +1,4 @@
-"""`moascope plan` beside what the stages then took.
+"""`moascope plan` next to what the stages then took.
 
     python benchmarks/planning.py            # the default simulated screen
     python benchmarks/planning.py --known    # small screens, by which the known costs were set

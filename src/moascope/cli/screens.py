@@ -259,7 +259,7 @@ def fetch(
 
 def plan(
     screen: Annotated[Path | None, typer.Argument(
-        metavar="[SCREEN]", help="Folder of the screen; by default data/acquire, or else "
+        metavar="SCREEN", help="Folder of the screen; by default data/acquire, or else "
                                  "acquire.path.")] = None,
     settings: Annotated[list[str] | None, typer.Option(
         "--set", "-S", help="Set a parameter, as with dvc exp run: tune.trials=100")] = None,

@@ -35,8 +35,8 @@ STARTS = {
     "prepare": Start(3.4, 0.0, 300), "embed": Start(1.5, 0.0, 180),
     "split": Start(4.0, 3e-4, 190), "activity": Start(3.0, 1.7e-3, 185),
     "tune": Start(11.0, 0.0, 790), "train": Start(11.0, 0.0, 600),
-    "evaluate": Start(14.0, 0.0, 700), "report": Start(7.0, 0.0, 400),
-    "register": Start(5.0, 0.0, 207),
+    "evaluate": Start(15.0, 0.0, 855), "report": Start(16.0, 0.0, 415),
+    "register": Start(5.0, 0.0, 184),
 }
 # Of a trial; and of each million of features (sites times features) in each pair of folds.
 TRIAL, TRIAL_PAIR_MILLION = 1.6, 0.05
