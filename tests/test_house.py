@@ -29,7 +29,7 @@ FLOORS = [
     "tracking", "promotion",
     "drawing", "report", "layout", "api",
     "slides", "distillation", "exploring",
-    "project", "stages", "cli",
+    "project", "stages", "running", "cli",
 ]
 HEAVY = ("tensorflow", "keras", "mlflow", "great_expectations", "sklearn", "matplotlib", "optuna",
          "skimage", "copairs", "duckdb", "scipy.stats", "openvino", "zarr", "starlette", "uvicorn",

@@ -5,7 +5,7 @@ import yaml
 
 from moascope.errors import MoascopeError
 from moascope.params_file import parse_params
-from moascope.project.merge import merge_params
+from moascope.project.merge import merge_params, set_values
 from moascope.project.shipped import PARAMS, shipped
 
 BASE = """\
@@ -148,3 +148,27 @@ def test_every_section_of_the_real_file_can_be_added_to_a_project_that_lacks_it(
         assert yaml.safe_load(text) == whole
         assert [change.kind for change in found] == ["added"]
         parse_params(yaml.safe_load(text))
+
+
+def test_values_are_set_in_place_and_everything_else_stays():
+    text = """\
+# mine
+target: gpcr            # which
+acquire:
+  source: simulated     # from where
+  path: screen
+simulated: {size: 128}
+"""
+    changed = set_values(text, {"target": "moa", "acquire.source": "folder",
+                                "acquire.path": "/a b/c: d", "acquire.allow_outside": True})
+    assert changed == """\
+# mine
+target: moa            # which
+acquire:
+  allow_outside: true
+  source: folder     # from where
+  path: '/a b/c: d'
+simulated: {size: 128}
+"""
+    with pytest.raises(MoascopeError, match=r"lacks a section of embed\.backbone"):
+        set_values(text, {"embed.backbone": "profiles"})

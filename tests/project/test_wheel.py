@@ -9,8 +9,10 @@ import sysconfig
 import zipfile
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import yaml
+from profiled import make_profiles
 
 ROOT = Path(__file__).parents[2]
 TINY = {
@@ -104,6 +106,18 @@ def test_every_stage_is_known_where_nothing_has_run(installed, tmp_path):
     listed = shell("dvc", "stage", "list", "--name-only", cwd=tmp_path, path=installed).split()
     for stage in yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]:
         assert any(name.split("@")[0] == stage for name in listed), stage
+
+
+def test_run_makes_its_project_on_the_installed_package(installed, tmp_path):
+    profiles = make_profiles(tmp_path / "made", plates=1, compounds=4, controls=2)
+    (profiles / "annotations.csv").unlink()
+    layout = pd.read_csv(profiles / "layout.csv", keep_default_na=False)
+    layout.merge(pd.read_parquet(profiles / "profiles.parquet"),
+                 on=["Metadata_Plate", "Metadata_Well"]).to_csv(tmp_path / "p.csv", index=False)
+    said = shell("moascope", "run", "p.csv", cwd=tmp_path, path=installed, expect=1)
+    assert "1 plate, 6 profiles of 60 features" in " ".join(said.split())
+    assert "`moascope run p.csv --moa COMPOUNDS.csv`" in said
+    assert (tmp_path / "p_moascope/dvc.yaml").read_text() == (ROOT / "dvc.yaml").read_text()
 
 
 @pytest.mark.slow

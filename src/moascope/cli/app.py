@@ -11,6 +11,7 @@ from moascope.cli.compounds import doses, similar
 from moascope.cli.explore import explore
 from moascope.cli.models import predict, promote, summary
 from moascope.cli.project import init, stage
+from moascope.cli.run import run
 from moascope.cli.screens import annotate, fetch, import_, layout, plan
 from moascope.cli.study import distil, work
 
@@ -21,7 +22,8 @@ app = typer.Typer(
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
     help="Predict from pictures of cells alone how a drug acts.\n\n"
-         "[bold]moascope init my_screen[/bold] makes a project. In it, [bold]dvc repro "
+         "[bold]moascope run PLATES[/bold] does everything, from plates to the report. Step by "
+         "step: [bold]moascope init my_screen[/bold] makes a project. In it, [bold]dvc repro "
          "register report[/bold] runs the pipeline, [bold]dvc exp run -S train.dropout=0.5[/bold] "
          "runs an experiment, and [bold]mlflow ui[/bold] shows the runs.",
 )
@@ -45,6 +47,7 @@ def moascope(
 
 COMMANDS = {
     "Project": {
+        "run": run,
         "init": init,
         "summary": summary,
         "stage": stage,

@@ -101,15 +101,12 @@ def import_(
 
     Example: moascope import 'profiles/*_normalized.csv.gz' --out my_screen
     """
-    from moascope.importing.loaddata import is_loaddata
+    from moascope.importing.given import find_given
     from moascope.importing.plates import import_plates, parse_channels, parse_replace
-    from moascope.importing.profiles.kinds import KINDS, expand, recognise_profiles
     from moascope.importing.words import describe_import, next_steps
 
-    of_profiles = kind.value in KINDS
-    found = expand(paths) if of_profiles or kind is Kind.auto else [Path(path) for path in paths]
-    if of_profiles or (kind is Kind.auto and pattern is None and not is_loaddata(found[0])
-                       and recognise_profiles(found)):
+    found, profiles_given = find_given(paths, kind.value, pattern)
+    if profiles_given:
         from moascope.importing.profiles.run import SETTINGS, describe_profiles, import_profiles
         from moascope.importing.profiles.source import Named
 
@@ -122,8 +119,6 @@ def import_(
                     "--plate": plate, "--well": well}
     if given := [option for option, value in for_profiles.items() if value]:
         raise MoascopeError(f"{given[0]} is for tables of profiles, and {found[0]} holds images.")
-    if len(found) > 1:
-        raise MoascopeError(f"{found[0]} holds images. Import one folder of images at a time.")
     imported = import_plates(
         found[0], out, kind=kind.value, pattern=pattern, layout=layout,
         channels=parse_channels(channels), z=z, t=t, follow_links=follow_links, update=update,
@@ -143,22 +138,12 @@ def layout(
 
     Example: moascope layout --screen my_screen --out my_layout --target gpcr
     """
-    from moascope.layout.page import SCREEN_PAGE, write_screen_page
-    from moascope.learning.dealing import assign_folds
-    from moascope.params import Split
-    from moascope.screen.description import read_description
-    from moascope.screen.tables import read_screen
-    from moascope.screen.targets import label_screen
+    from moascope.layout.check import check_layout
     from moascope.text import assumed_lines
 
-    read = read_screen(screen, tables_only=True)
-    labels = label_screen(read, target)
-    split = Split()
-    folds = min(split.folds, len(labels.groups))
-    groups = assign_folds(labels.groups, folds, split.repeats, holdout=0, seed=0)
-    write_screen_page(out, read, labels, groups, read_description(screen), seed=0)
-    print(f"The layout of {len(read.layout):,} wells is shown in {out / SCREEN_PAGE}.")
-    for line in assumed_lines((*read.warnings, *labels.warnings)):
+    checked = check_layout(screen, out, target)
+    print(f"The layout of {len(checked.screen.layout):,} wells is shown in {checked.page}.")
+    for line in assumed_lines((*checked.screen.warnings, *checked.labels.warnings)):
         print(line)
 
 

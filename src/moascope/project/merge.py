@@ -15,6 +15,7 @@ import yaml
 
 from moascope.errors import MoascopeError
 from moascope.opening import parse_yaml
+from moascope.text import listing
 
 Mapping = dict[str, Any]
 
@@ -95,6 +96,37 @@ def merge_params(own: str, base: str, new: str) -> tuple[str, list[Change]]:
                             "merge keys). Write its sections as the package does, and try "
                             "again.")
     return text, changes
+
+
+def set_values(text: str, values: Mapping) -> str:
+    """params.yaml with other values at some keys; comments and everything else stay.
+
+    Parameters
+    ----------
+    text : str
+    values : dict of str to object
+        By key, such as "acquire.source".
+
+    Raises
+    ------
+    MoascopeError
+        Where the text is not valid YAML, or lacks a key's section.
+    """
+    try:
+        for key, value in values.items():
+            path = tuple(key.split("."))
+            if path[-1] in {entry.key.value for entry in _entries(text, path[:-1])[1]}:
+                text = _replace_value(text, path, value)
+            else:
+                section = {path[-1]: value}
+                for name in reversed(path[:-1]):
+                    section = {name: section}
+                text = _add(text, path, yaml.safe_dump(section, sort_keys=False))
+    except (StopIteration, yaml.YAMLError):
+        raise MoascopeError("params.yaml cannot be edited in place: it is not valid YAML, or lacks "
+                            f"a section of {listing(values)}. `moascope init --upgrade` shows "
+                            "what is wrong.") from None
+    return text
 
 
 def _plan(own: Mapping, base: Mapping, new: Mapping, path: tuple[str, ...]) -> Iterator[Change]:
