@@ -29,7 +29,7 @@ LEAST_DOSES = 3
 DRAWS_PER_PERMUTATION = 10
 # Places of the reference that suffice without those that lie on fewer plates.
 LEAST_PLACES = 20
-# Quartile ranges above the upper quartile: the noise of normal values exceeds it once in 285 times.
+# Quartile ranges above the upper quartile: the noise of normal values exceeds it once in 287 times.
 FENCE = 1.5
 RESAMPLES = 500
 INTERVAL = (5, 95)   # percent

@@ -6,10 +6,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-# As in tcplfit2: slopes, potencies from a tenth of the lowest dose to thrice the highest, and tops
-# up to a little above what was measured.
+# As in tcplfit2: slopes, potencies from a decade below the lowest dose to half a decade above the
+# highest, and tops up to a little above what was measured.
 SLOPES = (0.3, 8.0)
-BELOW, ABOVE = 10.0, 3.0
+BELOW, ABOVE = 10.0, 10**0.5
 BEYOND = 1.2
 SLIGHT = 1e-6   # a top above zero, where nothing was measured above the controls
 GRID_SLOPES, GRID_POTENCIES = 25, 100

@@ -27,7 +27,7 @@ from moascope.features.table import FeatureTable
 from moascope.text import counted, listing, tidy
 
 NORMALISATION = "moderated+sphere"
-"""As the column `Nearest` of predictions compares compounds."""
+"""As for the column `Nearest` of predictions."""
 
 OTHER_PLATES, SHARED_PLATES = "other", "shared"
 # Neighbours from which the other compounds are looked at.
@@ -102,8 +102,8 @@ def measure_similar(table: FeatureTable, compound: str, mechanisms: Mapping[str,
 
     Notes
     -----
-    A consensus profile is the mean of the wells of a compound in one panel, in deviations of the
-    plate's negative controls. Similarity is the cosine, the mean over the panels that both have. A
+    A consensus profile is the mean of the wells of a compound in one panel, each in deviations of
+    the plate's negative controls and scaled to length one. Similarity is the cosine, the mean over the panels that both have. A
     neighbour's wells on plates of the compound are left out where it has others, because wells of
     one plate share what the plate does.
 
