@@ -103,9 +103,9 @@ def measure_similar(table: FeatureTable, compound: str, mechanisms: Mapping[str,
     Notes
     -----
     A consensus profile is the mean of the wells of a compound in one panel, each in deviations of
-    the plate's negative controls and scaled to length one. Similarity is the cosine, the mean over the panels that both have. A
-    neighbour's wells on plates of the compound are left out where it has others, because wells of
-    one plate share what the plate does.
+    the plate's negative controls and scaled to length one. Similarity is the cosine, the mean over
+    the panels that both have. A neighbour's wells on plates of the compound are left out where it
+    has others, because wells of one plate share what the plate does.
 
     `p_value` answers two questions and is the larger answer: how often do negative controls,
     grouped by plate as the neighbour's wells are, look as much like the compound; and how often do
