@@ -100,11 +100,16 @@ def test_each_fold_chooses_by_its_own_inner_scores_alone():
     assert chosen["final"]["l2"] == 0.1
 
 
-def test_a_candidate_within_one_standard_error_of_the_default_gives_way_to_it():
+def test_a_candidate_that_luck_could_have_made_gives_way_to_the_default():
     # Of three inner folds, one gains much: 0.06 on average, with a standard error of 0.06.
     lucky = judged([[7, 0.05], [14, 0.1]], [[7, 0.1 + np.array([0.18, 0.0, 0.0])]])
     chosen = choose(candidates(lucky), OUTER, 0)
     assert (chosen.why, chosen.candidate.trial, chosen.candidate.epochs) == ("default", 0, 14)
+    # Twice the standard error: one trial is believed, the best of eight is not.
+    gain = 0.1 + 0.02 * np.sqrt(3) + np.array([0.03, 0.0, -0.03])
+    for others, why in ((0, "best"), (7, "default")):
+        several = judged([[14, 0.1]], [[7, gain]], *others * [[[7, 0.05]]])
+        assert choose(candidates(several), OUTER, 0).why == why
     # The same gain in every inner fold.
     steady = judged([[14, 0.1]], [[7, 0.1 + np.array([0.07, 0.06, 0.05])]])
     chosen = choose(candidates(steady), OUTER, 0)

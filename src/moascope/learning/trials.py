@@ -21,6 +21,8 @@ PARTS = "inner_parts"
 # Trials are drawn in the order of their numbers, and this one is the default head.
 FIRST = 0
 LEAST_FOR_IMPORTANCE = 20
+# How often luck may pass for a better head: one standard error's share of a normal distribution.
+LUCK = 0.16
 
 
 @dataclass(frozen=True)
@@ -70,8 +72,8 @@ class Choice:
     ----------
     candidate : Candidate
     why : {"best", "default", "chance"}
-        `default`: the best one is not better than the default head by more than one standard
-        error. `chance`: nothing explains the inner labels, and the default head is taken.
+        `default`: the best of as many heads as good as the default would be as far above it by
+        luck. `chance`: nothing explains the inner labels, and the default head is taken.
     best : Candidate
         The one with the highest score.
     """
@@ -96,11 +98,16 @@ def choose(found: list[Candidate], outer: list[tuple[int, int]],
     Notes
     -----
     The one-standard-error rule [1]_, for the difference to the default head on the same inner
-    folds: the highest of many scores is partly luck, and the default is the head that few
-    compounds can carry. It is the study's first trial at the end of its training.
+    folds: the default is the head that few compounds can carry, and has to be beaten by more than
+    luck. It is the study's first trial at the end of its training. The highest of many scores is
+    lucky more often than one, and the standard error of a few folds is rough, so one standard
+    error becomes the quantile of Student's t at `LUCK` divided by the number of other trials [2]_.
 
     .. [1] Breiman, Friedman, Olshen, Stone, "Classification and Regression Trees", 1984.
+    .. [2] Dunn, "Multiple comparisons among means", J Am Stat Assoc 56, 1961.
     """
+    from scipy.special import stdtrit
+
     def score(candidate: Candidate) -> float:
         return float(candidate.scores.mean() if fold is None else candidate.scores[fold])
 
@@ -111,8 +118,11 @@ def choose(found: list[Candidate], outer: list[tuple[int, int]],
     default = first[-1]
     if score(best) <= 0:
         return Choice(default, "chance", best)
+    others = len({candidate.trial for candidate in found} - {FIRST})
+    inner = default.parts.shape[1] + (fold is None)
+    errors = float(stdtrit(inner - 1, 1 - LUCK / max(others, 1)))
     gain = score(best) - score(default)
-    if gain <= _standard_error(best.parts - default.parts, outer, fold):
+    if gain <= errors * _standard_error(best.parts - default.parts, outer, fold):
         return Choice(default, "default", best)
     return Choice(best, "best", best)
 

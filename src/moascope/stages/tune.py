@@ -101,8 +101,8 @@ def tune(params: Params, embedded: Path, screen: Path, split: Path, out: Path,
 def _reason(choice: Choice) -> str:
     return {
         "best": f"The head of trial {choice.best.trial} is taken",
-        "default": "The default linear head is taken, because no trial is better by more than one "
-                   "standard error over the inner folds",
+        "default": "The default linear head is taken, because no trial is better by more than "
+                   "luck explains",
         "chance": "No head explains the inner labels: nothing in these features was found to tell "
                   "the classes apart, and the default linear head is taken",
     }[choice.why]
