@@ -27,7 +27,7 @@ bench: $(VENV)/ready ## measure every speed next to its reference into benchmark
 	python benchmarks/bench.py
 
 test: $(VENV)/ready ## the tests, ten to twelve minutes on two cores
-	python -m pytest -m "not slow" -n 2 --dist loadfile --no-loadscope-reorder
+	python -m pytest -m "not slow" -n 3 --dist loadfile --no-loadscope-reorder
 
 test-slow: $(VENV)/ready ## the tests that take minutes each: acceptance over three seeds
 	python -m pytest -m slow
