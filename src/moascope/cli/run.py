@@ -14,7 +14,7 @@ INTERRUPTED = 130
 
 def run(
     plates: Annotated[list[str], typer.Argument(
-        metavar="PLATES...", help="Folder of a microscope, a LoadData table, tables of profiles, "
+        metavar="PLATES", help="Folder of a microscope, a LoadData table, tables of profiles, "
                                   "or a folder that `moascope import` made. Nothing is written "
                                   "there.")],
     target: Annotated[str | None, typer.Option(
