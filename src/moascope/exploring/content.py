@@ -182,8 +182,7 @@ class Explorer:
         if not len(own):
             return None
         one = own.iloc[0]
-        sites = self.index.sites_of_plate(plate)
-        sites = sites[sites["Metadata_Well"] == well]
+        sites = self.pictures.sites(plate, well)
         numbers = sites["Metadata_Site"].tolist()
         asked = given.get("site", "")
         site = next((number for number in numbers if str(number) == asked),

@@ -19,6 +19,9 @@ from moascope.screen.tables import Screen
 from moascope.work.digests import digest
 
 PLANES_BYTES, PICTURES_BYTES = 256 * 2**20, 64 * 2**20
+PLATES = 32
+"""Plates whose tables of sites are kept."""
+
 LOW, HIGH = 0.5, 99.8
 """Percentiles of the shown planes that are dark and bright, unless a person moves them."""
 
@@ -63,13 +66,20 @@ class Pictures:
                               index.images)
         self._planes = Bounded(PLANES_BYTES, lambda planes: sum(one.nbytes for one in planes))
         self._pictures = Bounded(PICTURES_BYTES, len)
+        self._sites = Bounded(PLATES, lambda _: 1)
 
     def site(self, plate: int, well: str, site: int | None = None) -> dict[str, Any] | None:
         """A row of `Screen.sites`: that site of a well, or its first; None without one."""
-        sites = self._index.sites_of_plate(plate)
-        own = sites[(sites["Metadata_Well"] == well)
-                    & (True if site is None else sites["Metadata_Site"] == site)]
+        own = self.sites(plate, well)
+        if site is not None:
+            own = own[own["Metadata_Site"] == site]
         return own.iloc[0].to_dict() if len(own) else None
+
+    def sites(self, plate: int, well: str) -> pd.DataFrame:
+        """The sites of a well, as in `Screen.sites`."""
+        wells = self._sites.get(plate, lambda: dict(iter(
+            self._index.sites_of_plate(plate).groupby("Metadata_Well"))))
+        return wells[well] if well in wells else self._screen.sites.assign(Metadata_Site=[])
 
     def tag(self, look: Look, row: dict[str, Any]) -> str:
         """What changes with the picture: the index, what is asked, and the state of its files."""
@@ -115,20 +125,19 @@ class Pictures:
 
 
 class Bounded:
-    """Values by key, at most so many bytes of them; those that were asked for last stay.
+    """Values by key, together at most of a size; those that were asked for last stay.
 
     Parameters
     ----------
     most : int
-        Bytes.
     size : callable
-        Bytes of a value.
+        Of a value.
     """
 
     def __init__(self, most: int, size: Callable[[Any], int]):
         self._most, self._size = most, size
         self._held: OrderedDict[Any, Any] = OrderedDict()
-        self._bytes = 0
+        self._total = 0
         self._lock = threading.Lock()
 
     def get(self, key: Any, make: Callable[[], Any]) -> Any:
@@ -141,7 +150,7 @@ class Bounded:
         with self._lock:
             if key not in self._held:
                 self._held[key] = value
-                self._bytes += self._size(value)
-            while self._bytes > self._most:
-                self._bytes -= self._size(self._held.popitem(last=False)[1])
+                self._total += self._size(value)
+            while self._total > self._most:
+                self._total -= self._size(self._held.popitem(last=False)[1])
         return value
