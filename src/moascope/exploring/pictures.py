@@ -77,9 +77,8 @@ class Pictures:
 
     def sites(self, plate: int, well: str) -> pd.DataFrame:
         """The sites of a well, as in `Screen.sites`."""
-        wells = self._sites.get(plate, lambda: dict(iter(
-            self._index.sites_of_plate(plate).groupby("Metadata_Well"))))
-        return wells[well] if well in wells else self._screen.sites.assign(Metadata_Site=[])
+        sites = self._sites.get(plate, lambda: self._index.sites_of_plate(plate))
+        return sites[(sites["Metadata_Well"] == well).to_numpy()]
 
     def tag(self, look: Look, row: dict[str, Any]) -> str:
         """What changes with the picture: the index, what is asked, and the state of its files."""

@@ -11,6 +11,7 @@ import pandas as pd
 from moascope.features.normalise import apply_sphering, fit_sphering, standardise_plates
 from moascope.features.table import FeatureTable
 from moascope.learning.novelty import of_length_one
+from moascope.quiet import import_keras
 from moascope.screen.columns import WELL
 
 How = Literal["umap", "pca"]
@@ -114,6 +115,8 @@ def place(profiles: np.ndarray, how: How, seed: int = 0) -> np.ndarray:
     """
     found: Any = np.zeros((len(profiles), 2))
     if how == "umap" and len(profiles) > NEIGHBOURS:
+        # UMAP imports TensorFlow where it is installed, which would talk.
+        import_keras()
         from umap import UMAP
 
         found = UMAP(n_neighbors=NEIGHBOURS, metric="cosine", random_state=seed,
