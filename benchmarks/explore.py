@@ -94,8 +94,9 @@ def measure(plates: int, compounds: int, requests: int, how: str, work: Path) ->
     generator = np.random.default_rng(0)
     screen, measured, profiles = make_tables(work, plates, compounds, generator)
     print(f"{plates:,} plates, {len(screen.layout):,} wells, {len(screen.sites):,} sites, "
-          f"{len(screen.annotations):,} compounds\n\n| | median | 95th percentile | kB |\n"
-          "|---|---|---|---|")
+          f"{len(screen.annotations):,} compounds\n\n"
+          "| | median | 95th percentile | of processor | kB |\n"
+          "|---|---|---|---|---|")
     clocked(f"index made ({how})", lambda: keep_index(work / "kept", "one", screen, measured,
                                                       profiles, how))
     explorer = clocked("start from a kept index", lambda: Explorer(
