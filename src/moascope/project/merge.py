@@ -213,7 +213,7 @@ def _add(text: str, path: tuple[str, ...], new: str) -> str:
     _, models = _entries(new, path[:-1])
     place = next(i for i, entry in enumerate(models) if entry.key.value == path[-1])
     model = models[place]
-    if mapping is not None and mapping.flow_style:
+    if isinstance(mapping, yaml.MappingNode) and mapping.flow_style:
         at = mapping.start_mark.index + 1
         value = yaml.safe_load(new[model.value.start_mark.index:model.value.end_mark.index])
         return f"{text[:at]}{path[-1]}: {_flow(value)}, {text[at:]}"
@@ -240,7 +240,7 @@ def _add(text: str, path: tuple[str, ...], new: str) -> str:
 
 def _remove(text: str, path: tuple[str, ...], new: str) -> str:
     mapping, entries = _entries(text, path[:-1])
-    if mapping is not None and mapping.flow_style:
+    if isinstance(mapping, yaml.MappingNode) and mapping.flow_style:
         return _replace_value(text, path[:-1], {
             entry.key.value: yaml.safe_load(
                 text[entry.value.start_mark.index:entry.value.end_mark.index])
