@@ -39,6 +39,11 @@ def dose_responses(features: pd.DataFrame, *, threshold: float = 0.05, draws: in
         `doses`, one row per compound, panel and dose, and `curves`, one row per compound and panel;
         its documentation lists their columns.
 
+    Raises
+    ------
+    MoascopeError
+        Where `threshold` or `draws` is out of its range.
+
     Notes
     -----
     See `moascope.evaluation.doses.measure_doses` for the method and its sources.
