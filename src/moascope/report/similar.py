@@ -79,7 +79,8 @@ def conclusion(found: Similar) -> str:
     said = (f"{counted(len(names), 'compound')} {'is' if len(names) == 1 else 'are'} more like "
             f"{name} than DMSO wells are (corrected p < {ALIKE_AT:g}): "
             f"{listing(tidy(one) for one in names['Metadata_Compound'])}")
-    terms = Counter(term for text in names["Metadata_MoA"] for term in dict.fromkeys(moa_terms(text)))
+    terms = Counter(term for text in names["Metadata_MoA"]
+                    for term in dict.fromkeys(moa_terms(text)))
     known = int((names["Metadata_MoA"] != "").sum())
     if terms:
         named = [f"{tidy(term)} ({count})" for term, count in terms.most_common()]
