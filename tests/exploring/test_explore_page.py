@@ -3,7 +3,6 @@
 import csv
 import io
 import re
-import shutil
 from urllib.parse import quote, urlencode
 
 import numpy as np
@@ -137,18 +136,6 @@ def test_names_are_exported_as_they_are_and_only_those_that_are_asked_for(client
 
 
 # A real browser
-
-
-@pytest.fixture(scope="module")
-def browser():
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
-    if chromium is None:
-        pytest.skip("no chromium on this machine")
-    with playwright.sync_playwright() as running:
-        opened = running.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        yield opened
-        opened.close()
 
 
 @pytest.fixture
