@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from moascope import cli
 from moascope.cli.app import COMMANDS, app
 from moascope.project.shipped import package_version
 from moascope.promotion.shown import show_decision
@@ -19,21 +18,6 @@ from moascope.report.summary import read_results
 
 ROOT = Path(__file__).parents[2]
 NAMES = [name for commands in COMMANDS.values() for name in commands]
-
-
-@pytest.fixture
-def say(monkeypatch, capsys):
-    """`moascope ...` in this process: exit status, standard output and error, at 80 columns."""
-    monkeypatch.setenv("COLUMNS", "80")
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["moascope", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        said = capsys.readouterr()
-        return ended.value.code or 0, said.out, said.err
-
-    return run
 
 
 def test_the_version_is_that_of_the_package(say):

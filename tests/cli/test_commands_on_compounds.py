@@ -1,13 +1,11 @@
 """Commands about one compound, in a project in which `embed` has run."""
 
-import sys
 
 import pandas as pd
 import pytest
 from profiled import HISTAMINE, TUBULIN, make_profiles
 
 import moascope
-from moascope import cli
 from moascope.work.files import write_csv
 
 
@@ -31,20 +29,9 @@ def project(tmp_path_factory):
     return folder
 
 
-@pytest.fixture
-def say(project, monkeypatch, capsys):
-    """`moascope ...` in the project: exit status, standard output and error, at 80 columns."""
-    monkeypatch.setenv("COLUMNS", "80")
+@pytest.fixture(autouse=True)
+def in_the_project(project, monkeypatch):
     monkeypatch.chdir(project)
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["moascope", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        said = capsys.readouterr()
-        return ended.value.code or 0, said.out, said.err
-
-    return run
 
 
 def test_similar_shows_its_numbers_at_80_columns_and_says_what_they_mean(say, tmp_path):

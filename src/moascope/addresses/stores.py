@@ -106,7 +106,7 @@ def list_folder(address: str) -> dict[str, Version | None]:
     Returns
     -------
     dict
-        By name, the version of a file, and None for a folder. Empty where there is no such folder.
+        By name, the version of a file, and None for a folder. Empty where nothing is there.
 
     Raises
     ------

@@ -92,7 +92,7 @@ def measure_similar(table: FeatureTable, compound: str, mechanisms: Mapping[str,
         Its table has the columns `Metadata_Compound` (at the level `dose` also
         `Metadata_Concentration_uM`), `Metadata_MoA`, `active`, `similarity` (cosine), `wells`
         (of the neighbour), `plates` ("other", or "shared" where it has wells only on plates of the
-        compound), `p_value`, `corrected_p_value` (NaN where there are no controls to compare with)
+        compound), `p_value`, `corrected_p_value` (NaN without controls to compare with)
         and `share_of_others` (NaN after the first `MOST_VIEWED` rows).
 
     Raises

@@ -50,7 +50,7 @@ def feature_groups(names: Sequence[str]) -> dict[str, dict[str, np.ndarray]]:
     -----
     Columns of CellProfiler are read by its nomenclature, Object_Category_Feature_Parameters
     (manual, "How measurements are named"). Of other columns each is a group of its own, where there
-    are no more than `MOST_SINGLE`.
+    are at most `MOST_SINGLE`.
     """
     own = [name for name in names if not name.startswith(_PROFILES)]
     columns = [name.removeprefix(_PROFILES) for name in names if name.startswith(_PROFILES)]

@@ -22,7 +22,7 @@ from moascope.params import Evaluate, Head, Train
 from moascope.screen.question import Question
 
 LEAST_COMPOUNDS = 2
-"""One compound is no mechanism."""
+"""Compounds of a mechanism below which nothing is said of it: one does not stand for it."""
 
 
 def evaluate_groups(examples: Examples, head: Head, train: Train, settings: Evaluate,
