@@ -282,7 +282,7 @@ print(test_finetune.import_keras().backend.backend(), "tensorflow" in sys.module
 """
 
 
-@pytest.mark.parametrize("backend", ["jax", "torch"])
+@pytest.mark.parametrize("backend", [pytest.param("jax", marks=pytest.mark.slow), "torch"])
 def test_another_backend_trains_the_same_network_and_tensorflow_is_not_loaded(work, examples,
                                                                               tmp_path, backend):
     if importlib.util.find_spec(backend) is None:
