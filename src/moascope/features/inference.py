@@ -19,6 +19,7 @@ import numpy as np
 
 from moascope.quiet import import_keras
 from moascope.work.code import code_digest
+from moascope.work.processors import processor_limit, usable_processors
 from moascope.work.ray import RAY
 
 # Planes a request: the widest layer of 128 px planes, 1.5 MB each in MobileNetV2, stays in a
@@ -221,6 +222,8 @@ def compile_model(model: Any, precision: str) -> Callable[[np.ndarray], np.ndarr
     if os.environ.get(RAY):
         # A task of Ray has one processor; others of the same machine have theirs.
         settings[properties.inference_num_threads] = 1
+    elif processor_limit() is not None:
+        settings[properties.inference_num_threads] = usable_processors()
     compiled = openvino.Core().compile_model(model, "CPU", settings)
     count = compiled.get_property(properties.optimal_number_of_infer_requests)
     requests = [compiled.create_infer_request() for _ in range(max(count, 1))]

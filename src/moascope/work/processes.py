@@ -21,6 +21,7 @@ from typing import Any, TypeVar
 
 from moascope.errors import scrub_what_is_logged
 from moascope.text import counted
+from moascope.work.processors import usable_processors
 from moascope.work.ray import RAY, run_on_ray
 
 T = TypeVar("T")
@@ -62,7 +63,7 @@ def run_parallel(function: Callable[..., Any], tasks: Mapping[str, tuple[Any, ..
                 advance()
                 yield name, outcome
             return
-        pool = ProcessPoolExecutor(min(jobs, len(tasks)), _context(function, tasks), _start_worker)
+        pool = ProcessPoolExecutor(min(jobs, len(tasks)), _context(function, tasks), start_worker)
         try:
             futures: dict[Future[Any], str] = {}
             for name, arguments in tasks.items():
@@ -116,7 +117,7 @@ def ahead(function: Callable[[T], R], items: Iterable[T], threads: int) -> Itera
 
 def default_jobs() -> int:
     """As many processes as this process may use processors."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return usable_processors()
 
 
 @contextmanager
@@ -164,7 +165,8 @@ def _submitted(pool: ProcessPoolExecutor, function: Callable[..., Any],
         return failed
 
 
-def _start_worker() -> None:
+def start_worker() -> None:
+    """What a worker process does first: it hides passwords, leaves Ctrl-C alone, ends with us."""
     scrub_what_is_logged()
     # Ctrl-C reaches the whole group: a worker then ends without a traceback of its own.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
