@@ -58,9 +58,12 @@ licences: $(VENV)/ready ## the licence of every locked dependency into docs/lice
 wheel: $(VENV)/ready ## dist/moascope-*.whl
 	python -m build --wheel --no-isolation
 
-lock: $(VENV)/ready ## resolve the dependencies anew into requirements.lock (names, versions, hashes)
+lock: $(VENV)/ready ## resolve the dependencies anew into both locks (names, versions, hashes)
 	uv pip compile pyproject.toml --all-extras --group dev --python-version 3.11 --universal \
 	  --generate-hashes --no-emit-index-url --no-header --output-file requirements.lock
+	uv pip compile --group pyproject.toml:serve --python-version 3.11 --universal \
+	  --constraint requirements.lock --generate-hashes --no-emit-index-url --no-header \
+	  --output-file requirements-serve.lock
 
 clean:           ## remove what the pipeline made (not the environment)
 	rm -rf data/code data/acquire data/validate data/prepare data/embed data/split data/tune data/train \

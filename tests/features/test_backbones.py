@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ from moascope.errors import MoascopeError
 from moascope.features.backbones import (
     APPLICATIONS,
     PACKAGED,
+    bring_networks,
     find_weights,
     load_imagenet,
     load_own,
@@ -201,6 +203,27 @@ def test_a_backbone_is_converted_once_and_opened_without_tensorflow_then(tmp_pat
     # Another file of the same name is another backbone.
     own_model(path, layers=[keras.layers.Conv2D(4, 1)])
     assert open_backbone(str(path), path, "f32", 96).planes(PLANES).shape == (37, 4)
+
+
+def test_a_network_that_is_brought_along_is_opened_without_keras(tmp_path, monkeypatch):
+    import keras
+
+    path = tmp_path / "own.keras"
+    own_model(path, layers=[keras.layers.Conv2D(4, 1)])
+    expected = open_backbone(str(path), path, "f32", 96).planes(PLANES)
+    (tmp_path / "model").mkdir()
+    kept = Path(shutil.copy(path, tmp_path / "model" / "backbone_0.keras"))
+    bring_networks({str(path): kept}, 96)
+
+    def absent() -> None:
+        raise ModuleNotFoundError("No module named 'keras'")
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "empty"))
+    monkeypatch.setattr("moascope.features.backbones.import_keras", absent)
+    assert np.array_equal(open_backbone(str(path), kept, "f32", 96).planes(PLANES), expected)
+    # One that is not, or another size of crops, is converted, and that needs Keras.
+    with pytest.raises(MoascopeError, match="needs TensorFlow, which is not installed"):
+        open_backbone(str(path), kept, "f32", 64)
 
 
 def test_bfloat16_spares_the_first_layers_also_of_a_kept_conversion(tmp_path, monkeypatch):

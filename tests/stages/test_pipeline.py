@@ -61,7 +61,8 @@ MAY_LOAD = {
     "tune": {"keras", "matplotlib", "mlflow", "optuna", "sklearn", "tensorflow"},
     "train": {"keras", "matplotlib", "mlflow", "sklearn", "tensorflow"},
     "evaluate": {"keras", "matplotlib", "mlflow", "sklearn", "tensorflow"},
-    "register": {"mlflow"},
+    # As embed kept it, the network goes along with the model.
+    "register": {"mlflow", "openvino"},
 }
 # Python runs a module of this name at its start; stages run with src first on their path.
 NOTES_WHAT_IS_LOADED = f"""\

@@ -54,11 +54,12 @@ def test_digests_come_from_the_lock_of_dvc(tmp_path, monkeypatch):
         "screen": "abc.dir"}
 
 
-def test_requirements_are_pinned_and_only_a_deep_backbone_needs_tensorflow():
+def test_requirements_are_pinned_and_not_even_a_deep_backbone_needs_tensorflow():
     light, deep = pinned_requirements(False), pinned_requirements(True)
     assert all("==" in line for line in deep)
-    assert not any(line.startswith("tensorflow") for line in light)
-    assert any(line.startswith("tensorflow==") for line in deep)
+    assert not any(line.startswith("openvino") for line in light)
+    assert any(line.startswith("openvino==") for line in deep)
+    assert not any(line.startswith(("tensorflow", "keras")) for line in deep)
 
 
 @pytest.fixture(scope="module")

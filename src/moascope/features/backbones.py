@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 import io
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,12 @@ import numpy as np
 
 from moascope.errors import MoascopeError
 from moascope.features import morphology
-from moascope.features.inference import compile_model, kept_conversion
+from moascope.features.inference import (
+    compile_model,
+    kept_conversion,
+    read_network,
+    write_network,
+)
 from moascope.features.table import LABELS, label_of
 from moascope.params import BACKBONES, WITHOUT_NETWORK, Embed
 from moascope.quiet import import_keras
@@ -83,6 +88,35 @@ def open_backbone(name: str, weights: Path | None, precision: str, crop: int) ->
         return Backbone(label_of(name), morphology.NAMES, morphology.measure,
                         morphology.PAIR_NAMES, morphology.measure_pairs)
 
+    brought = brought_with(weights, crop)
+    model = read_network(brought) if brought.is_file() else _converted(name, weights, crop)
+    width = model.output(0).partial_shape[-1].get_length()
+    return Backbone(label_of(name), tuple(f"{index:04d}" for index in range(width)),
+                    compile_model(model, precision))
+
+
+def brought_with(weights: Path, crop: int) -> Path:
+    """Where a model folder keeps a weights file's network as OpenVINO runs it."""
+    return weights.with_suffix(f".{crop}.openvino.xml")
+
+
+def bring_networks(weights: Mapping[str, Path], crop: int) -> None:
+    """Put the network as OpenVINO runs it beside each weights file of a model folder.
+
+    Whoever serves the model then needs neither Keras nor TensorFlow.
+
+    Parameters
+    ----------
+    weights : mapping of str to Path
+        Backbone -> its file in the folder.
+    crop : int
+        Side of the crops, pixels.
+    """
+    for name, file in weights.items():
+        write_network(_converted(name, file, crop), brought_with(file, crop))
+
+
+def _converted(name: str, weights: Path, crop: int) -> Any:
     def build() -> tuple[Any, Callable[[Any], Any] | None]:
         if name in APPLICATIONS:
             return load_imagenet(name, weights, crop), APPLICATIONS[name].prepare
@@ -90,10 +124,13 @@ def open_backbone(name: str, weights: Path | None, precision: str, crop: int) ->
 
     told = (APPLICATIONS[name].file if name in APPLICATIONS else "", weights_digest(weights),
             code_digest(load_imagenet, load_own))
-    model = kept_conversion("\n".join(told), build, crop)
-    width = model.output(0).partial_shape[-1].get_length()
-    return Backbone(label_of(name), tuple(f"{index:04d}" for index in range(width)),
-                    compile_model(model, precision))
+    try:
+        return kept_conversion("\n".join(told), build, crop)
+    except ModuleNotFoundError as error:
+        raise MoascopeError(
+            f"The network {label_of(name)} needs TensorFlow, which is not installed here "
+            f"({error}). Register the model again with this version, which brings its network "
+            "along, or install all of moascope.") from None
 
 
 def is_deep(settings: Embed) -> bool:

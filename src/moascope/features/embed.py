@@ -226,7 +226,25 @@ def _embed_one(prepared: Path, name: str, weights: Path | None, precision: str, 
     embed_plate(own, folder, _open_once(name, weights, precision, crop, seen))
 
 
-@functools.lru_cache(maxsize=1)
+def open_backbones(embed: Embed, crop: int, weights: Mapping[str, Path]) -> None:
+    """Open a model's backbones before they are wanted, for whoever asks first.
+
+    Parameters
+    ----------
+    embed : Embed
+    crop : int
+        Side of the crops, pixels.
+    weights : mapping
+        As in `features_of_screen`.
+    """
+    for name in embed.backbones:
+        if name != PROFILES:
+            file = weights.get(name)
+            _open_once(name, file, embed.precision, crop, _digest_once(file, file and _stamp(file)))
+
+
+# A model has few backbones, and a server needs all of them for every request.
+@functools.lru_cache(maxsize=4)
 def _open_once(name: str, weights: Path | None, precision: str, crop: int, seen: str) -> Backbone:
     # Building and compiling a network takes seconds, and every plate of a screen wants the same.
     return open_backbone(name, weights, precision, crop)

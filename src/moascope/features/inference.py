@@ -51,27 +51,44 @@ def kept_conversion(told: str, build: Callable[[], tuple[Any, Callable[[Any], An
     openvino.Model
         As `convert` returns it.
     """
-    import openvino
-
     # The digest has the versions of OpenVINO and Keras in it, which decide what a conversion gives.
     told = "\n".join([told, str(crop), code_digest(convert)])
     key = hashlib.sha256(told.encode()).hexdigest()
     # A cache is never a reason to fail: a file of it that cannot be read is made anew, and a user
     # without a home has none.
     with contextlib.suppress(RuntimeError, OSError):
-        return openvino.Core().read_model(_cache_folder() / key / "model.xml")
+        return read_network(_cache_folder() / key / "model.xml")
     model = convert(*build(), crop)
     with contextlib.suppress(RuntimeError, OSError):
         folder = _cache_folder()
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder) as partial:
-            openvino.save_model(model, Path(partial) / "model" / "model.xml",
-                                compress_to_fp16=False)
+            write_network(model, Path(partial) / "model" / "model.xml")
             shutil.rmtree(folder / key, ignore_errors=True)
             (Path(partial) / "model").rename(folder / key)
         for old in sorted(folder.glob("*/model.xml"), key=_changed)[:-MOST_KEPT]:
             shutil.rmtree(old.parent, ignore_errors=True)
     return model
+
+
+def read_network(file: Path) -> Any:
+    """Read what `write_network` wrote.
+
+    Returns
+    -------
+    openvino.Model
+        As `convert` returns it.
+    """
+    import openvino
+
+    return openvino.Core().read_model(file)
+
+
+def write_network(model: Any, file: Path) -> None:
+    """Write a converted network as `file`, .xml, and its weights as .bin beside it."""
+    import openvino
+
+    openvino.save_model(model, file, compress_to_fp16=False)
 
 
 def _changed(path: Path) -> float:

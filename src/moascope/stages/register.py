@@ -8,7 +8,7 @@ import tempfile
 from pathlib import Path
 
 from moascope.evaluation.active import ranks_inactive
-from moascope.features.backbones import is_deep
+from moascope.features.backbones import bring_networks, is_deep
 from moascope.features.table import profile_columns
 from moascope.learning.final import run_of
 from moascope.learning.model import read_model, write_verdict
@@ -35,6 +35,7 @@ def register(params: Params, trained: Path, evaluated: Path, screen: Path, split
             folder = Path(shutil.copytree(trained / "model", Path(work) / "model"))
             write_verdict(folder, metrics["above_chance"], metrics["useful"],
                           ranks_inactive(metrics))
+            bring_networks(read_model(folder).weights, model.prepare.crop)
             registered = log_candidate(
                 params.register_.name, folder, model.channels, model.question.classes,
                 is_deep(model.embed), tags, profile_columns(model.names),

@@ -29,9 +29,11 @@ class MoascopeModel(PythonModel):
 
     def load_context(self, context: Any) -> None:
         """Read the model folder among the artifacts."""
+        from moascope.features.embed import open_backbones
         from moascope.learning.model import read_model
 
-        self.predictor = read_model(Path(context.artifacts["model"]))
+        self.predictor = model = read_model(Path(context.artifacts["model"]))
+        open_backbones(model.embed, model.prepare.crop, model.weights)
         self.takes_profiles = "profiles" in self.predictor.embed.backbones
 
     def predict(

@@ -29,7 +29,8 @@ SERVING = (
     "imagecodecs", "mahotas", "mlflow", "numpy", "pandas", "pillow", "pyarrow", "pydantic",
     "pyyaml", "rich", "scikit-image", "scikit-learn", "scipy", "tifffile",
 )
-DEEP = ("keras", "openvino", "tensorflow")
+# A network comes as OpenVINO runs it, so that Keras and TensorFlow are not needed.
+DEEP = ("openvino",)
 
 
 def pinned_requirements(deep: bool) -> list[str]:
@@ -142,6 +143,14 @@ def _withdraw_unregistered(client: MlflowClient, run: Run) -> None:
 def fetch_model(address: str, into: Path | None = None) -> Path:
     """The model folder of a registered or logged model, for `learning.model.read_model`.
 
+    See `fetch_logged`, whose `artifacts/model` it is.
+    """
+    return fetch_logged(address, into) / "artifacts" / "model"
+
+
+def fetch_logged(address: str, into: Path | None = None) -> Path:
+    """A registered or logged model as MLflow keeps it: `MLmodel`, code and artifacts.
+
     Parameters
     ----------
     address : str
@@ -170,7 +179,17 @@ def fetch_model(address: str, into: Path | None = None) -> Path:
             f"The model {address} cannot be loaded from {store_shown()}: "
             f"{str(error).splitlines()[0]}"
         ) from None
-    return Path(local) / "artifacts" / "model"
+    return Path(local)
+
+
+def version_of(address: str) -> str:
+    """The version that models:/<name>@<alias> or models:/<name>/<version> is; else nothing."""
+    from mlflow import MlflowClient
+
+    name, _, alias = address.removeprefix("models:/").partition("@")
+    if alias:
+        return str(MlflowClient().get_model_version_by_alias(name, alias).version)
+    return name.rpartition("/")[2] if address.startswith("models:/") else ""
 
 
 def describe_version(name: str, version: str) -> None:
