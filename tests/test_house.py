@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+import tomllib
 from functools import cache
 from pathlib import Path
 
@@ -26,7 +27,7 @@ FLOORS = [
     "importing", "annotation", "sources", "validation",
     "pixels", "features", "planning", "chemistry", "learning", "finetuning",
     "explanation", "evaluation",
-    "tracking", "promotion",
+    "tracking", "promotion", "serving",
     "drawing", "report", "layout", "api",
     "slides", "distillation", "exploring",
     "project", "stages", "running", "cli",
@@ -172,11 +173,28 @@ def test_no_address_of_a_registry_and_no_path_of_a_machine_is_tracked():
             assert not re.search(r"(^|[\s\"'=])/(home|root|work)/\w", text), name
 
 
-def test_the_lock_has_a_hash_for_every_requirement():
-    blocks = re.split(r"\n(?=\S)", (ROOT / "requirements.lock").read_text())
-    pinned = [block for block in blocks if re.match(r"[A-Za-z0-9_.\[\]-]+==", block)]
-    assert len(pinned) > 100
-    assert all("--hash=sha256:" in block for block in pinned)
+def pinned(lock):
+    """The requirements of a lock: name==version, and all that stands with it."""
+    blocks = re.split(r"\n(?=\S)", (ROOT / lock).read_text())
+    return {match[0]: block for block in blocks
+            if (match := re.match(r"[A-Za-z0-9_.\[\]-]+==[^ ;]+", block))}
+
+
+@pytest.mark.parametrize(("lock", "least"), [("requirements.lock", 100),
+                                             ("requirements-serve.lock", 50)])
+def test_a_lock_has_a_hash_for_every_requirement(lock, least):
+    assert len(pinned(lock)) > least
+    assert all("--hash=sha256:" in block for block in pinned(lock).values())
+
+
+def test_what_serves_is_a_part_of_what_trains_without_the_heavy_ones():
+    serving = set(pinned("requirements-serve.lock"))
+    assert serving <= set(pinned("requirements.lock"))
+    names = {requirement.partition("==")[0] for requirement in serving}
+    assert not names & {"dvc", "great-expectations", "keras", "mlflow", "optuna", "tensorflow"}
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    asked = set(project["dependency-groups"]["serve"]) - {"mlflow-skinny>=3.17,<4"}
+    assert asked <= set(project["project"]["dependencies"])
 
 
 def test_make_keeps_compiled_modules_whatever_the_shell_says():

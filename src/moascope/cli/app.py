@@ -9,7 +9,7 @@ import typer
 
 from moascope.cli.compounds import doses, similar
 from moascope.cli.explore import explore
-from moascope.cli.models import predict, promote, summary
+from moascope.cli.models import predict, promote, serve, summary
 from moascope.cli.project import init, stage
 from moascope.cli.run import run
 from moascope.cli.screens import annotate, fetch, import_, layout, plan
@@ -66,6 +66,7 @@ COMMANDS = {
     },
     "Models": {
         "predict": predict,
+        "serve": serve,
         "promote": promote,
         "work": work,
         "distil": distil,

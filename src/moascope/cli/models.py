@@ -108,6 +108,33 @@ def predict(
         print(f"The page is {report}.")
 
 
+def serve(
+    model: Annotated[str, typer.Argument(help="models:/NAME@staging, models:/NAME/3, "
+                                              "runs:/ID/model, or a folder from `mlflow artifacts "
+                                              "download`.")],
+    screens: Annotated[Path | None, typer.Option(
+        help="Folder of the screens that requests may name; MOASCOPE_SCREENS by default. Without "
+             "one, images are refused.")] = None,
+    host: Annotated[str, typer.Option(help="Address to listen at. The server knows no passwords: "
+                                           "put a proxy that does before any other than this "
+                                           "machine's own.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes any free one.")] = 5000,
+    workers: Annotated[int | None, typer.Option(min=1, help="Processes with the model; one per "
+                                                            "processor by default.")] = None,
+) -> None:
+    """Serve a registered model over HTTP, as MLflow does, with metrics and a log for machines.
+
+    POST /invocations takes and gives what `mlflow models serve` does; /health, /ping and /version
+    too; /metrics is for Prometheus. The log is one JSON object a line, each with the X-Request-ID
+    of its request. docs/deploy.md shows a request.
+
+    Example: moascope serve models:/moascope@staging --screens /plates --port 8080
+    """
+    from moascope.serving.serve import serve_model
+
+    serve_model(model, host, port, screens, workers)
+
+
 def promote(
     to: Annotated[Alias, typer.Option(help="Only the version that holds staging can go to "
                                            "production.")] = Alias.staging,

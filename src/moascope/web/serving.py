@@ -46,13 +46,13 @@ def make_server(app: Application, site: Site, greeting: str = "") -> uvicorn.Ser
                 print(greeting, flush=True)
 
     return GreetingServer(uvicorn.Config(
-        app, loop="asyncio", http=_patient_protocol(site.patience), ws="none", lifespan="off",
+        app, loop="asyncio", http=patient_protocol(site.patience), ws="none", lifespan="off",
         interface="asgi3", proxy_headers=False, server_header=False, log_config=None,
         log_level="error", access_log=False, timeout_keep_alive=int(max(site.patience, 1)),
         timeout_graceful_shutdown=_GRACE_S))
 
 
-def _patient_protocol(patience: float) -> Any:
+def patient_protocol(patience: float) -> Any:
     """HTTP as uvicorn speaks it, but a client that sends half a request is not waited for forever.
 
     Uvicorn's own limit, `timeout_keep_alive`, begins with the first answer.
