@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from sklearn import metrics as sk
 
+from moascope import metrics
 from moascope.metrics import (
     average_precision,
     bootstrap_weights,
@@ -41,6 +42,22 @@ def test_many_labellings_at_once_are_each_alone():
     labels = rng.random((10, 50)) < 0.4
     expected = [sk.average_precision_score(label, score) for label in labels]
     np.testing.assert_allclose(average_precision(labels, score), expected)
+
+
+def test_draws_of_many_rows_are_scored_in_portions_and_score_the_same(monkeypatch):
+    rng = np.random.default_rng(3)
+    cluster = rng.integers(0, 9, 60)
+    label = cluster % 3
+    score = np.round(rng.normal(size=(60, 3)), 1)
+    weights, dealt = bootstrap_weights(cluster, 25, 0), permuted_labels(label, cluster, 25, 0)
+    monkeypatch.setattr(metrics, "MOST_NUMBERS", 60 * 7)
+    drawn, labels = bootstrap_weights(cluster, 25, 0), permuted_labels(label, cluster, 25, 0)
+    assert [len(part) for part in drawn.portions()] == [7, 7, 7, 4]
+    for one in ([1], [0, 1, 2]):
+        np.testing.assert_array_equal(macro_average_precision(label, score, one, drawn),
+                                      macro_average_precision(label, score, one, weights))
+        np.testing.assert_array_equal(macro_average_precision(labels, score, one),
+                                      macro_average_precision(dealt, score, one))
 
 
 def test_no_positive_is_nan_not_zero():

@@ -2,16 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 import numpy as np
 
 # An average precision of fewer positives has no interval.
 LEAST_POSITIVES = 5
 
+MOST_NUMBERS = 2**23
+"""Of draws that are spread over rows at once: a thousand draws of a million images are 8 GB."""
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """What many draws give each row, kept as what they give each cluster.
+
+    Attributes
+    ----------
+    values : ndarray, [B, clusters]
+    code : ndarray, int, [n]
+        The cluster of each row.
+    """
+
+    values: np.ndarray
+    code: np.ndarray
+
+    def portions(self) -> Iterator[np.ndarray]:
+        """ndarray, [some draws, n], one after the other."""
+        step = max(1, MOST_NUMBERS // max(1, len(self.code)))
+        for start in range(0, len(self.values), step):
+            yield self.values[start : start + step][:, self.code]
+
 
 def average_precision(
-    positive: np.ndarray, score: np.ndarray, weights: np.ndarray | None = None
+    positive: np.ndarray, score: np.ndarray, weights: np.ndarray | Drawn | None = None
 ) -> np.ndarray:
     """Average precision for many weightings or labellings of the same ranking at once.
 
@@ -21,7 +46,7 @@ def average_precision(
         Which units are positive; one row per labelling.
     score : ndarray, float, [n]
         Higher is more positive. Equal scores are one threshold.
-    weights : ndarray, float, [B, n], optional
+    weights : ndarray, float, [B, n], or Drawn, optional
         How often each unit counts (bootstrap multiplicities).
 
     Returns
@@ -34,6 +59,9 @@ def average_precision(
     The sum over thresholds of precision times the gain in recall, as
     `sklearn.metrics.average_precision_score`, against which it is tested; this one sorts once.
     """
+    if isinstance(weights, Drawn):
+        return np.concatenate([average_precision(positive, score, part)
+                               for part in weights.portions()])
     order = np.argsort(-score, kind="stable")
     ranked = score[order]
     last = np.flatnonzero(np.append(ranked[1:] != ranked[:-1], True))
@@ -48,27 +76,30 @@ def average_precision(
 
 
 def macro_average_precision(
-    label: np.ndarray,
+    label: np.ndarray | Drawn,
     score: np.ndarray,
     classes: list[int],
-    weights: np.ndarray | None = None,
+    weights: np.ndarray | Drawn | None = None,
 ) -> np.ndarray:
     """Mean over classes of one-against-rest average precision.
 
     Parameters
     ----------
-    label : ndarray, int, [n] or [B, n]
+    label : ndarray, int, [n] or [B, n], or Drawn
     score : ndarray, float, [n, C]
         One column per class.
     classes : list of int
         Which classes count: `[1]` for a binary target.
-    weights : ndarray, float, [B, n], optional
+    weights : ndarray, float, [B, n], or Drawn, optional
 
     Returns
     -------
     ndarray, float64, [B] or scalar
         A class without a positive unit in a labelling is left out of that mean.
     """
+    if isinstance(label, Drawn):
+        return np.concatenate([macro_average_precision(part, score, classes)
+                               for part in label.portions()])
     each = [average_precision(label == c, score[:, c], weights) for c in classes]
     return np.nanmean(each, axis=0) if len(each) > 1 else np.asarray(each[0])
 
@@ -122,7 +153,7 @@ def score_interval(observed: float, drawn: np.ndarray, positives: float,
     return min(low, observed), max(high, observed)
 
 
-def bootstrap_weights(cluster: np.ndarray, count: int, seed: int) -> np.ndarray:
+def bootstrap_weights(cluster: np.ndarray, count: int, seed: int) -> np.ndarray | Drawn:
     """Multiplicities of units when whole clusters are drawn with replacement.
 
     Parameters
@@ -134,13 +165,20 @@ def bootstrap_weights(cluster: np.ndarray, count: int, seed: int) -> np.ndarray:
 
     Returns
     -------
-    ndarray, float64, [count, n]
+    ndarray, float64, [count, n], or Drawn
+        The latter where these would be more than `MOST_NUMBERS`.
     """
     names, code = np.unique(cluster, return_inverse=True)
     drawn = np.random.default_rng(seed).multinomial(
         len(names), np.full(len(names), 1 / len(names)), size=count
     )
-    return drawn[:, code].astype(float)
+    return _spread(drawn.astype(float), code)
+
+
+def _spread(values: np.ndarray, code: np.ndarray) -> np.ndarray | Drawn:
+    """[B, clusters] -> [B, n]."""
+    return (values[:, code] if len(values) * len(code) <= MOST_NUMBERS
+            else Drawn(values, code))
 
 
 def interval(values: np.ndarray) -> tuple[float, float]:
@@ -149,7 +187,8 @@ def interval(values: np.ndarray) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def permuted_labels(label: np.ndarray, cluster: np.ndarray, count: int, seed: int) -> np.ndarray:
+def permuted_labels(label: np.ndarray, cluster: np.ndarray, count: int,
+                    seed: int) -> np.ndarray | Drawn:
     """Labels permuted among clusters: every row of a compound gets the same new label.
 
     Parameters
@@ -160,17 +199,18 @@ def permuted_labels(label: np.ndarray, cluster: np.ndarray, count: int, seed: in
 
     Returns
     -------
-    ndarray, int, [count, n]
+    ndarray, int, [count, n], or Drawn
+        The latter where these would be more than `MOST_NUMBERS`.
     """
     _, first, code = np.unique(cluster, return_index=True, return_inverse=True)
     generator = np.random.default_rng(seed)
     own = label[first]
-    return np.stack([generator.permutation(own)[code] for _ in range(count)])
+    return _spread(np.stack([generator.permutation(own) for _ in range(count)]), code)
 
 
 def paired_difference(
-    score: Callable[[np.ndarray], np.ndarray],
-    other: Callable[[np.ndarray], np.ndarray],
+    score: Callable[[np.ndarray | Drawn], np.ndarray],
+    other: Callable[[np.ndarray | Drawn], np.ndarray],
     cluster: np.ndarray,
     bootstraps: int,
     seed: int,
@@ -180,7 +220,7 @@ def paired_difference(
     Parameters
     ----------
     score, other : callable
-        From weights [B, n] to values [B].
+        From weights ([B, n] or Drawn) to values [B].
     cluster : ndarray, int, [n]
     bootstraps, seed : int
 

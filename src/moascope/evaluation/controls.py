@@ -10,7 +10,7 @@ from moascope.evaluation.references import out_of_fold_scores, unit_rows
 from moascope.evaluation.scores import brief_scores
 from moascope.learning.dealing import FAMILY, assign_folds
 from moascope.learning.examples import Examples
-from moascope.metrics import average_precision, bootstrap_weights, permuted_labels
+from moascope.metrics import bootstrap_weights, macro_average_precision, permuted_labels
 from moascope.params import Evaluate
 from moascope.screen.targets import moa_terms
 
@@ -65,8 +65,8 @@ def evaluate_mechanisms(examples: Examples, settings: Evaluate, seed: int) -> di
         dealt = np.stack([table[f"Fold_{repeat}"] for repeat in range(examples.repeats)])
         label = hit.astype(int)
         score = out_of_fold_scores("logistic", rows, label, dealt, 2, seed)
-        null = average_precision(permuted_labels(label, unit, settings.permutations, seed) == 1,
-                                 score[:, 1])
+        null = macro_average_precision(
+            permuted_labels(label, unit, settings.permutations, seed), score, [1])
         own = brief_scores(label, score, [1], drawn)
         p = float((1 + (null >= own["average_precision"] - 1e-12).sum()) / (1 + len(null)))
         found[name] = own | {"compounds": int(hit.sum()), "p": p,

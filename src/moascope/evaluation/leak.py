@@ -9,7 +9,7 @@ import numpy as np
 from moascope.evaluation.scores import brief_scores, unit_scores
 from moascope.learning.cross_fit import CrossFit, Parts, cross_fit
 from moascope.learning.examples import Examples
-from moascope.metrics import bootstrap_weights, permuted_labels
+from moascope.metrics import bootstrap_weights
 from moascope.params import Evaluate, Head, Train
 
 LEAK_CAVEAT = (
@@ -46,7 +46,7 @@ def evaluate_leak(
     """
     labels = np.stack([examples.group_label, examples.group_label])
     dealt = np.flatnonzero(~examples.held_out & np.isin(np.arange(len(labels[0])), examples.group))
-    labels[1, dealt] = permuted_labels(labels[0, dealt], dealt, 1, seed)[0]
+    labels[1, dealt] = np.random.default_rng(seed).permutation(labels[0, dealt])
     memorising = head.model_copy(update=MEMORISING)
     fitted = cross_fit(examples, memorising, train, seed,
                        lambda sites: _random_images(sites, seed), labels)

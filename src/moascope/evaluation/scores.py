@@ -9,6 +9,7 @@ import pandas as pd
 
 from moascope.learning.examples import Examples
 from moascope.metrics import (
+    Drawn,
     average_precision,
     bootstrap_weights,
     macro_average_precision,
@@ -112,7 +113,7 @@ def score_table(
             question.classes[c]: _one_class(label == c, probability[:, c], drawn, cluster) | {
                 "n": int((label == c).sum()),
                 "recall": float((predicted[label == c] == c).mean()),
-            } | ({} if single else _by_permutation(dealt == c, label == c, probability[:, c]))
+            } | ({} if single else _by_permutation(dealt, label == c, probability, c))
             for c in present
         }
     return scores
@@ -123,7 +124,7 @@ def _positives(label: np.ndarray, present: list[int], cluster: np.ndarray) -> fl
     return float(np.mean([len(np.unique(cluster[label == c])) for c in present]))
 
 
-def _one_class(positive: np.ndarray, score: np.ndarray, drawn: np.ndarray,
+def _one_class(positive: np.ndarray, score: np.ndarray, drawn: np.ndarray | Drawn,
                cluster: np.ndarray) -> dict[str, Any]:
     """`brief_scores` of one class against the rest."""
     observed = float(average_precision(positive, score))
@@ -134,14 +135,16 @@ def _one_class(positive: np.ndarray, score: np.ndarray, drawn: np.ndarray,
             "prevalence": float(positive.mean()), "null_mean": chance, "lift": observed / chance}
 
 
-def _by_permutation(dealt: np.ndarray, positive: np.ndarray, score: np.ndarray) -> dict[str, Any]:
+def _by_permutation(dealt: np.ndarray | Drawn, positive: np.ndarray, probability: np.ndarray,
+                    c: int) -> dict[str, Any]:
     """The null's mean of one class whose rows share labels, and the lift over it."""
-    chance = float(np.nanmean(average_precision(dealt, score)))
-    return {"null_mean": chance, "lift": float(average_precision(positive, score)) / chance}
+    chance = float(np.nanmean(macro_average_precision(dealt, probability, [c])))
+    observed = float(average_precision(positive, probability[:, c]))
+    return {"null_mean": chance, "lift": observed / chance}
 
 
 def brief_scores(label: np.ndarray, scores: np.ndarray, classes: list[int],
-                 drawn: np.ndarray, cluster: np.ndarray | None = None) -> dict[str, Any]:
+                 drawn: np.ndarray | Drawn, cluster: np.ndarray | None = None) -> dict[str, Any]:
     """Average precision alone, with its interval and what guessing gives.
 
     Parameters

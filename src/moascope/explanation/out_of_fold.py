@@ -13,6 +13,7 @@ from moascope.learning.cross_fit import cross_fit, leave_folds_out
 from moascope.learning.examples import Examples, averaging
 from moascope.metrics import (
     LEAST_POSITIVES,
+    Drawn,
     average_precision,
     bootstrap_weights,
     interval,
@@ -136,7 +137,7 @@ def _of_mechanisms(mechanism: np.ndarray, lost: dict[str, np.ndarray]) -> dict[s
 
 
 def _scores(label: np.ndarray, logits: np.ndarray, question: Question,
-            drawn: np.ndarray | None = None) -> Any:
+            drawn: np.ndarray | Drawn | None = None) -> Any:
     from scipy.special import log_softmax
 
     score = macro_average_precision(label, log_softmax(logits, axis=-1), question.present(label),

@@ -23,7 +23,13 @@ from moascope.learning.model import TrainedModel, read_model
 from moascope.learning.panels import predict_by_panel
 from moascope.learning.predictions import prediction_table
 from moascope.learning.predictor import check_fits, sites_of
-from moascope.metrics import bootstrap_weights, interval, macro_average_precision, paired_difference
+from moascope.metrics import (
+    Drawn,
+    bootstrap_weights,
+    interval,
+    macro_average_precision,
+    paired_difference,
+)
 from moascope.params import Evaluate, Promote
 from moascope.promotion.contenders import Contender, Pipeline, UndecidedError
 from moascope.promotion.gate import Against, Numbers, share_worse
@@ -216,7 +222,7 @@ def measure(
         )
     columns = question.probabilities
     own = candidate.loc[keep, columns].to_numpy(float)
-    wells = examples.wells()
+    wells = examples.counts_and_intensities().wells()
     units = candidate[keep]
     baselines = {
         name: float(macro_average_precision(
@@ -243,10 +249,10 @@ def measure(
 
 def _against(version: str, label: np.ndarray, own: np.ndarray, theirs: np.ndarray,
              present: list[int], resamples: int, seed: int) -> Against:
-    def candidate(weights: np.ndarray) -> np.ndarray:
+    def candidate(weights: np.ndarray | Drawn) -> np.ndarray:
         return macro_average_precision(label, own, present, weights)
 
-    def incumbent(weights: np.ndarray) -> np.ndarray:
+    def incumbent(weights: np.ndarray | Drawn) -> np.ndarray:
         return macro_average_precision(label, theirs, present, weights)
 
     cluster = np.arange(len(label))
