@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from moascope.features.disk import written
 from moascope.features.table import FeatureTable
 from moascope.learning.dealing import assign_folds
 from moascope.learning.examples import Examples
@@ -62,6 +63,12 @@ def with_plate_controls(examples, rng, wells=8):
         group.append(np.full(wells * 2, -1))
     return replace(examples, meta=pd.concat(meta, ignore_index=True),
                    features=np.concatenate(features), group=np.concatenate(group), _cache={})
+
+
+def laid_on_disk(examples, folder):
+    """The same examples with their features on disk, in a file of that folder."""
+    return replace(examples, _cache={}, features=written(
+        examples.features.shape, [examples.features], folder))
 
 
 def as_screen(examples):

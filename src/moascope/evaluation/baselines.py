@@ -9,6 +9,7 @@ import pandas as pd
 
 from moascope.evaluation.nulls import shuffled_refits
 from moascope.evaluation.scores import brief_scores
+from moascope.features.disk import columns_of
 from moascope.learning.cross_fit import leave_folds_out
 from moascope.learning.examples import COUNT, INTENSITY, Examples, averaging, row_weights
 from moascope.metrics import bootstrap_weights, macro_average_precision, paired_difference
@@ -34,7 +35,7 @@ def evaluate_baselines(
     seed : int
     """
     question = examples.question
-    wells = examples.wells()
+    wells = examples.counts_and_intensities().wells()
     label = question.index(compounds["Label"])
     keep = question.counts(label)
     units, label = compounds[keep].reset_index(drop=True), label[keep]
@@ -95,8 +96,8 @@ def baseline_inputs(examples: Examples) -> dict[str, np.ndarray]:
     found = {
         "position_only": np.hstack([_one_hot(rows), _one_hot(columns)]),
         "plate_only": _one_hot(examples.meta["Metadata_Plate"]),
-        "cell_count": normal.features[:, counts],
-        "count_and_intensity": normal.features[:, both],
+        "cell_count": np.asarray(columns_of(normal.features, np.array(counts, int))),
+        "count_and_intensity": np.asarray(columns_of(normal.features, np.array(both, int))),
     }
     return {name: values for name, values in found.items() if values.shape[1]}
 

@@ -61,7 +61,9 @@ def evaluate_oracle(examples: Examples, screen: Path, model: dict[str, Any], set
     question = examples.question
     if question.unit != "compound" or not path.is_file():
         return {}
-    wells = with_knobs(examples.wells(), pd.read_parquet(path)).normalised("plate")
+    # No feature of the screen goes into it.
+    wells = with_knobs(examples.with_features([]).wells(), pd.read_parquet(path))
+    wells = wells.normalised("plate")
     scored = np.unique(wells.group[wells.in_folds])
     label = wells.group_label[scored]
     logits = out_of_fold_logits(wells)[scored]

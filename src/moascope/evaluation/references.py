@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from moascope.evaluation.scores import brief_scores
+from moascope.features.disk import averaged
 from moascope.learning.examples import Examples, averaging
 from moascope.learning.simple import fit_simple, simple_probability
 from moascope.metrics import bootstrap_weights, macro_average_precision, paired_difference
@@ -90,7 +91,7 @@ def unit_rows(examples: Examples) -> tuple[np.ndarray, np.ndarray]:
             continue
         matrix, units = averaging(own, "compound")
         at = units["Group"].to_numpy()
-        found[at, number] = matrix @ own.features
+        found[at, number] = averaged(matrix, own.features)
         seen[at] = True
     group = np.flatnonzero(seen & ~examples.held_out)
     return found[group].reshape(len(group), -1), group

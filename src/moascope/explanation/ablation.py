@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from moascope.features.disk import pieces, rows_of
 from moascope.features.normalise import Sphering, apply_sphering
 from moascope.learning.examples import Examples
 from moascope.learning.head import FittedHeads, predict_logits
@@ -66,7 +67,8 @@ def reference_of(examples: Examples, controls: np.ndarray, normalisation: str) -
         rows = of_row == number
         panel = examples.panel == examples.panel[rows][0]
         chosen = next(own for own in (rows & controls, panel & controls, panel) if own.any())
-        values[number] = examples.features[chosen].mean(axis=0)
+        own = rows_of(examples.features, chosen)
+        values[number] = sum(len(piece) / len(own) * piece.mean(axis=0) for _, piece in pieces(own))
     return Reference(values, of_row, bool(controls.any()))
 
 
@@ -103,25 +105,31 @@ def ablated_logits(
                      np.float32)
     if not all(isinstance(one, FittedHeads) for one in heads.values()):
         wanted = head_of_row == np.arange(count)[:, None]
-        at = np.arange(len(examples.meta))
-        for number, mask in enumerate([np.zeros(examples.features.shape[1], bool), *masks]):
-            features = examples.features.copy()
-            features[:, mask] = reference.values[:, mask][reference.of_row]
-            if sphering is not None:
-                features = apply_sphering(features, sphering)
-            given = replace(examples, features=features, _cache={})
-            found[number] = predict_by_panel(heads, given, train, wanted)[head_of_row, at]
+        # A piece may lack a panel.
+        names = examples.panels or tuple(np.unique(examples.panel))
+        for at, piece in pieces(examples.features):
+            own = np.arange(len(examples.meta))[at]
+            for number, mask in enumerate([np.zeros(piece.shape[1], bool), *masks]):
+                features = piece.copy()
+                features[:, mask] = reference.values[:, mask][reference.of_row[at]]
+                if sphering is not None:
+                    features = apply_sphering(features, sphering)
+                given = replace(examples.with_features([]).take(own), features=features,
+                                names=examples.names, panels=names)
+                found[number, at] = predict_by_panel(heads, given, train, wanted[:, at])[
+                    head_of_row[at], np.arange(len(own))]
         return found
-    panels = inputs(replace(examples, features=examples.features[:, :0], _cache={}), train)
+    panels = inputs(examples.with_features([]), train)
     for panel, own in panel_rows(examples, train):
         fitted = heads[panel]
         assert isinstance(fitted, FittedHeads)
         for index in np.unique(head_of_row[own]):
             rows = np.flatnonzero(own & (head_of_row == index))
-            found[:, rows] = _through(
-                fitted, int(index), sphering, examples.features[rows], panels[rows],
-                reference.values if len(reference.values) == 1
-                else reference.values[reference.of_row[rows]], masks)
+            for at, features in pieces(rows_of(examples.features, rows)):
+                found[:, rows[at]] = _through(
+                    fitted, int(index), sphering, features, panels[rows[at]],
+                    reference.values if len(reference.values) == 1
+                    else reference.values[reference.of_row[rows[at]]], masks)
     return found
 
 

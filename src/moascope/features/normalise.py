@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
+from moascope.features.disk import OnDisk, covariance_of, mapped, portions
 from moascope.features.table import FeatureTable
 
 LEAST_CONTROL_SITES = 4
@@ -57,12 +59,19 @@ def standardise_plates(table: FeatureTable, controls: np.ndarray,
     """
     scales, lacking = plate_scales(table, controls, moderated)
     if not scales:
-        return replace(table, X=np.nan_to_num(table.X, nan=0.0))
-    X = np.empty_like(table.X)
-    for rows, centre, spread in scales:
-        X[rows] = np.nan_to_num((table.X[rows] - centre) / spread, nan=0.0)
-    if moderated:
-        np.clip(X, -CLIP, CLIP, out=X)
+        return replace(table, X=mapped(table.X, lambda _, X: np.nan_to_num(X, nan=0.0)))
+
+    def standardised(at: slice, piece: np.ndarray) -> np.ndarray:
+        X = np.empty_like(piece)
+        for rows, centre, spread in scales:
+            first, last = np.searchsorted(rows, (at.start, at.stop))
+            own = rows[first:last] - at.start
+            if len(own):
+                X[own] = np.nan_to_num((piece[own] - centre) / spread, nan=0.0)
+        if moderated:
+            np.clip(X, -CLIP, CLIP, out=X)
+        return X
+
     warnings = list(table.warnings)
     if lacking:
         more = f" and {len(lacking) - NAMED_PLATES} more" if len(lacking) > NAMED_PLATES else ""
@@ -70,7 +79,7 @@ def standardise_plates(table: FeatureTable, controls: np.ndarray,
             f"{len(lacking)} plates have fewer than {LEAST_CONTROL_SITES} usable sites of the "
             f"negative control and are normalised with the median of the other plates: "
             f"{', '.join(lacking[:NAMED_PLATES])}{more}.")
-    return replace(table, X=X, warnings=tuple(warnings))
+    return replace(table, X=mapped(table.X, standardised), warnings=tuple(warnings))
 
 
 def plate_scales(
@@ -81,8 +90,8 @@ def plate_scales(
     Returns
     -------
     scales : list of tuple
-        For each plate and panel: its rows (int), the centre and the spread (float, [features]).
-        Empty if no plate has enough controls.
+        For each plate and panel: its rows (int, ascending), the centre and the spread (float,
+        [features]). Empty if no plate has enough controls.
     lacking : list of str
         Plates without enough controls, which use the median of the other plates.
     """
@@ -116,11 +125,18 @@ def _moderated(table: FeatureTable, controls: np.ndarray, units: dict[tuple[str,
     for panel in {panel for _, panel in spreads}:
         own = [unit for unit in spreads if unit[1] == panel]
         counts = {unit: int(controls[units[unit]].sum()) for unit in own}
-        around = np.concatenate([table.X[units[unit][controls[units[unit]]]] - centres[unit]
-                                 for unit in own])
         # A centre that is fitted takes one degree of freedom of its plate.
         lost = sum(counts.values()) / (sum(counts.values()) - len(own))
-        pooled = lost * (MAD_TO_SD * np.median(np.abs(around), axis=0)) ** 2
+        width = table.X.shape[1]
+        deviation = np.empty(width, table.X.dtype)
+        # A median needs all controls, so that columns are what is taken in portions; few, because
+        # each reads the controls anew.
+        for part in portions(width, sum(counts.values())):
+            around = np.concatenate([
+                table.X[units[unit][controls[units[unit]]]][:, part] - centres[unit][part]
+                for unit in own])
+            deviation[part] = np.median(np.abs(around), axis=0)
+        pooled = lost * (MAD_TO_SD * deviation) ** 2
         for unit in own:
             free = counts[unit] - 1
             drawn[unit] = np.sqrt((PRIOR_CONTROLS * pooled + free * spreads[unit] ** 2)
@@ -160,7 +176,7 @@ class Sphering:
     outside: np.ndarray
 
 
-def fit_sphering(X_controls: np.ndarray, shrinkage: float = 0.1) -> Sphering:
+def fit_sphering(X_controls: Any, shrinkage: float = 0.1) -> Sphering:
     """Find the linear map after which the controls have unit variance in all directions.
 
     Directions in which controls differ from one another (position, batch, density) are scaled
@@ -168,7 +184,7 @@ def fit_sphering(X_controls: np.ndarray, shrinkage: float = 0.1) -> Sphering:
 
     Parameters
     ----------
-    X_controls : ndarray, float [controls, features]
+    X_controls : ndarray, float [controls, features], or OnDisk
         Standardised features of negative controls, at least two rows.
     shrinkage : float
         Between 0 and 1: how far the covariance is shrunk towards a multiple of the identity
@@ -189,19 +205,26 @@ def fit_sphering(X_controls: np.ndarray, shrinkage: float = 0.1) -> Sphering:
     pycytominer's Spherize (ZCA), with shrinkage instead of a tiny constant and computed from the
     singular values of the controls, so that time and memory grow with the number of controls
     and not with the square of the number of features. Directions outside the controls'
-    subspace share one eigenvalue.
+    subspace share one eigenvalue. Of controls that lie on disk and outnumber the features, the
+    eigenvalues of the covariance are taken: the same up to rounding, which the shrinkage covers.
     """
-    X = np.asarray(X_controls, np.float64)
-    if len(X) < 2:
-        raise ValueError(f"sphering needs two controls or more, and has {len(X)}")
-    mean = X.mean(axis=0)
-    _, singular, axes = np.linalg.svd(X - mean, full_matrices=False)
+    count, width = X_controls.shape
+    if count < 2:
+        raise ValueError(f"sphering needs two controls or more, and has {count}")
     # Taking off the mean leaves one direction fewer than there are controls.
-    rank = min(len(X) - 1, X.shape[1])
-    variances, axes = singular[:rank] ** 2 / (len(X) - 1), axes[:rank]
-    floor = shrinkage * variances.sum() / X.shape[1]
+    rank = min(count - 1, width)
+    if isinstance(X_controls, OnDisk) and count > width:
+        mean, covariance = covariance_of(X_controls)
+        variances, axes = np.linalg.eigh(covariance)
+        variances, axes = np.maximum(variances[::-1], 0), axes.T[::-1]
+    else:
+        X = np.asarray(X_controls, np.float64)
+        mean = X.mean(axis=0)
+        _, singular, axes = np.linalg.svd(X - mean, full_matrices=False)
+        variances, axes = singular[:rank] ** 2 / (count - 1), axes[:rank]
+    floor = shrinkage * variances.sum() / width
     shrunk = (1 - shrinkage) * variances + floor
-    outside = floor if rank < X.shape[1] else shrunk.min()
+    outside = floor if rank < width else shrunk.min()
     if not min(shrunk.min(), outside) > 1e-12 * variances.max():
         raise ValueError("the controls do not vary in every direction: use more shrinkage")
     arrays = mean, axes, shrunk**-0.5, outside**-0.5

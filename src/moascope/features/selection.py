@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
+
+from moascope.features.disk import OnDisk, covariance_of, pieces
 
 MOST_MISSING = 0.05
 """Share of a panel's rows in which a feature may be missing (pycytominer's `na_cutoff`)."""
@@ -62,12 +65,12 @@ def measures_cells(names: Sequence[str]) -> np.ndarray:
     return np.array([not _NOT_OF_CELLS.search(name) for name in names], bool)
 
 
-def is_known(X: np.ndarray, panels: np.ndarray) -> np.ndarray:
+def is_known(X: Any, panels: np.ndarray) -> np.ndarray:
     """Which features are there in at least 95 % of the rows of each panel that has them.
 
     Parameters
     ----------
-    X : ndarray, float, [rows, features]
+    X : ndarray or OnDisk, float, [rows, features]
         NaN where a value is missing; throughout a panel where that lacks the channel.
     panels : ndarray, [rows]
 
@@ -77,38 +80,47 @@ def is_known(X: np.ndarray, panels: np.ndarray) -> np.ndarray:
     """
     known = np.zeros(X.shape[1], bool)
     spoilt = np.zeros(X.shape[1], bool)
-    for panel in np.unique(panels):
-        missing = np.isnan(X[panels == panel]).mean(axis=0)
+    names = np.unique(panels)
+    counts = np.zeros((len(names), X.shape[1]))
+    for at, piece in pieces(X):
+        for number, panel in enumerate(names):
+            counts[number] += np.isnan(piece[panels[at] == panel]).sum(axis=0)
+    for panel, count in zip(names, counts, strict=True):
+        missing = count / (panels == panel).sum()
         known |= missing < 1
         spoilt |= (missing > MOST_MISSING) & (missing < 1)
     return known & ~spoilt
 
 
-def varies(X: np.ndarray) -> np.ndarray:
+def varies(X: Any) -> np.ndarray:
     """Which features are not the same in all rows.
 
     Parameters
     ----------
-    X : ndarray, float, [rows, features]
+    X : ndarray or OnDisk, float, [rows, features]
 
     Returns
     -------
     ndarray, bool, [features]
         False where the largest and smallest value differ by less than a millionth of their size.
     """
-    known = np.isfinite(X)
-    top = np.where(known, X, -np.inf).max(axis=0, initial=-np.inf)
-    bottom = np.where(known, X, np.inf).min(axis=0, initial=np.inf)
-    size = np.maximum(np.abs(top), np.abs(bottom))
-    return known.any(axis=0) & (top - bottom > _LEAST_SPREAD * size)
+    top = np.full(X.shape[1], -np.inf, np.float32)
+    bottom = -top
+    for _, piece in pieces(X):
+        known = np.isfinite(piece)
+        top = np.maximum(top, np.where(known, piece, -np.inf).max(axis=0, initial=-np.inf))
+        bottom = np.minimum(bottom, np.where(known, piece, np.inf).min(axis=0, initial=np.inf))
+    some = top >= bottom
+    top, bottom = np.where(some, top, 0), np.where(some, bottom, 0)
+    return top - bottom > _LEAST_SPREAD * np.maximum(np.abs(top), np.abs(bottom))
 
 
-def distinct(X: np.ndarray) -> np.ndarray:
+def distinct(X: Any) -> np.ndarray:
     """Which features are left when one of every two that say the same is dropped.
 
     Parameters
     ----------
-    X : ndarray, float, [rows, features]
+    X : ndarray or OnDisk, float, [rows, features]
         Without missing values.
 
     Returns
@@ -127,15 +139,28 @@ def distinct(X: np.ndarray) -> np.ndarray:
     kept = np.ones(width, bool)
     if count < LEAST_ROWS:
         return kept
-    Z = np.asarray(X, np.float64) - X.mean(axis=0, dtype=np.float64)
-    norms = np.sqrt((Z**2).sum(axis=0))
-    Z = (Z / np.where(norms > 0, norms, 1)).astype(np.float32)
+    correlation = _correlation(X)
     for start in range(0, width, _BLOCK):
         end = min(start + _BLOCK, width)
         before = np.flatnonzero(kept[:start])
         if len(before):
-            kept[start:end] = ~(np.abs(Z[:, before].T @ Z[:, start:end]) > DUPLICATE).any(axis=0)
-        own = np.abs(Z[:, start:end].T @ Z[:, start:end]) > DUPLICATE
+            kept[start:end] = ~(np.abs(correlation(before, slice(start, end)))
+                                > DUPLICATE).any(axis=0)
+        own = np.abs(correlation(slice(start, end), slice(start, end))) > DUPLICATE
         for at in range(end - start):
             kept[start + at] &= not (own[:at, at] & kept[start:start + at]).any()
     return kept
+
+
+def _correlation(X: Any) -> Callable[[Any, Any], np.ndarray]:
+    """A function from some columns and some others to their correlations."""
+    if not isinstance(X, OnDisk):
+        Z = np.asarray(X, np.float64) - X.mean(axis=0, dtype=np.float64)
+        norms = np.sqrt((Z**2).sum(axis=0))
+        Z = (Z / np.where(norms > 0, norms, 1)).astype(np.float32)
+        return lambda some, others: Z[:, some].T @ Z[:, others]
+    covariance = covariance_of(X)[1]
+    spread = np.sqrt(np.diag(covariance))
+    scale = 1 / np.where(spread > 0, spread, 1)
+    return lambda some, others: (covariance[some][:, others] * scale[some][:, None]
+                                 * scale[others])

@@ -1,16 +1,18 @@
-"""The features of a whole screen in memory."""
+"""The features of a whole screen."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from moascope.errors import MoascopeError
+from moascope.features.disk import is_large, written
 from moascope.opening import undamaged
 from moascope.screen.columns import SITE
 
@@ -31,7 +33,7 @@ class FeatureTable:
     meta : DataFrame
         One row per site: the `Metadata_` columns and `QC_Pass`.
     X : ndarray, float32 [sites, features]
-        NaN where a site has no such channel.
+        NaN where a site has no such channel. Of a large screen it may be a `disk.OnDisk`.
     names : list of str
         One per column of `X`: `Count_...`, `Intensity_...` or `<Backbone>_<Channel>_...`.
     warnings : tuple of str
@@ -39,7 +41,7 @@ class FeatureTable:
     """
 
     meta: pd.DataFrame
-    X: np.ndarray
+    X: Any
     names: list[str]
     warnings: tuple[str, ...] = ()
 
@@ -66,13 +68,16 @@ def load_quality(folder: Path) -> pd.DataFrame:
     return _passed_everywhere(tables).astype({"QC_Pass": bool})
 
 
-def load_features(folder: Path) -> FeatureTable:
+def load_features(folder: Path, on_disk: bool = False) -> FeatureTable:
     """Read all plates that `embed` wrote.
 
     Parameters
     ----------
     folder : Path
         `data/embed`: a folder per backbone, in it one per plate, with `features.parquet`.
+    on_disk : bool
+        Whether a table that is too large for memory may stay on the folder's disk; see
+        `features.disk`.
 
     Returns
     -------
@@ -86,12 +91,31 @@ def load_features(folder: Path) -> FeatureTable:
         If there is no plate, or if the backbones saw different sites.
     """
     backbones = _backbones(folder)
-    tables = [_load_backbone(path) for path in backbones]
-    for path, other in zip(backbones[1:], tables[1:], strict=True):
-        if not _sites(other.meta).equals(_sites(tables[0].meta)):
+    first, *others = [_look(path) for path in backbones]
+    for path, other in zip(backbones[1:], others, strict=True):
+        if other.rows != first.rows or not _sites(other.meta).equals(_sites(first.meta)):
             raise MoascopeError(f"{path} and {backbones[0]} hold features of different sites. Run "
                                 "`dvc repro embed` again.")
-    return join_backbones(tables)
+    kept = _not_yet_seen([first.names, *(other.names for other in others)])
+    names = [held.names[i] for held, own in zip([first, *others], kept, strict=True) for i in own]
+
+    def plates() -> Iterator[np.ndarray]:
+        for number in range(len(first.files)):
+            blocks = [_plate(held, number) for held in (first, *others)]
+            yield np.hstack([block[:, own] for block, own in zip(blocks, kept, strict=True)]) \
+                if others else blocks[0]
+
+    shape = (sum(first.rows), len(names))
+    meta = _passed_everywhere([held.meta for held in (first, *others)])
+    if on_disk and is_large(shape):
+        return FeatureTable(meta, written(shape, plates(), folder), names)
+    start = 0
+    with undamaged(folder, "Run `dvc repro embed` again."):
+        X = np.empty(shape, np.float32)
+        for block in plates():
+            X[start : start + len(block)] = block
+            start += len(block)
+    return FeatureTable(meta, X, names)
 
 
 def join_plates(plates: Sequence[tuple[pd.DataFrame, np.ndarray]],
@@ -125,15 +149,22 @@ def join_plates(plates: Sequence[tuple[pd.DataFrame, np.ndarray]],
 def join_backbones(tables: Sequence[FeatureTable]) -> FeatureTable:
     """Concatenate the features of several backbones, which saw the same sites."""
     first, *others = tables
-    # Counts and intensities stand beside the features of every backbone; once is enough.
-    seen = set(first.names)
-    kept = [[i for i, name in enumerate(table.names) if name not in seen] for table in others]
+    kept = _not_yet_seen([table.names for table in tables])
     return FeatureTable(
         _passed_everywhere([table.meta for table in tables]),
-        np.hstack([first.X, *(t.X[:, own] for t, own in zip(others, kept, strict=True))])
+        np.hstack([table.X[:, own] for table, own in zip(tables, kept, strict=True)])
         if others else first.X,
-        first.names + [t.names[i] for t, own in zip(others, kept, strict=True) for i in own],
+        [table.names[i] for table, own in zip(tables, kept, strict=True) for i in own],
     )
+
+
+def _not_yet_seen(names: Sequence[Sequence[str]]) -> list[list[int]]:
+    """Which features each backbone adds to those of the first."""
+    # Counts and intensities stand beside the features of every backbone; once is enough.
+    first, *others = names
+    seen = set(first)
+    return [list(range(len(first))),
+            *([i for i, name in enumerate(own) if name not in seen] for own in others)]
 
 
 def _sites(meta: pd.DataFrame) -> pd.DataFrame:
@@ -148,36 +179,50 @@ def _passed_everywhere(metas: Sequence[pd.DataFrame]) -> pd.DataFrame:
     return metas[0].assign(QC_Pass=passed)
 
 
-def _load_backbone(folder: Path) -> FeatureTable:
-    with undamaged(folder, "Run `dvc repro embed` again."):
-        return _read_plates(folder)
+@dataclass(frozen=True)
+class _Plates:
+    """The plates of one backbone: all but the features themselves."""
+
+    folder: Path
+    files: list[Path]
+    columns: list[list[str]]
+    names: list[str]
+    rows: list[int]
+    meta: pd.DataFrame
 
 
-def _read_plates(folder: Path) -> FeatureTable:
+def _look(folder: Path) -> _Plates:
     import pyarrow.parquet
 
-    files = sorted(folder.glob(f"*/{FEATURES_FILE}"))
-    columns = [[name for name in pyarrow.parquet.read_schema(file).names
-                if not name.startswith("__")] for file in files]
-    names = list(dict.fromkeys(
-        name for held in columns for name in held if not name.startswith(META_PREFIXES)))
-    rows = [pyarrow.parquet.read_metadata(file).num_rows for file in files]
-    for file, held, count in zip(files, columns, rows, strict=True):
-        if count * len(held) > _MOST_VALUES_PER_BYTE * file.stat().st_size:
-            raise ValueError(f"{file.parent.name} states more rows than it can hold")
-    positions = {name: position for position, name in enumerate(names)}
-    X = np.full((sum(rows), len(names)), np.nan, np.float32)
-    meta = []
-    start = 0
-    for file, held, count in zip(files, columns, rows, strict=True):
-        table = pyarrow.parquet.read_table(file)
-        features = [name for name in held if name in positions]
+    with undamaged(folder, "Run `dvc repro embed` again."):
+        files = sorted(folder.glob(f"*/{FEATURES_FILE}"))
+        columns = [[name for name in pyarrow.parquet.read_schema(file).names
+                    if not name.startswith("__")] for file in files]
+        names = dict.fromkeys(
+            name for held in columns for name in held if not name.startswith(META_PREFIXES))
+        rows = [pyarrow.parquet.read_metadata(file).num_rows for file in files]
+        for file, held, count in zip(files, columns, rows, strict=True):
+            if count * len(held) > _MOST_VALUES_PER_BYTE * file.stat().st_size:
+                raise ValueError(f"{file.parent.name} states more rows than it can hold")
+        meta = pd.concat([
+            pyarrow.parquet.read_table(file, columns=[name for name in held if name not in names])
+            .to_pandas() for file, held in zip(files, columns, strict=True)], ignore_index=True)
+    return _Plates(folder, files, columns, list(names), rows, meta)
+
+
+def _plate(held: _Plates, number: int) -> np.ndarray:
+    """float32, [sites, names]: NaN where the plate has no such feature."""
+    import pyarrow.parquet
+
+    with undamaged(held.folder, "Run `dvc repro embed` again."):
+        positions = {name: position for position, name in enumerate(held.names)}
+        own = [name for name in held.columns[number] if name in positions]
+        table = pyarrow.parquet.read_table(held.files[number], columns=own)
+        X = np.full((held.rows[number], len(held.names)), np.nan, np.float32)
         # Column by column, because a pandas copy of the block would double the memory.
-        for name in features:
-            X[start : start + count, positions[name]] = table[name].to_numpy()
-        meta.append(table.select([name for name in held if name not in positions]).to_pandas())
-        start += count
-    return FeatureTable(pd.concat(meta, ignore_index=True), X, names)
+        for name in own:
+            X[:, positions[name]] = table[name].to_numpy()
+        return X
 
 
 def _backbones(folder: Path) -> list[Path]:

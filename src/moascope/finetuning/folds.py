@@ -6,7 +6,7 @@ chosen by what is left out.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from moascope.errors import MoascopeError
+from moascope.features.disk import columns_of
 from moascope.features.normalise import plate_scales
 from moascope.features.table import FeatureTable, label_of
 from moascope.finetuning.network import (
@@ -134,8 +135,7 @@ def live_last(examples: Examples, backbone: str) -> Examples:
     own = examples.of_backbone(backbone)
     prefix = label_of(backbone) + "_"
     order = np.argsort([name.startswith(prefix) for name in own.names], kind="stable")
-    return replace(own, features=own.features[:, order], _cache={},
-                   names=tuple(own.names[i] for i in order))
+    return own.with_features(order)
 
 
 def shown_sites(own: Examples, within: np.ndarray, prepared: Path, backbone: str, head: Head,
@@ -163,7 +163,7 @@ def shown_sites(own: Examples, within: np.ndarray, prepared: Path, backbone: str
     shown = np.flatnonzero(present.any(axis=0))
     standard = own.normalised("none" if head.normalisation == "none" else "plate")
     scales, _ = ([], []) if head.normalisation == "none" else plate_scales(
-        FeatureTable(own.meta, own.features[:, live], []), own.controls)
+        FeatureTable(own.meta, columns_of(own.features, np.flatnonzero(live)), []), own.controls)
     plate = np.zeros(len(own.meta), int)
     for number, (rows, _, _) in enumerate(scales):
         plate[rows] = number

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -61,14 +62,14 @@ class ControlPlates:
                             ).astype({"Distance": float, "Limit": float})
 
 
-def control_plates(meta: pd.DataFrame, features: np.ndarray, rate: float) -> ControlPlates:
+def control_plates(meta: pd.DataFrame, features: Any, rate: float) -> ControlPlates:
     """Calibrate the distance of another plate by leaving out one batch at a time.
 
     Parameters
     ----------
     meta : DataFrame, [n]
         Of control sites: `Metadata_Plate`, `Metadata_Panel`, `Metadata_Batch`.
-    features : ndarray, float, [n, d]
+    features : ndarray or OnDisk, float, [n, d]
         Before normalisation.
     rate : float
         Share of plates like those of training that may lie beyond the limit.
@@ -107,7 +108,7 @@ def _upper_limit(distances: np.ndarray, parts: int, rate: float) -> float:
                         * np.sqrt(1 + 1 / parts)))
 
 
-def _by_plate(meta: pd.DataFrame, features: np.ndarray
+def _by_plate(meta: pd.DataFrame, features: Any
               ) -> tuple[list[tuple[str, str]], np.ndarray, np.ndarray]:
     keys, centres, spreads = [], [], []
     for key, rows in meta.groupby(["Metadata_Plate", "Metadata_Panel"]).indices.items():

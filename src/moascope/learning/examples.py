@@ -9,6 +9,16 @@ import numpy as np
 import pandas as pd
 
 from moascope.errors import MoascopeError
+from moascope.features.disk import (
+    OnDisk,
+    averaged,
+    columns_of,
+    is_large,
+    mapped,
+    portions,
+    rows_of,
+    written,
+)
 from moascope.features.normalise import Sphering, apply_sphering, fit_sphering, standardise_plates
 from moascope.features.selection import distinct, is_known, measures_cells, varies
 from moascope.features.table import FeatureTable, label_of
@@ -33,6 +43,7 @@ class Examples:
         `Metadata_Plate, Metadata_Well, Metadata_Site, Metadata_Batch, Metadata_Panel,
         Metadata_Compound, Metadata_Concentration_uM, Metadata_Control`.
     features : ndarray, float32, [n, d]
+        Of a large screen, a `features.disk.OnDisk`.
     names : tuple of str
         Of the d features.
     group : ndarray, int, [n]
@@ -47,7 +58,7 @@ class Examples:
     """
 
     meta: pd.DataFrame
-    features: np.ndarray
+    features: Any
     names: tuple[str, ...]
     group: np.ndarray
     groups: pd.DataFrame
@@ -130,9 +141,19 @@ class Examples:
                     "tune.space.backbone in params.yaml), but embed.backbone does not name it.")
             own = [i for i, feature in enumerate(self.names)
                    if feature.startswith((prefix, COUNT, INTENSITY))]
-            self._cache[key] = replace(self, features=self.features[:, own], _cache={},
-                                       names=tuple(self.names[i] for i in own))
+            self._cache[key] = self.with_features(own)
         return self._cache[key]
+
+    def counts_and_intensities(self) -> Examples:
+        """The same rows with what stands beside every backbone's features."""
+        return self.with_features(np.flatnonzero(
+            [name.startswith((COUNT, INTENSITY)) for name in self.names]))
+
+    def with_features(self, own: np.ndarray | list[int]) -> Examples:
+        """The same rows with some of the features (int, [k])."""
+        own = np.asarray(own, int)
+        return replace(self, features=columns_of(self.features, own), _cache={},
+                       names=tuple(self.names[i] for i in own))
 
     def selected(self, how: str) -> Examples:
         """The same rows with the features worth having.
@@ -153,20 +174,18 @@ class Examples:
                 raise MoascopeError(
                     f"No feature is left by train.selection={how}: all are missing, constant, or "
                     "places and numbers of cells. Use train.selection=none.")
-            self._cache[key] = replace(self, features=self.features[:, own], _cache={},
-                                       names=tuple(self.names[i] for i in own))
+            self._cache[key] = self.with_features(own)
         return self._cache[key]
 
     def _worth_having(self, how: str) -> np.ndarray:
         controls = self.controls
         fitted = controls if controls.any() else np.ones(len(self.meta), bool)
-        kept = measures_cells(self.names) & varies(self.features[fitted])
+        kept = measures_cells(self.names) & varies(rows_of(self.features, fitted))
         kept &= is_known(self.features, self.panel)
         if how == "distinct":
             own = np.flatnonzero(kept)
-            part = replace(self, features=self.features[:, own], _cache={},
-                           names=tuple(self.names[i] for i in own))
-            kept[own] = distinct(part.normalised("plate").features[fitted])
+            part = self.with_features(own)
+            kept[own] = distinct(rows_of(part.normalised("plate").features, fitted))
         return kept
 
     def normalised(self, how: str) -> Examples:
@@ -186,16 +205,16 @@ class Examples:
             self._cache[how] = replace(self, features=features, sphering=sphering, _cache={})
         return self._cache[how]
 
-    def _normalise(self, how: str) -> tuple[np.ndarray, Sphering | None]:
+    def _normalise(self, how: str) -> tuple[Any, Sphering | None]:
         controls = self.controls
         if how == "none" or not controls.any():
-            return np.nan_to_num(self.features), None
+            return mapped(self.features, lambda _, piece: np.nan_to_num(piece)), None
         table = FeatureTable(self.meta, self.features, list(self.names))
         features = standardise_plates(table, controls, "moderated" in how).X
         if "sphere" not in how:
             return features, None
-        sphering = fit_sphering(features[controls])
-        return apply_sphering(features, sphering), sphering
+        sphering = fit_sphering(rows_of(features, controls))
+        return mapped(features, lambda _, piece: apply_sphering(piece, sphering)), sphering
 
     def take(self, rows: np.ndarray) -> Examples:
         """Some of the rows (bool or int, as numpy indexes)."""
@@ -205,7 +224,7 @@ class Examples:
         return replace(
             self,
             meta=self.meta.iloc[np.arange(len(self.meta))[rows]].reset_index(drop=True),
-            features=self.features[rows],
+            features=rows_of(self.features, rows),
             group=self.group[rows],
             _cache={},
         )
@@ -223,7 +242,7 @@ class Examples:
                 if not (own.group >= 0).any():
                     continue
                 matrix, units = averaging(own, "compound")
-                features.append(matrix @ own.features)
+                features.append(averaged(matrix, own.features))
                 group.append(units.pop("Group").to_numpy())
                 meta.append(units)
             self._cache["units"] = replace(
@@ -235,16 +254,33 @@ class Examples:
     def wells(self) -> Examples:
         """One row per well: the mean of its sites."""
         code, first = _codes(self.meta[WELL_KEY])
-        count = np.bincount(code)
-        sums = np.zeros((len(count), self.features.shape[1]))
-        np.add.at(sums, code, self.features)
         return replace(
             self,
             meta=self.meta.iloc[first].reset_index(drop=True),
-            features=(sums / count[:, None]).astype(np.float32),
+            features=_means(self.features, code, len(first)),
             group=self.group[first],
             _cache={},
         )
+
+
+def _means(features: Any, code: np.ndarray, count: int) -> Any:
+    """float32, [count, d]: the means of the rows of each code."""
+    size = np.bincount(code, minlength=count)
+    shape = (count, features.shape[1])
+    order = np.argsort(code, kind="stable")
+    ends = np.concatenate([[0], np.cumsum(size)])
+
+    def means(own: slice, rows: Any) -> np.ndarray:
+        sums = np.zeros((own.stop - own.start, shape[1]))
+        np.add.at(sums, code[rows] - own.start, features[rows])
+        return (sums / size[own, None]).astype(np.float32)
+
+    if not isinstance(features, OnDisk):
+        return means(slice(0, count), slice(None))
+    found = (means(own, order[ends[own.start] : ends[own.stop]])
+             for own in portions(count, 4 * shape[1] * int(size.max())))
+    return written(shape, found, features.folder) if is_large(shape) else np.concatenate(
+        list(found))
 
 
 def row_weights(examples: Examples, training: np.ndarray, label: np.ndarray) -> np.ndarray:

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from moascope.features.disk import pieces, rows_of
 from moascope.params import Head
 from moascope.quiet import import_keras
 
@@ -47,14 +49,14 @@ class FittedHeads:
 
 
 def predict_logits(
-    heads: FittedHeads, features: np.ndarray, wanted: np.ndarray | None = None
+    heads: FittedHeads, features: Any, wanted: np.ndarray | None = None
 ) -> np.ndarray:
     """Logits of every head for every row.
 
     Parameters
     ----------
     heads : FittedHeads
-    features : ndarray, float32, [n, d]
+    features : ndarray or OnDisk, float32, [n, d]
     wanted : ndarray, bool, [K, n], optional
         Which head predicts which row; every head every row, if None.
 
@@ -80,11 +82,13 @@ def predict_logits(
         if not len(own):
             continue
         flat = first[own].transpose(1, 0, 2).reshape(first.shape[1], -1)
-        product = (features[rows].astype(np.float32, copy=False) - center) @ flat
-        hidden = product.reshape(len(rows), len(own), -1).transpose(1, 0, 2) + shift[own, None]
-        for kernel, bias in zip(heads.kernels[1:], heads.biases[1:], strict=True):
-            hidden = _ACTIVATIONS[heads.head.activation](hidden) @ kernel[own] + bias[own, None]
-        logits[np.ix_(own, rows)] = hidden
+        for at, given in pieces(rows_of(features, rows)):
+            product = (given.astype(np.float32, copy=False) - center) @ flat
+            hidden = product.reshape(len(given), len(own), -1).transpose(1, 0, 2) + shift[own, None]
+            for kernel, bias in zip(heads.kernels[1:], heads.biases[1:], strict=True):
+                hidden = (_ACTIVATIONS[heads.head.activation](hidden) @ kernel[own]
+                          + bias[own, None])
+            logits[np.ix_(own, rows[at])] = hidden
     return logits
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
 import numpy as np
 
 from moascope.errors import MoascopeError
+from moascope.features.disk import with_beside
 from moascope.learning.examples import Examples, row_weights
 from moascope.learning.head import FittedHeads, predict_logits
 from moascope.learning.simple import Fitted, fit_simple, simple_logits
@@ -154,7 +156,7 @@ def predict_by_panel(
     return logits
 
 
-def inputs(examples: Examples, train: Train) -> np.ndarray:
+def inputs(examples: Examples, train: Train) -> Any:
     """What a head is given: the features, and where panels are pooled, which panel it is.
 
     Parameters
@@ -165,14 +167,14 @@ def inputs(examples: Examples, train: Train) -> np.ndarray:
 
     Returns
     -------
-    ndarray, float32, [n, d] or [n, d + panels]
+    ndarray or OnDisk, float32, [n, d] or [n, d + panels]
     """
     # All panels of the training, whichever are at hand: a plate of one panel is predicted too.
     names = examples.panels or tuple(np.unique(examples.panel))
     if train.panels == "separate" or len(names) < 2:
         return examples.features
     which = examples.panel[:, None] == np.array(names)
-    return np.hstack([examples.features, which.astype(np.float32)])
+    return with_beside(examples.features, which.astype(np.float32))
 
 
 def panel_rows(examples: Examples, train: Train) -> Iterable[tuple[str, np.ndarray]]:

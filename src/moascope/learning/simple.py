@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from moascope.features.disk import pieces, rows_of
 from moascope.learning.head import FittedHeads, predict_logits
 from moascope.params import Head
 
@@ -180,6 +181,7 @@ def fit_simple(features: np.ndarray, labels: np.ndarray, weights: np.ndarray, cl
     from threadpoolctl import threadpool_limits
 
     seen = weights.any(axis=0)
+    # All rows in memory: neighbours keep them, and the others are for one row a compound.
     features = features[seen].astype(np.float32, copy=False)
     weights = weights[:, seen]
     labels = np.broadcast_to(labels[..., seen], weights.shape)
@@ -194,14 +196,14 @@ def fit_simple(features: np.ndarray, labels: np.ndarray, weights: np.ndarray, cl
         return _fit_trees(features, labels, weights, classes, seed)
 
 
-def simple_logits(model: Neighbours | Trees, features: np.ndarray,
+def simple_logits(model: Neighbours | Trees, features: Any,
                   wanted: np.ndarray | None = None) -> np.ndarray:
     """Logits of every model for every row.
 
     Parameters
     ----------
     model : Neighbours or Trees
-    features : ndarray, float32, [n, d]
+    features : ndarray or OnDisk, float32, [n, d]
     wanted : ndarray, bool, [K, n], optional
         Which model predicts which row; every model every row, if None.
 
@@ -214,8 +216,9 @@ def simple_logits(model: Neighbours | Trees, features: np.ndarray,
     """
     found = []
     for index in range(model.count):
-        own = slice(None) if wanted is None else wanted[index]
-        share = model.probability(features[own], index)
+        own = np.arange(len(features)) if wanted is None else np.flatnonzero(wanted[index])
+        share = np.concatenate([model.probability(given, index)
+                                for _, given in pieces(rows_of(features, own))])
         more = (share * model.votes + 1 / share.shape[1]) / (model.votes + 1)
         logits = np.zeros((len(features), share.shape[1]), np.float32)
         logits[own] = np.log(more)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from moascope.features.disk import pieces
 from moascope.learning.calibration import explained_by_unit
 from moascope.learning.cross_fit import masks_without
 from moascope.learning.examples import SITE_KEY, Examples
@@ -49,7 +50,8 @@ def study_name(examples: Examples, space: dict, train: Train, target: str,
     """
     code = code or code_digest(make_objective)
     digest = hashlib.sha256()
-    digest.update(np.ascontiguousarray(examples.features))
+    for _, piece in pieces(examples.features):
+        digest.update(np.ascontiguousarray(piece))
     digest.update(np.ascontiguousarray(examples.group))
     digest.update(examples.groups.to_csv(index=False).encode())
     digest.update(examples.meta[DECIDING].to_csv(index=False).encode())

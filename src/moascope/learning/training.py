@@ -15,17 +15,22 @@ from typing import Any
 
 import numpy as np
 
+from moascope.features.disk import OnDisk, pieces, rows_of
 from moascope.learning.head import FittedHeads
 from moascope.params import Head
 from moascope.quiet import import_keras
 
 ROWS_PADDED_TO = 64
+MOST_HELD = 2**27
+"""Bytes of rows that a compiled model may hold; of more it is given those of each step. Dozens of
+models stay compiled, and each holds its rows."""
+
 STEPS_A_CALL = 8
 LEAST_STEPS_AN_EPOCH = 8
 
 
 def train_heads(
-    features: np.ndarray,
+    features: Any,
     labels: np.ndarray,
     weights: np.ndarray,
     classes: int,
@@ -38,7 +43,7 @@ def train_heads(
 
     Parameters
     ----------
-    features : ndarray, float32, [n, d]
+    features : ndarray or OnDisk, float32, [n, d]
     labels : ndarray, int, [n] or [K, n]
         Class of each row; per head where labels differ between heads (permuted labels).
     weights : ndarray, float32, [K, n]
@@ -70,9 +75,10 @@ def train_heads(
     count = len(weights)
     weights = np.asarray(weights, np.float32)
     used = weights.any(axis=0)
-    features = features[used].astype(np.float32, copy=False)
+    features = rows_of(features, used)
     labels, weights = labels[..., used], weights[:, used]
     rows = features.shape[0]
+    held = not isinstance(features, OnDisk) and 4 * features.size <= MOST_HELD
     totals = weights.sum(axis=1, keepdims=True)
     if not (totals > 0).all():
         raise ValueError("every head needs a row with a positive weight")
@@ -91,11 +97,16 @@ def train_heads(
         -(-rows // ROWS_PADDED_TO) * ROWS_PADDED_TO, features.shape[1], count, classes,
         # Without a hidden layer there is neither a width nor an activation to tell models apart.
         targets.shape[1], head.layers, head.width if head.layers else 0,
-        head.activation if head.layers else "linear",
+        head.activation if head.layers else "linear", held,
     )
-    # The mean weight of a head's rows is one, as if it were trained by itself. Rows go in
-    # standardised for the first head: what differs for the others is then a small correction.
-    given = ((features - mean[0]) / scale[0], targets, (weights * (rows / totals)).T,
+
+    # Rows go in standardised for the first head: what differs for the others is then a small
+    # correction.
+    def standardised(rows: np.ndarray) -> np.ndarray:
+        return (rows.astype(np.float32, copy=False) - mean[0]) / scale[0]
+
+    # The mean weight of a head's rows is one, as if it were trained by itself.
+    given = (standardised(features) if held else None, targets, (weights * (rows / totals)).T,
              (mean - mean[0]) / scale[0], scale / scale[0], head, seed)
     model.restart(*given)
     model.turn = turn = object()
@@ -109,7 +120,10 @@ def train_heads(
         if steps:
             while len(order) < steps * batch:
                 order = np.append(order, generator.permutation(rows).astype(np.int32))
-            ended = model.fit(**_fed(order[: steps * batch], batch), shuffle=False, verbose=0)
+            own = order[: steps * batch]
+            ended = model.fit(**(_fed(own, batch) if held else {
+                "x": _read(own, batch, lambda chosen: standardised(features[chosen]))}),
+                              shuffle=False, verbose=0)
             order = order[steps * batch:]
             done += steps
         history.append(float(ended.history["loss"][-1]) / count)
@@ -134,6 +148,20 @@ def _fed(order: np.ndarray, batch: int) -> dict[str, Any]:
     options = tf.data.Options()
     options.autotune.enabled = False
     return {"x": tf.data.Dataset.from_tensor_slices(order).batch(batch).with_options(options)}
+
+
+
+def _read(order: np.ndarray, batch: int, rows: Callable[[np.ndarray], np.ndarray]) -> Any:
+    """Batches of the numbers of rows, and the rows themselves."""
+    class Batches(import_keras().utils.PyDataset):
+        def __len__(self):
+            return len(order) // batch
+
+        def __getitem__(self, number):
+            chosen = order[number * batch : (number + 1) * batch]
+            return ((chosen, rows(chosen)),)
+
+    return Batches()
 
 
 
@@ -170,14 +198,19 @@ def _collect(model: Any, head: Head, mean: np.ndarray, scale: np.ndarray, stops:
 
 
 def _standardisation(
-    features: np.ndarray, weights: np.ndarray, totals: np.ndarray
+    features: Any, weights: np.ndarray, totals: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     share = weights / totals
     # Centred first: the difference of two large squares has no digits left in single precision.
-    center = features.mean(axis=0)
-    centred = features - center
-    mean = share @ centred
-    variance = share @ np.square(centred) - np.square(mean)
+    center: Any = sum(len(piece) / len(features) * piece.mean(axis=0)
+                      for _, piece in pieces(features))
+    mean: Any = 0
+    square: Any = 0
+    for at, piece in pieces(features):
+        centred = piece - center
+        mean = mean + share[:, at] @ centred
+        square = square + share[:, at] @ np.square(centred)
+    variance = square - np.square(mean)
     # A feature without spread in training carries nothing; a scale of one keeps it harmless.
     scale = np.sqrt(np.maximum(variance, 0))
     scale = np.where(scale > 1e-6 * (1 + np.abs(center)), scale, 1)
@@ -187,10 +220,11 @@ def _standardisation(
 
 @functools.lru_cache(maxsize=32)
 def _compiled_model(rows: int, inputs: int, count: int, classes: int, labellings: int,
-                    layers: int, width: int, activation: str) -> Any:
+                    layers: int, width: int, activation: str, held: bool) -> Any:
     """A compiled Keras model of `count` stacked networks; cached by shape: it is traced once.
 
-    The rows live in the model's variables, on the device; what is fed to it is their numbers.
+    Where they are held, the rows live in the model's variables, on the device, and what is fed to
+    it is their numbers; else the rows of a step are fed with their numbers.
     """
     keras = import_keras()
     from keras import ops
@@ -204,7 +238,8 @@ def _compiled_model(rows: int, inputs: int, count: int, classes: int, labellings
             super().__init__(name="heads")
             self.noise = keras.random.SeedGenerator(0)
             constant = {"trainable": False, "initializer": "zeros"}
-            self.rows = self.add_weight(shape=(rows, inputs), name="rows", **constant)
+            self.rows = self.add_weight(shape=(rows if held else 0, inputs), name="rows",
+                                        **constant)
             self.centers = self.add_weight(shape=(count, inputs), name="centers", **constant)
             self.targets = self.add_weight(shape=(rows, labellings, classes), name="targets",
                                            **constant)
@@ -227,11 +262,12 @@ def _compiled_model(rows: int, inputs: int, count: int, classes: int, labellings
             self.activation = keras.activations.get(activation)
             self.turn: object = None
 
-        def call(self, chosen, training=False):
+        def call(self, fed, training=False):
+            chosen, given = (fed, ops.take(self.rows, fed, axis=0)) if held else fed
             # Standardisation goes into the first layer: K copies of the rows are not needed. A
             # centre is taken off where it has gone through the same product as the rows.
             flat = ops.reshape(self.kernels[0] * self.narrowing, (inputs, -1))
-            product = ops.matmul(ops.take(self.rows, chosen, axis=0), flat)
+            product = ops.matmul(given, flat)
             own = ops.reshape(ops.matmul(self.centers, flat), (count, count, sizes[1]))
             shift = ops.sum(own * ops.eye(count)[:, :, None], axis=0)
             hidden = ops.reshape(product, (-1, count, sizes[1])) + (self.biases[0] - shift)
@@ -258,6 +294,8 @@ def _compiled_model(rows: int, inputs: int, count: int, classes: int, labellings
             """New rows, fresh weights and optimiser, and the hyperparameters of a training."""
             for variable, values in ((self.rows, features), (self.targets, targets),
                                      (self.weighting, weights)):
+                if values is None:
+                    continue
                 padded = np.zeros(variable.shape, np.float32)
                 padded[: len(values)] = values
                 variable.assign(padded)

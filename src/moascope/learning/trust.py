@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from moascope.features.disk import averaged, rows_of
 from moascope.features.normalise import (
     Sphering,
     apply_sphering,
@@ -122,7 +123,8 @@ def fit_trust(examples: Examples, head: Head, train: Train,
         groups=_texts(groups["Metadata_Group"]), compounds=_texts(groups["Metadata_Compound"]),
         mechanisms=_texts(groups["Metadata_MoA"]), labels=_texts(groups["Label"]),
         sphering=sphering,
-        controls=control_plates(seen.meta[controls], seen.features[controls], train.novelty_rate)
+        controls=control_plates(seen.meta[controls], rows_of(seen.features, controls),
+                                train.novelty_rate)
         if controls.any() else None)
 
 
@@ -149,17 +151,17 @@ def consensus_of_training(seen: Examples
         return None, np.zeros(0, int), None
     standard = _standard(seen.meta, seen.features, seen.names, controls)
     try:
-        sphering = fit_sphering(standard[controls])
+        sphering = fit_sphering(rows_of(standard, controls))
     except ValueError:
         # Too few controls, or all alike: nothing to sphere by.
         sphering = None
     own = seen.take(seen.in_folds)
     matrix, units = averaging(own, "compound")
-    profiles = matrix @ standard[seen.in_folds]
+    profiles = averaged(matrix, rows_of(standard, seen.in_folds))
     return _sphered(profiles, sphering), units["Group"].to_numpy(), sphering
 
 
-def consensus_profiles(trust: Trust, sites: Examples, raw: np.ndarray, controls: np.ndarray
+def consensus_profiles(trust: Trust, sites: Examples, raw: Any, controls: np.ndarray
                        ) -> tuple[np.ndarray, np.ndarray]:
     """Consensus profiles of a screen's compounds, as `consensus_of_training` makes them.
 
@@ -168,7 +170,7 @@ def consensus_profiles(trust: Trust, sites: Examples, raw: np.ndarray, controls:
     trust : Trust
     sites : Examples
         Its features are not read.
-    raw : ndarray, float32, [n, d]
+    raw : ndarray or OnDisk, float32, [n, d]
         The sites' features before normalisation.
     controls : ndarray, bool, [n]
         Negative controls that passed quality control.
@@ -181,11 +183,11 @@ def consensus_profiles(trust: Trust, sites: Examples, raw: np.ndarray, controls:
     standard = _standard(sites.meta, raw, sites.names, controls)
     matrix, units = averaging(sites, "compound")
     # Sphering is a linear map about a point, so that it may follow the mean.
-    return _sphered(matrix @ standard, trust.sphering), units["Group"].to_numpy()
+    return _sphered(averaged(matrix, standard), trust.sphering), units["Group"].to_numpy()
 
 
-def _standard(meta: pd.DataFrame, raw: np.ndarray, names: tuple[str, ...],
-              controls: np.ndarray) -> np.ndarray:
+def _standard(meta: pd.DataFrame, raw: Any, names: tuple[str, ...],
+              controls: np.ndarray) -> Any:
     """Robust deviations with moderated spreads, which find the nearest compounds best."""
     return standardise_plates(FeatureTable(meta, raw, list(names)), controls, moderated=True).X
 
