@@ -121,8 +121,6 @@ def run_stages(folder: Path, limit: float, leak_epochs: int, in_memory: str = ""
         cost = measure(f"{bound}{sys.executable} -c {shlex.quote(program)}", folder)
         print(f"| {stage} | {cost.seconds:,.0f} | {cost.processor:,.0f} | {cost.peak:,.0f} |",
               flush=True)
-        shutil.copytree(folder / "reports" / stage, folder / f"kept{in_memory}" / stage,
-                        dirs_exist_ok=True) if (folder / "reports" / stage).exists() else None
 
 
 def differences(found: object, other: object) -> list[float]:
@@ -160,12 +158,15 @@ def main() -> None:
             if asked.compare:
                 scores = []
                 for in_memory in (str(2**40), "0"):
+                    # A study that is there would go on where it stopped.
+                    shutil.rmtree(folder / "data/tune", ignore_errors=True)
                     run_stages(folder, asked.limit, asked.leak_epochs, in_memory)
-                    scores.append(json.loads(
-                        (folder / f"kept{in_memory}/evaluate/metrics.json").read_text()))
+                    scores.append({
+                        "trial": pd.read_csv(folder / "reports/tune/curves.csv")["score"].tolist(),
+                        **json.loads((folder / "reports/evaluate/metrics.json").read_text())})
                 gaps = np.array(differences(*scores))
-                print(f"\n{len(gaps)} values of metrics.json; {int((gaps > 0).sum())} differ, the "
-                      f"largest difference is {gaps.max():.2g}")
+                print(f"\n{len(gaps)} values of the study and metrics.json; "
+                      f"{int((gaps > 0).sum())} differ, by {gaps.max():.2g} at most")
             else:
                 run_stages(folder, asked.limit, asked.leak_epochs)
         finally:

@@ -93,6 +93,14 @@ def test_memory_grows_with_features_and_sites_where_all_are_held():
     assert twice["embed"].memory == costs()["embed"].memory
 
 
+def test_memory_does_not_grow_with_features_that_lie_on_disk():
+    large = costs(size=replace(SIZE, sites=1_000_000))
+    larger = costs(size=replace(SIZE, sites=2_000_000))
+    for stage in ("tune", "train", "evaluate"):
+        assert larger[stage].memory == large[stage].memory > costs()[stage].memory
+    assert larger["activity"].memory > large["activity"].memory
+
+
 def test_fine_tuning_is_not_planned():
     with pytest.raises(MoascopeError, match=r"train\.fine_tune is set"):
         costs(train={"fine_tune": {}})

@@ -13,7 +13,7 @@ import numpy as np
 
 from moascope.errors import MoascopeError
 
-MOST_IN_MEMORY = 2**30
+MOST_IN_MEMORY = 2**29
 """Bytes of a table above which it lies on disk. What is computed from it takes several times as
 much."""
 
@@ -163,7 +163,8 @@ def pieces(X: Any) -> Iterator[tuple[slice, np.ndarray]]:
         return
     if not len(X):
         yield slice(0, 0), np.empty(X.shape, np.float32)
-    for at in portions(len(X), 4 * X.shape[1]):
+    # Whole rows of the file are read, also where few of its columns are wanted.
+    for at in portions(len(X), 4 * max(X.width, X.shape[1])):
         yield at, X[at]
 
 

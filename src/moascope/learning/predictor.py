@@ -7,11 +7,13 @@ import tempfile
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from moascope.errors import MoascopeError
+from moascope.features.disk import columns_of, mapped, rows_of
 from moascope.features.normalise import (
     LEAST_CONTROL_SITES,
     apply_sphering,
@@ -179,7 +181,7 @@ def predict_features(model: TrainedModel, screen: Screen, table: FeatureTable,
         passed = table.meta["QC_Pass"].to_numpy(bool)[counting]
         normalising = (sites.meta["Metadata_Control"] == "negative").to_numpy() & passed
         predictions = with_calls(predictions, units, control, level, model, model.trust, sites,
-                                 _taken(model, table)[counting], normalising)
+                                 rows_of(_taken(model, table), counting), normalising)
         said = call_warnings(model, model.trust, predictions)
     return predictions, (*left_out, *said)
 
@@ -215,7 +217,8 @@ def nearest_training(model: TrainedModel, screen: Screen, table: FeatureTable,
     normalising = (sites.meta["Metadata_Control"] == "negative").to_numpy() & passed
     if trust is None or trust.known is None or not normalising.any():
         return nothing
-    profiles, of = consensus_profiles(trust, sites, _taken(model, table)[counting], normalising)
+    profiles, of = consensus_profiles(trust, sites, rows_of(_taken(model, table), counting),
+                                      normalising)
     itself = own_positions(trust, sites, of)
     index, similarity = trust.known.several(profiles, itself, most)
     name = sites.meta["Metadata_Compound"].groupby(sites.group).first()
@@ -227,10 +230,10 @@ def nearest_training(model: TrainedModel, screen: Screen, table: FeatureTable,
         "Similarity": similarity[known]})
 
 
-def _taken(model: TrainedModel, table: FeatureTable) -> np.ndarray:
+def _taken(model: TrainedModel, table: FeatureTable) -> Any:
     """The features that a model takes, in its order, before normalisation."""
     order = {name: i for i, name in enumerate(table.names)}
-    return table.X[:, [order[name] for name in model.names]]
+    return columns_of(table.X, np.array([order[name] for name in model.names], int))
 
 
 def _few_controls(model: TrainedModel, meta: pd.DataFrame,
@@ -344,9 +347,9 @@ def sites_of(model: TrainedModel, screen: Screen, table: FeatureTable) -> Exampl
         standard = standardise_plates(FeatureTable(meta, features, list(model.names)), controls,
                                       "moderated" in model.head.normalisation)
         features = standard.X
-    features = np.nan_to_num(features)
-    if model.sphering is not None:
-        features = apply_sphering(features, model.sphering)
+    features = mapped(features, lambda _, piece: np.nan_to_num(piece))
+    if (sphering := model.sphering) is not None:
+        features = mapped(features, lambda _, piece: apply_sphering(piece, sphering))
     return Examples(
         meta=meta.drop(columns="QC_Pass"),
         features=features,

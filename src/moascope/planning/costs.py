@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from moascope.errors import MoascopeError
+from moascope.features.disk import MOST_IN_MEMORY
 from moascope.params import Params
 from moascope.pixels.sites import SAMPLED_PIXELS
 from moascope.planning.measuring import Measured
@@ -47,6 +48,7 @@ SPEED = 0.029
 
 # Copies of all features that a stage holds at its peak, at 4 bytes a value.
 COPIES = {"activity": 4, "tune": 9, "train": 6, "evaluate": 8, "report": 1}
+_ON_DISK_ABOVE = ("tune", "train", "evaluate")   # features beyond what memory is asked to hold
 _SITE_TABLES = 2.7 * 1024   # bytes of memory, as docs/scale.md has them
 _PLANE_FACTS = 1.05 * 1024
 _ON_DISK = 200              # bytes of a plane's name, checksum and place
@@ -187,7 +189,9 @@ def _memory(size: Size, measured: Measured, jobs: int) -> dict[str, float]:
     prepare = min(jobs, size.plates) * (size.sites / size.plates * site + 2 * 16 * pixels)
     grown = {"acquire": _SITE_TABLES * size.sites, "validate": _PLANE_FACTS * size.planes,
              "prepare": prepare, "split": 7 * 1024.0 * size.sites,
-             **{stage: copies * features for stage, copies in COPIES.items()}}
+             **{stage: copies * (min(features, MOST_IN_MEMORY) if stage in _ON_DISK_ABOVE
+                                 else features)
+                for stage, copies in COPIES.items()}}
     return {stage: start.memory * MIB + grown.get(stage, 0.0) for stage, start in STARTS.items()}
 
 

@@ -82,7 +82,7 @@ def load_pipeline(data: Path, params: Params) -> Pipeline:
                             "`dvc repro` (or `dvc pull`) first.")
     return Pipeline(
         screen=read_screen(data / "acquire"),
-        table=load_features(data / "embed"),
+        table=load_features(data / "embed", on_disk=True),
         examples=load_examples(data / "embed", data / "acquire", data / "split"),
         embedded=data / "embed",
         trained=data / "train",
