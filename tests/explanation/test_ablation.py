@@ -101,6 +101,12 @@ def test_what_tells_the_class_is_missed_and_what_does_not_is_not(layers):
     assert dna["lost"] > 0.3 and dna["low"] > 0.1
     assert dna["average_precision"] + dna["lost"] == pytest.approx(found["average_precision"])
     assert abs(actin["lost"]) < 0.05 and actin["low"] <= actin["lost"] <= actin["high"]
+    shares = found["shares"].pivot(index="Metadata_Compound", columns="Group", values="Log_Odds")
+    unseen = world().groups[~world().held_out].set_index("Metadata_Compound")
+    assert set(shares.index) == set(unseen.index) and set(found["shares"]["Class"]) == {"t"}
+    hit = (unseen["Label"] == "t").reindex(shares.index)
+    assert shares.loc[hit, "DNA"].min() > 0 > shares.loc[~hit, "DNA"].median()
+    assert shares["Actin"].abs().mean() < 0.3 * shares["DNA"].abs().mean()
 
 
 def test_each_mechanism_of_the_hits_has_its_own_channel():

@@ -7,7 +7,8 @@ import pytest
 from learnable import HEAD, TRAIN, as_screen, make_examples, with_plate_controls
 from scipy.special import expit, logit
 
-from moascope.explanation.compounds import compound_shares, margins
+from moascope.explanation.compounds import compound_shares
+from moascope.explanation.shares import margins
 from moascope.learning.calibration import Calibration
 from moascope.learning.final import final_model
 from moascope.learning.panels import fit_by_panel

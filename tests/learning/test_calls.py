@@ -103,6 +103,14 @@ def test_inactive_goes_before_all_but_controls(model, examples):
         "1 control gets no mechanism.")
 
 
+def test_calls_below_one_half_are_counted_and_explained(model):
+    table = pd.DataFrame({"P_not_t": [0.7, 0.6, 0.9, 0.6], "P_t": [0.3, 0.4, 0.1, 0.4],
+                          "Call": ["t", "undecided", "not_t", "control"]})
+    said = " ".join(summary(table, model.question, "compound").split())
+    assert "1 of the 2 calls has a probability below 0.5: a class is called because" in said
+    assert "below 0.5" not in summary(table[1:], model.question, "compound")
+
+
 def test_inactive_does_not_decide_where_the_model_ranks_inactive_compounds(model, examples,
                                                                            tmp_path):
     save_model(model, tmp_path)

@@ -12,13 +12,15 @@ from looking import toy_sight
 from test_crop_maps import typical
 
 from moascope.errors import MoascopeError
+from moascope.explanation.shares import SHARE_COLUMNS, read_shares
 from moascope.learning.final import final_model, fit_final
 from moascope.learning.model import USEFUL
 from moascope.learning.nested import nested
 from moascope.learning.trust import fit_trust
 from moascope.params import Embed, Params
 from moascope.report import predicted
-from moascope.report.predicted import prediction_page
+from moascope.report.predicted import call_reason, prediction_page
+from moascope.work.files import write_csv
 
 EVIL = "<script>alert(1)</script> & {{ 7*7 }}"
 
@@ -46,7 +48,7 @@ def world():
 
 
 def page_of(world, tmp_path, **options):
-    text = prediction_page(*world, Path(tmp_path), **options)
+    text = prediction_page(*world, Path(tmp_path), **options).text
     return text, Page(text)
 
 
@@ -55,12 +57,44 @@ def test_the_page_lists_what_the_model_has_not_seen_and_nothing_else(world, tmp_
     assert "15 compounds that the model has not seen, ranked by the probability of t." in page.text
     assert "45 compounds are left out" in page.text
     assert "inactive: looks like DMSO" in page.text
-    assert text.count("<li data-rank") == 15
+    assert text.count("<li id=") == 15
     # The same wells under another name: the nearest training compound is the compound itself.
     assert text.count("(1.00)") == 3
     assert "DMSO</h3>" not in text
     known, _ = page_of(world, tmp_path, known={"new one"})
-    assert known.count("<li data-rank") == 14 and "new one" not in known
+    assert known.count("<li id=") == 14 and "new one" not in known
+
+
+def test_every_compound_of_the_page_has_its_shares_in_the_table(world, tmp_path):
+    page = prediction_page(*world, Path(tmp_path))
+    assert list(page.shares) == SHARE_COLUMNS
+    assert page.text.count("<li id=") == page.shares["Metadata_Compound"].nunique() == 15
+    assert EVIL in set(page.shares["Metadata_Compound"]) and set(page.shares["Class"]) == {"t"}
+    write_csv(tmp_path / "shares.csv", page.shares)
+    pd.testing.assert_frame_equal(read_shares(tmp_path / "shares.csv"), page.shares)
+
+
+@pytest.mark.parametrize(("call", "within", "ground"), [
+    ("t", "t", "It is called because at most 10 % of the compounds that are not t score as hi"),
+    ("not_t", "not_t", "It is called because at most 10 % of the compounds that are t score as lo"),
+    ("undecided", "not_t|t", "not t and t cannot be told apart at 90 %."),
+    ("undecided", "", "It fits no class: each is excluded."),
+    ("novel", "t", "It is further from the training compounds than all but 5 % of them are from"),
+    ("inactive", "t", "It looks like the negative controls, and this model is not known to")])
+def test_a_call_is_explained_beside_how_likely_it_is(world, call, within, ground):
+    model = world[0]
+    said = {"t": "t", "not_t": "not t"}.get
+    hits = 100 * (model.trust.labels == "t").mean()
+    assert f"{call_reason(call, within, 0.324, 't', model, said)} ".startswith(
+        f"About 32 of 100 compounds with this probability are t; of random ones, {hits:.0f} are. "
+        + ground)
+
+
+def test_of_several_classes_every_other_one_is_excluded(world):
+    model = world[0]
+    asked = replace(model.question, classes=("a", "b", "c"), binary=False)
+    assert call_reason("b", "b", 0.4, "b", replace(model, question=asked), str).endswith(
+        "Every other class is excluded at 90 %.")
 
 
 def test_the_page_stands_alone_and_names_break_nothing(world, tmp_path):
@@ -85,7 +119,7 @@ def test_the_page_says_what_each_prediction_rests_on(world, tmp_path):
     assert text.count('<ul class="shares">') == 15
     assert "the probability that is left if all features of one channel" in page.text
     assert "The model is linear, so these shares are exact" in page.text
-    first = text[text.index("<li data-rank"):].split("</ul>")[0]
+    first = text[text.index("<li id="):].split("</ul>")[0]
     assert "left:50%;width:50%" in first and "cell count: 0." in first
 
 
@@ -100,7 +134,7 @@ def test_maps_stand_between_a_compound_and_its_control_with_their_sanity_check(
     text, page = page_of((model, replace(screen, channels=("DNA",)), *rest), tmp_path)
     assert text.count("What speaks for it (blue)") == 2
     assert "Maps of 5 heads with random weights have a mean rank correlation of" in page.text
-    first = text[text.index("<li data-rank"):].split("</li>\n<li")[0]
+    first = text[text.index("<li id="):].split("</li>\n<li")[0]
     assert [first.index(word) for word in ("Compound, P", "What speaks", "Negative control, P")
             ] == sorted(first.index(word) for word in ("Compound, P", "What speaks",
                                                        "Negative control, P"))

@@ -91,7 +91,7 @@ def predict(
             report.parent.mkdir(parents=True, exist_ok=True)
             write_atomically(report, prediction_page(
                 predictor.model, read, table, activity.compounds, work / "prepare",
-                simulated=read_description(screen).get("source") == "simulated"))
+                simulated=read_description(screen).get("source") == "simulated").text)
     predictions, warnings = predict_features(predictor.model, read, table, level.value)
     predictions = with_activity(predictions, activity.compounds)
     inactive = is_inactive(predictions)

@@ -20,6 +20,7 @@ from moascope.evaluation.oracle import evaluate_oracle
 from moascope.evaluation.references import evaluate_references, recommended_head
 from moascope.evaluation.scores import evaluate_predictions
 from moascope.explanation.out_of_fold import evaluate_groups
+from moascope.explanation.shares import share_table
 from moascope.learning.examples import Examples
 from moascope.learning.model import read_model
 from moascope.params import Params
@@ -29,8 +30,9 @@ from moascope.text import bracketed
 
 
 def protocol(params: Params, examples: Examples, predictions: dict[str, pd.DataFrame],
-             trained: Path, split: Path, screen: Path, activity: pd.DataFrame) -> dict[str, Any]:
-    """All numbers of metrics.json.
+             trained: Path, split: Path, screen: Path, activity: pd.DataFrame
+             ) -> tuple[dict[str, Any], pd.DataFrame]:
+    """All numbers of metrics.json, and what the prediction of every unseen compound rests on.
 
     Parameters
     ----------
@@ -46,12 +48,14 @@ def protocol(params: Params, examples: Examples, predictions: dict[str, pd.DataF
 
     Returns
     -------
-    dict
+    metrics : dict
         What was evaluated (`target`, `classes`, `unit`, `head`, ...), `out_of_fold` and
         `held_out` scores by level, `by_panel`, `by_concentration_uM`, `by_mechanism`,
         `by_action`, `activity`, `baselines`, `references`, `recommended_head`, `mechanisms`,
         `abstention`, `explanation`, `unseen_batch`, `chemistry`, `random_image_split`, `oracle` (of
         a simulated screen), and the verdicts `above_chance` and `useful`.
+    shares : DataFrame
+        `explanation.compounds.share_table`, in calibrated log-odds.
     """
     settings, seed, question = params.evaluate, params.seed, examples.question
     model = read_model(trained / "model")
@@ -105,7 +109,11 @@ def protocol(params: Params, examples: Examples, predictions: dict[str, pd.DataF
         metrics["oracle"] = oracle
     metrics["above_chance"] = main["p"] < 0.05
     metrics["useful"] = metrics["baselines"]["useful"]
-    return metrics
+    if metrics["explanation"] is None:
+        return metrics, share_table({}, {})
+    shares = metrics["explanation"].pop("shares")
+    shares["Log_Odds"] *= model.calibrations["compound"].slope
+    return metrics, shares
 
 
 def headline(metrics: dict[str, Any]) -> str:

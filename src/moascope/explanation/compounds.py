@@ -2,39 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
 from moascope.explanation.ablation import ablated_logits, reference_of
 from moascope.explanation.groups import feature_groups
+from moascope.explanation.shares import Share, largest_first, margins
 from moascope.features.table import FeatureTable
 from moascope.learning.examples import averaging
 from moascope.learning.model import TrainedModel
 from moascope.learning.predictor import sites_of, sites_that_count
 from moascope.screen.tables import Screen
-
-
-@dataclass(frozen=True)
-class Share:
-    """What one group of features does for the probability of one class.
-
-    Attributes
-    ----------
-    kind : str
-        One of `groups.KINDS`.
-    group : str
-    log_odds : float
-        What the calibrated logit of the class, against the mean of the others, loses without the
-        group: positive where the group speaks for the class.
-    without : float
-        The probability with the group's features at the controls' value.
-    """
-
-    kind: str
-    group: str
-    log_odds: float
-    without: float
 
 
 def compound_shares(model: TrainedModel, screen: Screen, table: FeatureTable,
@@ -89,23 +68,5 @@ def compound_shares(model: TrainedModel, screen: Screen, table: FeatureTable,
         shares = [Share(kind, group, float(margin[0] - margin[1 + i]),
                         float(probability[1 + i, at, meant[name]]))
                   for i, (kind, group, _) in enumerate(named)]
-        order = list(kinds)
-        found[name] = tuple(sorted(
-            shares, key=lambda one: (order.index(one.kind), -abs(one.log_odds), one.group)))
+        found[name] = largest_first(shares, list(kinds))
     return found
-
-
-def margins(logits: np.ndarray, meant: int) -> np.ndarray:
-    """The logit of a class against the mean of the others.
-
-    Parameters
-    ----------
-    logits : ndarray, float, [..., C]
-    meant : int
-
-    Returns
-    -------
-    ndarray, float, [...]
-        Of two classes, the log-odds.
-    """
-    return logits[..., meant] - np.delete(logits, meant, axis=-1).mean(axis=-1)

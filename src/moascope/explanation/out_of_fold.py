@@ -6,9 +6,11 @@ from collections import Counter
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from moascope.explanation.ablation import ablated_logits, reference_of
 from moascope.explanation.groups import feature_groups
+from moascope.explanation.shares import Share, largest_first, margins, share_table
 from moascope.learning.cross_fit import cross_fit, leave_folds_out
 from moascope.learning.examples import Examples, averaging
 from moascope.metrics import (
@@ -53,8 +55,10 @@ def evaluate_groups(examples: Examples, head: Head, train: Train, settings: Eval
         without them, and `lost` with `low` and `high` (95 %, bootstrap over units, paired; None
         below five positives); of several classes also `by_class`, what each loses; and of a binary
         target `mechanisms`: kind -> mechanism of the positives -> `compounds` and `lost`, what
-        their logit loses on average without each group. None where the features cannot be told
-        apart by their names, or nothing can be scored.
+        their logit loses on average without each group. `shares` is a table of `share_table`, the
+        share of each group in the prediction of each compound, of the positive class or else of
+        the likeliest one. None where the features cannot be told apart by their names, or nothing
+        can be scored.
 
     Notes
     -----
@@ -81,6 +85,8 @@ def evaluate_groups(examples: Examples, head: Head, train: Train, settings: Eval
     whole, *without = (matrix[np.flatnonzero(keep)] @ one for one in logits)
     losses = iter(_losses(label[keep], whole, without, examples.question, settings, seed))
     found = {
+        "shares": _shares([matrix @ one for one in logits], examples.groups["Metadata_Compound"]
+                          .iloc[units["Group"]].astype(str), kinds, examples.question),
         "average_precision": _scores(label[keep], whole, examples.question),
         "controls": reference.controls, "exact": is_linear(head),
         "groups": {kind: {name: {"features": int(mask.sum())} | next(losses)
@@ -94,6 +100,23 @@ def evaluate_groups(examples: Examples, head: Head, train: Train, settings: Eval
             np.where(label[keep] == 1, mechanism, ""), {name: next(lost) for name in groups})
             for kind, groups in kinds.items()}
     return found
+
+
+def _shares(logits: list[np.ndarray], names: pd.Series, kinds: dict[str, dict[str, np.ndarray]],
+            question: Question) -> pd.DataFrame:
+    """What the logit of every unit's class loses without each group: a table of `share_table`."""
+    if question.unit != "compound":
+        return share_table({}, {})
+    whole, *without = (one.astype(float) for one in logits)
+    groups = [(kind, name) for kind, own in kinds.items() for name in own]
+    found, meant = {}, {}
+    for at, compound in enumerate(names):
+        about = 1 if question.binary else int(whole[at].argmax())
+        meant[compound] = question.classes[about]
+        found[compound] = largest_first(
+            [Share(kind, name, float(margins(whole[at], about) - margins(less[at], about)), np.nan)
+             for (kind, name), less in zip(groups, without, strict=True)], list(kinds))
+    return share_table(found, meant)
 
 
 def is_linear(head: Head) -> bool:

@@ -240,6 +240,13 @@ def summary(predictions: pd.DataFrame, question: Question, level: str,
              + (f" ({listing(each, 4)})" if each else "") + ", "
              + ", ".join(f"{int((treated == word).sum())} {word}"
                          for word in (UNDECIDED, INACTIVE, NOVEL)) + "."]
+    of_call = predictions.loc[called.index, question.probabilities].to_numpy(float)
+    unlikely = int((of_call[np.arange(len(called)), question.index(called)] < 0.5).sum())
+    if unlikely:
+        lines.append(f"{unlikely} of the {counted(len(called), 'call')} "
+                     f"{'has' if unlikely == 1 else 'have'} a probability below 0.5: a class is "
+                     "called because every other one is excluded, which may leave a rare one that "
+                     "is likelier than in a random compound, but not likelier than not.")
     if inactive is not None:
         alike = inactive & (calls != CONTROL).to_numpy()
         other = int((alike & (calls != INACTIVE).to_numpy()).sum())

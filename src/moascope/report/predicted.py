@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass, field, replace
 from functools import cache, partial
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -14,8 +15,9 @@ from moascope.drawing.page import render_page
 from moascope.errors import MoascopeError
 from moascope.evaluation.active import COLUMN as ACTIVITY
 from moascope.evaluation.active import is_inactive, with_activity
-from moascope.explanation.compounds import Share, compound_shares
+from moascope.explanation.compounds import compound_shares
 from moascope.explanation.out_of_fold import is_linear
+from moascope.explanation.shares import Share, share_table
 from moascope.explanation.sight import sight_of
 from moascope.features.table import FeatureTable
 from moascope.learning.calls import (
@@ -23,8 +25,11 @@ from moascope.learning.calls import (
     CALL,
     CONTROL,
     EARLIER,
+    INACTIVE,
+    NOVEL,
     NOVELTY,
     SET,
+    UNDECIDED,
     with_inactive,
 )
 from moascope.learning.joining import with_layout
@@ -60,11 +65,13 @@ class Neighbour:
 
 @dataclass(frozen=True)
 class Entry:
-    """What the page says of one compound."""
+    """What the page says of one compound; `name` is that of the tables, `compound` is shown."""
 
     rank: int
+    name: str
     compound: str
     call: str
+    reason: str
     probability: float
     classes: str
     within: str
@@ -80,10 +87,17 @@ class Entry:
     map: CropMap | None = None
 
 
+class PredictionPage(NamedTuple):
+    """The page, and the shares on it of all groups as a table of `share_table`."""
+
+    text: str
+    shares: pd.DataFrame
+
+
 def prediction_page(model: TrainedModel, screen: Screen, table: FeatureTable,
                     compounds: pd.DataFrame, prepared: Path, *, known: Collection[str] = (),
-                    simulated: bool = False) -> str:
-    """The text of a page on the compounds of a screen that the model was not trained on.
+                    simulated: bool = False) -> PredictionPage:
+    """A page on the compounds of a screen that the model was not trained on.
 
     Parameters
     ----------
@@ -101,7 +115,7 @@ def prediction_page(model: TrainedModel, screen: Screen, table: FeatureTable,
 
     Returns
     -------
-    str
+    PredictionPage
         One HTML file that loads nothing from elsewhere. The same input gives the same text. The
         first `MOST_PICTURES` compounds have pictures, and at most `MOST_ENTRIES` are listed.
 
@@ -113,25 +127,25 @@ def prediction_page(model: TrainedModel, screen: Screen, table: FeatureTable,
     if model.trust is None:
         raise MoascopeError(EARLIER)
     found, said = [], partial(class_name, target=model.question.target)
-    left_out = 0
+    left_out, shares = 0, share_table({}, {})
     if model.question.unit == "compound":
-        found, left_out = _entries(model, screen, table, compounds, prepared, known, said)
+        found, left_out, shares = _entries(model, screen, table, compounds, prepared, known, said)
     calls = pd.Series([one.call for one in found], dtype=object).value_counts()
     channels = next((one.pictures[0].channels for one in found if one.pictures), ())
-    return render_page(
+    return PredictionPage(render_page(
         "moascope.report", TEMPLATE, entries=found[:MOST_ENTRIES], count=len(found),
         left_out=left_out, most_pictures=MOST_PICTURES, channels=channels,
         has_images=bool(screen.channels), simulated=simulated, calls=list(calls.items()),
         binary=model.question.binary, positive=said(model.question.classes[1]),
         verdict=model.verdict, linear=is_linear(model.head),
         checks=check_words([one.map for one in found if one.map]), most_maps=MOST_MAPS,
-        coverage=model.trust.coverage, unit=model.question.unit)
+        coverage=model.trust.coverage, unit=model.question.unit), shares)
 
 
 def _entries(model: TrainedModel, screen: Screen, table: FeatureTable, compounds: pd.DataFrame,
              prepared: Path, known: Collection[str], said: Callable[[str], str]
-             ) -> tuple[list[Entry], int]:
-    """All compounds that are not known, the likeliest first, and how many are left out."""
+             ) -> tuple[list[Entry], int, pd.DataFrame]:
+    """All compounds that are not known, the likeliest first; how many are left out; the shares."""
     units, wells, sites = (predict_features(model, screen, table, level)[0]
                            for level in ("compound", "well", "site"))
     units = with_activity(units, compounds)
@@ -158,8 +172,8 @@ def _entries(model: TrainedModel, screen: Screen, table: FeatureTable, compounds
     by_name = near.groupby("Metadata_Compound")
     found = []
     order = np.lexsort((units["Metadata_Compound"].to_numpy(str), -probability))
-    rests_on = compound_shares(model, screen, table, {
-        units["Metadata_Compound"].iloc[at]: int(best[at]) for at in order[:MOST_ENTRIES]})
+    explained = {units["Metadata_Compound"].iloc[at]: int(best[at]) for at in order[:MOST_ENTRIES]}
+    rests_on = compound_shares(model, screen, table, explained)
     for rank, at in enumerate(order, start=1):
         unit, meant = units.iloc[at], question.classes[best[at]]
         name = unit["Metadata_Compound"]
@@ -171,7 +185,8 @@ def _entries(model: TrainedModel, screen: Screen, table: FeatureTable, compounds
         if typical is not None and rank <= MOST_MAPS and sight is not None:
             looked = crop_map(sight, typical, int(best[at]))
         found.append(Entry(
-            rank=rank, compound=tidy(name, 80), call=said(unit[CALL]),
+            rank=rank, name=name, compound=tidy(name, 80), call=said(unit[CALL]),
+            reason=call_reason(unit[CALL], unit[SET], float(probability[at]), meant, model, said),
             probability=float(probability[at]), classes=said(meant),
             within=", ".join(said(one) for one in unit[SET].split("|") if one),
             agreeing=int(agree.sum()), wells=len(agree), doses=_doses(of_wells, agree),
@@ -183,7 +198,50 @@ def _entries(model: TrainedModel, screen: Screen, table: FeatureTable, compounds
                             else ())),
             rests_on=_by_kind(rests_on.get(name, ())),
             pictures=typical_pictures(typical), map=looked))
-    return found, left_out
+    return found, left_out, share_table(
+        rests_on, {name: question.classes[about] for name, about in explained.items()})
+
+
+def call_reason(call: str, within: str, probability: float, meant: str, model: TrainedModel,
+                said: Callable[[str], str]) -> str:
+    """Why a compound has its call, in sentences for somebody who knows no conformal prediction.
+
+    Parameters
+    ----------
+    call, within : str
+        `Call` and `Set` of its prediction.
+    probability : float
+        Of the class `meant`.
+    meant : str
+    model : TrainedModel
+    said : callable
+        From a class to how it is shown.
+    """
+    trust, question = model.trust, model.question
+    assert trust is not None
+    likely = (f"About {100 * probability:.0f} of 100 compounds with this probability are "
+              f"{said(meant)}")
+    if len(trust.labels):
+        likely += f"; of random ones, {100 * (trust.labels == meant).mean():.0f} are"
+    coverage = f"{100 * trust.coverage:.0f} %"
+    if call == INACTIVE:
+        ground = ("It looks like the negative controls, and this model is not known to tell such "
+                  "compounds apart")
+    elif call == NOVEL:
+        ground = (f"It is further from the training compounds than all but "
+                  f"{100 * trust.rate:.0f} % of them are from one another")
+    elif call == UNDECIDED and within:
+        ground = f"{' and '.join(map(said, within.split('|')))} cannot be told apart at {coverage}"
+    elif call == UNDECIDED:
+        ground = "It fits no class: each is excluded"
+    elif question.binary:
+        other = next(name for name in question.classes if name != call)
+        ground = (f"It is called because at most {100 * (1 - trust.coverage):.0f} % of the "
+                  f"compounds that are {said(other)} score as "
+                  f"{'high' if call == question.classes[1] else 'low'}")
+    else:
+        ground = f"Every other class is excluded at {coverage}"
+    return f"{likely}. {ground}."
 
 
 def _by_kind(shares: tuple[Share, ...]) -> tuple[tuple[str, tuple[Share, ...]], ...]:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from moascope.evaluation.active import read_compounds, with_activity
 from moascope.evaluation.protocol import headline, protocol
+from moascope.explanation.shares import SHARES
 from moascope.learning.final import load_predictions, run_of
 from moascope.learning.joining import load_examples
 from moascope.params import Params
@@ -23,9 +24,10 @@ def evaluate(params: Params, embedded: Path, screen: Path, split: Path, trained:
     examples = load_examples(embedded, screen, split)
     predictions = load_predictions(trained)
     compounds = read_compounds(activity)
-    metrics = protocol(params, examples, predictions, trained, split, screen, compounds)
+    metrics, shares = protocol(params, examples, predictions, trained, split, screen, compounds)
     write_json(report / "metrics.json", metrics, DIGITS)
     write_json(report / "score.json", dvc_metrics(metrics))
+    write_csv(report / SHARES, shares, DIGITS)
     for level, table in predictions.items():
         write_csv(report / f"predictions_{level}.csv", with_activity(table, compounds), DIGITS)
     write_curves(report, predictions, examples)

@@ -9,6 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from moascope.evaluation.active import ranks_inactive
+from moascope.explanation.shares import SHARES
 from moascope.features.table import load_features
 from moascope.layout.page import SCREEN_PAGE, render_screen_page
 from moascope.layout.wells import well_table
@@ -24,7 +25,9 @@ from moascope.report.summary import PAGE
 from moascope.screen.tables import read_screen
 from moascope.screen.targets import label_screen
 from moascope.tracking.evaluations import log_pages
-from moascope.work.files import write_atomically
+from moascope.work.files import write_atomically, write_csv
+
+DIGITS = 6
 
 
 def report(params: Params, evaluated: Path, trained: Path, embedded: Path, screen: Path,
@@ -44,9 +47,10 @@ def report(params: Params, evaluated: Path, trained: Path, embedded: Path, scree
                     verdict=verdict_of(metrics["above_chance"], metrics["useful"]))
     annotated = {name for names in examples.groups["Metadata_Compound"]
                  for name in str(names).split("|")}
-    write_atomically(out / PREDICTIONS_PAGE, prediction_page(
-        model, read, load_features(embedded), found.compounds, prepared, known=annotated,
-        simulated=metrics.get("source") == "simulated"))
+    page = prediction_page(model, read, load_features(embedded), found.compounds, prepared,
+                           known=annotated, simulated=metrics.get("source") == "simulated")
+    write_atomically(out / PREDICTIONS_PAGE, page.text)
+    write_csv(out / SHARES, page.shares, DIGITS)
     labels = label_screen(read, params.target)
     write_atomically(out / SCREEN_PAGE, render_screen_page(
         json.loads(layout.read_text()), labels, well_table(read, labels),
