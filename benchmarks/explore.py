@@ -101,7 +101,7 @@ def measure(plates: int, compounds: int, requests: int, how: str, work: Path) ->
                                                       profiles, how))
     explorer = clocked("start from a kept index", lambda: Explorer(
         load_index(work / "kept" / "one", work),
-        Said({}, {}, {}, pd.DataFrame({"Metadata_Compound": []}), {})))
+        Said({}, {}, {}, {})))
     assert isinstance(explorer, Explorer)
     site = open_site()
     server = make_server(explorer_application(explorer, site), site)

@@ -129,8 +129,8 @@ def test_without_the_key_nothing_is_shown_and_with_it_a_cookie_is_set(start):
     answer, _ = client.ask(f"/?key={client.site.key}")
     assert answer.status == 303
     cookie = answer.getheader("Set-Cookie")
-    assert "HttpOnly" in cookie and "SameSite=strict" in cookie
-    assert answer.getheader("Location") == "/"
+    assert "HttpOnly" in cookie and "SameSite=lax" in cookie
+    assert answer.getheader("Location") == f"http://127.0.0.1:{client.site.port}/"
 
 
 @pytest.mark.parametrize(("changes", "headers"), [

@@ -1,63 +1,16 @@
-"""A project after `embed` and `evaluate`, small enough to check by hand."""
+"""A small project that is explored, and its pages as they are served."""
 
 import contextlib
 
-import numpy as np
-import pandas as pd
 import pytest
 from browsing import Client, serving
-from helpers import make_screen
+from explored import write_project
 
 from moascope.exploring.content import Explorer
 from moascope.exploring.index import open_index
 from moascope.exploring.said import read_said
 from moascope.exploring.serve import explorer_application
 from moascope.web.site import open_site
-
-MOA = {"C00": "histamine receptor antagonist", "C01": "tubulin inhibitor",
-       "C02": "histamine receptor antagonist|HDAC inhibitor", "C03": "",
-       "=C04": "tubulin inhibitor", '<b>"C05': ""}
-# Profiles of length one whose cosines can be seen.
-PROFILE = {"DMSO": [0, 0, 0], "C00": [9, 0, 0], "C01": [0, 9, 0], "C02": [8, 3, 0],
-           "C03": [0, 0, 9], "=C04": [0, 8, 3], '<b>"C05': [5, 5, 5]}
-
-
-def write_project(folder):
-    """Two plates of three controls and six compounds, one well each on each plate."""
-    screen = make_screen(folder / "data/acquire", plates=2, wells=9, controls=3, compounds=6,
-                         batches=2, annotations=MOA, size=40)
-    layout = pd.read_csv(screen / "layout.csv", dtype=str, keep_default_na=False)
-    layout["Metadata_Compound"] = layout["Metadata_Compound"].replace(
-        {"C04": "=C04", "C05": '<b>"C05'})
-    layout.to_csv(screen / "layout.csv", index=False)
-    sites = pd.read_csv(screen / "load_data.csv", dtype=str, keep_default_na=False)
-    known = layout.set_index(["Metadata_Plate", "Metadata_Well"])["Metadata_Compound"]
-    generator = np.random.default_rng(0)
-    for plate, own in sites.groupby("Metadata_Plate"):
-        meta = own[["Metadata_Plate", "Metadata_Well", "Metadata_Site", "Metadata_Batch",
-                    "Metadata_Panel"]].astype({"Metadata_Site": int}).reset_index(drop=True)
-        X = np.array([PROFILE[known[key]] for key in
-                      zip(meta["Metadata_Plate"], meta["Metadata_Well"], strict=True)], float)
-        X += generator.normal(0, 0.3, X.shape)
-        made = folder / "data/embed/CellMobile" / plate
-        made.mkdir(parents=True)
-        meta.assign(Count_Nuclei=range(len(meta)), QC_Pass=True, **{
-            f"CellMobile_DNA_{i}": X[:, i].astype("float32") for i in range(3)}
-        ).to_parquet(made / "features.parquet")
-        (made / "key.txt").write_text("one\n")
-    reports = folder / "reports"
-    for name in ("activity", "evaluate", "report"):
-        (reports / name).mkdir(parents=True)
-    pd.DataFrame({"Metadata_Compound": ["C00", "C01"], "active": ["yes", "no"],
-                  "mean_average_precision": [0.9, 0.2], "null_mean": 0.2,
-                  "p_value": [0.001, 0.5], "corrected_p_value": [0.002, 0.5]}
-                 ).to_csv(reports / "activity/compounds.csv", index=False)
-    pd.DataFrame({"Metadata_Compound": ["C00", "C01|=C04"], "P_not_gpcr": [0.1, 0.75],
-                  "P_gpcr": [0.9, 0.25], "Predicted": ["gpcr", "not_gpcr"],
-                  "Split": ["out_of_fold", "held_out"]}
-                 ).to_csv(reports / "evaluate/predictions_compound.csv", index=False)
-    (reports / "report/report.html").write_text("<p>The report</p>")
-    return folder
 
 
 @pytest.fixture(scope="session")

@@ -113,15 +113,40 @@ def test_a_compound_shows_its_neighbours_activity_prediction_and_wells(client):
     assert page.index("name=C02") < page.index("name=C01")
     assert page.count("Negative control") == 4  # Two wells, each in an alt text and a caption.
     assert '<a href="/report/report.html">' in page
+    assert "leaves its noise at 1.5 µM (point of departure; 90 % interval 0.9 to 2.2 µM)" in page
     tricky = client.ask("/compound?name=" + quote('<b>"C05'))[1].decode()
     assert "&lt;b&gt;&#34;C05" in tricky and '<b>"C05' not in tricky
 
 
 def test_a_report_is_shown_in_a_sandbox(client):
     answer, content = client.ask("/report/report.html")
-    assert content == b"<p>The report</p>"
+    assert content.startswith(b"<p><a data-compound=")
     policy = answer.getheader("Content-Security-Policy")
     assert policy.endswith("sandbox allow-scripts") and "connect-src" not in policy
+
+
+def test_a_compound_says_what_its_prediction_rests_on_or_why_that_is_not_known(client):
+    page = client.ask("/compound?name=C00")[1].decode()
+    assert "log-odds of <b>GPCR</b>" in page and "the model of the fold that left C00 out" in page
+    assert page.index("<td>DNA</td>") < page.index("<td>Actin</td>")
+    assert "−0.25" in page and "Probability without" not in page
+    final = client.ask("/compound?name=" + quote('<b>"C05'))[1].decode()
+    assert "Probability without" in final and "that left" not in final
+    assert 'href="/report/predictions.html#%3Cb%3E%22C05"' in final
+    said = {"C01": "held-out compounds belong to no fold", "C03": "Nothing is predicted of C03"}
+    for name, sentence in said.items():
+        assert sentence in client.ask(f"/compound?name={name}")[1].decode()
+
+
+def test_the_curve_is_drawn_and_the_map_is_that_of_the_report(client):
+    answer, content = client.ask("/curves.svg?name=C00")
+    assert answer.getheader("Content-Type") == "image/svg+xml" and b"<script" not in content
+    assert answer.getheader("Content-Security-Policy").endswith("sandbox")
+    answer, content = client.ask("/map.jpg?" + urlencode({"name": '<b>"C05'}))
+    assert answer.getheader("Content-Type") == "image/jpeg" and pixels(content).shape == (96, 96)
+    # One dose is no curve, and its model was not asked.
+    for path in ("/curves.svg?name=C01", "/curves.svg", "/map.jpg?name=C00"):
+        assert client.ask(path)[0].status == 404
 
 
 def test_names_are_exported_as_they_are_and_only_those_that_are_asked_for(client):
@@ -150,6 +175,9 @@ def page(browser, served):
     yield opened
     assert opened.problems == []
     context.close()
+
+
+WIDTH = "one => { one.loading = 'eager'; return one.decode().then(() => one.naturalWidth) }"
 
 
 def loaded(page):
@@ -214,6 +242,19 @@ def test_search_filter_and_export(page):
         assert [row["Metadata_Compound"] for row in csv.DictReader(file)] == ["=C04", "C01"]
     page.get_by_role("link", name="Show all").click()
     page.get_by_role("heading", name="7 compounds").wait_for()
+
+
+def test_a_report_leads_to_its_compounds_and_they_lead_to_their_map(page, served):
+    page.goto(f"http://127.0.0.1:{served.port}/report/report.html")
+    assert page.get_by_text("another").get_attribute("href") is None
+    page.get_by_role("link", name="The hit").click()
+    page.get_by_role("heading", name='<b>"C05', exact=True).wait_for()
+    assert page.locator("figure.speaks img").evaluate(WIDTH) == 96
+
+
+def test_the_curve_of_a_compound_is_a_picture(page, served):
+    page.goto(f"http://127.0.0.1:{served.port}/compound?name=C00")
+    assert page.locator("figure.curves img").evaluate(WIDTH) > 100
 
 
 def test_a_click_on_a_point_opens_its_compound_and_a_drag_lists_a_part(page, explorer):

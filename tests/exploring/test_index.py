@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import PROFILE, write_project
+from explored import PROFILE, write_project
 
 from moascope.errors import MoascopeError
 from moascope.exploring import index as indexes

@@ -118,9 +118,14 @@ def test_without_the_key_nothing_is_shown(client, heard):
 def test_the_key_opens_the_page_and_leaves_the_address_bar(client):
     client.cookie = ""
     answer, _ = client.ask(f"/?key={client.site.key}")
-    assert (answer.status, answer.getheader("Location")) == (303, "/")
+    home = f"http://127.0.0.1:{client.site.port}"
+    assert (answer.status, answer.getheader("Location")) == (303, f"{home}/")
     cookie = answer.getheader("Set-Cookie")
-    assert "HttpOnly" in cookie and "SameSite=strict" in cookie and "Domain" not in cookie
+    assert "HttpOnly" in cookie and "SameSite=lax" in cookie and "Domain" not in cookie
+    # Another page may be the first, and none leads to another host.
+    for path, left in (("/a?b=c%26d&", "/a?b=c%26d"), ("//evil.example/?", "//evil.example/")):
+        answer, _ = client.ask(f"{path}key={client.site.key}")
+        assert (answer.status, answer.getheader("Location")) == (303, home + left)
     client.cookie = cookie.partition(";")[0]
     assert b"secret" in client.ask("/")[1]
 

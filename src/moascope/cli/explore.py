@@ -25,6 +25,9 @@ def explore(
     map_by: Annotated[MapBy, typer.Option(
         "--map", metavar="auto|umap|pca", help="How compounds are placed; auto takes UMAP where "
                                                "the extra umap is installed.")] = MapBy.auto,
+    compound: Annotated[str | None, typer.Option(
+        help="Begin with the page of this compound; otherwise with all compounds.",
+        show_default=False)] = None,
     predictions: Annotated[Path | None, typer.Option(
         help="Also show predictions of compounds that `moascope predict` wrote.")] = None,
     data: Annotated[Path, typer.Option(help="Data folder of the project.")] = Path("data"),
@@ -36,10 +39,11 @@ def explore(
     `dvc repro evaluate`. What the pages show is computed once and kept in the user's cache.
     docs/explore.md explains them.
 
-    Example: moascope explore --port 8080 --no-browser
+    Example: moascope explore --compound SIM-0042 --port 8080 --no-browser
     """
     import webbrowser
 
+    from moascope.evaluation.asked import asked_compound
     from moascope.exploring.content import Explorer
     from moascope.exploring.index import choose_map, open_index
     from moascope.exploring.said import read_said
@@ -50,4 +54,6 @@ def explore(
     index = open_index(data, choose_map(map_by.value), params.seed)
     explorer = Explorer(index, read_said(report, params.target, predictions),
                         Path.cwd().name)
-    serve_explorer(explorer, port, None if no_browser else webbrowser.open)
+    asked = "" if compound is None else asked_compound(
+        compound, index.compounds.rename(columns={"Control": "Metadata_Control"}))
+    serve_explorer(explorer, port, None if no_browser else webbrowser.open, asked)

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from moascope.annotation.pictures import channel_colours
+from moascope.evaluation.doses import DoseResponses
 from moascope.exploring.find import (
     NOTHING,
     PAGE,
@@ -20,7 +21,15 @@ from moascope.exploring.find import (
 )
 from moascope.exploring.index import Index
 from moascope.exploring.pictures import HIGH, LOW, Pictures
+from moascope.exploring.responses import (
+    curves_across,
+    draw_curves,
+    drawn_curves,
+    responses_of,
+    said_of_doses,
+)
 from moascope.exploring.said import UNPREDICTED, Said
+from moascope.report.explanation import FIRST
 from moascope.screen.wells import well_name
 from moascope.text import number, p_value
 
@@ -106,8 +115,9 @@ class Explorer:
                 "well": one.Metadata_Well, "code": int(code[at]), "compound": compound,
                 "concentration": one.Metadata_Concentration_uM, "value": value[at]}
         return {
-            "plate": name, "colour": colour, "colours": WELL_COLOURS, "grid": grid,
-            "legend": legend, "edges": edges, "names": plates["Metadata_Plate"].tolist(),
+            "plate": name, "predicted": bool(self.finder.predictions), "colour": colour,
+            "colours": WELL_COLOURS, "grid": grid, "legend": legend, "edges": edges,
+            "names": plates["Metadata_Plate"].tolist(),
             "row_names": [well_name(row, 0)[:-2] for row in range(rows)],
             "batch": plates["Batch"].iloc[number_of], "columns": columns,
             "previous": plates["Metadata_Plate"].iloc[number_of - 1] if number_of else "",
@@ -129,14 +139,23 @@ class Explorer:
                    "cells": one.Cells, "distance": one.Distance,
                    "predicted": predicted.get((one.Metadata_Plate, one.Metadata_Well), "")}
                   for one in wells.iloc[shown].itertuples()]
+        own = responses_of(self.said.responses, name)
         near = [{**table.iloc[other].to_dict(), "cosine": cosine}
                 for other, cosine in self.finder.nearest(row)]
         return {
             "row": table.iloc[row].to_dict(), "activity": self.said.activity.get(name),
             "prediction": self.said.predictions.get(name), "near": near, "wells": listed,
-            "doses": self._doses(name, wells), "page": page, "pages": pages,
+            "doses": _doses(own, wells), "page": page, "pages": pages,
+            "across": curves_across(own), "said_of_doses": said_of_doses(own),
+            "why": self.said.why.get(name), "kinds": FIRST,
+            "of_map": self.said.maps.get(name, (b"", ""))[1],
             "views": self._views(wells), "reports": list(self.said.pages),
             "has_measures": bool(np.isfinite(wells["Distance"]).any())}
+
+    def curves(self, name: str) -> str:
+        """The dose-responses of a compound as SVG; empty where nothing can be drawn."""
+        own = responses_of(self.said.responses, name)
+        return draw_curves(own) if len(drawn_curves(own)) else ""
 
     def export(self, asked: Asked, ticked: list[str]) -> tuple[str, pd.DataFrame]:
         """A table of what is asked for, or of the ticked compounds alone, and its file's name."""
@@ -228,20 +247,16 @@ class Explorer:
                 "control_site": self._first_site(plate, control), "side": THUMBNAIL})
         return found
 
-    def _doses(self, name: str, wells: pd.DataFrame) -> list[dict[str, Any]]:
-        """Doses with their distance from the controls: as `activity` measured it, else as here."""
-        doses = self.said.doses
-        if len(doses):
-            first, last = (doses["Metadata_Compound"].searchsorted(name, side)
-                           for side in ("left", "right"))
-            own = doses.iloc[first:last]
-            if len(own):
-                return [{"panel": one["Metadata_Panel"], "wells": one["wells"],
-                         "concentration": one["Metadata_Concentration_uM"],
-                         "distance": one["distance"]} for one in own.to_dict("records")]
-        by = wells.groupby(["Panel", "Metadata_Concentration_uM"], observed=True)["Distance"]
-        return [{"panel": panel, "concentration": dose, "wells": len(values),
-                 "distance": float(values.mean())} for (panel, dose), values in by]
+
+def _doses(own: DoseResponses, wells: pd.DataFrame) -> list[dict[str, Any]]:
+    """Doses with their distance from the controls: as `activity` measured it, else as here."""
+    if len(own.doses):
+        return [{"panel": one["Metadata_Panel"], "wells": one["wells"],
+                 "concentration": one["Metadata_Concentration_uM"],
+                 "distance": one["distance"]} for one in own.doses.to_dict("records")]
+    by = wells.groupby(["Panel", "Metadata_Concentration_uM"], observed=True)["Distance"]
+    return [{"panel": panel, "concentration": dose, "wells": len(values),
+             "distance": float(values.mean())} for (panel, dose), values in by]
 
 
 def nearest_control(wells: pd.DataFrame, one: Any) -> str:

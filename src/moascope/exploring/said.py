@@ -1,8 +1,11 @@
-"""What the stages said of compounds and wells: activity, doses, predictions."""
+"""What the stages said of compounds and wells: activity, doses, predictions, and why."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import base64
+import html
+import re
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -10,11 +13,36 @@ import pandas as pd
 
 from moascope.errors import MoascopeError
 from moascope.evaluation.active import WORDS, read_compounds
+from moascope.evaluation.doses import DoseResponses
+from moascope.explanation.shares import SHARES, Share, read_shares
+from moascope.exploring.responses import NOTHING_MEASURED, sorted_responses
 from moascope.learning.calls import CALL, NOVELTY, SET
 from moascope.text import cause, class_name
 
 UNTESTED, UNPREDICTED = "not tested", "not predicted"
-PAGES = ("report.html", "predictions.html", "screen.html")
+PREDICTIONS = "predictions.html"
+PAGES = ("report.html", PREDICTIONS, "screen.html")
+# As predictions.html.jinja writes the map of a compound.
+_MAP = re.compile(r'<img data-map="([^"]*)" src="data:image/jpeg;base64,([^"]*)" alt="([^"]*)"')
+
+
+@dataclass(frozen=True)
+class Why:
+    """What the prediction of a compound rests on.
+
+    Attributes
+    ----------
+    about : str
+        The class that is explained, in words.
+    how : str
+        By which models: "out of fold" or "final model".
+    shares : dict of str to list of Share
+        Kind of `explanation.groups.KINDS` -> shares, the largest first.
+    """
+
+    about: str
+    how: str
+    shares: dict[str, list[Share]]
 
 
 @dataclass(frozen=True)
@@ -30,18 +58,24 @@ class Said:
         `how` ("out of fold", "held out", "not annotated").
     wells : dict of (str, str) to str
         Predicted class in words by plate and well.
-    doses : DataFrame
-        `Metadata_Compound`, `Metadata_Panel`, `Metadata_Concentration_uM`, `wells`, `distance`,
-        sorted by compound; empty where `activity` did not measure them.
     pages : dict of str to Path
-        The reports that there are, by file name.
+        The reports that have been made, by file name.
+    responses : DoseResponses
+        Sorted by compound; empty where `activity` did not measure them.
+    why : dict of str to Why
+        By compound.
+    maps : dict of str to (bytes, str)
+        By compound: the picture (JPEG) that predictions.html has of what speaks for its class in
+        its image, and what it shows in words.
     """
 
     activity: dict[str, dict[str, object]]
     predictions: dict[str, dict[str, object]]
     wells: dict[tuple[str, str], str]
-    doses: pd.DataFrame
     pages: dict[str, Path]
+    responses: DoseResponses = NOTHING_MEASURED
+    why: dict[str, Why] = field(default_factory=dict)
+    maps: dict[str, tuple[bytes, str]] = field(default_factory=dict)
 
 
 def read_said(report: Path, target: str, given: Path | None = None) -> Said:
@@ -78,14 +112,29 @@ def read_said(report: Path, target: str, given: Path | None = None) -> Said:
         table = _table(folder / "predictions_well.csv")
         wells = {(plate, well): class_name(meant, target) for plate, well, meant in zip(
             table["Metadata_Plate"], table["Metadata_Well"], table["Predicted"], strict=True)}
-    doses = report / "activity" / "doses.csv"
     pages = {name: report / "report" / name for name in PAGES
              if (report / "report" / name).is_file()}
-    return Said(activity, predictions, wells,
-                pd.read_csv(doses, dtype={"Metadata_Compound": str, "Metadata_Panel": str},
-                            keep_default_na=False, na_values={"Metadata_Concentration_uM": [""]})
-                .sort_values("Metadata_Compound", kind="stable", ignore_index=True)
-                if doses.is_file() else pd.DataFrame({"Metadata_Compound": []}), pages)
+    why = (_why(read_shares(report / "report" / SHARES), target, "final model")
+           | _why(read_shares(folder / SHARES), target, "out of fold"))
+    return Said(activity, predictions, wells, pages, sorted_responses(report / "activity"), why,
+                _maps(pages.get(PREDICTIONS)))
+
+
+def _why(table: pd.DataFrame, target: str, how: str) -> dict[str, Why]:
+    found: dict[str, Why] = {}
+    for row in table.itertuples():
+        for name in str(row.Metadata_Compound).split("|"):
+            why = found.setdefault(name, Why(class_name(str(row.Class), target), how, {}))
+            why.shares.setdefault(str(row.Kind), []).append(
+                Share(str(row.Kind), str(row.Group), float(row.Log_Odds), float(row.Without)))
+    return found
+
+
+def _maps(page: Path | None) -> dict[str, tuple[bytes, str]]:
+    if page is None:
+        return {}
+    return {html.unescape(name): (base64.b64decode(picture), html.unescape(alt))
+            for name, picture, alt in _MAP.findall(page.read_text("utf-8"))}
 
 
 def _table(path: Path) -> pd.DataFrame:

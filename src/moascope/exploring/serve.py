@@ -15,7 +15,7 @@ from moascope.exploring.find import Asked
 from moascope.exploring.pictures import HIGH, LOW, Look
 from moascope.screen.limits import PlaneError
 from moascope.text import is_number
-from moascope.web.application import make_application, render_page
+from moascope.web.application import make_application, query, render_page
 from moascope.web.defences import Application
 from moascope.web.serving import serve_until_stopped
 from moascope.web.site import Site, open_site
@@ -29,11 +29,15 @@ if TYPE_CHECKING:
 _OF_REPORTS = ("default-src 'none'; img-src data:; style-src 'unsafe-inline'; "
                "script-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; "
                "frame-ancestors 'none'; sandbox allow-scripts")
+# Opened by itself; in a page, a picture has no origin anyway.
+_OF_DRAWINGS = "default-src 'none'; style-src 'unsafe-inline'; sandbox"
+# In a report, the place of a link that only this page can make; see `predictions.html.jinja`.
+_COMPOUND = re.compile(r'<a data-compound="([^"]*)"')
 _SMALLEST, _LARGEST = 32, 4096
 
 
 def serve_explorer(explorer: Explorer, port: int = 0,
-                   opened: Callable[[str], Any] | None = None) -> None:
+                   opened: Callable[[str], Any] | None = None, compound: str = "") -> None:
     """Show a screen in a browser until Ctrl-C.
 
     Parameters
@@ -43,6 +47,8 @@ def serve_explorer(explorer: Explorer, port: int = 0,
         On 127.0.0.1; 0 takes any free one.
     opened : callable, optional
         Called with the address before it is served; the port already listens.
+    compound : str
+        Whose page the address opens; by default that of all compounds.
 
     Raises
     ------
@@ -50,10 +56,11 @@ def serve_explorer(explorer: Explorer, port: int = 0,
         Where the port cannot be used.
     """
     site = open_site(port)
+    address = site.address_of("/compound" + query({"name": compound}) if compound else "/")
     if opened is not None:
-        opened(site.address)
+        opened(address)
     serve_until_stopped(explorer_application(explorer, site), site,
-                        f"Explore: {site.address}\nNothing is changed. Press Ctrl-C to stop.")
+                        f"Explore: {address}\nNothing is changed. Press Ctrl-C to stop.")
     print("\nStopped.")
 
 
@@ -91,11 +98,30 @@ def explorer_application(explorer: Explorer, site: Site) -> Application:
         return Response(table.to_csv(index=False, lineterminator="\n"), media_type="text/csv",
                         headers={"Content-Disposition": f'attachment; filename="{name}"'})
 
+    def curves(request: Request) -> Response:
+        drawing = explorer.curves(request.query_params.get("name", ""))
+        if not drawing:
+            raise HTTPException(404, "No curve of this compound can be drawn.")
+        return Response(drawing, media_type="image/svg+xml",
+                        headers={"Content-Security-Policy": _OF_DRAWINGS})
+
+    def looked_at(request: Request) -> Response:
+        found = explorer.said.maps.get(request.query_params.get("name", ""))
+        if found is None:
+            raise HTTPException(404, "No map of this compound has been made.")
+        return Response(found[0], media_type="image/jpeg")
+
+    def linked(place: re.Match[str]) -> str:
+        name = html.unescape(place[1])
+        if explorer.finder.row(name) < 0:
+            return place[0]
+        return f'{place[0]} href="{html.escape("/compound" + query({"name": name}))}"'
+
     def report(request: Request) -> Response:
         path = explorer.said.pages.get(request.path_params["name"])
         if path is None:
             raise HTTPException(404, "This project has no such report yet.")
-        return Response(path.read_bytes(), media_type="text/html",
+        return Response(_COMPOUND.sub(linked, path.read_text("utf-8")), media_type="text/html",
                         headers={"Content-Security-Policy": _OF_REPORTS})
 
     return make_application([
@@ -107,7 +133,8 @@ def explorer_application(explorer: Explorer, site: Site) -> Application:
         Route("/compound", partial(
             page, template="compound.html.jinja", content=lambda asked: explorer.compound_page(
                 asked.get("name", ""), _number(asked.get("page", "")) or 1))),
-        Route("/picture", picture), Route("/export.csv", export),
+        Route("/picture", picture), Route("/curves.svg", curves), Route("/map.jpg", looked_at),
+        Route("/export.csv", export),
         Route("/report/{name}", report)], site)
 
 

@@ -96,9 +96,12 @@ class KeyHolders:
         asked = HTTPConnection(scope)
         if scope["path"] == "/favicon.ico":
             answer = Response(status_code=204)
-        elif scope["path"] == "/" and is_same(asked.query_params.get("key", ""), self.site.key):
-            answer = RedirectResponse("/", 303)
-            answer.set_cookie(self.site.cookie, self.site.key, httponly=True, samesite="strict")
+        elif is_same(asked.query_params.get("key", ""), self.site.key):
+            # The whole address: one that began with two slashes would lead to another host.
+            answer = RedirectResponse(asked.url.remove_query_params("key"), 303)
+            # A report in its sandbox has no origin, and to a browser its links to this site come
+            # from another one. Lax lets such links through, and neither forms nor pictures.
+            answer.set_cookie(self.site.cookie, self.site.key, httponly=True, samesite="lax")
         elif is_same(asked.cookies.get(self.site.cookie, ""), self.site.key):
             await self.app(scope, receive, send)
             return

@@ -50,7 +50,11 @@ class Site:
     @property
     def address(self) -> str:
         """What a person opens."""
-        return f"http://{HOST}:{self.port}/?key={self.key}"
+        return self.address_of("/")
+
+    def address_of(self, path: str) -> str:
+        """What a person opens to begin with another page: a path with or without a query."""
+        return f"http://{HOST}:{self.port}{path}{'&' if '?' in path else '?'}key={self.key}"
 
 
 def open_site(port: int = 0) -> Site:
