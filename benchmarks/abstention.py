@@ -77,7 +77,7 @@ def unlike_batches(examples: Examples, rate: float) -> tuple[int, int] | None:
 
 
 def inactive_controls(features: pd.DataFrame) -> tuple[int, int] | None:
-    """DMSO wells that nobody marked, a quarter of each plate's, one a plate and batch as a compound.
+    """Unmarked DMSO wells, a quarter of each plate's: one of each plate of a batch is a compound.
 
     Returns
     -------
