@@ -37,10 +37,10 @@ class Picture:
 
 @dataclass(frozen=True)
 class Ranked:
-    """One line of the list; `names` are those of the tables, `compound` is shown."""
+    """One line of the list; by `name` the explorer knows the compound, `compound` is shown."""
 
     rank: int
-    names: tuple[str, ...]
+    name: str
     compound: str
     mechanism: str
     actual: str
@@ -91,7 +91,7 @@ def ranked_compounds(predictions: dict[str, pd.DataFrame], examples: Examples, p
             pictures = typical_pictures(typical_site(sites.get_group(group), f"P_{meant}",
                                                      controls, of_plate))
         found.append(Ranked(
-            rank=rank, names=tuple(str(unit["Metadata_Compound"]).split("|")),
+            rank=rank, name=tidy(str(unit["Metadata_Compound"]).split("|")[0]),
             compound=_name(unit, examples), mechanism=tidy(moa.get(group, ""), 80),
             actual=said(unit["Label"]), predicted=said(unit["Predicted"]),
             right=unit["Label"] == unit["Predicted"], probability=float(shown.iloc[at]),

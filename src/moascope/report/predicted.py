@@ -65,7 +65,10 @@ class Neighbour:
 
 @dataclass(frozen=True)
 class Entry:
-    """What the page says of one compound; `name` is that of the tables, `compound` is shown."""
+    """What the page says of one compound.
+
+    By `name` the explorer knows the compound; `compound` is shown.
+    """
 
     rank: int
     name: str
@@ -185,7 +188,7 @@ def _entries(model: TrainedModel, screen: Screen, table: FeatureTable, compounds
         if typical is not None and rank <= MOST_MAPS and sight is not None:
             looked = crop_map(sight, typical, int(best[at]))
         found.append(Entry(
-            rank=rank, name=name, compound=tidy(name, 80), call=said(unit[CALL]),
+            rank=rank, name=tidy(name), compound=tidy(name, 80), call=said(unit[CALL]),
             reason=call_reason(unit[CALL], unit[SET], float(probability[at]), meant, model, said),
             probability=float(probability[at]), classes=said(meant),
             within=", ".join(said(one) for one in unit[SET].split("|") if one),
