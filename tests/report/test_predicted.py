@@ -86,8 +86,14 @@ def test_a_call_is_explained_beside_how_likely_it_is(world, call, within, ground
     said = {"t": "t", "not_t": "not t"}.get
     hits = 100 * (model.trust.labels == "t").mean()
     assert f"{call_reason(call, within, 0.324, 't', model, said)} ".startswith(
-        f"About 32 of 100 compounds with this probability are t; of random ones, {hits:.0f} are. "
-        + ground)
+        f"Of 100 compounds with this probability, about 32 should be t; of random ones, {hits:.0f} "
+        f"are. {ground}")
+
+
+@pytest.mark.parametrize(("probability", "said"), [
+    (0.999, "more than 99 should"), (0.001, "fewer than 1 should"), (0.9, "about 90 should")])
+def test_no_probability_is_said_to_be_certain(world, probability, said):
+    assert said in call_reason("undecided", "", probability, "t", world[0], str)
 
 
 def test_of_several_classes_every_other_one_is_excluded(world):

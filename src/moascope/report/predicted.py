@@ -222,8 +222,9 @@ def call_reason(call: str, within: str, probability: float, meant: str, model: T
     """
     trust, question = model.trust, model.question
     assert trust is not None
-    likely = (f"About {100 * probability:.0f} of 100 compounds with this probability are "
-              f"{said(meant)}")
+    expected = ("more than 99" if probability > 0.995 else "fewer than 1" if probability < 0.005
+                else f"about {100 * probability:.0f}")
+    likely = f"Of 100 compounds with this probability, {expected} should be {said(meant)}"
     if len(trust.labels):
         likely += f"; of random ones, {100 * (trust.labels == meant).mean():.0f} are"
     coverage = f"{100 * trust.coverage:.0f} %"
