@@ -34,6 +34,7 @@ import yaml
 
 ROOT = Path(__file__).resolve().parents[1]
 COMMAND = ("dvc", "repro", "register", "report")
+STAGES = [*yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]]
 PARTS = ("src", "screen", "dvc.yaml", "params.yaml", ".dvc", ".dvcignore", ".gitignore", "LICENSE",
          "pyproject.toml")
 TINY: dict[str, Any] = {
@@ -125,7 +126,7 @@ def run(folder: Path, stage: str = "", after: float = 0,
     stage : str
         Empty to let it run.
     after : float
-        Seconds from the stage's start; where it ends sooner, at the start of the next.
+        Seconds from its start, or from that of the first stage that follows it.
     seconds : dict, optional
         Gets how long each stage took.
 
@@ -144,9 +145,10 @@ def run(folder: Path, stage: str = "", after: float = 0,
             said = Path(place, "said").read_text()
             for name in re.findall(r"Running stage '([^']+)'", said):
                 begun.setdefault(name, time.monotonic())
-            # A stage that is quicker now than in the unbroken run is over by then.
-            over = stage in begun and [*begun][-1] != stage
-            if over or (stage in begun and time.monotonic() - begun[stage] >= after):
+            # A stage that an earlier kill came too late for has ended: what follows it is killed.
+            due = [moment for name, moment in begun.items()
+                   if stage and STAGES.index(name) >= STAGES.index(stage)]
+            if due and time.monotonic() - due[0] >= after:
                 kill(process)
                 break
             time.sleep(0.02)
