@@ -29,6 +29,7 @@ TIMEOUT = 30.0  # seconds without a byte
 MOST_BYTES = 2**32
 """Largest file that is fetched."""
 
+_PIECE = 2**20  # bytes read at once
 _MD5 = re.compile(r"[0-9a-f]{32}")
 # Whoever keeps keys of AWS keeps them in one of these.
 _AWS_KEYS = ("AWS_ACCESS_KEY_ID", "AWS_PROFILE", "AWS_WEB_IDENTITY_TOKEN_FILE",
@@ -135,11 +136,12 @@ def _fetch_once(address: str, path: Path) -> tuple[Version, str]:
     _refuse_large(address, version.bytes)
     system, name = _system(address)
     system.get_file(name, str(path), callback=_most_bytes()(address))
+    total, check = hashlib.sha256(), hashlib.md5(usedforsecurity=False)
     with path.open("rb") as file:
-        total = hashlib.file_digest(file, "sha256").hexdigest()
-        size = file.tell()
-        file.seek(0)
-        md5 = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+        while piece := file.read(_PIECE):
+            total.update(piece)
+            check.update(piece)
+        size, md5 = file.tell(), check.hexdigest()
     if version.bytes not in (-1, size):
         raise _Passing(f"{size:,} of {version.bytes:,} bytes came")
     if version.md5 and version.md5 != md5 and not _is_encrypted(system, name):
@@ -147,7 +149,7 @@ def _fetch_once(address: str, path: Path) -> tuple[Version, str]:
     # The file may have been replaced while it was sent.
     if version.md5 != md5 and _ask(address) != version:
         raise _Passing("it changed while it was sent")
-    return Version(version.tag, size, md5), total
+    return Version(version.tag, size, md5), total.hexdigest()
 
 
 def _ask(address: str) -> Version:
