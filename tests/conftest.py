@@ -88,4 +88,6 @@ def bucket(s3_server: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setenv("AWS_ENDPOINT_URL", s3_server.url)
     monkeypatch.setenv("MOASCOPE_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr("moascope.addresses.stores.FIRST_WAIT", 0.01)
+    # Processes that an earlier test started do not know where this bucket is.
+    monkeypatch.setattr("moascope.stages.acquire.default_jobs", lambda: 1)
     return s3_server

@@ -92,14 +92,20 @@ def current_sum(address: str) -> Sum:
     ------
     FileNotFoundError, moascope.addresses.stores.TooLarge, moascope.addresses.stores.Unavailable
     """
+    known = known_sum(address)
+    if known and known.tag:
+        version = version_of(address)
+        if version.tag == known.tag and version.bytes in (-1, known.bytes):
+            return known
+    return _fetched(address)
+
+
+def known_sum(address: str) -> Sum | None:
+    """Size, SHA-256 and version of a file when it was fetched; None where it was not."""
     with _database() as database:
         known = database.execute("SELECT bytes, sha256, tag FROM copies WHERE address = ?",
                                  (address,)).fetchone()
-    if known and known[2]:
-        version = version_of(address)
-        if version.tag == known[2] and version.bytes in (-1, known[0]):
-            return Sum(*known)
-    return _fetched(address)
+    return Sum(*known) if known else None
 
 
 def known_sums() -> dict[str, Sum]:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import os
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,14 +15,13 @@ import pandas as pd
 
 from moascope.params import Prepare
 from moascope.pixels import crops, illumination, quality, scaling
+from moascope.pixels.plates import divide, plate_in, plate_key, threads_for
 from moascope.pixels.prepared import CROPS_FILE, FACTS_FILE, SITES_FILE
 from moascope.pixels.sites import Seen, read_sites, sampled
 from moascope.work.code import code_digest
-from moascope.work.digests import digest
 from moascope.work.files import write_json
 from moascope.work.plates import due_plates, update_plates
 from moascope.work.processes import progress
-from moascope.work.ray import RAY
 
 if TYPE_CHECKING:
     from moascope.screen.tables import Screen
@@ -34,6 +32,7 @@ INTENSITIES = ("Mean", "Median", "P05", "P95", "SD")
 DARK_PERCENTILE = 0.1
 LEAST_CONTROL_WELLS = 4
 LEAST_WELLS = 24
+SCRATCH_FILE = "raw.tmp"  # in the plate's folder while the plate is prepared
 
 
 def prepare_plate(screen: Screen, out: Path, settings: Prepare, threads: int = 1) -> list[str]:
@@ -60,8 +59,7 @@ def prepare_plate(screen: Screen, out: Path, settings: Prepare, threads: int = 1
         One sentence for each site that is left out because one of its planes cannot be used.
     """
     table, facts, _ = _prepare(screen, out, settings, threads)
-    table.to_parquet(out / SITES_FILE, index=False)
-    write_json(out / FACTS_FILE, facts)
+    _write_tables(table, facts, out)
     return facts["left_out"]
 
 
@@ -104,11 +102,41 @@ def prepare_in_memory(screen: Screen, scratch: Path, settings: Prepare,
 def _prepare(screen: Screen, folder: Path, settings: Prepare,
              threads: int) -> tuple[pd.DataFrame, dict[str, Any], np.ndarray]:
     """The sites of a plate, its facts, and its crops, which are written to the folder."""
-    channels = tuple(name for name in screen.channels
-                     if screen.sites[f"FileName_{name}"].ne("").any())
-    nuclei = quality.nucleus_channel(channels, settings.nuclei)
-    scratch = folder / "raw.tmp"
-    seen, problems = read_sites(screen, channels, nuclei, scratch, settings, threads)
+    channels = channels_of(screen)
+    seen, problems = read_sites(screen, channels, quality.nucleus_channel(
+        channels, settings.nuclei), folder / SCRATCH_FILE, settings, threads)
+    return _finish(screen, seen, folder, settings, problems)
+
+
+def channels_of(screen: Screen) -> tuple[str, ...]:
+    """The channels that any site of a plate has."""
+    return tuple(name for name in screen.channels
+                 if screen.sites[f"FileName_{name}"].ne("").any())
+
+
+def finish_plate(screen: Screen, seen: Seen, out: Path, settings: Prepare) -> None:
+    """What `prepare_plate` does once all sites have been read, and none of them is left out.
+
+    Parameters
+    ----------
+    screen : Screen
+    seen : Seen
+        From `read_sites` of the same screen; its scratch file lies in `out`.
+    out : Path
+    settings : Prepare
+    """
+    table, facts, _ = _finish(screen, seen, out, settings, [])
+    _write_tables(table, facts, out)
+
+
+def _write_tables(table: pd.DataFrame, facts: dict[str, Any], out: Path) -> None:
+    table.to_parquet(out / SITES_FILE, index=False)
+    write_json(out / FACTS_FILE, facts)
+
+
+def _finish(screen: Screen, seen: Seen, folder: Path, settings: Prepare,
+            problems: list[str]) -> tuple[pd.DataFrame, dict[str, Any], np.ndarray]:
+    channels = channels_of(screen)
     table = screen.sites.iloc[seen.rows][IDENTITY].reset_index(drop=True)
     wells = screen.layout["Metadata_Well"]
     controls = table["Metadata_Well"].isin(
@@ -123,11 +151,12 @@ def _prepare(screen: Screen, folder: Path, settings: Prepare,
             seen, rows, columns, flags, channels, settings, table["Metadata_Well"].to_numpy(),
             controls)
     _write_crops(folder / CROPS_FILE, seen.raw, table["Metadata_Panel"].map(scales).tolist())
-    scratch.unlink(missing_ok=True)
+    (folder / SCRATCH_FILE).unlink(missing_ok=True)
     passed = ~np.any(list(flags.values()), axis=0)
     measured = pd.DataFrame({**columns, **flags, "QC_Pass": passed})
-    facts = {"channels": list(channels), "nuclei": nuclei, "left_out": problems,
-             "panels": panels, "size": list(seen.shape)}
+    facts = {"channels": list(channels),
+             "nuclei": quality.nucleus_channel(channels, settings.nuclei),
+             "left_out": problems, "panels": panels, "size": list(seen.shape)}
     return (pd.concat([table, measured], axis=1), facts,
             np.load(folder / CROPS_FILE, mmap_mode="r"))
 
@@ -286,7 +315,9 @@ def _scale_rule(settings: Prepare, sound: np.ndarray, wells: np.ndarray,
 
 
 def prepare_plates(screen: Screen, out: Path, settings: Prepare, jobs: int,
-                   digests: Mapping[str, str] | None = None) -> tuple[int, int]:
+                   digests: Mapping[str, str] | None = None,
+                   take: Callable[[Path, Mapping[str, str]], int] | None = None,
+                   ) -> tuple[int, int]:
     """Bring the prepared plates of a screen up to date.
 
     Parameters
@@ -302,6 +333,8 @@ def prepare_plates(screen: Screen, out: Path, settings: Prepare, jobs: int,
     digests : mapping of str to str, optional
         Checksum of each image by its file name. A file that is not named here is identified by its
         size and modification time.
+    take : callable, optional
+        `take(out, keys)` may bring plates of these keys from elsewhere; it says how many.
 
     Returns
     -------
@@ -311,44 +344,23 @@ def prepare_plates(screen: Screen, out: Path, settings: Prepare, jobs: int,
     if not screen.channels:
         # A screen of profiles; plates that an earlier one left are removed.
         return update_plates(out, {}, _prepare_one, jobs, "prepare")
-    code = code_digest(_prepare_one)
-    wells = dict(tuple(screen.layout.groupby("Metadata_Plate", sort=False)))
-    names = [f"FileName_{channel}" for channel in screen.channels]
-    keys = {}
+    code = prepare_code()
     with tempfile.TemporaryDirectory(prefix="moascope-") as scratch:
-        # Each worker gets its own plate's rows, not the tables of the whole screen.
-        for plate, sites in screen.sites.groupby("Metadata_Plate", sort=True):
-            layout = wells.get(plate, screen.layout.iloc[:0])
-            controls = layout.loc[layout["Metadata_Control"] == "negative", "Metadata_Well"]
-            files = sorted(set(sites[names].to_numpy().ravel()) - {""})
-            keys[plate] = digest(
-                sites, sorted(controls), list(screen.channels), settings, code,
-                [[name, (digests or {}).get(name) or _stamp(screen.images, name)]
-                 for name in files])
-            sites.to_parquet(Path(scratch, f"{plate}.sites"))
-            layout.to_parquet(Path(scratch, f"{plate}.layout"))
-        # The processors of plates that are not there to be made, and one thread more: it works
-        # while another waits for the disk. A task of Ray has one processor.
-        due = len(due_plates(out, keys))
-        threads = (1 if os.environ.get(RAY) else max(jobs // max(due, 1), 1)) + 1
+        keys = {name: plate_key(plate, settings, code, digests or {})
+                for name, plate in divide(screen, Path(scratch))}
+        taken = take(out, keys) if take else 0
+        threads = threads_for(len(due_plates(out, keys)), jobs)
         work = functools.partial(_prepare_one, Path(scratch), screen.channels, screen.images,
                                  settings, threads)
-        return update_plates(out, keys, work, jobs, "prepare")
+        done, kept = update_plates(out, keys, work, jobs, "prepare")
+        return done + taken, kept - taken
 
 
-def _stamp(images: Path, name: str) -> list[int]:
-    try:
-        status = (images / name).stat()
-    except OSError:
-        return []
-    return [status.st_size, status.st_mtime_ns]
+def prepare_code() -> str:
+    """A digest of the code that decides a prepared plate."""
+    return code_digest(_prepare_one)
 
 
 def _prepare_one(tables: Path, channels: tuple[str, ...], images: Path, settings: Prepare,
                  threads: int, plate: str, folder: Path) -> None:
-    from moascope.screen.tables import Screen
-
-    layout = pd.read_parquet(tables / f"{plate}.layout")
-    sites = pd.read_parquet(tables / f"{plate}.sites")
-    prepare_plate(Screen(sites, layout, layout.iloc[:0], channels, images), folder, settings,
-                  threads)
+    prepare_plate(plate_in(tables, channels, images, plate), folder, settings, threads)

@@ -6,7 +6,7 @@ import collections
 import contextlib
 import dataclasses
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -23,6 +23,8 @@ from moascope.work.processes import ahead
 if TYPE_CHECKING:
     from moascope.screen.tables import Screen
 
+PlaneReader = Callable[["Screen", Mapping[str, Any], Sequence[str]],
+                       Iterator[tuple[str, np.ndarray]]]
 SAMPLED_PIXELS = 16_384  # a regular subset of a field: enough for its distribution
 
 
@@ -42,13 +44,15 @@ class Seen:
 
 def read_sites(screen: Screen, channels: tuple[str, ...], nuclei: str | None, scratch: Path,
                settings: Prepare, threads: int, shape: tuple[int, int] | None = None,
-               ) -> tuple[Seen, list[str]]:
+               read: PlaneReader = each_plane) -> tuple[Seen, list[str]]:
     """Read every site; fields not of size `shape` (by default, the first field's) are left out.
+
+    `read` is called, in threads, as `moascope.screen.planes.each_plane` is.
     """
     seen: Seen | None = None
     problems = []
     sizes: collections.Counter[tuple[int, int]] = collections.Counter()
-    look = functools.partial(_look_at, screen, channels, nuclei, settings)
+    look = functools.partial(_look_at, screen, channels, nuclei, settings, read)
     records = screen.sites.to_dict("records")
     # Decoders are silenced here too, because the threads' own beginnings and ends of silence
     # overlap and would leave behind what one of them found.
@@ -72,7 +76,7 @@ def read_sites(screen: Screen, channels: tuple[str, ...], nuclei: str | None, sc
     usual = max(sizes, key=sizes.__getitem__, default=shape)
     if usual != shape:
         del seen
-        return read_sites(screen, channels, nuclei, scratch, settings, threads, usual)
+        return read_sites(screen, channels, nuclei, scratch, settings, threads, usual, read)
     if seen is None:
         seen = _empty_record(0, len(channels), (settings.crop,) * 2, settings)
     count = len(seen.rows)
@@ -84,13 +88,13 @@ def read_sites(screen: Screen, channels: tuple[str, ...], nuclei: str | None, sc
 
 
 def _look_at(screen: Screen, channels: tuple[str, ...], nuclei: str | None, settings: Prepare,
-             numbered: tuple[int, Mapping[str, Any]]) -> Seen | PlaneError:
+             read: PlaneReader, numbered: tuple[int, Mapping[str, Any]]) -> Seen | PlaneError:
     """Decode a site plane by plane, and measure each plane while it is in the CPU's cache."""
     number, row = numbered
     site: Seen | None = None
     try:
-        for name, plane in each_plane(screen, row,
-                                      [name for name in channels if row[f"FileName_{name}"]]):
+        for name, plane in read(screen, row,
+                                [name for name in channels if row[f"FileName_{name}"]]):
             if site is None:
                 site = _empty_record(1, len(channels), plane.shape, settings)
                 site.rows.append(number)

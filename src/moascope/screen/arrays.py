@@ -87,7 +87,7 @@ def read_array_planes(path: Path, name: str, frames: Sequence[int],
     # Chunks at the edges of a plane are decoded whole, too.
     check_decoded(name, 2 * pieces * math.prod(header.chunk))
     sharded = "sharding_indexed" in header.codecs
-    for file in _files(path):
+    for file in array_files(path):
         if file.name in _METADATA:
             continue
         parts = (_parts_of_shard(path, file, name, header) if sharded
@@ -163,7 +163,7 @@ def array_sum(path: Path) -> tuple[int, str]:
     tuple of int and str
     """
     total, size = hashlib.sha256(), 0
-    for file in _files(path):
+    for file in array_files(path):
         relative, length = file.relative_to(path).as_posix(), file.stat().st_size
         total.update(f"{len(relative.encode())}:{relative}:{length}:".encode())
         with open_file(file) as chunk:
@@ -172,7 +172,7 @@ def array_sum(path: Path) -> tuple[int, str]:
     return size, total.hexdigest()
 
 
-def _files(path: Path, depth: int = 0) -> Iterator[Path]:
+def array_files(path: Path, depth: int = 0) -> Iterator[Path]:
     """The files below a folder, in order; anything but files and folders is refused."""
     if depth > _MAX_DEPTH:
         raise PlaneError(f"{path} is nested deeper than the chunks of an array.")
@@ -180,7 +180,7 @@ def _files(path: Path, depth: int = 0) -> Iterator[Path]:
         entries = sorted(found, key=lambda entry: entry.name)
     for entry in entries:
         if entry.is_dir(follow_symlinks=False):
-            yield from _files(path / entry.name, depth + 1)
+            yield from array_files(path / entry.name, depth + 1)
         elif entry.is_file(follow_symlinks=False):
             yield path / entry.name
         else:

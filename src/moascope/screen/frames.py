@@ -69,7 +69,8 @@ def image_sum(image: BinaryIO | Path) -> tuple[int, str]:
             raise PlaneError(f"{error.filename} cannot be read: {error.strerror}.") from None
     image.seek(0)
     total = hashlib.file_digest(image, "sha256").hexdigest()
-    return image.tell(), total
+    # What is in memory is summed where it lies.
+    return image.seek(0, io.SEEK_END), total
 
 
 def read_frames(file: BinaryIO | Path, name: str, frames: Sequence[int],

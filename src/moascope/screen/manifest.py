@@ -33,8 +33,17 @@ def image_files(screen: Screen) -> list[str]:
     return sorted(names - {""})
 
 
-def make_manifest(screen: Screen, jobs: int | None = None) -> pd.DataFrame:
-    """Read every image file of a screen once.
+def make_manifest(screen: Screen, jobs: int | None = None,
+                  known: pd.DataFrame | None = None) -> pd.DataFrame:
+    """Read every image file of a screen once, but for those that are known.
+
+    Parameters
+    ----------
+    screen : Screen
+    jobs : int, optional
+        Threads.
+    known : DataFrame, optional
+        `FileName`, `Bytes`, `SHA256` and `Stamp` (of an address, its version) of files.
 
     Returns
     -------
@@ -44,24 +53,29 @@ def make_manifest(screen: Screen, jobs: int | None = None) -> pd.DataFrame:
         reports it and quarantines its site.
     """
     names = image_files(screen)
+    due = names if known is None else sorted(set(names) - set(known["FileName"]))
     # hashlib and reading both release the interpreter, so threads are enough.
-    with (progress(len(names), "checksums") as advance,
-          ThreadPoolExecutor(jobs or _threads(names)) as pool):
+    with (progress(len(due), "checksums") as advance,
+          ThreadPoolExecutor(jobs or _threads(due)) as pool):
         sums = []
         try:
-            for result in pool.map(lambda name: _checksum(screen.images, name), names):
+            for result in pool.map(lambda name: _checksum(screen.images, name), due):
                 sums.append(result)
                 advance()
         except Unavailable:
             # Else each of a million files would be tried, too.
             pool.shutdown(cancel_futures=True)
             raise
-    manifest = pd.DataFrame({"FileName": pd.Series(names, dtype="str"),
+    manifest = pd.DataFrame({"FileName": pd.Series(due, dtype="str"),
                              "Bytes": pd.Series([found.bytes for found in sums], dtype="int64"),
-                             "SHA256": pd.Series([found.sha256 for found in sums], dtype="str")})
-    if any(map(is_address, names)):
-        manifest[_TAG] = pd.Series([found.tag for found in sums], dtype="str")
-    return manifest
+                             "SHA256": pd.Series([found.sha256 for found in sums], dtype="str"),
+                             _TAG: pd.Series([found.tag for found in sums], dtype="str")})
+    if known is not None:
+        # The stamp of a file of this machine is of no use on another.
+        remote = known["FileName"].str.contains("://", regex=False)
+        told = known.assign(**{_TAG: known["Stamp"].where(remote, "")})[list(manifest.columns)]
+        manifest = pd.concat([manifest, told]).set_index("FileName").loc[names].reset_index()
+    return manifest if any(map(is_address, names)) else manifest.drop(columns=_TAG)
 
 
 def write_manifest(manifest: pd.DataFrame, folder: Path) -> None:

@@ -10,6 +10,7 @@ import pandas as pd
 
 from moascope.features.profiles import check_measured
 from moascope.params import Params
+from moascope.pixels.ahead import read_ahead
 from moascope.screen.manifest import make_manifest, write_manifest
 from moascope.screen.tables import Screen, read_screen
 from moascope.text import counted
@@ -46,7 +47,9 @@ def acquire(params: Params, out: Path) -> str:
     # Not among the parameters of this stage: it decides nothing here, and is told before hours of
     # work.
     check_measured(params.embed, bool(screen.channels), screen.profiles is not None)
-    manifest = make_manifest(screen)
+    # Decides nothing here either: validate and prepare need the pixels of the files that are read.
+    known = read_ahead(screen, params.prepare, out, default_jobs())
+    manifest = make_manifest(screen, known=known)
     write_manifest(manifest, partial)
     shutil.rmtree(out, ignore_errors=True)
     partial.rename(out)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 
 from moascope.params import Params
+from moascope.pixels.ahead import take_ahead
 from moascope.pixels.prepare import prepare_plates
 from moascope.pixels.summary import (
     draw_montage,
@@ -34,7 +36,8 @@ def prepare(params: Params, screen: Path, validation: Path, out: Path, report: P
     usable = without_quarantined(read, validation / "quarantine.csv")
     manifest = read_manifest(screen)
     digests = dict(zip(manifest["FileName"], manifest["SHA256"], strict=True))
-    done, kept = prepare_plates(usable, out, params.prepare, default_jobs(), digests)
+    done, kept = prepare_plates(usable, out, params.prepare, default_jobs(), digests,
+                                functools.partial(take_ahead, screen))
     sites, facts = read_prepared(out)
     write_summary(sites, facts, report / "quality.json")
     draw_montage(out, report / "montage.png")

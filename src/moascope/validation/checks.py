@@ -29,8 +29,8 @@ from moascope.work.files import write_csv, write_json
 
 
 def validate_screen(params: Validate, folder: Path, out: Path, report: Path,
-                    jobs: int) -> dict[str, Any]:
-    """Check the tables, decode every image once, and read every profile once.
+                    jobs: int, readings: Path | None = None) -> dict[str, Any]:
+    """Check the tables, describe every image, and read every profile once.
 
     Parameters
     ----------
@@ -44,6 +44,9 @@ def validate_screen(params: Validate, folder: Path, out: Path, report: Path,
         Gets `validation.json` and `data_docs/`.
     jobs : int
         Processes.
+    readings : Path, optional
+        Where what reading images gave is kept (`moascope.screen.readings`); images that have not
+        changed since are not opened.
 
     Returns
     -------
@@ -64,7 +67,7 @@ def validate_screen(params: Validate, folder: Path, out: Path, report: Path,
         write_json(report / "validation.json", {"problems": error.problems, "success": False})
         raise
     description = read_description(folder)
-    planes = plane_facts(screen, manifest, jobs)
+    planes = plane_facts(screen, manifest, jobs, readings)
     unread = unread_planes(planes) if len(planes) else []
     planes = planes.drop(columns=COLUMNS)
     quarantine = quarantined_sites(planes)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
 from pathlib import Path
@@ -13,12 +13,18 @@ import pandas as pd
 
 from moascope.errors import MoascopeError
 from moascope.screen.columns import SITE
-from moascope.screen.frames import image_sum, read_frames
-from moascope.screen.limits import PlaneError
 from moascope.screen.manifest import checksums
-from moascope.screen.planes import open_plane
+from moascope.screen.readings import (
+    OF_FILE,
+    PLANE,
+    read_readings,
+    stamps_of,
+    write_readings,
+)
 from moascope.screen.tables import Screen
-from moascope.screen.unread import COLUMNS, NONE_UNREAD, planes_held
+from moascope.screen.unread import COLUMNS
+from moascope.validation.files import FileRead, read_file_once
+from moascope.work.code import code_digest
 from moascope.work.processes import ended_worker, run_parallel
 
 BIT_DEPTHS = (8, 10, 12, 14, 16)
@@ -40,11 +46,13 @@ REASONS = {
 """Why a site is quarantined, in the order in which reasons are listed."""
 
 _SITES_A_TASK = 64
-_EXPECTED = "Expected_"
+_SUM = "Expected_"
+_FILE = [*SITE, "FileName"]
 
 
-def plane_facts(screen: Screen, manifest: pd.DataFrame, jobs: int) -> pd.DataFrame:
-    """Decode every plane of a screen once and describe it.
+def plane_facts(screen: Screen, manifest: pd.DataFrame, jobs: int,
+                readings: Path | None = None) -> pd.DataFrame:
+    """Describe every plane of a screen; what is not known from an earlier reading is decoded once.
 
     Parameters
     ----------
@@ -53,6 +61,9 @@ def plane_facts(screen: Screen, manifest: pd.DataFrame, jobs: int) -> pd.DataFra
         `FileName` and `SHA256` of the files at the time of acquire.
     jobs : int
         Number of processes.
+    readings : Path, optional
+        Where readings are kept (`moascope.screen.readings`): files that have not changed since
+        theirs are not opened.
 
     Returns
     -------
@@ -65,14 +76,16 @@ def plane_facts(screen: Screen, manifest: pd.DataFrame, jobs: int) -> pd.DataFra
         top code of that depth), `Blank` (bool, all pixels alike), `Problem` (a key of `REASONS` or
         empty); `Held`, `Colour`, `Signal` (int, as `planes_held` gives them).
     """
+    if not screen.channels:
+        return _no_planes()
     # Tables instead of a dictionary per plane: a screen has millions of planes.
     sites = screen.sites[[*SITE, *(f"{what}_{channel}" for channel in screen.channels
                                    for what in ("FileName", "Frame"))]]
-    sums = {f"{_EXPECTED}{channel}": checksums(manifest, sites[f"FileName_{channel}"])
+    sums = {f"{_SUM}{channel}": checksums(manifest, sites[f"FileName_{channel}"])
             for channel in screen.channels}
-    sites = sites.assign(**sums)
-    if not screen.channels:
-        return _no_planes()
+    known: list[pd.DataFrame] = []
+    if readings is not None:
+        known, sites = _known(screen, sites.assign(**sums), readings)
     tasks = {str(start): (screen.images, screen.channels, sites.iloc[start:start + _SITES_A_TASK])
              for start in range(0, len(sites), _SITES_A_TASK)}
     facts: list[pd.DataFrame] = []
@@ -83,13 +96,116 @@ def plane_facts(screen: Screen, manifest: pd.DataFrame, jobs: int) -> pd.DataFra
         if isinstance(outcome, BaseException):
             raise outcome
         facts.append(outcome)
-    planes = pd.concat(facts, ignore_index=True).astype(
-        {"DType": "str", "Error": "str", "Problem": "str", "Channel": "str"})
-    planes = planes.fillna(NONE_UNREAD).astype(dict.fromkeys(COLUMNS, "int64"))
+    planes = pd.concat([*known, *facts], ignore_index=True)
+    if readings is not None and facts:
+        plates = pd.concat(facts)["Metadata_Plate"].unique()
+        keep_readings(planes[planes["Metadata_Plate"].isin(plates)], readings)
+    _mark_changed(planes, checksums(manifest, planes["FileName"]))
+    return assess(planes.drop(columns=OF_FILE))
+
+
+def facts_code() -> str:
+    """A digest of the code that decides the facts of a file."""
+    return code_digest(read_file_once)
+
+
+def keep_readings(planes: pd.DataFrame, folder: Path) -> None:
+    """Keep the readings of whole plates, without those of files that may change unnoticed.
+
+    Parameters
+    ----------
+    planes : DataFrame
+        As `file_facts` gives its rows.
+    folder : Path
+    """
+    code = facts_code()
+    for plate, rows in planes.groupby("Metadata_Plate"):
+        write_readings(folder, code, str(plate), rows[rows["Stamp"] != ""])
+
+
+def assess(planes: pd.DataFrame) -> pd.DataFrame:
+    """Compare planes with the others of their plates, once the facts of each are known.
+
+    Parameters
+    ----------
+    planes : DataFrame
+        Rows of `file_facts` of whole plates, without `OF_FILE`.
+
+    Returns
+    -------
+    DataFrame
+        As `plane_facts`.
+    """
+    planes = planes.astype({**dict.fromkeys(("DType", "Error", "Problem", "Channel"), "str"),
+                            **dict.fromkeys(COLUMNS, "int64")})
     planes = planes.sort_values([*SITE, "Channel"], ignore_index=True, kind="stable")
     _add_saturation(planes)
     _compare_with_plate(planes)
     return planes
+
+
+def file_facts(row: Mapping[str, Any], name: str, frames: Mapping[str, int],
+               read: FileRead) -> list[dict[str, Any]]:
+    """One row for each channel that a site has in a file: `PLANE`, facts, and `OF_FILE`.
+
+    Parameters
+    ----------
+    row : mapping
+        Of the site.
+    name : str
+    frames : mapping of str to int
+        By channel.
+    read : FileRead
+    """
+    return [{**{column: row[column] for column in SITE}, "Channel": channel, "FileName": name,
+             "Frame": frame, **read.facts[frame], "Bytes": read.bytes, "SHA256": read.sha256,
+             "Stamp": read.stamp} for channel, frame in frames.items()]
+
+
+def _known(screen: Screen, sites: pd.DataFrame,
+           folder: Path) -> tuple[list[pd.DataFrame], pd.DataFrame]:
+    """Readings of files that have not changed, and the sites of others, which alone they name."""
+    code = facts_code()
+    known = []
+    names = {channel: sites[f"FileName_{channel}"].copy() for channel in screen.channels}
+    for plate, at in sites.groupby("Metadata_Plate").indices.items():
+        kept = read_readings(folder, code, str(plate))
+        if kept.empty:
+            continue
+        rows = sites.iloc[at]
+        wanted = pd.concat([
+            rows[SITE].assign(Channel=channel, FileName=rows[f"FileName_{channel}"],
+                              Frame=rows[f"Frame_{channel}"], SHA256=rows[f"{_SUM}{channel}"])
+            for channel in screen.channels])
+        found = kept.merge(wanted[wanted["FileName"] != ""], on=[*PLANE, "SHA256"])
+        found = found[_unchanged(screen.images, found)]
+        counts = [pd.MultiIndex.from_frame(table[_FILE]).value_counts()
+                  for table in (found, wanted, kept)]
+        # Of a file from which a site took other planes before, other facts may be known.
+        same = pd.concat(counts, axis=1).eq(counts[0], axis=0).all(axis=1)
+        same = same.index[same]
+        for channel, column in names.items():
+            of_site = rows[SITE].assign(FileName=rows[f"FileName_{channel}"])
+            column.iloc[at[pd.MultiIndex.from_frame(of_site).isin(same)]] = ""
+        known.append(found[pd.MultiIndex.from_frame(found[_FILE]).isin(same)][list(kept.columns)])
+    sites = sites.assign(**{f"FileName_{channel}": column for channel, column in names.items()})
+    due = np.any([column != "" for column in names.values()], axis=0)
+    return [table for table in known if len(table)], sites[due]
+
+
+def _unchanged(images: Path, readings: pd.DataFrame) -> np.ndarray:
+    """Which readings are of files that are as they were; of addresses, acquire has asked."""
+    files = readings[["FileName", "Stamp"]].drop_duplicates("FileName")
+    files = files[~files["FileName"].str.contains("://", regex=False)]
+    changed = files["FileName"][files["Stamp"].to_numpy(str)
+                                != np.array(stamps_of(images, files["FileName"].tolist()), str)]
+    return ~readings["FileName"].isin(changed).to_numpy()
+
+
+def _mark_changed(planes: pd.DataFrame, expected: pd.Series) -> None:
+    changed = (expected.notna() & (planes["SHA256"] != expected) & planes["Readable"]).to_numpy()
+    planes.loc[changed, "Error"] = planes.loc[changed, "FileName"] + " has changed since acquire."
+    planes.loc[changed, "Problem"] = "changed"
 
 
 def _no_planes() -> pd.DataFrame:
@@ -145,66 +261,19 @@ def count_reasons(planes: pd.DataFrame, quarantine: pd.DataFrame) -> dict[str, i
 
 def _facts_of_sites(images: Path, channels: Sequence[str], sites: pd.DataFrame) -> pd.DataFrame:
     facts = []
+    summed: dict[str, FileRead] = {}
     for row in sites.to_dict("records"):
-        files: dict[str, list[str]] = {}
+        files: dict[str, dict[str, int]] = {}
         for channel in channels:
             if row[f"FileName_{channel}"]:
-                files.setdefault(row[f"FileName_{channel}"], []).append(channel)
-        for name, of_file in files.items():
-            frames = [int(row[f"Frame_{channel}"]) for channel in of_file]
-            expected = row[f"{_EXPECTED}{of_file[0]}"]
-            described = _facts_of_file(images, name, frames,
-                                       expected if isinstance(expected, str) else None)
-            for channel, frame in zip(of_file, frames, strict=True):
-                facts.append({**{column: row[column] for column in SITE}, "Channel": channel,
-                              "FileName": name, "Frame": frame, **described[frame]})
+                files.setdefault(row[f"FileName_{channel}"], {})[channel] = int(
+                    row[f"Frame_{channel}"])
+        for name, frames in files.items():
+            read = read_file_once(images, name, list(frames.values()), summed.get(name))
+            # Of a file with planes of several sites.
+            summed[name] = read._replace(facts={}, planes={})
+            facts += file_facts(row, name, frames, read)
     return pd.DataFrame(facts)
-
-
-def _facts_of_file(images: Path, name: str, frames: Sequence[int],
-                   expected: str | None) -> dict[int, dict[str, Any]]:
-    try:
-        with open_plane(images, name) as file:
-            _, total = image_sum(file)
-            changed = expected is not None and total != expected
-            held = NONE_UNREAD
-            try:
-                planes = read_frames(file, name, frames)
-                held = planes_held(file, name, frames)
-            except PlaneError:
-                if len(set(frames)) == 1:
-                    raise
-                # One wrong frame number must not quarantine the other channels of the file.
-                return {frame: _facts_of_frame(file, name, frame, changed) for frame in frames}
-            return {frame: _describe(planes[frame], name, changed) | held for frame in frames}
-    except PlaneError as error:
-        return dict.fromkeys(frames, _unreadable(error))
-
-
-def _facts_of_frame(file: Any, name: str, frame: int, changed: bool) -> dict[str, Any]:
-    try:
-        return _describe(read_frames(file, name, [frame])[frame], name, changed)
-    except PlaneError as error:
-        return _unreadable(error)
-
-
-def _describe(plane: np.ndarray, name: str, changed: bool) -> dict[str, Any]:
-    low, high = int(plane.min()), int(plane.max())
-    return {
-        "Readable": True,
-        "Error": f"{name} has changed since acquire." if changed else "",
-        "Height": plane.shape[0], "Width": plane.shape[1], "DType": str(plane.dtype),
-        "Min": float(low), "Max": float(high), "Mean": float(plane.mean(dtype=np.float64)),
-        "AtMax": float(np.count_nonzero(plane == high) / plane.size),
-        "Blank": low == high,
-        "Problem": "changed" if changed else "",
-    }
-
-
-def _unreadable(error: PlaneError) -> dict[str, Any]:
-    return {"Readable": False, "Error": error.problems[0], "Height": 0, "Width": 0, "DType": "",
-            "Min": np.nan, "Max": np.nan, "Mean": np.nan, "AtMax": np.nan, "Blank": False,
-            "Problem": error.kind}
 
 
 def _add_saturation(planes: pd.DataFrame) -> None:

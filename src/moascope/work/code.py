@@ -21,10 +21,11 @@ from typing import Any
 
 from moascope.work.syntax import Module, libraries_in, note_imports, parse_module, shape_of
 
-# What is printed, tracked or watched, and who does the work, decides no result. The registry is
-# part of one: what register writes down. Values of parameters are DVC's to watch.
-LEFT_OUT = ("errors", "quiet", "tracking", "work.code", "work.processes", "work.processors",
-            "work.ray", "work.syntax", "params:Params", "params_file")
+# What is printed, tracked or watched, who does the work, and what is done ahead of it, decides no
+# result. The registry is part of one: what register writes down. Values of parameters are DVC's to
+# watch.
+LEFT_OUT = ("errors", "pixels.ahead", "quiet", "tracking", "work.code", "work.processes",
+            "work.processors", "work.ray", "work.syntax", "params:Params", "params_file")
 KEPT = ("tracking.registry", "tracking.pyfunc")
 # What is imported, and the distributions whose versions can change the numbers that it gives.
 LIBRARIES = {

@@ -70,17 +70,73 @@ def due_plates(out: Path, keys: Mapping[str, str]) -> list[str]:
     return [plate for plate in keys if _read_key(out / plate) != keys[plate]]
 
 
-def _make_plate(work: Callable[[str, Path], None], plate: str, out: Path, key: str) -> None:
-    partial, stale, final = out / f"{_PARTIAL}{plate}", out / f"{_STALE}{plate}", out / plate
+def make_plate(plate: str, out: Path, work: Callable[[Path], str | None]) -> None:
+    """Make the folder of a plate, which appears whole or not at all.
+
+    Parameters
+    ----------
+    plate : str
+    out : Path
+        The folder of plates; what it holds under this name is replaced.
+    work : callable
+        `work(folder)` writes the plate's files into the empty `folder` and gives its key, or None
+        where they are not to be kept.
+    """
+    partial = out / f"{_PARTIAL}{plate}"
     partial.mkdir()
     try:
-        work(plate, partial)
-        (partial / KEY_FILE).write_text(key + "\n")
+        key = work(partial)
+        if key is not None:
+            (partial / KEY_FILE).write_text(key + "\n")
+            _replace(partial, out / plate)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def take_plates(made: Path, out: Path, keys: Mapping[str, str]) -> int:
+    """Move plates that `make_plate` made in one folder to another; the rest of them is removed.
+
+    Parameters
+    ----------
+    made : Path
+        Is gone afterwards; it need not be there.
+    out : Path
+        Plates of the wanted keys that it holds already stay.
+    keys : mapping of str to str
+        The wanted key of each plate; a plate with another one is not moved.
+
+    Returns
+    -------
+    int
+        How many plates were moved.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    taken = [plate for plate in due_plates(out, keys) if _read_key(made / plate) == keys[plate]]
+    for plate in taken:
+        partial = out / f"{_PARTIAL}{plate}"
+        shutil.rmtree(partial, ignore_errors=True)
+        # The other folder may be on another disk.
+        shutil.move(made / plate, partial)
+        _replace(partial, out / plate)
+    shutil.rmtree(made, ignore_errors=True)
+    return len(taken)
+
+
+def _make_plate(work: Callable[[str, Path], None], plate: str, out: Path, key: str) -> None:
+    def keyed(folder: Path) -> str:
+        work(plate, folder)
+        return key
+
+    make_plate(plate, out, keyed)
+
+
+def _replace(partial: Path, final: Path) -> None:
+    stale = final.with_name(f"{_STALE}{final.name}")
+    try:
         if final.exists():
             final.rename(stale)
         partial.rename(final)
     finally:
-        shutil.rmtree(partial, ignore_errors=True)
         shutil.rmtree(stale, ignore_errors=True)
 
 
