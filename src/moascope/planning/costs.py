@@ -56,7 +56,7 @@ _FACTS_ON_DISK = 20
 _COLUMN_ON_DISK = 700       # bytes of a column's description in each plate's Parquet file
 _PREDICTIONS = 1500         # bytes of a site's predictions, at all levels
 _MODEL = 1e6
-_ALIKE = ("acquire", "validate", "prepare", "embed")  # plates or planes are divided among cores
+_ALIKE = ("acquire", "embed")  # plates are divided among cores
 
 
 @dataclass(frozen=True)
@@ -139,16 +139,15 @@ def costs_of(size: Size, measured: Measured, params: Params, jobs: int,
 
     Notes
     -----
-    Acquire to embed: the sample's cost of a plane or site, times their number, and the start of the
-    stage. The other stages: what they took on simulated screens, by the number of sites, features,
-    folds and trials.
+    Acquire and embed: the sample's cost of a site, times their number, and the start of the stage.
+    Validate and prepare: their start. The other stages: what they took on simulated screens, by the
+    number of sites, features, folds and trials.
     """
     if params.train.fine_tune:
         raise MoascopeError("train.fine_tune is set, and what fine-tuning costs is not planned. "
                             "Plan without it; docs/finetune.md has measured times.")
-    images = {"acquire": size.planes * measured.sums, "validate": size.planes * measured.facts,
-              "prepare": (size.sites * measured.prepare_site
-                          + size.plates * measured.prepare_plate),
+    # Validate and prepare take what acquire leaves of the files that it reads.
+    images = {"acquire": size.sites * measured.read_site + size.plates * measured.read_plate,
               "embed": size.sites * measured.embed_site}
     heads = _heads(size, measured, params)
     reading = size.bytes / measured.rate / jobs
@@ -159,7 +158,7 @@ def costs_of(size: Size, measured: Measured, params: Params, jobs: int,
         work = images.get(stage, 0.0) + heads.get(stage, 0.0) / speed
         clock = begin + work
         if stage in _ALIKE:
-            clock = begin + max(work / jobs, reading if stage != "embed" else 0.0)
+            clock = begin + max(work / jobs, reading if stage == "acquire" else 0.0)
         found.append(Cost(stage, begin + work, clock, memory[stage], disk.get(stage, 0.0),
                           stage in images))
     return found
@@ -186,9 +185,10 @@ def _memory(size: Size, measured: Measured, jobs: int) -> dict[str, float]:
     step = max(math.ceil(math.sqrt(pixels / SAMPLED_PIXELS)), 1)
     site = (2 * measured.crop_bytes
             + (2 * measured.channels + 12) * pixels / step**2)
-    prepare = min(jobs, size.plates) * (size.sites / size.plates * site + 2 * 16 * pixels)
-    grown = {"acquire": _SITE_TABLES * size.sites, "validate": _PLANE_FACTS * size.planes,
-             "prepare": prepare, "split": 7 * 1024.0 * size.sites,
+    plates = min(jobs, size.plates) * (size.sites / size.plates * site + 2 * 16 * pixels)
+    grown = {"acquire": _SITE_TABLES * size.sites + plates,
+             "validate": _PLANE_FACTS * size.planes, "prepare": plates,
+             "split": 7 * 1024.0 * size.sites,
              **{stage: copies * (min(features, MOST_IN_MEMORY) if stage in _ON_DISK_ABOVE
                                  else features)
                 for stage, copies in COPIES.items()}}

@@ -1,4 +1,4 @@
-"""What this machine needs for a few sites of a screen: reading, checking, preparing, embedding."""
+"""What this machine needs for a few sites of a screen: reading and preparing them, embedding."""
 
 from __future__ import annotations
 
@@ -18,8 +18,10 @@ from moascope.features.backbones import find_weights, open_backbone
 from moascope.features.embed import plate_features
 from moascope.features.table import PROFILES
 from moascope.params import Params
+from moascope.pixels.ahead import read_ahead
 from moascope.pixels.prepare import prepare_in_memory
 from moascope.screen.manifest import make_manifest
+from moascope.screen.readings import FOLDER
 from moascope.screen.tables import Screen
 from moascope.validation.facts import plane_facts
 
@@ -44,10 +46,9 @@ class Measured:
         Bytes of a plane's file.
     rate : float
         Bytes a second by the clock at which one process reads files and sums them up.
-    sums, facts : float
-        Of a plane, in acquire and in validate.
-    prepare_site, prepare_plate : float
-        Of a site, and of a plate however few sites it has.
+    read_site, read_plate : float
+        Of a site, and of a plate however few sites it has: acquire reads its files, and checks and
+        prepares what it reads for the stages that follow.
     embed_site : float
     crop_bytes : float
         On disk, of a site.
@@ -62,10 +63,8 @@ class Measured:
     seconds: float
     plane_bytes: float
     rate: float
-    sums: float
-    facts: float
-    prepare_site: float
-    prepare_plate: float
+    read_site: float
+    read_plate: float
     embed_site: float
     crop_bytes: float
     features: int
@@ -92,25 +91,25 @@ def measure(screen: Screen, params: Params) -> Measured:
     begun = time.perf_counter()
     few = _sample(screen, FEW)
     with _timed() as first:
-        _prepare(few, params)
+        _read(few, params)
     # Once more, now that nothing is done for the first time.
     with _timed() as short:
-        _prepare(few, params)
+        _read(few, params)
     each = short.clock / len(few.sites)
-    # All passes over a site together take two or three times as long as preparing it.
+    # All passes over a site together take two or three times as long as this one.
     room = (SECONDS - first.clock) / (4 * each)
     sample = _sample(screen, int(np.clip(room, 2 * FEW, MANY)))
     count = len(sample.sites)
     remote = any(name.str.contains("://", regex=False).any() for _, name in
                  sample.sites.filter(like="FileName_").items())
-    with _timed() as read:
+    with _timed() as summed:
         # What is behind addresses is waited for, and not worked on.
         manifest = make_manifest(sample, jobs=None if remote else 1)
-    with _timed() as checked:
-        facts = plane_facts(sample, manifest, jobs=1)
     with tempfile.TemporaryDirectory(prefix="moascope-") as folder:
         with _timed() as long:
-            sites, channels, crops = _prepare(sample, params, Path(folder))
+            read_ahead(sample, params.prepare, Path(folder) / "acquire", jobs=1)
+        facts = plane_facts(sample, manifest, 1, Path(folder) / FOLDER)
+        sites, channels, crops = _prepare(sample, params, Path(folder))
         embedding, features, opening = 0.0, 0, 0.0
         for name in params.embed.backbones:
             if name == PROFILES:
@@ -132,9 +131,8 @@ def measure(screen: Screen, params: Params) -> Measured:
     total = int(manifest["Bytes"].sum())
     return Measured(
         sites=count, planes=len(facts), seconds=time.perf_counter() - begun - opening,
-        plane_bytes=total / len(facts), rate=total / max(read.clock, 1e-9),
-        sums=read.processor / len(facts), facts=checked.processor / len(facts),
-        prepare_site=site, prepare_plate=max(0.0, short.processor - len(few.sites) * site),
+        plane_bytes=total / len(facts), rate=total / max(summed.clock, 1e-9),
+        read_site=site, read_plate=max(0.0, short.processor - len(few.sites) * site),
         embed_site=embedding, crop_bytes=crop_bytes, features=features,
         channels=len(channels), height=int(readable["Height"].median()),
         width=int(readable["Width"].median()))
@@ -150,15 +148,18 @@ def _sample(screen: Screen, count: int) -> Screen:
         layout=screen.layout[screen.layout["Metadata_Plate"] == plate])
 
 
+def _read(screen: Screen, params: Params) -> None:
+    """What acquire does with files that it has to read."""
+    with tempfile.TemporaryDirectory(prefix="moascope-") as folder:
+        read_ahead(screen, params.prepare, Path(folder) / "acquire", jobs=1)
+
+
 def _prepare(screen: Screen, params: Params,
-             folder: Path | None = None) -> tuple[pd.DataFrame, list[str], np.ndarray]:
-    with contextlib.ExitStack() as scratch:
-        folder = folder or Path(scratch.enter_context(
-            tempfile.TemporaryDirectory(prefix="moascope-")))
-        sites, channels, crops, left_out = next(prepare_in_memory(screen, folder, params.prepare))
-        if not len(sites):
-            raise MoascopeError(["None of the sampled sites can be read.", *left_out])
-        return sites, channels, crops
+             folder: Path) -> tuple[pd.DataFrame, list[str], np.ndarray]:
+    sites, channels, crops, left_out = next(prepare_in_memory(screen, folder, params.prepare))
+    if not len(sites):
+        raise MoascopeError(["None of the sampled sites can be read.", *left_out])
+    return sites, channels, crops
 
 
 @dataclass

@@ -41,8 +41,8 @@ def plan_lines(size: Size, measured: Measured, costs: Sequence[Cost], jobs: int,
     said = [
         f"Measured on this machine: {counted(measured.sites, 'site')} "
         f"({counted(measured.planes, 'plane')}) in {measured.seconds:.0f} s: reading "
-        f"{measured.rate / 1e6:,.0f} MB/s, checking {_milli(measured.facts)} a plane, preparing "
-        f"{_milli(measured.prepare_site)} and embedding {_milli(measured.embed_site)} a site.",
+        f"{measured.rate / 1e6:,.0f} MB/s, checking and preparing {_milli(measured.read_site)} and "
+        f"embedding {_milli(measured.embed_site)} a site.",
         f"Computed: by the clock on {counted(jobs, 'core')}, with nothing else running; memory and "
         "disk, from the sizes of crops, features and tables; all stages from split on, from "
         "simulated screens.",
