@@ -48,7 +48,6 @@ PUBLICATIONS = {
 SAMPLED = 3
 """Plates whose tables and folders are read for a plan; larger selections are estimated by them."""
 
-_TIMES_READ = 3  # by acquire, validate and prepare
 
 
 class Selection(NamedTuple):
@@ -257,8 +256,8 @@ def _on_reading(params: Gallery, names: Sequence[str], there: dict[str, object],
                      "and are not fetched again.")
     if total > cache_limit():
         notes.append(f"the local copies hold {cache_limit() / 1e9:,.0f} GB of {total / 1e9:,.0f} "
-                     f"GB, so planes are fetched up to {_TIMES_READ} times. Raise {LIMIT} where "
-                     "the disk has room.")
+                     "GB, so other parameters of prepare fetch planes again. Raise "
+                     f"{LIMIT} where the disk has room.")
     return notes
 
 
