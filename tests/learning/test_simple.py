@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 from learnable import make_examples
 
+from moascope.features import disk
+from moascope.learning import simple
 from moascope.learning.examples import Examples
 from moascope.learning.final import fit_final, out_of_fold_table
 from moascope.learning.nested import nested
@@ -156,3 +158,17 @@ def logits_of(model, asked):
 
         return predict_logits(model, asked)
     return simple_logits(model, asked)
+
+
+def test_neighbours_of_many_rows_are_found_a_few_rows_at_a_time(monkeypatch):
+    rng = np.random.default_rng(0)
+    rows, label = rng.normal(size=(40, 6)).astype(np.float32), np.arange(40) % 3
+    model = fit_simple(rows, label, np.ones((1, 40), np.float32), 3, Head(head="neighbours"))
+    asked = rng.normal(size=(23, 6)).astype(np.float32)
+    whole = model.probability(asked)
+    seen = []
+    monkeypatch.setattr(disk, "PIECE", 8 * 40 * 5)
+    monkeypatch.setattr(simple, "_directions", lambda features, *given, real=simple._directions: (
+        seen.append(len(features)), real(features, *given))[1])
+    np.testing.assert_allclose(model.probability(asked), whole, rtol=1e-12)
+    assert seen == [40, 5, 5, 5, 5, 3]

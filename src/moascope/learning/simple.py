@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from moascope.features.disk import pieces, rows_of
+from moascope.features.disk import pieces, portions, rows_of
 from moascope.learning.head import FittedHeads, predict_logits
 from moascope.params import Head
 
@@ -58,12 +58,15 @@ class Neighbours:
         """float64, [n, d] -> [n, classes]: what one of the K says of rows."""
         own = self.used[index]
         known = _directions(self.rows[own], self.mean[index], self.scale[index])
-        similar = _directions(features, self.mean[index], self.scale[index]) @ known.T
-        nearest = np.argsort(-similar, axis=1, kind="stable")[:, :NEIGHBOURS]
-        weight = np.maximum(np.take_along_axis(similar, nearest, axis=1), 0) + LEAST
         found = np.zeros((len(features), int(self.classes)))
-        label = self.label[index][own][nearest]
-        np.add.at(found, (np.arange(len(features))[:, None], label), weight)
+        # Every row with every known one at once would be 14 GB of 30,000 and 60,000 compounds.
+        for at in portions(len(features), 8 * len(known)):
+            asked = _directions(features[at], self.mean[index], self.scale[index])
+            similar = asked @ known.T
+            nearest = np.argsort(-similar, axis=1, kind="stable")[:, :NEIGHBOURS]
+            weight = np.maximum(np.take_along_axis(similar, nearest, axis=1), 0) + LEAST
+            label = self.label[index][own][nearest]
+            np.add.at(found, (np.arange(len(features))[at, None], label), weight)
         return found / found.sum(axis=1, keepdims=True)
 
     def __post_init__(self):
