@@ -41,6 +41,9 @@ PATIENCE = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
     "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
     "PGCONNECT_TIMEOUT": f"{ANSWER_SECONDS:.0f}",
+    # A server with a bucket would send its clients there, which not all of them can reach: they
+    # would then try for minutes. A model is small enough to come through the server.
+    "MLFLOW_ENABLE_PROXY_MULTIPART_DOWNLOAD": "false",
 }
 
 
