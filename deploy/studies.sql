@@ -1,0 +1,2 @@
+-- Optuna's trials, beside MLflow's runs.
+CREATE DATABASE studies ENCODING 'UTF8' TEMPLATE template0;
