@@ -18,6 +18,7 @@ from moascope.params import Prepare
 from moascope.work.digests import digest
 from moascope.work.plates import update_plates
 from moascope.work.processes import ahead
+from moascope.work.ray import call_in_folder
 
 
 def write_name(plate: str, folder: Path) -> None:
@@ -158,6 +159,16 @@ def test_a_failure_ahead_is_raised_at_its_place():
     assert [next(results), next(results)] == [0, 1]
     with pytest.raises(MoascopeError, match="two"):
         next(results)
+
+
+def test_a_machine_that_sees_other_files_says_so_and_does_nothing(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    mark = tmp_path / "mark"
+    mark.touch()
+    assert call_in_folder(str(tmp_path), str(mark), Path.cwd, ()) == tmp_path
+    for folder, file in (tmp_path / "none", mark), (tmp_path, tmp_path / "none"):
+        failed = call_in_folder(str(folder), str(file), pytest.fail, ("it was called",))
+        assert f"does not see {tmp_path / 'none'}. Give every machine" in str(failed)
 
 
 def test_without_ray_the_remedy_is_shown(tmp_path, monkeypatch):

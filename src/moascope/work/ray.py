@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import platform
+import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
@@ -37,22 +39,49 @@ def run_on_ray(function: Callable[..., Any], tasks: Mapping[str, tuple[Any, ...]
                             f"one with `ray start --head`, or unset {RAY}.") from None
     try:
         # Started anew, a plate would find what its first try left.
-        remote = ray.remote(max_retries=0)(_call_in_folder)
-        waiting = {remote.remote(str(Path.cwd()), function, arguments): name
-                   for name, arguments in tasks.items()}
-        while waiting:
-            (done,), _ = ray.wait(list(waiting), num_returns=1)
-            try:
-                outcome = ray.get(done)
-            except RayError as error:
-                outcome = BrokenProcessPool(str(error))
-            yield waiting.pop(done), outcome
+        remote = ray.remote(max_retries=0)(call_in_folder)
+        with tempfile.NamedTemporaryFile(prefix="moascope-") as mark:
+            waiting = {remote.remote(str(Path.cwd()), mark.name, function, arguments): name
+                       for name, arguments in tasks.items()}
+            while waiting:
+                (done,), _ = ray.wait(list(waiting), num_returns=1)
+                try:
+                    outcome = ray.get(done)
+                except RayError as error:
+                    outcome = BrokenProcessPool(str(error))
+                yield waiting.pop(done), outcome
     finally:
         ray.shutdown()
 
 
-def _call_in_folder(folder: str, function: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
-    # Paths of stages are relative to the repository, which every machine sees at one place.
+def call_in_folder(folder: str, mark: str, function: Callable[..., Any],
+                   arguments: tuple[Any, ...]) -> Any:
+    """Call `function(*arguments)` in a folder, where this machine sees the files of the caller's.
+
+    Paths of stages are relative to the project, which every machine sees at one place, and some
+    are in TMPDIR. A machine that does not would read other files, and write where nobody looks.
+
+    Parameters
+    ----------
+    folder : str
+        The project.
+    mark : str
+        A file that the caller made in TMPDIR.
+    function : callable
+    arguments : tuple
+
+    Returns
+    -------
+    object
+        What the function returned, or the exception that it raised; a MoascopeError where this
+        machine sees other files.
+    """
+    for seen in (folder, mark):
+        if not Path(seen).exists():
+            return MoascopeError(
+                f"The machine {platform.node()} of the Ray cluster does not see {seen}. Give every "
+                "machine the project, its images and TMPDIR at the same paths, on a shared file "
+                f"system, or unset {RAY}.")
     os.chdir(folder)
     try:
         return function(*arguments)
