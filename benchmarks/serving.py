@@ -1,10 +1,11 @@
 """Ask a served model over HTTP: one site at a time, and many at once.
 
-    python benchmarks/serving.py [--repository FOLDER] [--model ADDRESS] [--workers N]
+    python benchmarks/serving.py [--repository FOLDER] [--model ADDRESS] [--workers N] [--mlflow]
 
 FOLDER is a clone in which the pipeline has run; by default this one. Its registered model is
-served by `mlflow models serve`. A request is one site and one of a control of its plate. Answers
-to many requests at once must be those to the same requests one after the other.
+served by `moascope serve`, or by `mlflow models serve`. A request is one site and one of a control
+of its plate. Answers to many requests at once must be those to the same requests one after the
+other.
 """
 
 from __future__ import annotations
@@ -30,6 +31,8 @@ from typing import Any
 
 import pandas as pd
 
+from moascope.work.processes import default_jobs
+
 ROOT = Path(__file__).resolve().parents[1]
 MOST_WAIT = 180
 LEVEL = "site"
@@ -41,13 +44,16 @@ def main() -> None:
     parser.add_argument("--repository", type=Path, default=ROOT)
     parser.add_argument("--model", default="models:/moascope@candidate")
     parser.add_argument("--screen", default="data/acquire", help="below the repository")
-    parser.add_argument("--workers", type=int, default=1, help="processes of the server")
+    parser.add_argument("--workers", type=int, default=default_jobs(),
+                        help="processes of the server")
+    parser.add_argument("--mlflow", action="store_true", help="MLflow's own server")
     parser.add_argument("--requests", type=int, default=50, help="at once")
     settings = parser.parse_args()
     screen = settings.repository / settings.screen
     requests = [body(rows, screen.name) for rows in examples(screen, settings.requests)]
-    with server(settings.repository, settings.model, screen.parent, settings.workers) as (
-            address, start):
+    load = os.getloadavg()[0]
+    with server(settings.repository, settings.model, screen.parent, settings.workers,
+                settings.mlflow) as (address, start):
         first = timed(address, requests[0])[0]
         for request in requests[:2 * settings.workers]:
             timed(address, request)
@@ -57,7 +63,9 @@ def main() -> None:
              if not alike(one[1], other[1])]
     one, many = sorted(took for took, _ in alone), sorted(took for took, _ in together)
     print(f"{settings.requests} requests of one site and a control, {settings.workers} "
-          f"process{'es' if settings.workers > 1 else ''} of the server, {os.cpu_count()} cores\n\n"
+          f"process{'es' if settings.workers > 1 else ''} of "
+          f"{'MLflow' if settings.mlflow else 'moascope'}'s server, {os.cpu_count()} cores, load "
+          f"{load:.1f} before, priority {os.nice(0)}\n\n"
           "| what | median, s | p95, s | longest, s |\n|---|---|---|---|")
     print(f"| the server starts | {start:.1f} | | |\n| the first request | {first:.2f} | | |")
     for name, took in ("one after the other", one), (f"{settings.requests} at once", many):
@@ -86,19 +94,21 @@ def body(rows: pd.DataFrame, screen: str) -> bytes:
 
 
 @contextlib.contextmanager
-def server(repository: Path, model: str, screens: Path,
-           workers: int) -> Iterator[tuple[str, float]]:
+def server(repository: Path, model: str, screens: Path, workers: int,
+           mlflow: bool) -> Iterator[tuple[str, float]]:
     """Yields the address of a server of the model and how long it took to start, in seconds."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    kept = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    # MLflow's server runs the code that is stored with the model.
+    kept = {key: value for key, value in os.environ.items() if key != "PYTHONPATH" or not mlflow}
     begin = time.perf_counter()
     with tempfile.TemporaryFile("w+") as log:
         process = subprocess.Popen(
-            ["mlflow", "models", "serve", "-m", model, "--env-manager", "local", "--port",
-             str(port), "--workers", str(workers)], cwd=repository, stdout=log,
+            [*(["mlflow", "models", "serve", "-m", model, "--env-manager", "local"] if mlflow else
+               ["moascope", "serve", model]), "--port", str(port), "--workers", str(workers)],
+            cwd=repository, stdout=log,
             stderr=subprocess.STDOUT, start_new_session=True,
             env=kept | {"PATH": path, "MOASCOPE_SCREENS": str(screens.resolve()),
                         "MLFLOW_TRACKING_URI": f"sqlite:///{repository.resolve()}/mlflow.db"})
