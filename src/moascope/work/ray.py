@@ -22,7 +22,7 @@ def run_on_ray(function: Callable[..., Any], tasks: Mapping[str, tuple[Any, ...]
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     try:
         import ray
-        from ray.exceptions import RayError
+        from ray.exceptions import RayError, RayTaskError
     except ImportError:
         raise MoascopeError(f"{RAY} is set, but Ray is not installed. Install it with `pip install "
                             f"'moascope[ray]'`, or unset {RAY}.") from None
@@ -47,6 +47,12 @@ def run_on_ray(function: Callable[..., Any], tasks: Mapping[str, tuple[Any, ...]
                 (done,), _ = ray.wait(list(waiting), num_returns=1)
                 try:
                     outcome = ray.get(done)
+                except RayTaskError as error:
+                    # Its own errors come as results; this is one of getting there.
+                    outcome = MoascopeError(
+                        "A machine of the Ray cluster cannot load what it is to run "
+                        f"({str(error).splitlines()[-1]}). Give every machine the same environment "
+                        "and the same files at the same paths.")
                 except RayError as error:
                     outcome = BrokenProcessPool(str(error))
                 yield waiting.pop(done), outcome
