@@ -67,7 +67,7 @@ lock: $(VENV)/ready ## resolve the dependencies anew into both locks (names, ver
 
 clean:           ## remove what the pipeline made (not the environment)
 	rm -rf data/code data/acquire data/validate data/prepare data/embed data/split data/tune data/train \
-	  data/baseline/*/ mlruns/*/ mlflow.db
+	  data/.readings data/baseline/*/ mlruns/*/ mlflow.db
 
 # uv installs a locked environment in seconds; it comes from pip like everything else.
 $(VENV)/ready: requirements.lock pyproject.toml
