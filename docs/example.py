@@ -103,6 +103,16 @@ moascope.plot_reliability(evaluation, ax=left)
 ax = moascope.plot_precision_recall(evaluation, ax=right)
 
 # %% [markdown]
+# ## What the heads look at
+#
+# What is lost on unseen compounds, if all features of one channel are those of the plate's negative
+# controls: the heads are not trained again, so this is what they use, and not all that could be
+# known. [why.md](why.md) says how to read it.
+
+# %%
+moascope.explain(result).loc["channel"].round(3)
+
+# %% [markdown]
 # ## A registered model on a new screen
 #
 # A model brings its own preparation and backbone: a screen is all it needs. This one is drawn with
