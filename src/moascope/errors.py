@@ -10,6 +10,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any
 
 from moascope.passwords import scrub
@@ -66,6 +67,28 @@ def full_disk(error: BaseException) -> OSError | None:
     return found
 
 
+def cut_short(error: BaseException) -> Path | None:
+    """Python's compiled copy of a module, of which a full disk took a part only.
+
+    Python writes such a copy without looking whether all of it was taken, and from then on every
+    import of the module fails.
+
+    Parameters
+    ----------
+    error : BaseException
+        Also what a command line made of the error of the import.
+    """
+    seen: list[BaseException] = []
+    cause: BaseException | None = error
+    while cause is not None and cause not in seen:
+        seen.append(cause)
+        for frame, _ in traceback.walk_tb(cause.__traceback__):
+            if frame.f_code.co_name == "_compile_bytecode":
+                return Path(frame.f_locals["bytecode_path"])
+        cause = cause.__cause__ or cause.__context__
+    return None
+
+
 def run_to_exit_code(program: Callable[[], object]) -> int:
     """Call `program`; on a MoascopeError print its sentences on stderr.
 
@@ -80,8 +103,14 @@ def run_to_exit_code(program: Callable[[], object]) -> int:
     scrub_what_is_logged()
     try:
         program()
-    except Exception as error:
-        if full := full_disk(error):
+    except (Exception, SystemExit) as error:
+        if copy := cut_short(error):
+            copy.unlink(missing_ok=True)
+            print(f"error: Python's compiled copy of a module, {copy}, was cut short, most likely "
+                  "by a full disk. It is removed: run the same command again.", file=sys.stderr)
+        elif isinstance(error, SystemExit):
+            raise
+        elif full := full_disk(error):
             where = f" while writing {full.filename}" if full.filename else ""
             print(scrub(f"error: The disk is full{where}. Make room and run the same command "
                         "again; what was finished is kept."), file=sys.stderr)

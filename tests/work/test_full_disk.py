@@ -1,12 +1,15 @@
 """A full disk ends in one sentence, and what was partly written is removed."""
 
 import errno
+import importlib
 import os
+import py_compile
 import sqlite3
 from pathlib import Path
 
 import numpy as np
 import pytest
+import typer
 
 from moascope.errors import MoascopeError, full_disk, run_to_exit_code
 from moascope.learning.storage import open_study
@@ -109,3 +112,27 @@ def test_of_a_stage_finished_plates_and_trials_stay_and_all_else_goes(tmp_path):
     assert left == {"prepare/P1/crops.npy", f"prepare/P1/{KEY_FILE}", "prepare/study.journal",
                     "reports/old.json", "reports/another.json"}
     assert not (tmp_path / ".prepare.partial").exists()
+
+
+def test_a_compiled_module_that_was_cut_short_is_removed_and_imported_anew(tmp_path, monkeypatch,
+                                                                           capsys):
+    """As a full disk leaves it; a command line takes it for the end of what a person types."""
+    source = tmp_path / "cut_short_by_a_full_disk.py"
+    source.write_text("WORDS = ['a module', 'of ours']\n")
+    compiled = Path(py_compile.compile(str(source)))
+    compiled.write_bytes(compiled.read_bytes()[:-20])
+    monkeypatch.syspath_prepend(tmp_path)
+    app = typer.Typer()
+
+    @app.command()
+    def command() -> None:
+        print(importlib.import_module(source.stem).WORDS)
+
+    assert run_to_exit_code(lambda: app([])) == 1
+    said = capsys.readouterr().err
+    assert str(compiled) in said and "It is removed: run the same command again." in said
+    assert not compiled.exists()
+    with pytest.raises(SystemExit) as ended:
+        run_to_exit_code(lambda: app([]))
+    assert ended.value.code == 0
+    assert "of ours" in capsys.readouterr().out
