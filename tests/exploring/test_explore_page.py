@@ -144,7 +144,7 @@ def test_the_curve_is_drawn_and_the_map_is_that_of_the_report(client):
     assert answer.getheader("Content-Security-Policy").endswith("sandbox")
     answer, content = client.ask("/map.jpg?" + urlencode({"name": '<b>"C05'}))
     assert answer.getheader("Content-Type") == "image/jpeg" and pixels(content).shape == (96, 96)
-    # One dose is no curve, and its model was not asked.
+    # One dose is not a curve, and its model was not asked.
     for path in ("/curves.svg?name=C01", "/curves.svg", "/map.jpg?name=C00"):
         assert client.ask(path)[0].status == 404
 

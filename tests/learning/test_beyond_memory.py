@@ -28,7 +28,7 @@ def both(tmp_path_factory):
     """The same examples in memory and on disk, there in pieces of a few rows."""
     rng = np.random.default_rng(0)
     memory = with_plate_controls(make_examples(compounds=24, panels=2, effect=1.0), rng)
-    # Neighbours on disk are no neighbours in the screen.
+    # Neighbours on disk need not be neighbours in the screen.
     memory = memory.take(rng.permutation(len(memory.meta)))
     memory.features[memory.panel == "panel1", 19] = np.nan
     with pytest.MonkeyPatch.context() as patch:

@@ -237,7 +237,7 @@ def test_a_server_that_is_told_to_stop_finishes_what_it_answers(served):
 @pytest.mark.parametrize(("arguments", "sentence"), [
     (["models:/none@staging"], "error: There is no registry at"),
     (["."], "error: . is not a model as MLflow keeps it: it has no MLmodel."),
-    ([".", "--screens", "missing"], "error: There is no folder missing."),
+    ([".", "--screens", "missing"], "error: missing is not a folder."),
 ])
 def test_what_cannot_be_served_is_a_sentence(tmp_path, monkeypatch, capsys, arguments, sentence):
     from moascope.cli.app import app

@@ -104,5 +104,5 @@ def test_a_number_in_the_environment_only_lowers_what_is_used(machine, monkeypat
 def test_what_is_no_number_of_processors_is_a_sentence(machine, monkeypatch, told):
     machine(None)
     monkeypatch.setenv("MOASCOPE_PROCESSORS", told)
-    with pytest.raises(MoascopeError, match="is no number of processors"):
+    with pytest.raises(MoascopeError, match="is not a number of processors"):
         default_jobs()

@@ -55,7 +55,7 @@ class OnDisk:
     width : int
         Columns of the file.
     rows, columns : ndarray, int, [n] and [d]
-        Which of the file belong to this table, in this order; all columns where there are none.
+        Which of the file belong to this table, in this order; all columns where none is named.
     beside : ndarray, float32, [n, p], optional
         Further columns, which are in memory.
     """

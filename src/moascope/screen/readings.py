@@ -45,7 +45,7 @@ def stamp_of(images: Path, name: str) -> str:
     -------
     str
         Size, time and inode, as DVC has it; of an array, over all its files; of an address, the
-        version that its store tells. Empty where there is no such file.
+        version that its store tells. Empty where the file is missing.
 
     Raises
     ------

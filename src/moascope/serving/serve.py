@@ -47,8 +47,7 @@ def serve_model(address: str, host: str = HOST, port: int = 5000,
     """
     if screens is not None:
         if not screens.is_dir():
-            raise MoascopeError(f"There is no folder {screens}. Give the one that holds the "
-                                "screens.")
+            raise MoascopeError(f"{screens} is not a folder. Give the one that holds the screens.")
         os.environ[SCREENS] = str(screens.resolve())
     with tempfile.TemporaryDirectory(prefix="moascope-") as scratch:
         folder, said = _fetched(address, Path(scratch))

@@ -76,6 +76,10 @@ class Workers:
             self._replacing.add(task)
             task.add_done_callback(self._replacing.discard)
             raise Ended from None
+        except BaseException:
+            # Whoever asked has gone; the process has not.
+            self._free.put_nowait(worker)
+            raise
         self._free.put_nowait(worker)
         return given
 

@@ -35,15 +35,15 @@ def processor_limit() -> int | None:
     Raises
     ------
     MoascopeError
-        Where `$MOASCOPE_PROCESSORS` is no number of processors.
+        Where `$MOASCOPE_PROCESSORS` is not a number of processors.
     """
     quota = processor_quota()
     limits = [] if quota is None else [max(1, math.ceil(quota))]
     told = os.environ.get(PROCESSORS)
     if told:
         if not told.isdecimal() or int(told) < 1:
-            raise MoascopeError(f"{PROCESSORS} is '{told}', which is no number of processors. Set "
-                                "it to 1 or more, or unset it.")
+            raise MoascopeError(f"{PROCESSORS} is '{told}', which is not a number of processors. "
+                                "Set it to 1 or more, or unset it.")
         limits.append(int(told))
     return min(limits, default=None)
 
@@ -118,7 +118,7 @@ def _quota(group: Path) -> float | None:
             said = " ".join((group / file).read_text() for file in files).split()
             allowed, period = float(said[0]), float(said[1])
         except (OSError, ValueError, IndexError):
-            # "max" is no number: no limit.
+            # "max" is not a number: no limit.
             continue
         if allowed > 0 and period > 0:
             return allowed / period
