@@ -1,6 +1,7 @@
 """Features on disk are scored as those in memory are."""
 
 import numpy as np
+import pandas as pd
 import pytest
 from learnable import TRAIN, laid_on_disk, make_examples, with_plate_controls
 
@@ -28,7 +29,9 @@ def both(tmp_path_factory):
 
 
 def flat(found, name=""):
-    """All numbers of nested dicts."""
+    """All numbers of nested dicts and tables."""
+    if isinstance(found, pd.DataFrame):
+        found = found.select_dtypes("number").dropna(axis=1).to_dict()
     if isinstance(found, dict):
         return {key: value for own, part in found.items()
                 for key, value in flat(part, f"{name} {own}").items()}

@@ -59,7 +59,7 @@ def shell(*command, cwd, expect=0):
 
 def commit(folder, words):
     shell("git", "add", "-A", cwd=folder)
-    shell("git", "-c", "user.name=t", "-c", "user.email=t@t", "commit", "-qm", words, cwd=folder)
+    shell("git", "commit", "-qm", words, cwd=folder)
 
 
 def repository(folder, stages):
@@ -70,6 +70,9 @@ def repository(folder, stages):
     (folder / "src/moascope/stages/probe.py").write_text(PROBE)
     (folder / "dvc.yaml").write_text(yaml.safe_dump({"stages": stages}))
     shell("git", "init", "-q", cwd=folder)
+    # `dvc exp run` commits, too.
+    shell("git", "config", "user.name", "t", cwd=folder)
+    shell("git", "config", "user.email", "t@t", cwd=folder)
     shell("dvc", "init", "-q", cwd=folder)
     commit(folder, "start")
     return folder

@@ -102,26 +102,34 @@ class Observed:
             return
         identifier = request_identifier(Headers(scope=scope).get(IDENTIFIER, ""))
         token = REQUEST.set(identifier)
-        begin, status = time.perf_counter(), 500
+        begin, status, noted = time.perf_counter(), 500, False
         state = scope.setdefault("state", {})
+
+        def note() -> None:
+            nonlocal noted
+            # Probes ask every few seconds, and would hide what people ask.
+            if noted or scope["path"] != "/invocations":
+                return
+            noted, calls = True, state.get("calls", {})
+            seconds = time.perf_counter() - begin
+            self.metrics.observe(status, seconds, calls)
+            logging.getLogger("moascope.requests").info(
+                "request", extra={FIELDS: {
+                    "method": scope["method"], "path": scope["path"], "status": status,
+                    "seconds": round(seconds, 4), "predictions": sum(calls.values())}})
 
         async def send_with_identifier(message: Any) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
                 MutableHeaders(scope=message)[IDENTIFIER] = identifier
+            elif not message.get("more_body"):
+                # Before whoever asked has the answer, and may look for it here.
+                note()
             await send(message)
 
         try:
             await self.app(scope, receive, send_with_identifier)
         finally:
-            seconds = time.perf_counter() - begin
-            # Probes ask every few seconds, and would hide what people ask.
-            if scope["path"] == "/invocations":
-                calls = state.get("calls", {})
-                self.metrics.observe(status, seconds, calls)
-                logging.getLogger("moascope.requests").info(
-                    "request", extra={FIELDS: {
-                        "method": scope["method"], "path": scope["path"], "status": status,
-                        "seconds": round(seconds, 4), "predictions": sum(calls.values())}})
+            note()
             REQUEST.reset(token)
