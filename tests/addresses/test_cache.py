@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
 
 import pytest
 
-from moascope.addresses.cache import cache_folder, current_sum, open_copy
+from moascope.addresses.cache import cache_folder, current_sum, known_sums, open_copy
 from moascope.errors import MoascopeError
 
 
@@ -67,6 +68,20 @@ def test_a_fetch_that_fails_leaves_nothing_behind(bucket):
     with pytest.raises(FileNotFoundError):
         read("s3://gallery/none.tif")
     assert copies() == []
+
+
+def test_readers_that_begin_together_make_one_list_of_copies(tmp_path, monkeypatch):
+    """SQLite does not wait for another that turns a new database into one with a journal ahead."""
+    for number in range(30):
+        monkeypatch.setenv("MOASCOPE_CACHE", str(tmp_path / str(number)))
+        gate = Barrier(8)
+        with ThreadPoolExecutor(8) as pool:
+            assert list(pool.map(together, [gate] * 8)) == [{}] * 8
+
+
+def together(gate):
+    gate.wait()
+    return known_sums()
 
 
 def test_many_readers_share_a_small_cache(bucket, monkeypatch):

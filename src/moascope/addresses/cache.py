@@ -22,6 +22,7 @@ LIMIT = "MOASCOPE_CACHE_GB"
 GIGABYTES = 20.0
 _DATABASE = "planes.sqlite"
 _OPENED = 5  # times, while other processes need the room
+_REFUSED = 200  # times, while other processes make the list
 
 
 class Sum(NamedTuple):
@@ -173,6 +174,20 @@ def _path(address: str) -> Path:
     return cache_folder() / name[:2] / name
 
 
+def _write_ahead(database: sqlite3.Connection) -> None:
+    """Let readers and a writer go on side by side, once and for all.
+
+    While one process turns a new database into such a one, SQLite refuses the others at once,
+    whatever their patience.
+    """
+    for _ in range(_REFUSED):
+        with contextlib.suppress(sqlite3.OperationalError):
+            database.execute("PRAGMA journal_mode = WAL")
+            return
+        time.sleep(0.05)
+    database.execute("PRAGMA journal_mode = WAL")
+
+
 @contextlib.contextmanager
 def _database() -> Iterator[sqlite3.Connection]:
     folder = cache_folder()
@@ -181,7 +196,7 @@ def _database() -> Iterator[sqlite3.Connection]:
         with contextlib.closing(sqlite3.connect(folder / _DATABASE, timeout=60,
                                                 isolation_level=None)) as database:
             database.execute("PRAGMA synchronous = OFF")
-            database.execute("PRAGMA journal_mode = WAL")
+            _write_ahead(database)
             database.execute(
                 "CREATE TABLE IF NOT EXISTS copies (address TEXT PRIMARY KEY, bytes INTEGER, "
                 "sha256 TEXT, tag TEXT, held INTEGER, used REAL) WITHOUT ROWID")
