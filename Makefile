@@ -26,7 +26,7 @@ baseline: $(VENV)/ready  ## also train the systems of the slides, about ten minu
 bench: $(VENV)/ready ## measure every speed next to its reference into benchmarks/README.md, half an hour
 	python benchmarks/bench.py
 
-test: $(VENV)/ready ## the tests, ten to twelve minutes on two cores
+test: $(VENV)/ready ## the tests, ten to fifteen minutes on two cores
 	python -m pytest -m "not slow" -n 3 --dist loadfile --no-loadscope-reorder
 
 test-slow: $(VENV)/ready ## the tests that take minutes each: acceptance over three seeds

@@ -1,4 +1,5 @@
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
 import numpy as np
@@ -40,6 +41,18 @@ def test_any_rows_and_columns_come_back_as_they_were_written(tmp_path):
                                   np.hstack([X[chosen[10:20]][:, [9, 5]], beside]))
     assert kept[np.zeros(90, bool)].shape == (0, 12)
     assert disk.columns_of(kept, np.zeros(0, int)).shape == (90, 0)
+
+
+def test_several_threads_read_one_table(tmp_path):
+    X = numbers(2000, 50)
+    kept = stored(X, tmp_path)
+
+    def reads_wrong(seed):
+        chosen = np.random.default_rng(seed).permutation(2000)[:300]
+        return not np.array_equal(kept[chosen], X[chosen])
+
+    with ThreadPoolExecutor(8) as pool:
+        assert not any(pool.map(reads_wrong, range(40)))
 
 
 def test_few_columns_of_a_large_table_are_in_memory(tmp_path, monkeypatch):

@@ -12,7 +12,7 @@ from moascope.drawing.figures import draw
 from moascope.evaluation.doses import CURVE_COLUMNS, DOSE_COLUMNS, DoseResponses
 from moascope.report.doses import ACROSS, curve_sentence, dose_figure, read_responses
 
-# From so many doses on, a curve says more than the table beside it.
+# Of fewer doses, a curve says no more than the table beside it.
 LEAST_DRAWN = 2
 NOTHING_MEASURED = DoseResponses(pd.DataFrame(columns=DOSE_COLUMNS),
                                  pd.DataFrame(columns=CURVE_COLUMNS))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import shutil
 import tempfile
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -28,16 +29,29 @@ class File:
 
     def __init__(self, folder: Path):
         self._file = tempfile.TemporaryFile(dir=folder)   # noqa: SIM115
+        # A network may be fed by a thread of its own, and a file has one position.
+        self._alone = threading.Lock()
 
     def write(self, piece: np.ndarray) -> None:
         """Append rows."""
         self._file.write(np.ascontiguousarray(piece, np.float32).data)
 
+    def finish(self) -> None:
+        """Write what is still held back, so that a full disk shows here and not at a read."""
+        self._file.flush()
+
     def read_into(self, rows: np.ndarray, start: int) -> None:
-        """Fill an array with what begins at a byte."""
-        self._file.seek(start)
-        if self._file.readinto(rows.data) != rows.nbytes:
-            raise OSError("features that lie on disk cannot be read back")
+        """Fill an array with what begins at a byte.
+
+        Raises
+        ------
+        OSError
+            Where there is less than the array holds.
+        """
+        with self._alone:
+            self._file.seek(start)
+            if self._file.readinto(rows.data) != rows.nbytes:
+                raise OSError("features that lie on disk cannot be read back")
 
     def __del__(self) -> None:
         self._file.close()
@@ -126,6 +140,7 @@ def written(shape: tuple[int, int], pieces: Iterable[np.ndarray], folder: Path) 
     try:
         for piece in pieces:
             file.write(piece)
+        file.finish()
     except OSError as error:
         # An error of writing does not say which file it was.
         error.filename = str(folder)

@@ -85,7 +85,14 @@ def read_network(file: Path) -> Any:
 
 
 def write_network(model: Any, file: Path) -> None:
-    """Write a converted network as `file`, .xml, and its weights as .bin beside it."""
+    """Write a converted network, for `read_network`.
+
+    Parameters
+    ----------
+    model : openvino.Model
+    file : Path
+        Ends in .xml; the weights go into a file of the same name that ends in .bin.
+    """
     import openvino
 
     openvino.save_model(model, file, compress_to_fp16=False)

@@ -184,7 +184,8 @@ def fit_simple(features: np.ndarray, labels: np.ndarray, weights: np.ndarray, cl
     from threadpoolctl import threadpool_limits
 
     seen = weights.any(axis=0)
-    # All rows in memory: neighbours keep them, and the others are for one row a compound.
+    # Neighbours keep all rows, and the other models are meant for one row per compound: these fit
+    # into memory.
     features = features[seen].astype(np.float32, copy=False)
     weights = weights[:, seen]
     labels = np.broadcast_to(labels[..., seen], weights.shape)
