@@ -35,6 +35,7 @@ class Acquire(Section):
     source: Literal["simulated", "folder", "gallery", "idr0088", "bbbc021", "bbbc013",
                     "bbbc016"] = "simulated"
     path: str = "screen"
+    more: tuple[str, ...] = ()
     allow_outside: bool = False
     downloads: Annotated[str, Field(min_length=1)] = "data/downloads"
     images: Literal["reference", "copy"] = "reference"
@@ -44,6 +45,18 @@ class Acquire(Section):
     per_second: Annotated[float, Field(gt=0)] = 5.0
     attempts: Annotated[int, Field(ge=1)] = 6
     timeout: Annotated[float, Field(gt=0)] = 30.0
+
+    @field_validator("more", mode="before")
+    @classmethod
+    def _one_or_several(cls, given: Any) -> Any:
+        return (given,) if isinstance(given, str) else given
+
+    @model_validator(mode="after")
+    def _only_folders_are_joined(self) -> Acquire:
+        if self.more and self.source != "folder":
+            raise PydanticCustomError(
+                "more", "needs acquire.source: folder, because only folders are joined")
+        return self
 
 
 # A folder of a bucket; the rest of the address is ours.

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 import pandas as pd
@@ -58,6 +58,47 @@ def write_profile_plates(profiles: Profiles, out: Path,
                              "by_site": profiles.by_site, "warnings": list(profiles.warnings),
                              "plates": digests})
     return replace(profiles, path=folder, rows=None, digests=digests)
+
+
+def join_profile_plates(parts: Sequence[tuple[Profiles, Mapping[str, str], Mapping[str, str], str]],
+                        out: Path) -> None:
+    """Put the profiles of several screens into one folder, plates and batches under new names.
+
+    Parameters
+    ----------
+    parts : sequence of (Profiles, mapping, mapping, str)
+        Of each screen: its profiles, divided by plate, with the same features in any order; the
+        new name of each plate, and of each batch; and what its warnings begin with. Nothing is
+        written where it is empty.
+    out : Path
+        As for `write_profile_plates`.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet
+
+    if not parts:
+        return
+    folder, digests = out / FOLDER, {}
+    folder.mkdir()
+    first = parts[0][0]
+    for profiles, plates, batches, name in parts:
+        for plate in profiles.digests:
+            table = pyarrow.parquet.read_table(profiles.path / f"{plate}.parquet")
+            own = table["Metadata_Batch"].to_pylist()
+            new = {"Metadata_Plate": [plates[plate]] * len(own),
+                   # Of a screen with images, whose table of sites may name other batches.
+                   "Metadata_Batch": [batches.get(batch, batch or name) for batch in own]}
+            columns = [pa.array(new[column], pa.string()) if column in new else table[column]
+                       for column in (*_OURS, *first.features)]
+            path = folder / f"{plates[plate]}.parquet"
+            digests[plates[plate]] = _write_table(
+                pa.Table.from_arrays(columns, names=[*_OURS, *first.features]), path)
+    names = ", ".join(dict.fromkeys(profiles.name for profiles, *_ in parts))
+    write_json(out / INDEX, {
+        "name": names, "features": list(first.features), "by_site": first.by_site,
+        "warnings": [f"{name}: {said}" for profiles, _, _, name in parts
+                     for said in profiles.warnings],
+        "plates": digests})
 
 
 def read_profile_plate(profiles: Profiles, plate: str) -> tuple[pd.DataFrame, np.ndarray]:
@@ -134,7 +175,6 @@ def _write_plate(path: Path, rows: pd.DataFrame, start: int,
                  stored: Sequence[tuple[BinaryIO, Sequence[str]]]) -> str:
     """Write the plate whose rows begin at row `start` of the spool; returns its SHA-256."""
     import pyarrow as pa
-    import pyarrow.parquet
 
     code, first = _sites(rows)
     sites = rows.iloc[first].reset_index(drop=True)
@@ -144,9 +184,15 @@ def _write_plate(path: Path, rows: pd.DataFrame, start: int,
     for file, names in stored:
         means = _means(file, start, code, len(sites), len(names))
         columns += [pa.array(np.ascontiguousarray(means[:, i])) for i in range(len(names))]
+    return _write_table(pa.Table.from_arrays(columns, schema=schema), path)
+
+
+def _write_table(table: Any, path: Path) -> str:
+    """Write a plate; returns its SHA-256."""
+    import pyarrow.parquet
+
     # Measurements repeat neither values nor order, so dictionaries and statistics only cost.
-    pyarrow.parquet.write_table(pa.Table.from_arrays(columns, schema=schema), path,
-                                use_dictionary=False, write_statistics=False)
+    pyarrow.parquet.write_table(table, path, use_dictionary=False, write_statistics=False)
     with path.open("rb") as written:
         return hashlib.file_digest(written, "sha256").hexdigest()
 

@@ -19,7 +19,8 @@ from moascope.screen.reading import read_header
 from moascope.screen.tables import read_screen, write_screen
 
 
-def acquire_folder(path: Path, out: Path, allow_outside: bool = False) -> list[str]:
+def acquire_folder(path: Path, out: Path, allow_outside: bool = False,
+                   setting: str = "acquire.path") -> list[str]:
     """Import a screen folder: checked tables in canonical form that refer to its images.
 
     Parameters
@@ -32,6 +33,8 @@ def acquire_folder(path: Path, out: Path, allow_outside: bool = False) -> list[s
         file per plate.
     allow_outside : bool
         Whether the tables may name images outside `path`.
+    setting : str
+        Where in params.yaml `path` stands, for messages.
 
     Returns
     -------
@@ -48,11 +51,11 @@ def acquire_folder(path: Path, out: Path, allow_outside: bool = False) -> list[s
     folder = images_folder(path, {"images": str(path)})
     if Path(os.path.normpath(path)).parts[:1] == (os.pardir,):
         # DVC resolves it from the temporary folder of an experiment, before our code runs.
-        raise MoascopeError(f"acquire.path is {path}, which points outside the repository. Write "
+        raise MoascopeError(f"{setting} is {path}, which points outside the repository. Write "
                             f"it in params.yaml as {folder.resolve()}, so that experiments in "
                             "temporary folders (dvc exp run --temp and --queue) find it too.")
     if not folder.is_dir():
-        raise MoascopeError(f"acquire.path is {path}, which is not a folder. Set it in "
+        raise MoascopeError(f"{setting} is {path}, which is not a folder. Set it in "
                             "params.yaml to a folder with load_data.csv (or profiles), layout.csv "
                             "and annotations.csv.")
     described = read_description(folder)

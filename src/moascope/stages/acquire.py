@@ -35,9 +35,12 @@ def acquire(params: Params, out: Path) -> str:
         simulate(params.simulated, params.seed, partial, default_jobs())
     elif params.acquire.source == "folder":
         from moascope.sources.folder import acquire_folder
+        from moascope.sources.several import acquire_folders
 
-        said = "".join(f"; {note[0].lower()}{note[1:].rstrip('.')}" for note in acquire_folder(
-            Path(params.acquire.path), partial, outside))
+        paths = [params.acquire.path, *params.acquire.more]
+        notes = (acquire_folder(Path(paths[0]), partial, outside) if len(paths) == 1
+                 else acquire_folders(paths, partial, outside))
+        said = "".join(f"; {note[0].lower()}{note[1:].rstrip('.')}" for note in notes)
     else:
         from moascope.sources.remote import acquire_remote, stays_away
 

@@ -172,9 +172,10 @@ def pipeline_run(client: MlflowClient, experiment_id: str, params: Params,
 
 
 def screen_name(params: Params) -> str:
-    """The name of the source; for a folder of plates, the name of the folder."""
+    """The name of the source; for folders of plates, the names of the folders."""
     if params.acquire.source == "folder":
-        return scrub(Path(params.acquire.path).resolve().name)
+        return scrub(" and ".join(Path(path).resolve().name for path in (
+            params.acquire.path, *params.acquire.more)))
     return params.acquire.source
 
 
