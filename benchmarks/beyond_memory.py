@@ -38,17 +38,20 @@ from moascope.screen.targets import label_screen
 from moascope.screen.wells import well_name
 from moascope.work.files import write_json
 
-WELLS, FIELDS, CONTROLS, PLATES_A_MAP = 308, 2, 12, 4
+WELLS, FIELDS, CONTROLS = 308, 2, 12
 SPLIT = {"folds": 3, "repeats": 1}
 BACKBONE, PREFIX = "morphology", "Morphology_DNA_"
 STAGES = ("tune", "train", "evaluate")
 
 
-def make_screen(folder: Path, sites: int, features: int) -> None:
-    """Write data/acquire, data/embed, data/split and the activity of a made-up screen."""
+def make_screen(folder: Path, sites: int, features: int, about: int) -> None:
+    """Write data/acquire, data/embed, data/split and the activity of a made-up screen.
+
+    Its compounds, `about` so many, fill whole plate maps, which the plates take in turn.
+    """
     rng = np.random.default_rng(0)
     plates = -(-sites // (WELLS * FIELDS))
-    maps = -(-plates // PLATES_A_MAP)
+    maps = min(plates, -(-about // (WELLS - CONTROLS)))
     compounds = [f"C{number:05d}" for number in range(maps * (WELLS - CONTROLS))]
     hit = np.arange(len(compounds)) % 3 == 0
     names = ["Count_Nuclei", "Intensity_DNA_Mean",
@@ -58,7 +61,7 @@ def make_screen(folder: Path, sites: int, features: int) -> None:
     acquired.mkdir(parents=True)
     quality, layout = [], []
     for plate in range(plates):
-        number = plate // PLATES_A_MAP * (WELLS - CONTROLS) + np.arange(-CONTROLS, WELLS - CONTROLS)
+        number = plate % maps * (WELLS - CONTROLS) + np.arange(-CONTROLS, WELLS - CONTROLS)
         control = np.arange(WELLS) < CONTROLS
         wells = pd.DataFrame({
             "Metadata_Plate": f"Plate{plate:05d}",
@@ -74,7 +77,8 @@ def make_screen(folder: Path, sites: int, features: int) -> None:
         X[hit[number[rows]] & ~control[rows]] += effect
         meta = wells.iloc[rows][["Metadata_Plate", "Metadata_Well"]].assign(
             Metadata_Site=np.tile(np.arange(1, FIELDS + 1), WELLS),
-            Metadata_Batch=f"Batch{plate % 2}", Metadata_Panel="panel", QC_Pass=True)
+            Metadata_Batch=f"Batch{(plate + plate // maps) % 2}", Metadata_Panel="panel",
+            QC_Pass=True)
         out = folder / f"data/embed/{BACKBONE}/Plate{plate:05d}"
         out.mkdir(parents=True)
         described = pa.Table.from_pandas(meta, preserve_index=False)
@@ -139,6 +143,7 @@ def main() -> None:
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sites", type=int, nargs="+", default=[50_000, 100_000])
     parser.add_argument("--features", type=int, default=3_856)
+    parser.add_argument("--compounds", type=int, default=6_001, help="about, in whole plates")
     parser.add_argument("--limit", type=float, default=0.0, help="GiB; 0: none")
     parser.add_argument("--leak-epochs", type=int, default=40)
     parser.add_argument("--compare", action="store_true")
@@ -151,7 +156,7 @@ def main() -> None:
                 "acquire": {"source": "folder"}, "embed": {"backbone": BACKBONE}, "split": SPLIT,
                 "tune": {"trials": 1}, "train": {"batch_size": 1024}, "target": "gpcr",
                 "evaluate": {"refits": 1}})
-            make_screen(folder, sites, asked.features)
+            make_screen(folder, sites, asked.features, asked.compounds)
             size = 4 * sites * asked.features / 2**30
             print(f"\n{sites:,} sites x {asked.features:,} features ({size:.2f} GiB)\n")
             print("| stage | seconds | of processor | peak, MiB |\n|---|---|---|---|", flush=True)
