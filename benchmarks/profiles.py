@@ -1,14 +1,23 @@
-"""Memory and time of the stages before split on a table of profiles larger than memory allows.
+"""Memory and time of the path from a table of profiles to a registered model, larger than memory.
 
-Writes a table of random numbers, runs acquire, validate, prepare and embed on it as dvc.yaml starts
-them, and prints what each took. `--row-group` is how many rows lie in one group of the Parquet
-file: a table that was written in one piece is the hard case.
+    python benchmarks/profiles.py --wells 400000 --features 4000 --limit 12 --leak-epochs 1
+
+Writes a table of random numbers as pycytominer names its columns, with the effects of plates and of
+a third of the compounds, imports it, runs the stages on it as dvc.yaml starts them, one trial with
+3 folds, and prints what each took. Compounds have 4 doses of 4 wells. `--row-group` is how many
+rows lie in one group of the Parquet file: a table that was written in one piece is the hard case.
+`--limit` is what the system lets a stage allocate, in GiB (`ulimit -d`).
+
+`--leak-epochs` shortens the training of `random_image_split`, whose 40 epochs on all wells take
+hours on a large table; its memory stays the same.
 """
 
 from __future__ import annotations
 
 import argparse
+import shlex
 import shutil
+import sys
 import tempfile
 from pathlib import Path
 
@@ -21,70 +30,98 @@ from stages import make_workspace, measure, stage_command
 
 from moascope.screen.wells import well_name
 
-WELLS = 384
-COMPOUNDS = 40
+WELLS, CONTROLS, DOSES, PLATES_A_MAP = 384, 32, 4, 4
+STAGES = ("import", "acquire", "validate", "prepare", "embed", "split", "activity", "tune", "train",
+          "evaluate", "report", "register")
+MECHANISM = "adrenergic receptor agonist"
 
 
-def write_screen(folder: Path, wells: int, features: int, row_group: int, form: str) -> int:
-    """Write a screen of random profiles; returns the bytes of its table."""
-    folder.mkdir(parents=True)
+def wells_of(first: int, last: int) -> pd.DataFrame:
+    """What a table of profiles says of its wells, from one row to another."""
+    number = np.arange(first, last)
+    plate, position = number // WELLS, number % WELLS
+    treated = position - CONTROLS
+    own = (WELLS - CONTROLS) // DOSES
+    compound = plate // PLATES_A_MAP * own + treated % own
+    control = treated < 0
+    mechanism = np.where(compound % 3 == 0, MECHANISM,
+                         [f"inhibitor of kinase {one % 40}" for one in compound])
+    return pd.DataFrame({
+        "Metadata_Plate": [f"Plate{one:05d}" for one in plate],
+        "Metadata_Well": [well_name(one // 24 + 1, one % 24 + 1) for one in position],
+        "Metadata_pert_iname": np.where(control, "DMSO", [f"C{one:06d}" for one in compound]),
+        "Metadata_moa": np.where(control, "", mechanism),
+        "Metadata_mmoles_per_liter": np.where(control, 0.0, 0.1 * 3.0 ** (treated // own)),
+        "Metadata_pert_type": np.where(control, "control", "trt")})
+
+
+def write_table(path: Path, wells: int, features: int, row_group: int) -> int:
+    """Write a table of random profiles; returns its bytes."""
     rng = np.random.default_rng(0)
-    plates = -(-wells // WELLS)
-    rows = pd.DataFrame({
-        "Metadata_Plate": np.repeat([f"Plate{p:05d}" for p in range(plates)], WELLS)[:wells],
-        "Metadata_Well": np.tile([well_name(i // 24, i % 24) for i in range(WELLS)],
-                                 plates)[:wells]})
-    names = [f"Cells_Feature_{i:04d}" for i in range(features)]
-    schema = pa.schema([(name, pa.string()) for name in rows]
-                       + [(name, pa.float32()) for name in names])
-    path = folder / f"profiles.{form}"
-    writer = (pa.parquet.ParquetWriter(path, schema) if form == "parquet"
+    effect = (rng.standard_normal(features) * 0.1).astype(np.float32)
+    of_plate = rng.standard_normal((-(-wells // WELLS), features), np.float32)
+    names = [f"Cells_Texture_{i:04d}" for i in range(features)]
+    described = pa.Schema.from_pandas(wells_of(0, 1), preserve_index=False)
+    schema = pa.schema([*described, *(pa.field(name, pa.float32()) for name in names)])
+    writer = (pa.parquet.ParquetWriter(path, schema) if path.suffix == ".parquet"
               else pa.csv.CSVWriter(path, schema))
     with writer:
         for start in range(0, wells, row_group):
-            own = rows.iloc[start:start + row_group]
+            own = wells_of(start, min(wells, start + row_group))
             values = rng.standard_normal((features, len(own)), np.float32)
+            values += of_plate[(start + np.arange(len(own))) // WELLS].T
+            values[:, (own["Metadata_moa"] == MECHANISM).to_numpy()] += effect[:, None]
             writer.write_table(pa.Table.from_arrays(
-                [pa.array(own[name]) for name in rows] + [pa.array(one) for one in values],
-                schema=schema))
-    number = np.arange(wells) % WELLS
-    layout = rows.assign(
-        Metadata_Compound=np.where(number % 12 == 0, "DMSO",
-                                   [f"C{i % COMPOUNDS:02d}" for i in number]),
-        Metadata_Concentration_uM=np.where(number % 12 == 0, "", "10"),
-        Metadata_Control=np.where(number % 12 == 0, "negative", ""))
-    layout.to_csv(folder / "layout.csv", index=False)
-    pd.DataFrame({"Metadata_Compound": [f"C{i:02d}" for i in range(COMPOUNDS)],
-                  "Metadata_MoA": ["a", "b"] * (COMPOUNDS // 2),
-                  "gpcr": ["yes", "no"] * (COMPOUNDS // 2)}).to_csv(
-        folder / "annotations.csv", index=False)
+                [*pa.Table.from_pandas(own, described, preserve_index=False).columns,
+                 *(pa.array(one) for one in values)], schema=schema))
     return path.stat().st_size
+
+
+def command_of(stage: str, table: Path, folder: Path, limit: float, leak_epochs: int) -> str:
+    """The shell command of a stage, bounded and with a shortened training on leaked wells."""
+    said = (f"moascope import {table} --out screen" if stage == "import" else stage_command(stage))
+    program = (f"import sys; sys.path.insert(0, {str(folder / 'src')!r})\n"
+               "from moascope.evaluation import leak\n"
+               f"leak.MEMORISING['epochs'] = {leak_epochs}\n"
+               "from moascope.cli import main\n"
+               f"sys.argv = {shlex.split(said)!r}\n"
+               "main()")
+    bound = f"ulimit -d {int(limit * 2**20)} && " if limit else ""
+    return f"{bound}{sys.executable} -c {shlex.quote(program)}"
 
 
 def main() -> None:
     """Measure and print a table in Markdown."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--wells", type=int, default=131_072)
     parser.add_argument("--features", type=int, default=4_000)
     parser.add_argument("--row-group", type=int, default=32_768)
     parser.add_argument("--form", choices=["parquet", "csv"], default="parquet")
-    parser.add_argument("--work", type=Path, help="Folder for the table and the results.")
+    parser.add_argument("--until", choices=STAGES, default="embed", help="the last stage")
+    parser.add_argument("--limit", type=float, default=0.0, help="GiB; 0: none")
+    parser.add_argument("--leak-epochs", type=int, default=40)
+    parser.add_argument("--work", type=Path, help="folder for the table and the results")
     asked = parser.parse_args()
-    folder = Path(tempfile.mkdtemp(prefix="moascope-", dir=asked.work)).resolve()
+    work = Path(tempfile.mkdtemp(prefix="moascope-", dir=asked.work)).resolve()
     try:
-        size = write_screen(folder / "screen", asked.wells, asked.features, asked.row_group,
-                            asked.form)
-        make_workspace(folder / "run", {
-            "acquire": {"source": "folder", "path": str(folder / "screen")},
-            "embed": {"backbone": "profiles"}})
+        table, folder = work / f"profiles.{asked.form}", work / "run"
+        size = write_table(table, asked.wells, asked.features, asked.row_group)
+        make_workspace(folder, {
+            "acquire": {"source": "folder", "path": "screen"}, "embed": {"backbone": "profiles"},
+            "split": {"folds": 3, "repeats": 1}, "tune": {"trials": 1},
+            "train": {"batch_size": 1024}, "evaluate": {"refits": 1}, "target": MECHANISM})
         print(f"{asked.wells:,} wells x {asked.features:,} features, {asked.form} of "
               f"{size / 2**30:.2f} GiB, {asked.row_group:,} rows per group\n")
-        print("| stage | seconds | peak, MiB |\n|---|---|---|")
-        for stage in ("acquire", "validate", "prepare", "embed"):
-            cost = measure(stage_command(stage), folder / "run")
-            print(f"| {stage} | {cost.seconds:.0f} | {cost.peak:,.0f} |", flush=True)
+        print("| stage | seconds | of processor | peak, MiB |\n|---|---|---|---|", flush=True)
+        for stage in STAGES[:STAGES.index(asked.until) + 1]:
+            cost = measure(command_of(stage, table, folder, asked.limit, asked.leak_epochs), folder)
+            print(f"| {stage} | {cost.seconds:,.0f} | {cost.processor:,.0f} | {cost.peak:,.0f} |",
+                  flush=True)
+            if stage == "import":
+                table.unlink()
     finally:
-        shutil.rmtree(folder)
+        shutil.rmtree(work)
 
 
 if __name__ == "__main__":
