@@ -18,6 +18,7 @@ from moascope.explanation.squares import (
     square_values,
     without_squares,
 )
+from moascope.features import disk
 from moascope.learning.calibration import Calibration
 from moascope.learning.final import final_model
 from moascope.learning.panels import fit_by_panel, predict_by_panel
@@ -46,9 +47,11 @@ def test_only_the_quadrant_that_the_network_sees_is_marked_and_by_how_much():
     assert not square_values(sight, other, np.zeros_like(other.planes), 1).any()
 
 
-@pytest.mark.parametrize("normalisation", ["none", "plate", "moderated+sphere"])
+@pytest.mark.parametrize("normalisation, place", [
+    ("none", "memory"), ("plate", "memory"), ("moderated+sphere", "memory"),
+    ("moderated+sphere", "disk")])
 def test_a_crop_as_it_is_has_the_models_own_logit_and_a_changed_one_that_of_its_features(
-        normalisation, monkeypatch):
+        normalisation, place, monkeypatch, tmp_path):
     """The changed crop is measured anew, site by site, as embedding it would."""
     rng = np.random.default_rng(0)
     examples = with_plate_controls(make_examples(compounds=12, panels=2), rng)
@@ -64,7 +67,11 @@ def test_a_crop_as_it_is_has_the_models_own_logit_and_a_changed_one_that_of_its_
     monkeypatch.setattr(module, "open_backbone", lambda *_: TOY)
     monkeypatch.setattr(module, "find_weights", lambda *_: None)
     screen, table = as_screen(examples)
-    sight = sight_of(model, screen, table)
+    held = table
+    if place == "disk":
+        monkeypatch.setattr(disk, "MOST_IN_MEMORY", 0)
+        held = replace(table, X=disk.written(table.X.shape, [table.X], tmp_path))
+    sight = sight_of(model, screen, held)
 
     def own(features):
         logits = predict_by_panel(model.heads, sites_of(model, screen, replace(

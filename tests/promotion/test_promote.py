@@ -17,6 +17,7 @@ from helpers import make_screen
 
 from moascope import cli
 from moascope.errors import MoascopeError
+from moascope.features import disk
 from moascope.features.embed import features_of_screen
 from moascope.learning.calibration import Calibration
 from moascope.learning.dealing import assign_folds
@@ -330,6 +331,17 @@ def test_a_first_a_better_and_a_worse_candidate(project):
     assert "promoted: version 2" in project.client.get_run(made_by).data.tags["promotion.staging"]
     assert [file.path for file in project.client.list_artifacts(made_by, "promotion")] == [
         "promotion/staging.json"]
+
+
+def test_features_on_disk_decide_the_same(project, monkeypatch):
+    project.register(GOOD, trained=True)
+    memory = project.ask(dry_run=True)
+    monkeypatch.setattr(disk, "PIECE", 4 * len(NAMES) * 13)
+    monkeypatch.setattr(disk, "MOST_IN_MEMORY", 0)
+    large = project.ask(dry_run=True)
+    assert isinstance(load_pipeline(project.data, PARAMS).examples.features, disk.OnDisk)
+    assert large["says_what_train_wrote"] and large["decision"] == memory["decision"]
+    assert large["numbers"] == memory["numbers"]
 
 
 def test_a_chance_level_candidate_is_refused_although_nothing_holds_staging(project):

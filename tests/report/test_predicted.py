@@ -13,6 +13,7 @@ from test_crop_maps import typical
 
 from moascope.errors import MoascopeError
 from moascope.explanation.shares import SHARE_COLUMNS, read_shares
+from moascope.features import disk
 from moascope.learning.final import final_model, fit_final
 from moascope.learning.model import USEFUL
 from moascope.learning.nested import nested
@@ -63,6 +64,17 @@ def test_the_page_lists_what_the_model_has_not_seen_and_nothing_else(world, tmp_
     assert "DMSO</h3>" not in text
     known, _ = page_of(world, tmp_path, known={"new one"})
     assert known.count("<li id=") == 14 and "new one" not in known
+
+
+def test_the_page_is_the_same_from_features_on_disk(world, tmp_path, monkeypatch):
+    monkeypatch.setattr(disk, "PIECE", 4 * 20 * 31)
+    monkeypatch.setattr(disk, "MOST_IN_MEMORY", 0)
+    model, screen, table, compounds = world
+    large = replace(table, X=disk.written(table.X.shape, [table.X], tmp_path))
+    memory, page = (prediction_page(model, screen, one, compounds, Path(tmp_path))
+                    for one in (table, large))
+    assert page.text == memory.text
+    pd.testing.assert_frame_equal(page.shares, memory.shares, rtol=1e-3, atol=1e-6)
 
 
 def test_every_compound_of_the_page_has_its_shares_in_the_table(world, tmp_path):

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from moascope.evaluation.cross_normalised import cross_normalised, deal_controls
+from moascope.evaluation.cross_normalised import cross_normalised, deal_controls, some_sites
 from moascope.evaluation.retrieval import (
     average_precisions,
     corrected,
@@ -36,6 +36,7 @@ END_OF_OWN, LEAST_POOLED, MOST_POOLED = 10, 10, 1_000_000
 # A compound that so few permutations already show to be inactive gets no more of them.
 FIRST_LOOK = 100
 CLEARLY_INACTIVE = 0.3
+NOTHING = (np.nan, np.nan, np.nan)
 WORTH_A_LOOK = 0.05
 
 
@@ -67,6 +68,12 @@ class _Found(NamedTuple):
 
     observed: float
     null: np.ndarray
+
+    def brief(self) -> tuple[float, float, float]:
+        """Observed, mean of the permutations, and p; NaN where nothing was to be found."""
+        if not np.isfinite(self.observed):
+            return NOTHING
+        return self.observed, float(self.null.mean()), permutation_p(*self)
 
 
 def measure_activity(table: FeatureTable, settings: Activity, seed: int) -> ActivityResult:
@@ -111,13 +118,14 @@ def measure_activity(table: FeatureTable, settings: Activity, seed: int) -> Acti
     negative = (meta["Metadata_Control"] == "negative").to_numpy()
     named = (meta["Metadata_Compound"] != "").to_numpy()
     used = meta["QC_Pass"].to_numpy(bool) & (named | negative)
-    found: dict[tuple[str, float, str], _Found] = {}
+    # Of doses, many as they are, the permutations themselves are not kept.
+    found: dict[tuple[str, float, str], tuple[float, float, float]] = {}
     whole: dict[str, list[_Found]] = {}
     places: list[_Found] = []
     lacking: list[str] = []
     for number, panel in enumerate(sorted(set(meta["Metadata_Panel"][used]))):
         rows = np.flatnonzero(used & (meta["Metadata_Panel"] == panel).to_numpy())
-        own = FeatureTable(meta.iloc[rows].reset_index(drop=True), table.X[rows], table.names)
+        own = some_sites(table, rows)
         generator = np.random.default_rng([seed, number])
         dealt, without = deal_controls(own.meta, generator)
         lacking += without
@@ -125,8 +133,7 @@ def measure_activity(table: FeatureTable, settings: Activity, seed: int) -> Acti
         if not fit.any():
             continue
         if not fit.all():
-            own = FeatureTable(own.meta[fit].reset_index(drop=True), own.X[fit], table.names)
-            dealt = dealt[fit]
+            own, dealt = some_sites(own, np.flatnonzero(fit)), dealt[fit]
         wells, profiles, part = cross_normalised(own, dealt, settings.normalisation)
         _test_panel(panel, wells, profiles, part, settings.null_size, generator, found, whole)
         places += _test_positions(wells, profiles, part, generator)
@@ -137,9 +144,9 @@ def measure_activity(table: FeatureTable, settings: Activity, seed: int) -> Acti
                           _warnings(doses, compounds, sorted(set(lacking)), bool(negative.any())))
 
 
-def _test_panel(panel: str, wells: pd.DataFrame, profiles: list[np.ndarray], part: np.ndarray,
+def _test_panel(panel: str, wells: pd.DataFrame, profiles: list[Any], part: np.ndarray,
                 permutations: int, generator: np.random.Generator,
-                doses: dict[tuple[str, float, str], _Found],
+                doses: dict[tuple[str, float, str], tuple[float, float, float]],
                 compounds: dict[str, list[_Found]]) -> None:
     plate = pd.factorize(wells["Metadata_Plate"])[0]
     dose = wells["Metadata_Concentration_uM"].fillna(-1).to_numpy(float)
@@ -162,7 +169,7 @@ def _test_panel(panel: str, wells: pd.DataFrame, profiles: list[np.ndarray], par
         compounds.setdefault(str(compound), []).append(
             _Found(all_doses.observed, generator.permutation(
                 np.resize(all_doses.null, permutations)).astype(np.float32)))
-        doses |= {(str(compound), value, panel): one
+        doses |= {(str(compound), value, panel): one.brief()
                   for value, one in zip(np.unique(dose[own]), each, strict=True)}
 
 
@@ -179,14 +186,14 @@ def _to_find(dose: np.ndarray, position: np.ndarray) -> tuple[np.ndarray, np.nda
     return compound, np.where(own.any(axis=1, keepdims=True), own, same)
 
 
-def _score(own: np.ndarray, plate: np.ndarray, profiles: list[np.ndarray], part: np.ndarray,
+def _score(own: np.ndarray, plate: np.ndarray, profiles: list[Any], part: np.ndarray,
            apart: tuple[np.ndarray, np.ndarray], levels: list[np.ndarray], permutations: int,
            generator: np.random.Generator) -> list[_Found]:
     """Average precision of all wells of a compound, and of those of each dose."""
     observed, null = np.zeros(len(levels)), np.zeros((len(levels), permutations))
-    on_plates = np.isin(plate, plate[own])
     for number, profile in enumerate(profiles):
-        controls = _some(np.flatnonzero((part == number) & on_plates), MOST_CONTROLS, generator)
+        controls = np.flatnonzero(part == number)
+        controls = _some(controls[np.isin(plate[controls], plate[own])], MOST_CONTROLS, generator)
         pool = np.concatenate([own, controls])
         drawn = labellings(plate[pool], len(own), permutations, generator)
         whole, each = average_precisions(cosines(profile[pool], generator), drawn, apart)
@@ -211,7 +218,7 @@ def _some(index: np.ndarray, most: int, generator: np.random.Generator) -> np.nd
     return np.sort(generator.choice(index, most, replace=False))
 
 
-def _test_positions(wells: pd.DataFrame, profiles: list[np.ndarray], part: np.ndarray,
+def _test_positions(wells: pd.DataFrame, profiles: list[Any], part: np.ndarray,
                     generator: np.random.Generator) -> list[_Found]:
     """The same test of control wells in one position of several plates, as if a compound."""
     plate = pd.factorize(wells["Metadata_Plate"])[0]
@@ -241,21 +248,17 @@ def _position(places: list[_Found]) -> dict[str, Any]:
             "null_mean": float(null.mean()), "p": permutation_p(observed, null)}
 
 
-def _dose_table(treated: pd.DataFrame, found: dict[tuple[str, float, str], _Found]
-                ) -> pd.DataFrame:
+def _dose_table(treated: pd.DataFrame,
+                found: dict[tuple[str, float, str], tuple[float, float, float]]) -> pd.DataFrame:
     wells = treated.drop_duplicates(WELL)
     table = (wells.groupby(DOSE, dropna=False, sort=True).size().rename("wells").reset_index())
     keys = list(zip(table["Metadata_Compound"], table["Metadata_Concentration_uM"].fillna(-1.0),
                     table["Metadata_Panel"], strict=True))
-    return table.join(_values([found.get(key) for key in keys]))
+    return table.join(_values([found.get(key, NOTHING) for key in keys]))
 
 
-def _values(found: list[_Found | None]) -> pd.DataFrame:
-    nothing = (np.nan, np.nan, np.nan)
-    return pd.DataFrame(
-        [nothing if one is None or not np.isfinite(one.observed) else
-         (one.observed, float(one.null.mean()), permutation_p(*one)) for one in found],
-        columns=["mean_average_precision", "null_mean", "p_value"])
+def _values(found: list[tuple[float, float, float]]) -> pd.DataFrame:
+    return pd.DataFrame(found, columns=["mean_average_precision", "null_mean", "p_value"])
 
 
 def _compound_table(treated: pd.DataFrame, doses: pd.DataFrame, whole: dict[str, list[_Found]],
@@ -265,7 +268,7 @@ def _compound_table(treated: pd.DataFrame, doses: pd.DataFrame, whole: dict[str,
                       doses=("Metadata_Concentration_uM", "nunique"),
                       panels=("Metadata_Panel", "nunique")).reset_index()
     together = [_together(whole.get(name)) for name in table["Metadata_Compound"]]
-    table = table.join(_values(together))
+    table = table.join(_values([NOTHING if one is None else one.brief() for one in together]))
     tail = _tail(together, table["p_value"].to_numpy())
     table["p_value"] = np.where(np.isnan(tail), table["p_value"], tail)
     own = doses[doses["p_value"].notna()].groupby("Metadata_Compound")["p_value"]

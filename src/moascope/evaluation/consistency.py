@@ -24,6 +24,8 @@ COLUMNS = ["Metadata_MoA", "compounds", "active_compounds", "mean_average_precis
            "p_value", "corrected_p_value", "consistent"]
 # Members of a large mechanism that are looked at; their number makes its score precise anyway.
 MOST_MEMBERS = 50
+# Compounds outside the mechanism that they are compared with: more take memory with their square.
+MOST_OTHERS = 2000
 # Entries of ranked lists for one mechanism: where there are more, fewer permutations are made.
 MOST_WORK = 64 * MOST_ENTRIES
 LEAST_PERMUTATIONS = 100
@@ -69,27 +71,33 @@ def measure_consistency(examples: Examples, compounds: pd.DataFrame, settings: A
     profiles = profiles[known]
     length = np.linalg.norm(profiles, axis=1, keepdims=True)
     generator = np.random.default_rng([seed, 1])
-    similarity = cosines(profiles / np.where(length > 0, length, 1), generator)
+    profiles /= np.where(length > 0, length, 1)
+    whole = cosines(profiles, generator) if len(profiles) <= MOST_OTHERS else None
     found = []
     for name in sorted(set().union(*terms)):
         has = np.array([name in own for own in terms])
         if 2 <= has.sum() < len(has):
             found.append((name, int(has.sum()), int((has & (active == ACTIVE)).sum()),
-                          *_score(similarity, np.flatnonzero(has), settings.null_size, generator)))
+                          *_score(profiles, whole, np.flatnonzero(has), settings.null_size,
+                                  generator)))
     table = pd.DataFrame(found, columns=COLUMNS[:6])
     value = corrected(table["p_value"].to_numpy())
     return table.assign(corrected_p_value=value,
                         consistent=np.where(value < settings.threshold, "yes", "no"))
 
 
-def _score(similarity: np.ndarray, own: np.ndarray, permutations: int,
+def _score(profiles: np.ndarray, whole: np.ndarray | None, own: np.ndarray, permutations: int,
            generator: np.random.Generator) -> tuple[float, float, float]:
-    """Mean average precision, that of random sets, and p."""
+    """Mean average precision, that of random sets, and p; `whole` is the similarity of all."""
     members = own if len(own) <= MOST_MEMBERS else np.sort(
         generator.choice(own, MOST_MEMBERS, replace=False))
     # Members that are not looked at are not among the others either.
-    pool = np.concatenate([members, np.setdiff1d(np.arange(len(similarity)), own)])
-    similarity = similarity[np.ix_(pool, pool)]
+    others = np.setdiff1d(np.arange(len(profiles)), own)
+    if len(others) > MOST_OTHERS:
+        others = np.sort(generator.choice(others, MOST_OTHERS, replace=False))
+    pool = np.concatenate([members, others])
+    similarity = (cosines(profiles[pool], generator) if whole is None
+                  else whole[np.ix_(pool, pool)])
     permutations = max(LEAST_PERMUTATIONS,
                        min(permutations, MOST_WORK // (len(members) * len(pool))))
     drawn = labellings(np.zeros(len(pool)), len(members), permutations, generator)

@@ -6,9 +6,12 @@ the more features there are.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 
+from moascope.features.disk import combined, mapped, rows_of
 from moascope.features.normalise import (
     LEAST_CONTROL_SITES,
     apply_sphering,
@@ -66,8 +69,14 @@ def deal_controls(meta: pd.DataFrame, generator: np.random.Generator
     return joined.fillna(-1).astype(int).to_numpy(), lacking
 
 
+def some_sites(table: FeatureTable, rows: np.ndarray) -> FeatureTable:
+    """Some of the rows (int) of a table, with its features where they are."""
+    return FeatureTable(table.meta.iloc[rows].reset_index(drop=True), rows_of(table.X, rows),
+                        table.names)
+
+
 def cross_normalised(sites: FeatureTable, dealt: np.ndarray, how: str
-                     ) -> tuple[pd.DataFrame, list[np.ndarray], np.ndarray]:
+                     ) -> tuple[pd.DataFrame, list[Any], np.ndarray]:
     """Profiles of wells, once for each part of the controls, normalised by the other parts.
 
     Parameters
@@ -83,7 +92,7 @@ def cross_normalised(sites: FeatureTable, dealt: np.ndarray, how: str
     -------
     wells : DataFrame
         The metadata of each well, sorted by plate and well.
-    profiles : list of ndarray, float32, [wells, d]
+    profiles : list of ndarray or OnDisk, float32, [wells, d]
         Of length one, or zero; one for each part.
     part : ndarray, int, [wells]
         -1 for treated wells.
@@ -96,7 +105,7 @@ def cross_normalised(sites: FeatureTable, dealt: np.ndarray, how: str
 
 
 def normalised_wells(sites: FeatureTable, normalises: np.ndarray, how: str,
-                     scaled: bool = True) -> np.ndarray:
+                     scaled: bool = True) -> Any:
     """Profiles of wells, the means of their normalised sites.
 
     Parameters
@@ -111,7 +120,7 @@ def normalised_wells(sites: FeatureTable, normalises: np.ndarray, how: str,
 
     Returns
     -------
-    ndarray, float32, [wells, d]
+    ndarray or OnDisk, float32, [wells, d]
         Sorted by plate and well.
     """
     from scipy import sparse
@@ -122,9 +131,9 @@ def normalised_wells(sites: FeatureTable, normalises: np.ndarray, how: str,
                             shape=(len(size), len(code)))
     X = standardise_plates(sites, normalises, "moderated" in how).X
     if "sphere" in how and normalises.any():
-        X = apply_sphering(X, fit_sphering(X[normalises]))
-    profile = (mean @ X).astype(np.float32)
-    return of_length_one(profile) if scaled else profile
+        sphering = fit_sphering(rows_of(X, np.flatnonzero(normalises)))
+        X = mapped(X, lambda _, piece: apply_sphering(piece, sphering))
+    return combined(mean, X, of_length_one if scaled else np.asarray)
 
 
 def _wells(meta: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 
 from moascope.evaluation.cross_normalised import normalised_wells
+from moascope.features.disk import OnDisk, pieces
 from moascope.features.table import FeatureTable
 from moascope.screen.columns import WELL
 
 # Directions in which the wells of a panel vary most; controls are too few for a covariance of more.
 MOST_COMPONENTS = 20
+# Values of wells that these directions are found from, where memory does not hold all wells.
+MOST_VALUES = 2**26
 
 
 def log_distances(sites: FeatureTable, dealt: np.ndarray) -> tuple[pd.DataFrame, np.ndarray]:
@@ -42,7 +47,6 @@ def log_distances(sites: FeatureTable, dealt: np.ndarray) -> tuple[pd.DataFrame,
     part of the controls is measured by the others, and treated wells by every part in turn.
     """
     from sklearn.covariance import LedoitWolf
-    from sklearn.decomposition import PCA
 
     first = sites.meta.groupby(WELL, sort=True).head(1).sort_values(WELL).index
     wells, part = sites.meta.loc[first].reset_index(drop=True), dealt[first]
@@ -50,9 +54,7 @@ def log_distances(sites: FeatureTable, dealt: np.ndarray) -> tuple[pd.DataFrame,
     parts = int(dealt.max()) + 1
     for number in range(parts):
         others = (dealt >= 0) & (dealt != number)
-        X = normalised_wells(sites, others, "moderated", scaled=False)
-        most = min(MOST_COMPONENTS, *X.shape)
-        X = PCA(most, svd_solver="randomized", random_state=0).fit_transform(X)
+        X = _components(normalised_wells(sites, others, "moderated", scaled=False))
         fits = (part >= 0) & (part != number)
         covariance = LedoitWolf().fit(X[fits])
         # Squared; never zero, whose logarithm is none.
@@ -61,3 +63,15 @@ def log_distances(sites: FeatureTable, dealt: np.ndarray) -> tuple[pd.DataFrame,
         found += np.where(part < 0, (own - middle) / parts, 0)
         found[part == number] = own[part == number] - middle
     return wells, found
+
+
+def _components(X: Any) -> np.ndarray:
+    """Wells, float32 [wells, d] or on disk, on their leading principal components."""
+    from sklearn.decomposition import PCA
+
+    axes = PCA(min(MOST_COMPONENTS, *X.shape), svd_solver="randomized", random_state=0)
+    if not isinstance(X, OnDisk):
+        return axes.fit_transform(X)
+    few = min(len(X), max(axes.n_components, MOST_VALUES // X.shape[1]))
+    axes.fit(X[np.sort(np.random.default_rng(0).choice(len(X), few, replace=False))])
+    return np.concatenate([axes.transform(piece) for _, piece in pieces(X)])

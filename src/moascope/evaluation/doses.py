@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from moascope.evaluation.cross_normalised import deal_controls
+from moascope.evaluation.cross_normalised import deal_controls, some_sites
 from moascope.evaluation.distances import log_distances
 from moascope.evaluation.hill import BELOW, Hill, best_of_grid, fit_hill, is_better_than_constant
 from moascope.evaluation.retrieval import SAME, corrected
@@ -118,13 +118,12 @@ def measure_doses(table: FeatureTable, settings: Activity, seed: int) -> DoseRes
     for number, panel in enumerate(sorted(set(meta["Metadata_Panel"][used]))):
         rows = np.flatnonzero(used & (meta["Metadata_Panel"] == panel).to_numpy())
         generator = np.random.default_rng([seed, 3, number])
-        own = FeatureTable(meta.iloc[rows].reset_index(drop=True), table.X[rows], table.names)
+        own = some_sites(table, rows)
         dealt, without = deal_controls(own.meta, generator)
         fit = np.flatnonzero(~own.meta["Metadata_Plate"].isin(without))
         if not len(fit):
             continue
-        own = FeatureTable(own.meta.iloc[fit].reset_index(drop=True), own.X[fit], own.names)
-        measured, response = log_distances(own, dealt[fit])
+        measured, response = log_distances(some_sites(own, fit), dealt[fit])
         measured["Response"] = response
         wells.append(measured[measured["Metadata_Control"] != "negative"])
         curves += _tested(measured, panel, DRAWS_PER_PERMUTATION * settings.null_size, generator)
@@ -155,6 +154,7 @@ def _tested(wells: pd.DataFrame, panel: str, draws: int, generator: np.random.Ge
     reference = pd.concat([wells[~treated], known[lowest & several]])
     plates = known.groupby("Metadata_Compound")["Metadata_Plate"].agg(
         lambda own: tuple(sorted(set(own))))
+    rows = known.groupby("Metadata_Compound").indices
     found = []
     for on, compounds in plates.groupby(plates).groups.items():
         near = reference[reference["Metadata_Plate"].isin(on)]
@@ -162,7 +162,7 @@ def _tested(wells: pd.DataFrame, panel: str, draws: int, generator: np.random.Ge
         places = _places(near)
         of_design: dict[tuple[int, ...], tuple[np.ndarray, np.ndarray]] = {}
         for compound in compounds:
-            own = known[known["Metadata_Compound"] == compound]
+            own = known.iloc[rows[compound]]
             dose, response = own[DOSE].to_numpy(float), own["Response"].to_numpy()
             at = own.groupby([DOSE, "Metadata_Well"])["Response"].agg(["mean", "size"])
             levels = at.index.get_level_values(DOSE).to_numpy()

@@ -12,6 +12,7 @@ from moascope.evaluation.cross_normalised import (
     cross_normalised,
     deal_controls,
     normalised_wells,
+    some_sites,
 )
 from moascope.evaluation.retrieval import SAME
 from moascope.features.table import FeatureTable
@@ -69,12 +70,12 @@ def panels_of(table: FeatureTable, used: np.ndarray, units: pd.DataFrame, by: li
     tested, untested, lacking = [], [], []
     names = table.meta["Metadata_Panel"]
     for number, name in enumerate(sorted(set(names[used]))):
-        sites = _rows(table, np.flatnonzero(used & (names == name).to_numpy()))
+        sites = some_sites(table, np.flatnonzero(used & (names == name).to_numpy()))
         dealt, without = deal_controls(sites.meta, np.random.default_rng([seed, number]))
         fit = ~sites.meta["Metadata_Plate"].isin(without).to_numpy()
         lacking += without
         if fit.any():
-            sites = _rows(sites, np.flatnonzero(fit))
+            sites = some_sites(sites, np.flatnonzero(fit))
             wells, profiles, part = cross_normalised(sites, dealt[fit], how)
         else:
             controls = (sites.meta["Metadata_Control"] == "negative").to_numpy()
@@ -88,10 +89,6 @@ def panels_of(table: FeatureTable, used: np.ndarray, units: pd.DataFrame, by: li
             (tested if fit.any() else untested).append(
                 Panel(pd.factorize(wells["Metadata_Plate"])[0], unit, part, profiles))
     return tested or untested, sorted(set(lacking)) if tested else []
-
-
-def _rows(table: FeatureTable, rows: np.ndarray) -> FeatureTable:
-    return FeatureTable(table.meta.iloc[rows].reset_index(drop=True), table.X[rows], table.names)
 
 
 def apart(panel: Panel, plates: np.ndarray) -> tuple[dict[int, np.ndarray], set[int]]:

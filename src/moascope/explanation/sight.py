@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
 from moascope.explanation.compounds import margins
 from moascope.features.backbones import Backbone, find_weights, open_backbone
+from moascope.features.disk import columns_of
 from moascope.features.normalise import CLIP, apply_sphering, plate_scales
 from moascope.features.table import FeatureTable
 from moascope.learning.examples import SITE_KEY, Examples
@@ -53,7 +55,7 @@ class Sight:
         Those of its backbones that are networks.
     sites : Examples
         Without features.
-    raw : ndarray, float32, [n, d]
+    raw : ndarray or OnDisk, float32, [n, d]
         As measured, in the order that the model takes.
     centre, spread : ndarray, float, [plates, d]
         What they are normalised by; empty where they are not.
@@ -64,7 +66,7 @@ class Sight:
     model: TrainedModel
     networks: tuple[Backbone, ...]
     sites: Examples
-    raw: np.ndarray
+    raw: Any
     centre: np.ndarray
     spread: np.ndarray
     plate: np.ndarray
@@ -100,17 +102,18 @@ def sight_of(model: TrainedModel, screen: Screen, table: FeatureTable) -> Sight 
                                    model.prepare.crop) for name in names)
     sites = sites_of(replace(model, sphering=None), screen, table)
     column = {name: at for at, name in enumerate(table.names)}
-    raw = table.X[:, [column[name] for name in model.names]]
+    raw = columns_of(table.X, np.array([column[name] for name in model.names], int))
     meta = with_layout(table.meta, screen.layout)
     controls = (meta["Metadata_Control"] == "negative") & meta["QC_Pass"].astype(bool)
     scales = []
     if model.controls and model.head.normalisation != "none":
         scales, _ = plate_scales(FeatureTable(meta, raw, list(model.names)),
                                  controls.to_numpy(), "moderated" in model.head.normalisation)
+    nothing = columns_of(sites.features, np.zeros(0, int))
     plate = np.zeros(len(raw), int)
     for number, (rows, _, _) in enumerate(scales):
         plate[rows] = number
-    return Sight(model, networks, replace(sites, features=sites.features[:, :0], _cache={}), raw,
+    return Sight(model, networks, replace(sites, features=nothing, _cache={}), raw,
                  np.array([centre for _, centre, _ in scales]),
                  np.array([spread for _, _, spread in scales]), plate)
 

@@ -266,6 +266,36 @@ def averaged(matrix: Any, X: Any) -> np.ndarray:
     return found
 
 
+def combined(matrix: Any, X: Any, finish: Callable[[np.ndarray], np.ndarray]) -> Any:
+    """The product of a sparse matrix and a table, where both sides have many rows.
+
+    Parameters
+    ----------
+    matrix : scipy.sparse.csr_array, [units, n]
+    X : ndarray or OnDisk, float32, [n, d]
+    finish : callable
+        From rows of the product to what becomes of them.
+
+    Returns
+    -------
+    ndarray or OnDisk, float32, [units, d]
+        On disk where `X` is and the product is large.
+    """
+    if not isinstance(X, OnDisk):
+        return finish((matrix @ X).astype(np.float32))
+
+    def products() -> Iterator[np.ndarray]:
+        most = int(np.diff(matrix.indptr).max(initial=1))
+        for at in portions(matrix.shape[0], 4 * max(X.width, X.shape[1]) * most):
+            own = matrix[at]
+            rows = np.unique(own.indices)
+            yield finish((own[:, rows] @ X[rows]).astype(np.float32))
+
+    shape = matrix.shape[0], X.shape[1]
+    return (written(shape, products(), X.folder) if is_large(shape)
+            else np.concatenate([np.empty((0, shape[1]), np.float32), *products()]))
+
+
 def covariance_of(X: OnDisk) -> tuple[np.ndarray, np.ndarray]:
     """The mean of rows, float64 [d], and their covariance, float64 [d, d]."""
     count, width = X.shape

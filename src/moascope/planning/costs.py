@@ -48,7 +48,6 @@ SPEED = 0.029
 
 # Copies of all features that a stage holds at its peak, at 4 bytes a value.
 COPIES = {"activity": 4, "tune": 9, "train": 6, "evaluate": 8, "report": 1}
-_ON_DISK_ABOVE = ("tune", "train", "evaluate")   # features beyond what memory is asked to hold
 _SITE_TABLES = 2.7 * 1024   # bytes of memory, as docs/scale.md has them
 _PLANE_FACTS = 1.05 * 1024
 _ON_DISK = 200              # bytes of a plane's name, checksum and place
@@ -189,8 +188,8 @@ def _memory(size: Size, measured: Measured, jobs: int) -> dict[str, float]:
     grown = {"acquire": _SITE_TABLES * size.sites + plates,
              "validate": _PLANE_FACTS * size.planes, "prepare": plates,
              "split": 7 * 1024.0 * size.sites,
-             **{stage: copies * (min(features, MOST_IN_MEMORY) if stage in _ON_DISK_ABOVE
-                                 else features)
+             # Features beyond what memory is asked to hold lie on disk.
+             **{stage: copies * min(features, MOST_IN_MEMORY)
                 for stage, copies in COPIES.items()}}
     return {stage: start.memory * MIB + grown.get(stage, 0.0) for stage, start in STARTS.items()}
 

@@ -11,7 +11,8 @@ import pandas as pd
 from moascope.errors import MoascopeError
 from moascope.features.table import FeatureTable, load_features
 from moascope.learning.examples import Examples
-from moascope.learning.joining import load_examples
+from moascope.learning.folds import read_folds
+from moascope.learning.joining import join_examples
 from moascope.learning.model import TrainedModel, identities
 from moascope.params import Params
 from moascope.screen.tables import Screen, read_screen
@@ -80,10 +81,11 @@ def load_pipeline(data: Path, params: Params) -> Pipeline:
     if missing:
         raise MoascopeError(f"{listing(missing)} is not there, and the gate needs it. Run "
                             "`dvc repro` (or `dvc pull`) first.")
+    screen, table = read_screen(data / "acquire"), load_features(data / "embed", on_disk=True)
     return Pipeline(
-        screen=read_screen(data / "acquire"),
-        table=load_features(data / "embed", on_disk=True),
-        examples=load_examples(data / "embed", data / "acquire", data / "split"),
+        screen=screen,
+        table=table,
+        examples=join_examples(table, screen.layout, read_folds(data / "split")),
         embedded=data / "embed",
         trained=data / "train",
         params=params,

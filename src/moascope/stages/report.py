@@ -14,7 +14,8 @@ from moascope.features.table import load_features
 from moascope.layout.page import SCREEN_PAGE, render_screen_page
 from moascope.layout.wells import well_table
 from moascope.learning.final import load_predictions, run_of
-from moascope.learning.joining import load_examples
+from moascope.learning.folds import read_folds
+from moascope.learning.joining import join_examples
 from moascope.learning.model import read_model, verdict_of
 from moascope.params import Params
 from moascope.report.activity import read_activity
@@ -37,17 +38,17 @@ def report(params: Params, evaluated: Path, trained: Path, embedded: Path, scree
 
     And predictions.html, on the compounds that nobody has annotated.
     """
-    examples = load_examples(embedded, screen, split)
+    table, read = load_features(embedded, on_disk=True), read_screen(screen)
+    examples = join_examples(table, read.layout, read_folds(split))
     metrics = json.loads(evaluated.read_text())
     found = read_activity(activity)
     write_report(out / PAGE, metrics, load_predictions(trained), examples, prepared, study, found)
-    read = read_screen(screen)
     # The model is registered with what its evaluation found only after this.
     model = replace(read_model(trained / "model"), ranks_inactive=ranks_inactive(metrics),
                     verdict=verdict_of(metrics["above_chance"], metrics["useful"]))
     annotated = {name for names in examples.groups["Metadata_Compound"]
                  for name in str(names).split("|")}
-    page = prediction_page(model, read, load_features(embedded), found.compounds, prepared,
+    page = prediction_page(model, read, table, found.compounds, prepared,
                            known=annotated, simulated=metrics.get("source") == "simulated")
     write_atomically(out / PREDICTIONS_PAGE, page.text)
     write_csv(out / SHARES, page.shares, DIGITS)
