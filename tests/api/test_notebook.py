@@ -247,6 +247,49 @@ def test_a_strong_mechanism_is_found_and_its_scores_are_scikit_learns(result, ev
     assert "permutation p = 0.01" in repr(evaluation)
 
 
+def with_structures(screen):
+    """Hits of TARGET are amines, all others esters, on seven rings."""
+    rings = ["c1ccccc1", "C1CCCCC1", "c1ccncc1", "c1ccsc1", "C1CCCC1", "c1ccoc1", "C1CCOCC1"]
+    names = screen.annotations["Metadata_Compound"]
+    hit = screen.annotations["Metadata_MoA"] == TARGET
+    smiles = [f"{'CN(C)C' if own else 'COC(=O)'}{rings[i % 7]}"
+              for i, own in enumerate(hit)]
+    return replace(screen, annotations=screen.annotations.assign(
+        Metadata_SMILES=np.where(names == "C03", "no molecule", smiles)))
+
+
+def test_structure_stands_beside_the_features_where_the_screen_knows_it(screen, result,
+                                                                        monkeypatch):
+    from moascope.learning import simple
+
+    monkeypatch.setattr(simple, "TREES", 20)
+    quick = {"bootstraps": 50, "permutations": 99, "refits": 0}
+    with pytest.warns(UserWarning, match="C03"):
+        found = moascope.evaluate(result, with_structures(screen), **quick)
+    names = ["Structure only, fingerprint", "Structure only, six properties",
+             "features and structure"]
+    rows = found.table.loc[names]
+    assert rows["kind"].tolist() == ["baseline", "baseline", "both"]
+    assert (rows["average_precision"] > 0.9).all()
+    assert "structure alone 1.000 (fingerprint" in found.chemistry
+    assert {"both_minus_structure", "model"} <= set(found.metrics["baselines"]["chemistry"])
+    without = moascope.evaluate(result, screen, **quick)
+    assert "no column Metadata_SMILES or Metadata_InChI" in without.chemistry
+    assert not set(names) & set(without.table.index)
+
+
+def test_folds_by_scaffold_keep_a_series_together(screen, features):
+    with pytest.warns(UserWarning) as said:
+        folds = moascope.make_folds(with_structures(screen), features, "gpcr", folds=3, repeats=1,
+                                    holdout=0, group="scaffold")
+    assert any("20 compounds form 8 scaffolds" in str(one.message) for one in said)
+    families = folds.groups.groupby("Metadata_Family")["Fold_0"]
+    assert len(families) == 8
+    assert families.min().equals(families.max())
+    with pytest.raises(moascope.MoascopeError, match="Metadata_SMILES"):
+        moascope.make_folds(screen, features, group="cluster")
+
+
 @pytest.mark.parametrize(("level", "rows"), [("site", 48), ("well", 48), ("compound", 16)])
 def test_predictions_have_one_row_per_unit_of_the_folds(result, level, rows):
     table = result.predictions[level]
