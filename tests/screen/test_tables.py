@@ -13,6 +13,7 @@ from helpers import edit_csv, make_screen
 from moascope.errors import MoascopeError
 from moascope.screen.description import read_description, write_description
 from moascope.screen.tables import read_screen, write_screen
+from moascope.work.files import write_csv
 
 
 @pytest.fixture
@@ -495,3 +496,24 @@ def test_a_file_url_is_a_path_and_may_lead_outside_only_if_that_is_allowed(folde
     [sentence] = problems(folder)
     assert "line 3: FileName_DNA points outside the screen's folder (/etc/passwd)" in sentence
     assert read_screen(folder, allow_outside=True).sites["FileName_DNA"][0] == "images/a b.tif"
+
+
+def test_a_table_is_checked_part_by_part_as_it_is_whole(tmp_path, monkeypatch):
+    folder = make_screen(tmp_path / "screen", plates=2, images=False)
+    edit_csv(folder / "load_data.csv", Frame_DNA="0", Frame_Actin={3: "1", 9: "2"})
+    table = pd.read_csv(folder / "load_data.csv", dtype=str, keep_default_na=False)
+    # In another order, with a plane that two sites name, and a file of two frames.
+    table.loc[8, "FileName_DNA"] = table.loc[1, "FileName_DNA"]
+    table.loc[9, "FileName_DNA"] = table.loc[9, "FileName_Actin"]
+    table[::-1].fillna("").to_csv(folder / "load_data.csv", index=False)
+    whole = read_screen(folder)
+    assert f"lists 1 plane more than once: {table.loc[1, 'FileName_DNA']}" in whole.warnings[0]
+    for module in ("contract", "filenames"):
+        monkeypatch.setattr(f"moascope.screen.{module}.ROWS_AT_ONCE", 3)
+    parts = read_screen(folder)
+    pd.testing.assert_frame_equal(parts.sites, whole.sites)
+    assert parts.warnings == whole.warnings
+    expected = whole.sites.to_csv(index=False, lineterminator="\n")
+    monkeypatch.setattr("moascope.work.files._ROWS_AT_ONCE", 3)
+    write_csv(tmp_path / "sites.csv", whole.sites)
+    assert (tmp_path / "sites.csv").read_text() == expected

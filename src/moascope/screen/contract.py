@@ -18,6 +18,7 @@ from moascope.screen.checks import (
     is_canonical,
     report,
     require,
+    stripped,
 )
 from moascope.screen.columns import (
     ANNOTATIONS,
@@ -32,7 +33,7 @@ from moascope.screen.columns import (
 from moascope.screen.compounds import dose_in_name, name_key, one_in_doses
 from moascope.screen.filenames import check_files
 from moascope.screen.numbers import POINTS, commas_may_separate, points_may_separate
-from moascope.screen.reading import CsvTable, Findings
+from moascope.screen.reading import ROWS_AT_ONCE, CsvTable, Findings
 from moascope.screen.terms import one_spelling
 from moascope.screen.vehicles import is_vehicle
 from moascope.text import counted, listing
@@ -78,7 +79,7 @@ def check_sites(
                "Metadata_Well": check_wells(table, plates, findings),
                "Metadata_Site": check_whole_numbers(table, "Metadata_Site", findings)}
     for column in ("Metadata_Batch", "Metadata_Panel"):
-        columns[column] = (table.rows[column].str.strip() if column in table.rows
+        columns[column] = (stripped(table.rows[column]) if column in table.rows
                            else pd.Series("", index=table.rows.index, dtype="str"))
     links: dict[str, set[str] | None] = {}
     for channel in channels:
@@ -88,12 +89,12 @@ def check_sites(
         columns[frame] = (check_whole_numbers(table, frame, findings, default=0)
                           if frame in table.rows
                           else pd.Series(0, index=table.rows.index, dtype="int64"))
-    sites = pd.DataFrame(columns)
+    # Columns that are as they were read are not copied: a screen has millions of rows.
+    sites = pd.DataFrame(columns, copy=False)
     check_unique(table, sites[SITE], "site", "remove one, or number the sites of the well.",
                  findings)
     if channels:
-        files = sites[[f"FileName_{channel}" for channel in channels]]
-        report(table, (files == "").all(axis=1),
+        report(table, np.all([sites[f"FileName_{channel}"] == "" for channel in channels], axis=0),
                lambda row: f"plate {plates[row]}, well {sites['Metadata_Well'][row]} has no file "
                            "name in any channel. Name the image of at least one channel, or "
                            "remove the line.", findings)
@@ -101,26 +102,53 @@ def check_sites(
 
     known = {*sites.columns, *(f"PathName_{channel}" for channel in channels)}
     extra = [column for column in table.rows.columns if column not in known]
-    sites = pd.concat([sites, table.rows[extra]], axis=1)
-    return sites.sort_values(SITE, ignore_index=True, kind="stable"), channels
+    for column in extra:
+        sites[column] = table.rows[column]
+    return sorted_by(sites, SITE), channels
+
+
+def sorted_by(table: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
+    """A table in the order of some columns; no copy where it is in that order."""
+    codes = [pd.factorize(table[column], sort=True)[0] for column in columns]
+    order = np.lexsort(codes[::-1])
+    if (order == np.arange(len(order))).all():
+        return table
+    return table.take(order).reset_index(drop=True)
 
 
 def _warn_of_planes_named_twice(sites: pd.DataFrame, channels: Sequence[str],
                                 findings: Findings) -> None:
-    names = pd.concat([sites[f"FileName_{channel}"] for channel in channels])
-    if names[names != ""].is_unique:
+    # Numbers stand for the names, because those of all planes are as large as the whole table.
+    named = [(sites[f"FileName_{channel}"] != "").to_numpy(bool) for channel in channels]
+    numbers = [_plane_numbers(sites[f"FileName_{channel}"], sites[f"Frame_{channel}"])
+               for channel in channels]
+    ordered = np.sort(np.concatenate([own[there] for own, there in zip(numbers, named,
+                                                                       strict=True)]))
+    alike = ordered[1:][ordered[1:] == ordered[:-1]]
+    if not len(alike):
         return
     planes = pd.concat([
-        pd.DataFrame({"file": sites[f"FileName_{channel}"], "frame": sites[f"Frame_{channel}"]})
-        for channel in channels
+        sites.loc[there & np.isin(own, alike), [f"FileName_{channel}", f"Frame_{channel}"]]
+        .set_axis(["file", "frame"], axis=1)
+        for channel, own, there in zip(channels, numbers, named, strict=True)
     ])
-    again = planes[(planes["file"] != "") & planes.duplicated()]
+    again = planes[planes.duplicated()]
     if len(again):
         examples = listing(again["file"].unique(), 3)
         findings.warnings.append(
             f"load_data.csv lists {counted(len(again), 'plane')} more than once: {examples}. Two "
             "channels or sites then show the same picture; if a file holds several channels, give "
             "each channel a Frame_ column.")
+
+
+def _plane_numbers(names: pd.Series, frames: pd.Series) -> np.ndarray:
+    """A number of 64 bits for each plane, the same for the same file and frame."""
+    numbers = np.empty(len(names), np.uint64)
+    for start in range(0, len(names), ROWS_AT_ONCE):
+        part = slice(start, start + ROWS_AT_ONCE)
+        numbers[part] = pd.util.hash_array(names.iloc[part].to_numpy(object), categorize=False)
+    # Odd, so that no two frames of a file fall together.
+    return numbers + frames.to_numpy(np.uint64) * np.uint64(0x9E3779B97F4A7C15)
 
 
 def check_layout(table: CsvTable | None, findings: Findings) -> pd.DataFrame | None:
@@ -183,7 +211,7 @@ def _check_concentrations(table: CsvTable, findings: Findings) -> pd.Series:
 def check_sites_have_wells(sites: pd.DataFrame, layout: pd.DataFrame, findings: Findings,
                            name: str = "load_data.csv") -> None:
     """Find sites whose well layout.csv does not have: one is a warning, all are a problem."""
-    sites = sites[is_canonical(sites["Metadata_Well"])]
+    sites = sites.loc[is_canonical(sites["Metadata_Well"]), WELL]
     lost = ~_well_names(sites).isin(_well_names(layout))
     if not lost.any():
         return

@@ -12,7 +12,7 @@ import pandas as pd
 
 from moascope.addresses.names import is_address, path_of_file_url, shown, unreadable
 from moascope.screen.checks import report
-from moascope.screen.reading import CsvTable, Findings
+from moascope.screen.reading import ROWS_AT_ONCE, CsvTable, Findings
 
 
 def check_files(table: CsvTable, channel: str, images: Path, allow_outside: bool,
@@ -41,7 +41,7 @@ def check_files(table: CsvTable, channel: str, images: Path, allow_outside: bool
         POSIX, or an address; empty where the row has no image in the channel.
     """
     column = f"FileName_{channel}"
-    joined: list[str] = _joined(table, channel).tolist()
+    joined = _joined(table, channel)
     root = images.resolve()
     prefixes = sorted({posixpath.abspath(images.as_posix()), root.as_posix()})
 
@@ -53,11 +53,12 @@ def check_files(table: CsvTable, channel: str, images: Path, allow_outside: bool
         leaves = name.startswith(("/", "../")) or name == ".." or _has_drive(name)
         return name, leaves or (not allow_links and _link_leaves(root, name, links))
 
-    names: list[str] = []
-    wrong: list[bool] = []
+    wrong = np.zeros(len(joined), bool)
     # Screens name millions of files in few folders, so folders are resolved, and not files.
     folders: dict[str, tuple[str, bool, bool]] = {}
-    for path in joined:
+
+    def name_of(path: str) -> tuple[str, bool]:
+        """The name of a path in the screen, and whether it is not allowed."""
         start, slash, base = path.rpartition("/")
         start += slash
         if start not in folders:
@@ -68,24 +69,34 @@ def check_files(table: CsvTable, channel: str, images: Path, allow_outside: bool
         name = folder + base
         if path and (linked or base in ("", ".", "..") or ":" in base or "\0" in base):
             name, leaves = resolve(path)
-        names.append(name)
-        wrong.append((leaves and not allow_outside) or "\0" in path
-                     or (is_address(path) and bool(unreadable(path))))
+        return name, ((leaves and not allow_outside) or "\0" in path
+                      or (is_address(path) and bool(unreadable(path))))
+
+    # Part by part, because a name in a list takes twice the memory of one in a column.
+    parts = []
+    for start in range(0, len(joined), ROWS_AT_ONCE):
+        part = slice(start, start + ROWS_AT_ONCE)
+        found = [name_of(path) for path in joined.iloc[part]]
+        wrong[part] = [refused for _, refused in found]
+        parts.append(pd.Series([name for name, _ in found], dtype="str"))
+    names = pd.concat(parts, ignore_index=True) if parts else joined
+    own = table.rows[f"FileName_{channel}"]
 
     def sentence(row: int) -> str:
-        if is_address(joined[row]):
-            address = shown(joined[row])
-            if why := unreadable(joined[row]):
+        path = joined[row]
+        if is_address(path):
+            address = shown(path)
+            if why := unreadable(path):
                 return f"{column}: {address} {why}."
             return (f"{column} names an image outside the screen's folder ({address}). Set "
                     "acquire.allow_outside to true in params.yaml (or add --allow-outside) to "
                     "fetch it.")
-        path = posixpath.normpath(joined[row]).replace("\0", "\\0")
+        path = posixpath.normpath(path).replace("\0", "\\0")
         return (f"{column} points outside the screen's folder ({path}). Move the image into the "
                 "folder, or set acquire.allow_outside to true in params.yaml if this is intended.")
 
-    report(table, np.array(wrong, bool), sentence, findings)
-    return pd.Series(names, index=table.rows.index, dtype="str")
+    report(table, wrong, sentence, findings)
+    return own if names.equals(own) else names
 
 
 def _joined(table: CsvTable, channel: str) -> pd.Series:

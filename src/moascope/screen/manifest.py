@@ -91,11 +91,20 @@ def read_manifest(folder: Path) -> pd.DataFrame:
     MoascopeError
         When it is missing or not a manifest.
     """
+    import pyarrow as pa
+    import pyarrow.csv
+
     path = folder / MANIFEST
     try:
         with open_file(path) as file:
-            manifest = pd.read_csv(file, dtype=str, keep_default_na=False)
-    except (OSError, ValueError):
+            # By Arrow, which makes no object of each of millions of names.
+            read = pyarrow.csv.read_csv(
+                file, parse_options=pyarrow.csv.ParseOptions(newlines_in_values=True),
+                convert_options=pyarrow.csv.ConvertOptions(
+                    column_types=dict.fromkeys([*_COLUMNS, _TAG], pa.large_string())))
+        manifest = pd.DataFrame({name: pd.Series(read[name], dtype="str")
+                                 for name in read.column_names}, copy=False)
+    except (OSError, ValueError, KeyError):
         manifest = pd.DataFrame()
     if list(manifest.columns) not in (_COLUMNS, [*_COLUMNS, _TAG]):
         raise MoascopeError(f"{path} is missing or not a manifest. Run the acquire stage "

@@ -18,6 +18,9 @@ from moascope.opening import open_file, read_file
 MOST_TABLE = 2**31
 """Most bytes of a table: a screen of ten million sites has fewer."""
 
+ROWS_AT_ONCE = 2**18
+"""Rows of which a check makes objects at one time."""
+
 LINES_NAMED = 10
 """Lines that get a sentence each before the rest are counted."""
 
@@ -218,7 +221,8 @@ def _read_plain(name: str, content: bytes) -> CsvTable | None:
     import pyarrow.csv
 
     try:
-        line = content.partition(b"\n")[0].rstrip(b"\r").decode("utf-8-sig")
+        end = content.find(b"\n")
+        line = (content if end < 0 else content[:end]).rstrip(b"\r").decode("utf-8-sig")
     except UnicodeDecodeError:
         return None
     if "\r" in line or b"\0" in content or _SAID.match(f"{line}\n") or line.startswith("\ufeff"):
@@ -235,20 +239,25 @@ def _read_plain(name: str, content: bytes) -> CsvTable | None:
             pa.BufferReader(content),
             pyarrow.csv.ReadOptions(column_names=header, skip_rows=1),
             pyarrow.csv.ParseOptions(delimiter=delimiter),
-            pyarrow.csv.ConvertOptions(column_types=dict.fromkeys(header, pa.string())))
+            # What pandas keeps text in, so that nothing is copied.
+            pyarrow.csv.ConvertOptions(column_types=dict.fromkeys(header, pa.large_string())))
     except pa.ArrowInvalid:
         return None
     lines = content.count(b"\n") + (not content.endswith(b"\n"))
-    rows = pd.DataFrame({column: pd.Series(read[column], dtype="str") for column in header})
+    rows = pd.DataFrame({column: pd.Series(read[column], dtype="str") for column in header},
+                        copy=False)
     if rows.empty or lines != len(rows) + 1 or _has_blank_rows(rows):
         return None
     return CsvTable(name, rows, np.arange(2, len(rows) + 2), delimiter)
 
 
 def _has_blank_rows(rows: pd.DataFrame) -> bool:
+    blank = np.ones(len(rows), bool)
     for column in rows:
-        rows = rows[rows[column].str.strip() == ""]
-    return len(rows) > 0
+        blank &= (rows[column].str.strip() == "").to_numpy(bool)
+        if not blank.any():
+            return False
+    return True
 
 
 def _decode(name: str, content: bytes, findings: Findings) -> str | None:

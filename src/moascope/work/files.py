@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import pandas as pd
 
+_ROWS_AT_ONCE = 2**17
 
-def write_atomically(path: Path, content: str | bytes) -> None:
-    """Write a file that is either there whole or not at all."""
+def write_atomically(path: Path, content: str | bytes | Iterable[bytes]) -> None:
+    """Write a file that is either there whole or not at all, at once or part by part."""
     partial = path.with_name(f".{path.name}.partial")
+    if isinstance(content, (str, bytes)):
+        content = [content.encode() if isinstance(content, str) else content]
     try:
-        partial.write_bytes(content.encode() if isinstance(content, str) else content)
+        with partial.open("wb") as file:
+            file.writelines(content)
         partial.replace(path)
     except OSError as error:
         partial.unlink(missing_ok=True)
@@ -61,7 +66,11 @@ def write_csv(path: Path, table: pd.DataFrame, digits: int | None = None) -> Non
     path.parent.mkdir(parents=True, exist_ok=True)
     if digits is not None:
         table = table.round(digits)
-    write_atomically(path, table.to_csv(index=False, lineterminator="\n"))
+    # The text of millions of rows is larger than their table.
+    write_atomically(path, (
+        table.iloc[start:start + _ROWS_AT_ONCE].to_csv(
+            index=False, header=not start, lineterminator="\n").encode()
+        for start in range(0, max(len(table), 1), _ROWS_AT_ONCE)))
 
 
 def rounded(value: Any, digits: int = 6) -> Any:
