@@ -14,7 +14,8 @@ from typing import Any
 import yaml
 
 ROOT = Path(__file__).resolve().parents[1]
-PAUSE = 0.1  # seconds between two looks at the processes
+PAUSE = 0.1  # seconds between two looks at the processes, at least
+LOOKING = 0.02  # share of the time that looking may take, which large processes make slow
 
 
 @dataclass(frozen=True)
@@ -85,8 +86,9 @@ def measure(command: str, folder: Path) -> Cost:
         process = subprocess.Popen(command, shell=True, cwd=folder, env=environment, stdout=said,
                                    stderr=subprocess.STDOUT, start_new_session=True)
         while process.poll() is None:
+            began = time.perf_counter()
             peak = max(peak, _look(process.pid, busy))
-            time.sleep(PAUSE)
+            time.sleep(max(PAUSE, (time.perf_counter() - began) / LOOKING))
         seconds = time.perf_counter() - start
         said.seek(0)
         text = said.read()

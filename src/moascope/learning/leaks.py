@@ -51,21 +51,21 @@ def audit_leaks(rows: pd.DataFrame, repeats: int) -> dict[str, int]:
         "Profile": "profile",
     }
     rows = rows.assign(Well=rows["Metadata_Plate"] + " " + rows["Metadata_Well"])
+    folds = [f"Fold_{repeat}" for repeat in range(repeats)]
     compared = {}
     for column, word in checks.items():
-        if column == "Compound":
-            known = _by_name(rows, [f"Fold_{repeat}" for repeat in range(repeats)])
-        elif column in rows:
-            known = rows[rows[column] != ""]
-        else:
+        known = _by_name(rows, folds) if column == "Compound" else rows
+        if column not in known:
             continue
-        code, keys = pd.factorize(known[column])
+        # A number of each name stands for it: screens have millions of planes.
+        code, keys = pd.factorize(known[column].where(known[column] != ""))
         compared[_PLURALS.get(column, column.removeprefix("Metadata_").lower() + "s")] = len(keys)
-        for repeat in range(repeats):
-            fold = known[f"Fold_{repeat}"].to_numpy()
+        for repeat in folds:
+            fold = known[repeat].to_numpy()[code >= 0]
+            own = code[code >= 0]
             side = np.empty(len(keys), fold.dtype)
-            side[code] = fold
-            astray = np.unique(code[side[code] != fold])
+            side[own] = fold
+            astray = np.unique(own[side[own] != fold])
             for key in sorted(keys[astray])[:5] if not problems else ():
                 members = known[known[column] == key]
                 compounds = " and ".join(sorted(members["Metadata_Compound"].unique())[:3])
