@@ -7,7 +7,11 @@ import pandas as pd
 import pytest
 from learnable import HEAD, TRAIN, make_examples
 
-from moascope.evaluation.batches import evaluate_unseen_batches, leave_folds_and_batches_out
+from moascope.evaluation.batches import (
+    leave_folds_and_batches_out,
+    predict_unseen_batches,
+    score_unseen_batches,
+)
 from moascope.evaluation.controls import evaluate_mechanisms
 from moascope.params import Evaluate
 
@@ -96,11 +100,16 @@ def test_unseen_batches_leave_out_both_the_fold_and_the_batch():
             learns, (fold >= 0) & (fold != fold[row]) & (batch != batch[row]))
 
 
+def unseen_batches(examples, train=TRAIN):
+    return score_unseen_batches(predict_unseen_batches(examples, HEAD, train, 0),
+                                examples.question, FEW, 0)
+
+
 def test_an_effect_shared_by_batches_is_found_in_an_unseen_one():
-    found = evaluate_unseen_batches(in_batches(make_examples(compounds=45)), HEAD, TRAIN, FEW, 0)
+    found = unseen_batches(in_batches(make_examples(compounds=45)))
     assert found["batches"] == 2
     assert found["average_precision"] > 0.9
-    assert evaluate_unseen_batches(make_examples(), HEAD, TRAIN, FEW, 0) is None
+    assert unseen_batches(make_examples()) is None
 
 
 def batch_of_panels(batches, compounds=45):
@@ -122,7 +131,7 @@ def batch_of_panels(batches, compounds=45):
     ([(0,), (1,)], None), ([(0,), (0,)], None)])
 def test_a_panel_in_one_batch_neither_stops_the_score_nor_counts(batches, expected):
     train = TRAIN.model_copy(update={"panels": "separate"})
-    found = evaluate_unseen_batches(batch_of_panels(batches), HEAD, train, FEW, 0)
+    found = unseen_batches(batch_of_panels(batches), train)
     assert (found and found["batches"]) == expected
     if expected:
         assert found["average_precision"] > 0.9

@@ -6,7 +6,7 @@ import pytest
 from learnable import TRAIN, laid_on_disk, make_examples, with_plate_controls
 
 from moascope.evaluation.baselines import evaluate_baselines
-from moascope.evaluation.batches import evaluate_unseen_batches
+from moascope.evaluation.batches import predict_unseen_batches, score_unseen_batches
 from moascope.evaluation.controls import evaluate_mechanisms
 from moascope.evaluation.references import evaluate_references
 from moascope.explanation.out_of_fold import evaluate_groups
@@ -38,8 +38,13 @@ def flat(found, name=""):
     return {} if isinstance(found, str) else {name: found}
 
 
+def score_batches(examples, head, train, settings, seed):
+    return score_unseen_batches(predict_unseen_batches(examples, head, train, seed),
+                                examples.question, settings, seed)
+
+
 @pytest.mark.parametrize("kind", ["logistic", "neighbours"])
-@pytest.mark.parametrize("score", [evaluate_baselines, evaluate_unseen_batches, evaluate_groups])
+@pytest.mark.parametrize("score", [evaluate_baselines, score_batches, evaluate_groups])
 def test_what_is_trained_again_to_be_scored_is_scored_the_same(both, score, kind):
     head = Head(head=kind, normalisation="plate+sphere", level="compound")
     found = []

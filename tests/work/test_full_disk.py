@@ -14,7 +14,7 @@ import typer
 from moascope.errors import MoascopeError, full_disk, run_to_exit_code
 from moascope.learning.storage import open_study
 from moascope.stages.run import remove_unfinished
-from moascope.work.files import write_json
+from moascope.work.files import write_atomically, write_json
 from moascope.work.plates import KEY_FILE
 
 FULL = Path("/dev/full")   # every write to it fails as on a full disk
@@ -37,6 +37,16 @@ def test_a_full_disk_is_a_sentence_and_leaves_nothing_partial(tmp_path, monkeypa
     monkeypatch.setattr(Path, "write_bytes", full)
     said = said_by(lambda: write_json(tmp_path / "metrics.json", {}), capsys)
     assert said.startswith("error: The disk is full while writing") and "metrics.json" in said
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_table_that_is_written_part_by_part_leaves_nothing_partial_either(tmp_path, capsys):
+    def parts():
+        yield b"one,two\n"
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    said = said_by(lambda: write_atomically(tmp_path / "table.csv", parts()), capsys)
+    assert said.startswith("error: The disk is full while writing") and "table.csv" in said
     assert list(tmp_path.iterdir()) == []
 
 

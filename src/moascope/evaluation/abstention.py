@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from moascope.evaluation.batches import leave_folds_and_batches_out, spread_over_batches
+from moascope.evaluation.batches import UnseenBatches
 from moascope.learning.conformal import set_limits
 from moascope.learning.cross_fit import Parts, cross_fit
 from moascope.learning.examples import Examples, averaging
@@ -24,7 +24,7 @@ MOST_MECHANISMS = 20
 
 
 def evaluate_abstention(predictions: pd.DataFrame, examples: Examples, model: TrainedModel,
-                        seed: int) -> dict[str, Any] | None:
+                        seed: int, unseen: UnseenBatches | None) -> dict[str, Any] | None:
     """What a model's sets and its novelty are worth on what it has not seen.
 
     Parameters
@@ -36,6 +36,8 @@ def evaluate_abstention(predictions: pd.DataFrame, examples: Examples, model: Tr
     model : TrainedModel
         The final model.
     seed : int
+    unseen : UnseenBatches or None
+        As `batches.predict_unseen_batches` gives them for the final head.
 
     Returns
     -------
@@ -63,7 +65,8 @@ def evaluate_abstention(predictions: pd.DataFrame, examples: Examples, model: Tr
         "unseen_compounds": _out_of_fold(sides["out_of_fold"], examples, trust.coverage),
         "held_out": set_scores(question.index(sides["held_out"]["Label"]), limits.sets(
             sides["held_out"][question.probabilities].to_numpy(float)), question),
-        "unseen_batch": _unseen_batch(examples, model, trust, seed),
+        "unseen_batch": None if unseen is None else set_scores(
+            unseen.label, _sets(model, trust, "compound", unseen.logits), question),
         "unseen_mechanisms": mechanisms,
         "dmso_wells": _controls(examples, model, trust),
         "novel": {"held_out": _novel_held_out(examples, model, trust),
@@ -124,16 +127,6 @@ def _out_of_fold(table: pd.DataFrame, examples: Examples, coverage: float) -> di
                             coverage)
         within[own] = limits.sets(probability[own])
     return set_scores(label, within, question)
-
-
-def _unseen_batch(examples: Examples, model: TrainedModel, trust: Trust,
-                  seed: int) -> dict[str, Any] | None:
-    spread = spread_over_batches(examples, model.head, model.train)
-    if spread is None:
-        return None
-    fitted = cross_fit(*spread, model.train, seed, leave_folds_and_batches_out)
-    label, logits = fitted.units()
-    return set_scores(label, _sets(model, trust, "compound", logits), examples.question)
 
 
 def _sets(model: TrainedModel, trust: Trust, level: str, logits: np.ndarray) -> np.ndarray:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -11,6 +11,7 @@ from moascope.learning.cross_fit import Parts, cross_fit, leave_folds_out
 from moascope.learning.examples import Examples
 from moascope.learning.panels import panel_rows
 from moascope.params import Evaluate, Head, Train
+from moascope.screen.question import Question
 
 
 def leave_folds_and_batches_out(examples: Examples) -> Parts:
@@ -22,10 +23,25 @@ def leave_folds_and_batches_out(examples: Examples) -> Parts:
     return Parts(learns, np.where(folds.left_out_by >= 0, both, -1))
 
 
-def evaluate_unseen_batches(
-    examples: Examples, head: Head, train: Train, settings: Evaluate, seed: int
-) -> dict[str, Any] | None:
-    """Scores over units that were predicted by heads which saw neither the unit nor its batch.
+class UnseenBatches(NamedTuple):
+    """Units as predicted by heads that saw neither the unit nor its batch.
+
+    Attributes
+    ----------
+    label : ndarray, int, [units]
+    logits : ndarray, float32, [units, C]
+    batches : int
+        How many there are.
+    """
+
+    label: np.ndarray
+    logits: np.ndarray
+    batches: int
+
+
+def predict_unseen_batches(examples: Examples, head: Head, train: Train,
+                           seed: int) -> UnseenBatches | None:
+    """Fit one head per batch and fold, and predict what it did not see.
 
     Parameters
     ----------
@@ -33,29 +49,34 @@ def evaluate_unseen_batches(
         Sites.
     head, train : Head, Train
         Of the final model.
-    settings : Evaluate
     seed : int
 
     Returns
     -------
-    dict or None
-        See `scores.brief_scores`, and `batches`, their number. None where the screen has a single
-        batch, or a class would be missing from some head's training, or no panel is in several
-        batches. A panel that is in one batch only says nothing here.
+    UnseenBatches or None
+        None where the screen has a single batch, or a class would be missing from some head's
+        training, or no panel is in several batches. A panel that is in one batch only says nothing
+        here.
     """
-    question = examples.question
-    spread = spread_over_batches(examples, head, train)
+    spread = _spread_over_batches(examples, head, train)
     if spread is None:
         return None
-    fitted = cross_fit(*spread, train, seed, leave_folds_and_batches_out)
-    found, logits = fitted.units()
-    if not question.present(found[question.counts(found)]):
+    label, logits = cross_fit(*spread, train, seed, leave_folds_and_batches_out).units()
+    return UnseenBatches(label, logits, len(np.unique(
+        spread[0].meta["Metadata_Batch"][spread[0].label >= 0])))
+
+
+def score_unseen_batches(predicted: UnseenBatches | None, question: Question, settings: Evaluate,
+                         seed: int) -> dict[str, Any] | None:
+    """See `scores.brief_scores`, and `batches`, their number; None where nothing can be scored."""
+    if predicted is None or not question.present(
+            predicted.label[question.counts(predicted.label)]):
         return None
-    batches = len(np.unique(spread[0].meta["Metadata_Batch"][spread[0].label >= 0]))
-    return unit_scores(found, logits, question, settings, seed) | {"batches": batches}
+    return unit_scores(predicted.label, predicted.logits, question, settings, seed) | {
+        "batches": predicted.batches}
 
 
-def spread_over_batches(examples: Examples, head: Head,
+def _spread_over_batches(examples: Examples, head: Head,
                         train: Train) -> tuple[Examples, Head] | None:
     """The rows and the head that `leave_folds_and_batches_out` can be asked about.
 
@@ -69,7 +90,7 @@ def spread_over_batches(examples: Examples, head: Head,
     -------
     tuple or None
         The rows of panels that are in several batches; the head, which sees wells where it would
-        see compounds. None where `evaluate_unseen_batches` has nothing to say.
+        see compounds. None where `predict_unseen_batches` has nothing to say.
     """
     label = examples.label
     batch_of = examples.meta["Metadata_Batch"].to_numpy()

@@ -11,7 +11,7 @@ import pandas as pd
 from moascope.evaluation.abstention import evaluate_abstention
 from moascope.evaluation.active import score_active
 from moascope.evaluation.baselines import evaluate_baselines
-from moascope.evaluation.batches import evaluate_unseen_batches
+from moascope.evaluation.batches import predict_unseen_batches, score_unseen_batches
 from moascope.evaluation.caveats import caveats_of
 from moascope.evaluation.chemistry import evaluate_chemistry, with_chemistry
 from moascope.evaluation.controls import evaluate_mechanisms
@@ -64,6 +64,8 @@ def protocol(params: Params, examples: Examples, predictions: dict[str, pd.DataF
     description = read_description(screen)
     compounds = predictions["compound"]
     in_folds = compounds[compounds["Split"] == "out_of_fold"].reset_index(drop=True)
+    # Asked twice, fitted once: it takes a head per batch and fold.
+    unseen = predict_unseen_batches(examples, model.head, model.train, seed)
     metrics: dict[str, Any] = {
         "target": question.target,
         "classes": list(question.classes),
@@ -88,9 +90,9 @@ def protocol(params: Params, examples: Examples, predictions: dict[str, pd.DataF
                                         seed),
         "references": evaluate_references(in_folds, examples, settings, seed),
         "mechanisms": evaluate_mechanisms(examples, settings, seed),
-        "abstention": evaluate_abstention(compounds, examples, model, seed),
+        "abstention": evaluate_abstention(compounds, examples, model, seed, unseen),
         "explanation": evaluate_groups(examples, model.head, model.train, settings, seed),
-        "unseen_batch": evaluate_unseen_batches(examples, model.head, model.train, settings, seed),
+        "unseen_batch": score_unseen_batches(unseen, question, settings, seed),
     }
     if question.unit == "compound":
         chemistry = evaluate_chemistry(

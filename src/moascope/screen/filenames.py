@@ -73,7 +73,7 @@ def check_files(table: CsvTable, channel: str, images: Path, allow_outside: bool
                       or (is_address(path) and bool(unreadable(path))))
 
     # Part by part, because a name in a list takes twice the memory of one in a column.
-    parts = []
+    parts: list[pd.Series] = []
     for start in range(0, len(joined), ROWS_AT_ONCE):
         part = slice(start, start + ROWS_AT_ONCE)
         found = [name_of(path) for path in joined.iloc[part]]

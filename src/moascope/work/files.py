@@ -16,16 +16,18 @@ _ROWS_AT_ONCE = 2**17
 def write_atomically(path: Path, content: str | bytes | Iterable[bytes]) -> None:
     """Write a file that is either there whole or not at all, at once or part by part."""
     partial = path.with_name(f".{path.name}.partial")
-    if isinstance(content, (str, bytes)):
-        content = [content.encode() if isinstance(content, str) else content]
     try:
-        with partial.open("wb") as file:
-            file.writelines(content)
+        if isinstance(content, (str, bytes)):
+            partial.write_bytes(content.encode() if isinstance(content, str) else content)
+        else:
+            with partial.open("wb") as file:
+                file.writelines(content)
         partial.replace(path)
-    except OSError as error:
+    except Exception as error:
         partial.unlink(missing_ok=True)
-        # An error of writing does not say which file it was.
-        error.filename = error.filename or str(path)
+        if isinstance(error, OSError):
+            # An error of writing does not say which file it was.
+            error.filename = error.filename or str(path)
         raise
 
 
