@@ -5,7 +5,7 @@ import pytest
 from learnable import HEAD, TRAIN, make_examples
 
 from moascope.evaluation.abstention import evaluate_abstention, frequent_mechanisms, set_scores
-from moascope.evaluation.batches import predict_unseen_batches
+from moascope.evaluation.batches import UnseenBatches
 from moascope.learning.final import final_model, fit_final, predictions_table
 from moascope.learning.nested import nested
 from moascope.learning.trust import fit_trust
@@ -45,15 +45,17 @@ def test_sets_of_unseen_compounds_hold_their_class_at_the_coverage():
                                     calibrations["compound"], HEAD, params)
     trust = fit_trust(examples, HEAD, params.train, logits, calibrations)
     model = final_model(examples, heads, calibrations, HEAD, params, (), Embed(), {}, trust)
+    logits = np.array([[9, -9], [9, -9], [-9, 9]], np.float32)
     found = evaluate_abstention(predictions, examples, model, 0,
-                                predict_unseen_batches(examples, HEAD, params.train, 0))
+                                UnseenBatches(np.array([0, 1, 1]), logits, 2))
     unseen = found["unseen_compounds"]
     assert unseen["n"] == int((~examples.held_out).sum())
     assert unseen["high"] > 0.9 and unseen["share_covered"] > 0.8
     assert found["held_out"]["n"] == int(examples.held_out.sum())
     assert found["unseen_mechanisms"]["mechanisms"] == 6
-    # Without controls there is nothing to measure a distance by, and one batch has no other.
-    assert found["dmso_wells"] is None and found["unseen_batch"] is None
+    assert (found["unseen_batch"]["n"], found["unseen_batch"]["covered"]) == (3, 2)
+    # Without controls there is nothing to measure a distance by.
+    assert found["dmso_wells"] is None
     assert found["novel"] == {"held_out": None, "unseen_mechanisms": None}
     assert evaluate_abstention(predictions, examples, replace(model, trust=None), 0,
                                None) is None
