@@ -189,7 +189,9 @@ def test_a_cellprofiler_export_is_averaged_by_well_compartment_by_compartment(tm
 
 
 @pytest.mark.parametrize("names", [("Image", "Cells", "Nuclei"),
-                                   ("Per_Image", "Per_Cells", "Per_Nuclei")])
+                                   ("Per_Image", "Per_Cells", "Per_Nuclei"),
+                                   ("BBBC_Image", "BBBC_Cells", "BBBC_Nuclei"),
+                                   ("my_per_image", "my_per_cells", "my_per_nuclei")])
 def test_sqlite_of_cellprofiler_is_averaged_by_well(tmp_path, names):
     rng, images = np.random.default_rng(2), image_table()
     cells, nuclei = objects(rng, 16, "Cells"), objects(rng, 16, "Nuclei")
@@ -204,6 +206,7 @@ def test_sqlite_of_cellprofiler_is_averaged_by_well(tmp_path, names):
     rows, layout, _ = written(tmp_path / "screen")
     for table in expected(images, (cells, nuclei), "median"):
         np.testing.assert_allclose(rows[list(table)], table, rtol=1e-5)
+    assert {"Count_Cells", "Count_Nuclei"} < set(rows)
     assert layout["Metadata_Control"].tolist().count("negative") == 2
 
 
@@ -252,6 +255,80 @@ def test_an_archive_of_a_matrix_and_vectors_needs_no_table(tmp_path):
     rows, layout, _ = written(tmp_path / "screen")
     np.testing.assert_allclose(rows[FEATURES], table[FEATURES], atol=2e-3)
     assert layout["Metadata_Compound"].tolist() == table["Metadata_pert_iname"].tolist()
+
+
+def test_vectors_in_the_plural_are_columns_and_other_matrices_are_named(tmp_path):
+    table = profiles()
+    np.savez(tmp_path / "x.npz", features=table[FEATURES], umap=table[FEATURES[:2]],
+             plates=table["Metadata_Plate"].to_numpy("U"),
+             wells=table["Metadata_Well"].to_numpy("U"),
+             compounds=table["Metadata_pert_iname"].to_numpy("U"))
+    imported = import_profiles([tmp_path / "x.npz"], tmp_path / "screen")
+    layout = written(tmp_path / "screen")[1]
+    assert layout["Metadata_Compound"].tolist() == table["Metadata_pert_iname"].tolist()
+    assert set(layout["Metadata_Plate"]) == {"P1", "P2"}
+    assert "x.npz: features is read, and umap not." in said(imported)
+
+
+@pytest.mark.parametrize("fixed", [False, True])
+def test_a_column_of_lists_is_as_many_features(tmp_path, monkeypatch, fixed):
+    import pyarrow as pa
+    import pyarrow.parquet
+
+    from moascope.importing.profiles import parquet
+
+    # Two rows are read at once, a feature at a time.
+    monkeypatch.setattr(parquet, "_WHOLE_GROUP", 1)
+    table = profiles()
+    values = table[FEATURES].to_numpy(np.float32)
+    lists = (pa.FixedSizeListArray.from_arrays(pa.array(values.ravel()), len(FEATURES)) if fixed
+             else pa.array(values.tolist()))
+    about = pa.Table.from_pandas(wells().assign(Cells_Area=range(16)), preserve_index=False)
+    pa.parquet.write_table(about.append_column("dino", lists), tmp_path / "p.parquet")
+    imported = import_profiles([tmp_path / "p.parquet"], tmp_path / "screen")
+    rows = written(tmp_path / "screen")[0]
+    assert imported.features == ("Cells_Area", "dino_1", "dino_2", "dino_3")
+    np.testing.assert_array_equal(rows[["dino_1", "dino_2", "dino_3"]], values)
+    assert rows["Cells_Area"].tolist() == list(range(16))
+
+
+def test_lists_of_different_lengths_are_refused(tmp_path):
+    table = wells().assign(dino=[[1.0] * (1 + (at == 5)) for at in range(16)])
+    table.to_parquet(tmp_path / "p.parquet")
+    assert "'dino' holds lists of different lengths" in refused([tmp_path / "p.parquet"],
+                                                                tmp_path / "screen")
+
+
+def test_the_folders_of_a_partitioned_table_name_its_plates(tmp_path):
+    table = profiles()
+    for plate, part in table.groupby("Metadata_Plate"):
+        folder = tmp_path / "table" / f"Metadata_Plate={plate}"
+        folder.mkdir(parents=True)
+        part.drop(columns="Metadata_Plate").to_parquet(folder / "part-0.parquet")
+    import_profiles([tmp_path / "table"], tmp_path / "screen")
+    rows, layout, _ = written(tmp_path / "screen")
+    np.testing.assert_allclose(rows[FEATURES], table[FEATURES], rtol=1e-6)
+    assert layout["Metadata_Compound"].tolist() == table["Metadata_pert_iname"].tolist()
+
+
+@pytest.mark.parametrize("where", ["layers", "obsm", "nowhere"])
+def test_anndata_without_x_is_read_from_its_only_matrix(tmp_path, where):
+    anndata = pytest.importorskip("anndata", reason="the extra anndata is not installed")
+    table = profiles()
+    about = table[list(wells())].astype(object)
+    about.index = pd.Index([str(row) for row in about.index], dtype=object)
+    about["Metadata_mmoles_per_liter"] = about["Metadata_mmoles_per_liter"].astype(float)
+    data = anndata.AnnData(None, about, pd.DataFrame(index=pd.Index(FEATURES, dtype=object)))
+    if where != "nowhere":
+        getattr(data, where)["dino"] = table[FEATURES].to_numpy(np.float32)
+    data.write_h5ad(tmp_path / "p.h5ad")
+    if where == "nowhere":
+        assert "has no matrix X" in refused([tmp_path / "p.h5ad"], tmp_path / "screen")
+        return
+    imported = import_profiles([tmp_path / "p.h5ad"], tmp_path / "screen")
+    names = FEATURES if where == "layers" else ["dino_1", "dino_2", "dino_3"]
+    np.testing.assert_allclose(written(tmp_path / "screen")[0][names], table[FEATURES], rtol=1e-6)
+    assert f"p.h5ad has no X; {where}['dino'] is read." in said(imported)
 
 
 @pytest.mark.parametrize("sparse", [False, True])
@@ -388,6 +465,28 @@ def test_values_that_are_missing_or_infinite_are_named(tmp_path):
     assert f"1 infinite value (or too large for 32 bits) taken as missing, in {FEATURES[0]}" in (
         said(imported))
     assert "1 feature without any value left out: Cells_Empty" in said(imported)
+
+
+@pytest.mark.parametrize("values, shown", [
+    (["0.1", "n/d", "3", "", "1e-3", "2", "4", "5"], "row 2 holds 'n/d'"),
+    ([f"0,{number}" for number in range(1, 9)], "row 1 holds '0,1'")])
+def test_a_column_of_numbers_that_words_spoil_is_named_with_the_first_of_them(tmp_path, values,
+                                                                              shown):
+    table = profiles(["P1"]).assign(Cells_Spoilt=values, Cells_Note=list("abcdefgh"))
+    table.to_csv(tmp_path / "p.csv", index=False)
+    imported = import_profiles([tmp_path / "p.csv"], tmp_path / "screen")
+    assert imported.features == tuple(FEATURES)
+    assert (f"p.csv: 'Cells_Spoilt' is not read as a feature, because {shown}, which is not a "
+            "number.") in said(imported)
+    assert "1 column not read: 'Cells_Note'" in said(imported)
+
+
+def test_rows_that_are_there_twice_are_not_counted_as_cells(tmp_path):
+    table = profiles()
+    pd.concat([table, table.iloc[[3]]]).to_csv(tmp_path / "p.csv", index=False)
+    imported = import_profiles([tmp_path / "p.csv"], tmp_path / "screen")
+    assert "17 rows averaged to 16 wells" in said(imported)
+    assert imported.features == tuple(FEATURES)
 
 
 def test_plates_without_controls_among_others_are_named(tmp_path):

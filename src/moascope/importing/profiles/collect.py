@@ -20,6 +20,8 @@ PROFILES = "profiles.parquet"
 _GROUP_BYTES = 2**26
 COUNT = "Count_Rows"
 """The feature that says how many cells a well's profile is the average of."""
+LEAST_CELLS = 3
+"""Rows of most wells from which these are taken for cells: fewer are repeated rows, or fields."""
 
 
 @dataclass
@@ -93,13 +95,13 @@ def collect(sources: Sequence[Source], named: Named, how: Average, scratch: Path
         keys = placed.keys
         if not len(keys):
             raise MoascopeError(f"{listing(source.name for source in sources)} has a header but no "
-                                "rows.")
+                                "rows. Give a table with a row per well.")
         _refuse_several(keys, np.concatenate(homes), [source.name for source in sources])
         empty = np.concatenate(blank)
         notes += _said_of_values(features, keys, missing, infinite, empty)
         if empty.all():
             raise MoascopeError(f"{listing(source.name for source in sources)} holds no number: "
-                                "every value is missing.")
+                                "every value is missing. Look for the table with the features.")
         kept = np.flatnonzero(missing < len(keys))
         used = np.flatnonzero(~empty)
         rows = _Rows(disk, len(features), kept)
@@ -111,8 +113,9 @@ def collect(sources: Sequence[Source], named: Named, how: Average, scratch: Path
                 f"{counted(averaged, 'row')} averaged to {counted(len(keys), 'well')} by their "
                 f"{how} (--average mean or median): the tables have several rows per well and "
                 "nothing that tells them apart.")
-            columns = (*columns, COUNT)
-            batches = _averages(rows, [used[part] for part in parts], how)
+            cells = bool(np.median([len(part) for part in parts]) >= LEAST_CELLS)
+            columns = (*columns, COUNT) if cells else columns
+            batches = _averages(rows, [used[part] for part in parts], how, cells)
         else:
             batches = rows.in_order(used[order])
         _write(target, keys, columns, batches)
@@ -236,12 +239,14 @@ class _Rows:
             yield self.take(rows[start:start + step])
 
 
-def _averages(rows: _Rows, wells: Sequence[np.ndarray], how: Average) -> Iterator[np.ndarray]:
+def _averages(rows: _Rows, wells: Sequence[np.ndarray], how: Average,
+              counted: bool) -> Iterator[np.ndarray]:
     step = _rows_per_group(rows.width)
     for start in range(0, len(wells), step):
         part = wells[start:start + step]
-        yield np.stack([np.append(average(rows.take(np.sort(own)), how), np.float32(len(own)))
-                        for own in part])
+        found = np.stack([average(rows.take(np.sort(own)), how) for own in part])
+        sizes = np.array([[len(own)] for own in part], np.float32)
+        yield np.hstack([found, sizes]) if counted else found
 
 
 def _rows_per_group(width: int) -> int:

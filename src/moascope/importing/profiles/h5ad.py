@@ -18,7 +18,9 @@ _UNREADABLE = (OSError, KeyError, ValueError, TypeError, AttributeError, Runtime
 
 
 def open_anndata(path: Path, named: Named) -> Source:
-    """A .h5ad file as a source of profiles: X, with obs as what is said about its rows.
+    """A .h5ad file as a source of profiles, with obs as what is said about its rows.
+
+    The profiles are X, or the only layer or matrix of obsm where there is no X.
 
     Raises
     ------
@@ -27,10 +29,9 @@ def open_anndata(path: Path, named: Named) -> Source:
     """
     data = _open(path)
     try:
-        if data.X is None:
-            raise MoascopeError(f"{path} has no matrix X. Its layers are "
-                                f"{listing(data.layers) or 'none'}.")
-        features = tuple(str(name) for name in data.var_names)
+        where, name = _the_matrix(path, data)
+        features = tuple(str(name) for name in data.var_names) if where != "obsm" else tuple(
+            f"{name}_{at + 1}" for at in range(data.obsm[name].shape[1]))
         if len(set(features)) < len(features):
             raise MoascopeError(f"{path} has features of the same name in var. Rename them, for "
                                 "example by var_names_make_unique.")
@@ -38,7 +39,9 @@ def open_anndata(path: Path, named: Named) -> Source:
         said = pd.DataFrame({str(column): clean_text(_text(obs[column])) for column in obs},
                             index=obs.index, dtype="str").reset_index(drop=True)
         notes = []
-        if len(data.layers):
+        if where != "X":
+            notes.append(f"{path.name} has no X; {where}['{name}'] is read.")
+        elif len(data.layers):
             notes.append(f"{path.name}: X is read, and {counted(len(data.layers), 'layer')} not: "
                          f"{listing(data.layers)}.")
         rows = data.n_obs
@@ -51,7 +54,8 @@ def open_anndata(path: Path, named: Named) -> Source:
             step = rows_per_chunk(len(features))
             try:
                 # A sparse matrix is small enough to be held.
-                X = data.X.to_memory() if hasattr(data.X, "to_memory") else data.X
+                X = data.X if where == "X" else getattr(data, where)[name]
+                X = X.to_memory() if hasattr(X, "to_memory") else X
             except _UNREADABLE as error:
                 raise _unreadable(path, error) from None
             for start in range(0, rows, step):
@@ -67,6 +71,28 @@ def open_anndata(path: Path, named: Named) -> Source:
             data.file.close()
 
     return Source(path.name, tuple(said.columns), features, read, tuple(notes))
+
+
+def _the_matrix(path: Path, data: Any) -> tuple[str, str]:
+    """Where the profiles are, and by which name: X, or the only layer or matrix of obsm."""
+    # A file on disk without X raises in place of giving none.
+    if _has_x(data):
+        return "X", ""
+    for where in ("layers", "obsm"):
+        names = list(getattr(data, where))
+        if len(names) == 1:
+            return where, names[0]
+        if names:
+            break
+    raise MoascopeError(f"{path} has no matrix X. Its layers are {listing(data.layers) or 'none'}, "
+                        f"and its obsm {listing(data.obsm) or 'none'}. Save the profiles as X.")
+
+
+def _has_x(data: Any) -> bool:
+    try:
+        return data.X is not None
+    except KeyError:
+        return False
 
 
 def _text(column: Any) -> pd.Series:

@@ -165,7 +165,7 @@ def recognise_profiles(paths: Sequence[Path]) -> tuple[str, str] | None:
         kind = _kind_of(file, in_folder)
         if kind is None and not in_folder:
             raise MoascopeError(f"{file} is not of a kind that moascope reads: a table (CSV, "
-                                "Parquet), SQLite, .npy, .npz or .h5ad.")
+                                "Parquet), SQLite, .npy, .npz or .h5ad. Save a workbook as CSV.")
         if kind is not None:
             kinds.setdefault(kind, []).append(file.name)
     if not kinds:
@@ -176,8 +176,10 @@ def recognise_profiles(paths: Sequence[Path]) -> tuple[str, str] | None:
         return None
     if len(kinds) > 1:
         several = "; ".join(f"{kind}: {listing(names, 2)}" for kind, names in kinds.items())
+        aside = (" A table of the matrix's rows is given by --metadata."
+                 if kinds.keys() == {"matrix", "pycytominer"} else "")
         raise MoascopeError(f"{listing(paths)} holds profiles of several kinds ({several}). Choose "
-                            "one by --kind, or name the files.")
+                            f"one by --kind, or name the files.{aside}")
     kind, names = next(iter(kinds.items()))
     return kind, listing(names, 3)
 

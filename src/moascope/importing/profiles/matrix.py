@@ -20,6 +20,7 @@ from moascope.importing.profiles.parquet import open_parquet
 from moascope.importing.profiles.source import Batch, Named, Source, clean_text
 from moascope.importing.profiles.text import open_text, rows_per_chunk
 from moascope.opening import open_file
+from moascope.screen.columns import recognise
 from moascope.text import cause, counted, listing
 
 MOST_AT_ONCE = 2**31
@@ -153,7 +154,7 @@ def _open_one(path: Path, metadata: Path | None, named: Named) -> Source:
                                 f"{count:,}. Give a table with one row per row of the matrix, in "
                                 "the same order.")
     else:
-        said = pd.DataFrame({_key(array): array.text() for array in vectors
+        said = pd.DataFrame({_column(array): array.text() for array in vectors
                              if array.shape[0] == count}, index=range(count), dtype="str")
         notes = []
         if said.empty:
@@ -168,6 +169,10 @@ def _open_one(path: Path, metadata: Path | None, named: Named) -> Source:
             start += len(values)
             yield Batch(part, values)
 
+    others = [_key(array) for array in arrays if len(array.shape) == 2 and array.is_number
+              and array != matrix]
+    if others:
+        notes.append(f"{path.name}: {_key(matrix)} is read, and {listing(others)} not.")
     return Source(path.name, tuple(said.columns), features, read, tuple(notes))
 
 
@@ -200,6 +205,14 @@ def _read_metadata(path: Path, named: Named) -> tuple[pd.DataFrame, list[str]]:
     parts = [batch.about for batch in source.read(path.parent)]
     said = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=source.about)
     return said, list(source.notes)
+
+
+def _column(array: Stored) -> str:
+    """What a vector of an archive is called as a column: plates is the plate of each row."""
+    key = _key(array)
+    one = key.removesuffix("s")
+    known = [bool(recognise([name], "profiles").columns) for name in (key, one)]
+    return one if known == [False, True] else key
 
 
 def _key(array: Stored) -> str:

@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import numpy as np
 
@@ -52,51 +53,83 @@ def open_parquet(path: Path, named: Named, as_text: bool = False) -> Source:
     twice = [name for name in schema.names if len(schema.get_all_field_indices(name)) > 1]
     if twice:
         raise MoascopeError(f"{path} has the column '{twice[0]}' twice. Remove one.")
+    folders = _of_folders(path)
     flat = {field.name: field.type for field in schema if not _is_nested(field.type)}
     numeric = [name for name, kind in flat.items()
                if pa.types.is_floating(kind) or pa.types.is_integer(kind)
                or pa.types.is_decimal(kind)]
     features, describing = ([], []) if as_text else choose_features(numeric, list(flat), named)
-    about = tuple(name for name in flat if name not in set(features))
+    about = (*(name for name in flat if name not in set(features)), *(
+        name for name in folders if name not in schema.names))
     notes = describing_note(path.name, describing, named)
-    nested = [name for name in schema.names if name not in flat]
+    lists = {} if as_text else _lists(path)
+    features = [*features, *lists]
+    nested = [name for name in schema.names
+              if name not in flat and name not in {column for column, _ in lists.values()}]
     if nested:
         notes.append(f"{path.name}: {counted(len(nested), 'column')} of lists, pictures or records "
                      f"not read: {listing(map(repr, nested))}.")
     return Source(path.name, about, tuple(features),
-                  lambda scratch: _batches(path, features, about, scratch), tuple(notes))
+                  lambda scratch: _batches(path, features, lists, about, scratch), tuple(notes))
 
 
-def _batches(path: Path, features: Sequence[str], about: Sequence[str],
-             scratch: Path) -> Iterator[Batch]:
+def _of_folders(path: Path) -> dict[str, str]:
+    """What the folders of a partitioned table say, such as Metadata_Plate=P1."""
+    pairs = [part.partition("=") for part in path.parent.parts]
+    return {unquote(name): unquote(value) for name, sign, value in pairs if sign and name and value}
+
+
+def _lists(path: Path) -> dict[str, tuple[str, int]]:
+    """Features that are in one column of lists, as embeddings are: (column, place in the list)."""
     import pyarrow as pa
 
-    file = _open(path)
+    file, found = _open(path), {}
+    for field in file.schema_arrow:
+        kind = field.type
+        if field.name.lower().startswith("metadata_") or not (
+                pa.types.is_list(kind) or pa.types.is_large_list(kind)
+                or pa.types.is_fixed_size_list(kind)):
+            continue
+        if not (pa.types.is_floating(kind.value_type) or pa.types.is_integer(kind.value_type)):
+            continue
+        first = next(file.iter_batches(1, columns=[field.name]), None)
+        width = len(first.column(0)[0].as_py() or []) if first is not None and len(first) else 0
+        found |= {f"{field.name}_{at + 1}": (field.name, at) for at in range(width)}
+    return found
+
+
+def _batches(path: Path, features: Sequence[str], lists: dict[str, tuple[str, int]],
+             about: Sequence[str], scratch: Path) -> Iterator[Batch]:
+    import pyarrow as pa
+
+    file, folders = _open(path), _of_folders(path)
+    own = [name for name in about if name in file.schema_arrow.names]
     try:
         for group in range(file.num_row_groups):
             held = file.metadata.row_group(group)
-            table = file.read_row_group(group, columns=list(about), use_threads=False)
-            said = about_of(table, about) if about else None
+            table = file.read_row_group(group, columns=own, use_threads=False)
+            said = about_of(table, own) if own else None
             if said is None:
                 import pandas as pd
 
                 said = pd.DataFrame(index=range(held.num_rows))
+            said = said.assign(**{name: folders[name] for name in about if name not in own})
             if held.num_rows * len(features) * 8 <= _WHOLE_GROUP:
-                yield Batch(said, _matrix(file, group, features, held.num_rows))
+                yield Batch(said, _matrix(file, group, features, lists, held.num_rows))
                 continue
-            yield from _large_group(file, group, features, said, scratch)
+            yield from _large_group(file, group, features, lists, said, scratch)
     except (pa.ArrowException, OSError, ValueError) as error:
         raise MoascopeError(f"{path} cannot be read as Parquet: {cause(error)}.") from None
 
 
-def _large_group(file: Any, group: int, features: Sequence[str], said: Any,
-                 scratch: Path) -> Iterator[Batch]:
+def _large_group(file: Any, group: int, features: Sequence[str],
+                 lists: dict[str, tuple[str, int]], said: Any, scratch: Path) -> Iterator[Batch]:
     """A row group that is too large to be held: turned from columns into rows on disk."""
     count = len(said)
     width = max(1, _COLUMNS_BYTES // (8 * count))
     with tempfile.TemporaryFile(dir=scratch) as disk:
         for start in range(0, len(features), width):
-            part = _matrix(file, group, features[start:start + width], count)
+            part = _matrix(file, group, features[start:start + width], lists, count)
             part.T.tofile(disk)
         step = rows_per_chunk(len(features))
         for start in range(0, count, step):
@@ -108,16 +141,36 @@ def _large_group(file: Any, group: int, features: Sequence[str], said: Any,
             yield Batch(said.iloc[start:start + rows].reset_index(drop=True), values)
 
 
-def _matrix(file: Any, group: int, features: Sequence[str], count: int) -> np.ndarray:
+def _matrix(file: Any, group: int, features: Sequence[str], lists: dict[str, tuple[str, int]],
+            count: int) -> np.ndarray:
     values = np.empty((count, len(features)), np.float32)
     if features:
-        table = file.read_row_group(group, columns=list(features), use_threads=False)
+        homes = [lists.get(name, (name, 0)) for name in features]
+        table = file.read_row_group(group, columns=list(dict.fromkeys(
+            column for column, _ in homes)), use_threads=False)
+        of_lists = {name: _list_rows(name, table.column(name), count)
+                    for name in dict.fromkeys(column for column, _ in lists.values())
+                    if name in table.column_names}
         with np.errstate(over="ignore"):
-            for at, name in enumerate(features):
+            for at, (name, place) in enumerate(homes):
+                if name in of_lists:
+                    values[:, at] = of_lists[name][:, place]
+                    continue
                 column = table.column(name)
                 values[:, at] = column.cast("float64").to_numpy() if (
                     column.type not in ("float", "double")) else column.to_numpy()
     return values
+
+
+def _list_rows(name: str, column: Any, count: int) -> np.ndarray:
+    """A column of lists of one length as a matrix, [count, length]."""
+    import pyarrow.compute as pc
+
+    lengths = pc.unique(pc.list_value_length(column))
+    if column.null_count or len(lengths) > 1:
+        raise MoascopeError(f"The column '{name}' holds lists of different lengths, or none in "
+                            "some rows. A profile has the same features in every row.")
+    return pc.list_flatten(column).to_numpy().reshape(count, -1)
 
 
 def _is_nested(kind: Any) -> bool:

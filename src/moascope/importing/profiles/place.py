@@ -18,7 +18,7 @@ from moascope.screen.columns import WELL, plain, recognise, spellings
 from moascope.screen.reading import LINES_NAMED, Rows
 from moascope.screen.vehicles import is_vehicle
 from moascope.screen.wells import canonical_well, well_name
-from moascope.text import counted, is_number, listing
+from moascope.text import counted, is_number, listing, tidy
 
 KEY = ["Metadata_Plate", "Metadata_Well", "Metadata_Site"]
 FURTHER = ("Metadata_InChI", "Metadata_Target")
@@ -27,6 +27,8 @@ FURTHER = ("Metadata_InChI", "Metadata_Target")
 _OPTIONAL = ("Metadata_Batch", "Metadata_Panel")
 _PLACED = {*KEY, *_OPTIONAL, "Metadata_Row", "Metadata_Column"}
 _ROWS, _COLUMNS = 32, 48
+# Share of a column's values that are numbers from which its words are taken for a mistake.
+_LEAST_NUMBERS = 0.5
 
 
 @dataclass
@@ -125,8 +127,13 @@ class Placer:
         names = [column for column in self._compound_columns(source)
                  if column not in wells and column != meaning.get("Metadata_Compound")]
         wells = pd.concat([wells, about[names]], axis=1)
-        self._unread.setdefault(name, [column for column in about if column not in (
-            *meaning.values(), *dose, *names)])
+        if name not in self._unread:
+            unread = [column for column in about
+                      if column not in (*meaning.values(), *dose, *names)]
+            spoilt = [_spoilt(name, column, about[column]) for column in unread]
+            self._notes += [note for note in spoilt if note]
+            self._unread[name] = [column for column, note in zip(unread, spoilt, strict=True)
+                                  if not note]
         wells["Row"] = range(first + 1, first + 1 + len(wells))
         self._about.setdefault(name, []).append(
             wells[~wells.duplicated(list(wells.columns[:-1]))])
@@ -303,6 +310,22 @@ class Placer:
 
 _OURS = {"Metadata_Plate", "Metadata_Well", "Metadata_Compound", "Metadata_Control",
          "Metadata_Solvent", "Metadata_MoA", "Metadata_InChIKey", "Metadata_SMILES", *FURTHER}
+
+
+def _spoilt(name: str, column: str, text: pd.Series) -> str:
+    """A sentence on a column of numbers that words, or decimal commas, keep from being a feature.
+
+    `text` are the first rows of the table.
+    """
+    filled = text[text != ""]
+    wrong = pd.to_numeric(filled, errors="coerce").isna()
+    numbers = pd.to_numeric(filled.str.replace(",", ".", n=1), errors="coerce").notna()
+    if not wrong.any() or numbers.sum() < _LEAST_NUMBERS * len(filled):
+        return ""
+    row = int(wrong.to_numpy().argmax())
+    return (f"{name}: '{column}' is not read as a feature, because row {filled.index[row] + 1} "
+            f"holds '{tidy(filled.iloc[row], 40)}', which is not a number. Correct it, or leave "
+            "such values empty.")
 
 
 def _stem(name: str) -> str:

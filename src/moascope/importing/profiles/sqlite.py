@@ -70,7 +70,9 @@ def open_sqlite(path: Path, named: Named, how: Average) -> Source:
     if images.index.has_duplicates:
         raise MoascopeError(f"{path}: the table {image} has image "
                             f"{images.index[images.index.duplicated()][0]} twice.")
-    parts = [_objects(path, name, tables[name], keys) for name in objects]
+    # What the table of images and those of objects begin with is the name of the project.
+    project = re.sub(r"(per_)?images?$", "", image, flags=re.IGNORECASE)
+    parts = [_objects(path, name, project, tables[name], keys) for name in objects]
     return open_cells(path.name, images, parts, named, how)
 
 
@@ -85,12 +87,14 @@ def _read_images(database: sqlite3.Connection, table: str, columns: dict[str, st
     return images[about].apply(clean_text).set_axis(index, axis=0)
 
 
-def _objects(path: Path, table: str, columns: dict[str, str], keys: Sequence[str]) -> Objects:
-    name = _OF_OBJECTS.sub("", table)
-    name = "" if name.lower() == "object" else name
+def _objects(path: Path, table: str, project: str, columns: dict[str, str],
+             keys: Sequence[str]) -> Objects:
+    name = _OF_OBJECTS.sub("", table.removeprefix(project))
+    name = "" if name.lower() == "object" else name[:1].upper() + name[1:]
     numeric = [column for column, kind in columns.items()
                if re.match(r"(REAL|FLOA|DOUB|INT|BIGINT|NUM|MEDIUMINT|SMALLINT|TINYINT)", kind)
                and column not in (*_KEYS, "ObjectNumber", "index")
+               and not column.endswith("Number_Object_Number")
                and not re.match(r"(image_)?metadata_", column, re.IGNORECASE)]
     features = tuple(column if not name or column.startswith(f"{name}_") else f"{name}_{column}"
                      for column in numeric)

@@ -249,7 +249,7 @@ class _reading:
                     f"{counted(int(match[1]), 'column')}. Look for a missing value, or for a comma "
                     "inside a value (put that value in double quotes).")
         if "Empty CSV" in message:
-            return f"{self.path} has a header but no rows."
+            return f"{self.path} has a header but no rows. Give a table with a row per well."
         return f"{self.path} cannot be read as a table: {message}."
 
 
