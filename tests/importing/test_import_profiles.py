@@ -123,6 +123,17 @@ def test_the_command_recognises_profiles_and_says_what_it_assumed(tmp_path):
     assert "embed.backbone=profiles" in done.output
 
 
+def test_the_command_names_structures_that_cannot_be_read(tmp_path):
+    smiles = {"taxol": "CCO", "aspirin": "C1CC", "nocodazole": "c1ccccc1"}
+    table = profiles().assign(Metadata_SMILES=lambda rows: rows["Metadata_pert_iname"].map(smiles))
+    table.to_csv(tmp_path / "p.csv", index=False)
+    done = CliRunner().invoke(app, ["import", str(tmp_path / "p.csv"), "--out",
+                                    str(tmp_path / "screen")])
+    assert done.exit_code == 0
+    assert ("RDKit cannot read the structure of 1 compound: aspirin ('C1CC')."
+            in " ".join(done.output.split()))
+
+
 def test_a_folder_of_images_is_still_one_of_images(tmp_path):
     (tmp_path / "a_B02_s1_w1.tif").write_bytes(b"x")
     profiles().to_csv(tmp_path / "p.csv", index=False)

@@ -144,8 +144,8 @@ def test_columns_that_are_no_single_numbers_are_named_and_left_out(folder):
 
     screen = read_screen(change(folder, edit))
     assert screen.warnings == (
-        "profiles.parquet has 2 columns that are not numbers and are not used as features: gene, "
-        "passed.",)
+        "profiles.parquet: not used as features, because not all values are numbers: gene, "
+        "passed. Correct those values, or leave them empty, where a column is a feature.",)
     assert len(screen.profiles.features) == 12
 
 
@@ -159,7 +159,7 @@ def test_a_word_in_the_last_line_of_a_csv_file_makes_its_column_one_of_words(
         table.loc[len(table) - 1, "Cells_Feature_3"] = "none seen"
 
     screen = read_screen(change(folder, edit))
-    assert "not used as features: Cells_Feature_3." in screen.warnings[0]
+    assert "because not all values are numbers: Cells_Feature_3." in screen.warnings[0]
     assert len(screen.profiles.features) == 11
 
 
@@ -237,6 +237,12 @@ SENTENCES = {
 def test_a_mistake_is_a_sentence(folder, mistake):
     edit, sentence = SENTENCES[mistake]
     assert sentence in problems(change(folder, edit))
+
+
+def test_a_csv_file_with_a_header_alone_is_a_sentence(tmp_path):
+    folder = make_profiles(tmp_path / "screen", table="profiles.csv")
+    assert "profiles.csv has a header but no rows" in problems(
+        change(folder, lambda table: table.head(0)))
 
 
 def test_wells_without_a_profile_and_profiles_without_a_well_are_named(folder):

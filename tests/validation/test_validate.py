@@ -239,8 +239,8 @@ def test_too_many_quarantined_sites_stop_the_run(validated):
     assert caught.value.problems == [
         "Quarantined: 1 of 32 sites (1 truncated), more than the 1.0% that "
         "validate.max_quarantined allows. First: plate Plate1, well B02, site 1: truncated (DNA). "
-        "Restore the images and run acquire again, or raise validate.max_quarantined in "
-        "params.yaml to go on without them."]
+        "Restore the images or profiles and run acquire again, or raise "
+        "validate.max_quarantined in params.yaml to go on without them."]
     assert json.loads((root / "strict/validation.json").read_text())["success"] is False
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shlex
 from enum import StrEnum
 from pathlib import Path
@@ -107,12 +108,17 @@ def import_(
 
     found, profiles_given = find_given(paths, kind.value, pattern)
     if profiles_given:
+        from moascope.chemistry.structures import structures_of
         from moascope.importing.profiles.run import SETTINGS, describe_profiles, import_profiles
         from moascope.importing.profiles.source import Named
 
         profiles = import_profiles(
             found, out, kind=kind.value, layout=layout, metadata=metadata, annotations=annotations,
             named=Named(compound, moa, plate, well), how=average.value, update=update)
+        table = profiles.annotations
+        # Structures are read for the first time after training, which is late to hear of them.
+        refused = structures_of(table, list(table["Metadata_Compound"])).warnings
+        profiles = dataclasses.replace(profiles, notes=(*profiles.notes, *refused))
         print(describe_profiles(profiles, out, next_steps(out, SETTINGS)))
         return
     for_profiles = {"--metadata": metadata, "--compound": compound, "--moa": moa,

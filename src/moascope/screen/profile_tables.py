@@ -126,8 +126,9 @@ class CsvProfiles:
         with _sentences(self._path):
             batches = list(self._batches(dict.fromkeys(keys, pa.string()), keys))
         rows = pd.DataFrame({
-            column: pd.Series(pa.chunked_array([batch.column(key) for batch in batches]),
-                              dtype="str") for key, column in zip(keys, columns, strict=True)})
+            column: pd.Series(pa.chunked_array([batch.column(key) for batch in batches],
+                                               pa.string()), dtype="str")
+            for key, column in zip(keys, columns, strict=True)})
         return rows, np.arange(2, len(rows) + 2)
 
     def blocks(self, features: int) -> list[slice]:

@@ -178,8 +178,8 @@ def _checked(path: Path, reader: Reader, findings: Findings) -> Profiles | None:
                         "were read as decimal commas.")
     if others:
         warnings.append(
-            f"{name} has {counted(len(others), 'column')} that are not numbers and are not used "
-            f"as features: {listing(others)}.")
+            f"{name}: not used as features, because not all values are numbers: {listing(others)}. "
+            "Correct those values, or leave them empty, where a column is a feature.")
     rows, lines = reader.metadata([column for column in [*_OURS, _COMPOUND] if column in header])
     if rows.empty:
         findings.problems.append(f"{name} has a header but no rows. Fill it in with one row per "

@@ -149,8 +149,9 @@ def _too_many_quarantined(validation: dict[str, Any], params: Validate) -> str:
                         sorted(quarantine["reasons"].items(), key=lambda item: -item[1]))
     return (f"Quarantined: {quarantine['sites']:,} of {sites:,} sites ({reasons}), more than "
             f"the {params.max_quarantined:.1%} that validate.max_quarantined allows. First: "
-            f"{'; '.join(quarantine['examples'][:3])}. Restore the images and run acquire again, "
-            "or raise validate.max_quarantined in params.yaml to go on without them.")
+            f"{'; '.join(quarantine['examples'][:3])}. Restore the images or profiles and run "
+            "acquire again, or raise validate.max_quarantined in params.yaml to go on without "
+            "them.")
 
 
 def closing_words(validation: dict[str, Any], path: Path) -> str:
