@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import gc
 import multiprocessing
 import os
 import signal
@@ -21,7 +22,7 @@ from typing import Any, TypeVar
 
 from moascope.errors import scrub_what_is_logged
 from moascope.text import counted
-from moascope.work.processors import usable_processors
+from moascope.work.processors import OBJECTS_BETWEEN_COLLECTIONS, usable_processors
 from moascope.work.ray import RAY, run_on_ray
 
 T = TypeVar("T")
@@ -168,6 +169,7 @@ def _submitted(pool: ProcessPoolExecutor, function: Callable[..., Any],
 def start_worker() -> None:
     """What a worker process does first: it hides passwords, leaves Ctrl-C alone, ends with us."""
     scrub_what_is_logged()
+    gc.set_threshold(OBJECTS_BETWEEN_COLLECTIONS)
     # Ctrl-C reaches the whole group: a worker then ends without a traceback of its own.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     threading.Thread(target=_end_with_parent, daemon=True).start()

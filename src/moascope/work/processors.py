@@ -1,4 +1,4 @@
-"""How many processors this process may use: its affinity, and the quota of its container."""
+"""What a process may use: processors, by its affinity and its container's quota, and threads."""
 
 from __future__ import annotations
 
@@ -11,6 +11,9 @@ from moascope.errors import MoascopeError
 
 PROCESSORS = "MOASCOPE_PROCESSORS"
 """Environment variable: how many processors to use, where that is less than there are."""
+
+OBJECTS_BETWEEN_COLLECTIONS = 10_000
+"""How many new objects Python's collector waits for, in place of 700."""
 
 PROCESS = Path("/proc/self")
 # Libraries that count the machine's processors themselves, and read no quota.
