@@ -1,13 +1,15 @@
 """Whether the learner earns its place: the study's choice next to simple models, task by task.
 
-    python benchmarks/learning.py --seeds 100 101 --real ../shared/data
+    python benchmarks/learning.py --seeds 100 101 --real ../shared/data --projects FOLDER:moa
 
 Tasks are GPCR and the strong mechanisms of the simulated screen `teaching`, seed by seed, and where
-the real images are at hand every mechanism at once of BBBC021 and the dose of BBBC013. The selected
-model is what the pipeline registers: the study of params.yaml, nested, scored on compounds that it
-never saw. References see the same features and folds and nothing is tuned for them. The oracle is
-a simple model of the true knobs of the wells. Seconds are those of study and nested training on one
-machine, one after the other.
+the real images are at hand every mechanism at once of BBBC021 and the dose of BBBC013. A project in
+which `embed` has run brings its screen, of images or of profiles, with the target that is named.
+Nothing is promoted here, so real screens keep no compound back. The selected model is what the
+pipeline registers: the study of params.yaml, nested, scored on compounds that it never saw.
+References see the same features and folds and nothing is tuned for them. The oracle is a simple
+model of the true knobs of the wells. Seconds are those of study and nested training on one machine,
+one after the other.
 
 Prints a Markdown table, row by row, and under it the mean over the tasks of the selected model
 minus the best reference of each, and minus every single reference.
@@ -158,9 +160,11 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="*", default=[100])
     parser.add_argument("--targets", nargs="*", default=["gpcr", *STRONG])
     parser.add_argument("--real", type=Path, help="folder with bbbc021/ and bbbc013/")
+    parser.add_argument("--projects", nargs="*", default=[], metavar="FOLDER:TARGET")
     parser.add_argument("--keep", type=Path, help="folder for the screens, which then stay")
     arguments = parser.parse_args()
     params = load_params(arguments.params, arguments.set)
+    kept = params.model_copy(update={"split": params.split.model_copy(update={"holdout": 0.0})})
     header = ["screen", "target", "random", "selected", *REFERENCES, "oracle", "choice", "seconds"]
     print("| " + " | ".join(header) + " |\n|" + "---|" * len(header), flush=True)
     rows = []
@@ -172,13 +176,20 @@ def main() -> None:
             own = work / name.replace(" ", "-")
             if not (own / "acquire/layout.csv").is_file():
                 simulate(params.simulated, seed, own / "acquire", default_jobs())
-            tasks += [(name, own / "acquire", own, target) for target in arguments.targets]
+            tasks += [(name, own / "acquire", own, target, params)
+                      for target in arguments.targets]
         for name, targets in REAL.items() if arguments.real else ():
             if (arguments.real / name).is_dir():
-                tasks += [(name, arguments.real / name, work / name, target) for target in targets]
-        for name, screen, own, target in tasks:
-            embedded = embedded_screen(screen, own, params)
-            rows.append(score_task(screen, embedded, target, params, name))
+                tasks += [(name, arguments.real / name, work / name, target, kept)
+                          for target in targets]
+        for name, screen, own, target, used in tasks:
+            rows.append(score_task(screen, embedded_screen(screen, own, used), target, used, name))
+            print(rows[-1].line(), flush=True)
+        for project in arguments.projects:
+            folder, _, target = project.rpartition(":")
+            data = Path(folder) / "data"
+            rows.append(score_task(data / "acquire", data / "embed", target, kept,
+                                   Path(folder).name))
             print(rows[-1].line(), flush=True)
     print("\n" + "\n".join(f"- {line}" for line in summary(rows)))
 
