@@ -164,13 +164,15 @@ def _matrix(file: Any, group: int, features: Sequence[str], lists: dict[str, tup
 
 def _list_rows(name: str, column: Any, count: int) -> np.ndarray:
     """A column of lists of one length as a matrix, [count, length]."""
-    import pyarrow.compute as pc
+    import pyarrow.compute
 
-    lengths = pc.unique(pc.list_value_length(column))
+    # Its functions are made while it is imported, so that no checker knows them.
+    compute: Any = pyarrow.compute
+    lengths = compute.unique(compute.list_value_length(column))
     if column.null_count or len(lengths) > 1:
         raise MoascopeError(f"The column '{name}' holds lists of different lengths, or none in "
                             "some rows. A profile has the same features in every row.")
-    return pc.list_flatten(column).to_numpy().reshape(count, -1)
+    return compute.list_flatten(column).to_numpy().reshape(count, -1)
 
 
 def _is_nested(kind: Any) -> bool:
