@@ -6,6 +6,7 @@
 
 Each fault is used up by one request for that method and key, in order; what is in `always` happens
 at every request. `bucket.requests` lists what was asked, and `bucket.sent` counts bytes of bodies.
+Every answer waits for `bucket.delay` seconds, as distant stores do.
 """
 
 from __future__ import annotations
@@ -41,6 +42,7 @@ class Bucket:
         self.always: dict[str, str] = {}
         self.requests: list[str] = []
         self.sent = 0
+        self.delay = 0.0
         self.lock = threading.Lock()
         self.client = boto3.client(
             "s3", endpoint_url=f"http://{moto[0]}:{moto[1]}", region_name="us-east-1",
@@ -79,20 +81,23 @@ class Bucket:
 
 
 @contextlib.contextmanager
-def bucket_server() -> Iterator[Bucket]:
-    """Start moto's server and the proxy on free ports of 127.0.0.1, and stop both at the end."""
+def bucket_server(host: str = "127.0.0.1") -> Iterator[Bucket]:
+    """Start moto's server and the proxy on free ports of this machine, and stop both at the end.
+
+    Moto's is on 127.0.0.1, the proxy at `host`.
+    """
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
     moto = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
     moto.start()
     try:
         bucket = Bucket(moto.get_host_and_port())
-        proxy = ThreadingHTTPServer(("127.0.0.1", 0), _handler(bucket))
+        proxy = ThreadingHTTPServer((host, 0), _handler(bucket))
         proxy.daemon_threads = True
         # Clients that hang up in the middle are what these tests are about.
         proxy.handle_error = lambda *_: None
         thread = threading.Thread(target=proxy.serve_forever, args=(0.02,), daemon=True)
         thread.start()
-        bucket.url = f"http://127.0.0.1:{proxy.server_address[1]}"
+        bucket.url = f"http://{host}:{proxy.server_address[1]}"
         try:
             yield bucket
         finally:
@@ -119,6 +124,7 @@ def _handler(bucket: Bucket) -> type[BaseHTTPRequestHandler]:
                 waiting = bucket.faults.get(asked)
                 fault = waiting.pop(0) if waiting else bucket.always.get(
                     asked, bucket.always.get("*", ""))
+            time.sleep(bucket.delay)
             with contextlib.suppress(ConnectionError):
                 self.answer(fault)
 

@@ -8,7 +8,8 @@ import pytest
 from google_store import google_store
 
 from moascope.addresses.cache import current_sum, open_copy
-from moascope.addresses.stores import Unavailable, fetch, list_folder, version_of
+from moascope.addresses.folders import list_folder
+from moascope.addresses.stores import Unavailable, fetch, version_of
 
 pytest.importorskip("gcsfs", reason="gs:// needs the extra gcs")
 CONTENT = bytes(range(256)) * 40

@@ -15,10 +15,11 @@ import pytest
 
 from moascope.errors import MoascopeError
 from moascope.params import Prepare
+from moascope.work.code import environment_digest
 from moascope.work.digests import digest
 from moascope.work.plates import update_plates
 from moascope.work.processes import ahead
-from moascope.work.ray import call_in_folder
+from moascope.work.ray import Witness, call_away
 
 
 def write_name(plate: str, folder: Path) -> None:
@@ -37,9 +38,19 @@ def die_on(bad: str, plate: str, folder: Path) -> None:
     write_name(plate, folder)
 
 
-def fail_on_a_die_on_d(plate: str, folder: Path) -> None:
+def join_what_is_carried(deaths: Path, plate: str, folder: Path, given: Path, weights: Path,
+                         nothing: None) -> None:
+    """Like the work of a stage; A is bad, C dies once, D always."""
+    assert nothing is None and Path.cwd() not in (given.parent, weights.parent)
+    assert [path.name for path in given.iterdir()] == [plate]
     fail_on("A", MoascopeError, plate, folder)
-    die_on("D", plate, folder)
+    if plate == "D" or (plate == "C" and not (deaths / "C").exists()):
+        with (deaths / plate).open("a") as file:
+            file.write(plate)
+        os.kill(os.getpid(), signal.SIGKILL)
+    (folder / "deep").mkdir()
+    (folder / "deep/name.txt").write_text(
+        weights.read_text() + (given / plate / "name.txt").read_text())
 
 
 def plates_in(out: Path) -> list[str]:
@@ -161,14 +172,47 @@ def test_a_failure_ahead_is_raised_at_its_place():
         next(results)
 
 
-def test_a_machine_that_sees_other_files_says_so_and_does_nothing(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    mark = tmp_path / "mark"
-    mark.touch()
-    assert call_in_folder(str(tmp_path), str(mark), Path.cwd, ()) == tmp_path
-    for folder, file in (tmp_path / "none", mark), (tmp_path, tmp_path / "none"):
-        failed = call_in_folder(str(folder), str(file), pytest.fail, ("it was called",))
-        assert f"does not see {tmp_path / 'none'}. Give every machine" in str(failed)
+def test_a_machine_with_other_code_or_other_images_says_so_and_does_nothing(tmp_path, monkeypatch):
+    here, image = environment_digest(), tmp_path / "a.tif"
+    image.write_bytes(b"pixels")
+    seen = Witness.of(image)
+    monkeypatch.chdir(tmp_path.parent)
+    assert call_away(here, str(tmp_path), seen, Path.cwd, ()) == tmp_path
+    assert call_away(here, str(tmp_path / "none"), None, Path.cwd, ()) == tmp_path
+    never = pytest.fail, ("it was called",)
+    other = call_away("0" * 64, str(tmp_path), seen, *never)
+    assert "has another version of moascope" in str(other)
+    image.write_bytes(b"other pixels")
+    for path in image, tmp_path / "none.tif":
+        failed = call_away(here, str(tmp_path), seen._replace(path=str(path)), *never)
+        assert f"does not see {path}, or another file there. Share" in str(failed)
+
+
+def test_an_array_is_seen_where_its_folder_is(tmp_path):
+    seen = Witness.of(tmp_path)
+    (tmp_path / "zarr.json").write_text("{}")
+    assert seen.is_seen() and not seen._replace(path=str(tmp_path / "none")).is_seen()
+
+
+def test_the_digest_of_the_environment_changes_with_a_file_and_with_a_library(monkeypatch):
+    found = {environment_digest()}
+    for target in "hashlib.file_digest", "_version":
+        environment_digest.cache_clear()
+        with monkeypatch.context() as patched:
+            patched.setattr(f"moascope.work.code.{target}", lambda *arguments: Fixed())
+            found.add(environment_digest())
+    environment_digest.cache_clear()
+    assert len(found) == 3
+
+
+class Fixed:
+    """What a digest or a version may be."""
+
+    def hexdigest(self) -> str:
+        return "0" * 64
+
+    def __repr__(self) -> str:
+        return "0.0"
 
 
 def test_without_ray_the_remedy_is_shown(tmp_path, monkeypatch):
@@ -192,18 +236,29 @@ def cluster(monkeypatch):
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_ray_makes_the_same_plates_and_reports_bad_ones_alike(tmp_path, monkeypatch, cluster):
+def test_ray_makes_plates_of_what_they_carry_and_reports_bad_ones_alike(
+        tmp_path, monkeypatch, cluster):
     monkeypatch.setenv("MOASCOPE_RAY", cluster)
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent), prepend=os.pathsep)
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("moascope.work.ray.STARTS", 2)
+    (tmp_path / "weights.txt").write_text("of ")
+    (tmp_path / "deaths").mkdir()
+    for plate in "ABCD":
+        (tmp_path / "given" / plate).mkdir(parents=True)
+        (tmp_path / "given" / plate / "name.txt").write_text(plate)
+    carried = Path("given"), Path("weights.txt"), None
     with pytest.raises(MoascopeError) as caught:
-        update_plates(Path("out"), dict.fromkeys("ABCD", "1"), fail_on_a_die_on_d, 1, "naming")
+        update_plates(Path("out"), dict.fromkeys("ABCD", "1"),
+                      partial(join_what_is_carried, tmp_path / "deaths"), 1, "naming", carried)
     assert "plate A is bad" in str(caught.value)
     assert "ended from outside" in str(caught.value)
-    assert plates_in(tmp_path / "out") == [".partial-D", "B", "C"]
-    assert update_plates(Path("out"), dict.fromkeys("ABD", "1"), write_name, 1, "naming") == (2, 1)
-    assert plates_in(tmp_path / "out") == ["A", "B", "D"]
-    assert (tmp_path / "out/A/name.txt").read_text() == "A"
+    # C is started anew when its process has ended, and D as often as any plate.
+    assert {path.name: path.read_text() for path in (tmp_path / "deaths").iterdir()} == {
+        "C": "C", "D": "DD"}
+    assert plates_in(tmp_path / "out") == ["B", "C"]
+    assert (tmp_path / "out/B/deep/name.txt").read_text() == "of B"
+    assert (tmp_path / "out/C/deep/name.txt").read_text() == "of C"
 
 
 def test_half_a_file_of_a_call_that_was_killed_is_removed(tmp_path):

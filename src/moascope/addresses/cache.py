@@ -80,10 +80,55 @@ def open_copy(address: str) -> Iterator[BinaryIO]:
             file = open_file(path)
             break
     else:
-        raise Unavailable(f"{shown(address)}: the local copy is removed as soon as it is made. "
-                          f"Raise {LIMIT} above {cache_limit() / 1e9:g}.")
+        raise _no_room(address)
     with file:
         yield file
+
+
+def _no_room(address: str) -> Unavailable:
+    return Unavailable(f"{shown(address)}: the local copy is removed as soon as it is made. "
+                       f"Raise {LIMIT} above {cache_limit() / 1e9:g}.")
+
+
+def link_copy(address: str, tag: str, path: Path) -> bool:
+    """Put the local copy of a file at a path of the cache's disk, where it is of one version.
+
+    Parameters
+    ----------
+    address : str
+    tag : str
+        Of the version; where there is no copy of it, the file is fetched.
+    path : Path
+        What is put there stays, even where the copy is removed.
+
+    Returns
+    -------
+    bool
+        Whether the store still has that version, or the copy was there.
+
+    Raises
+    ------
+    FileNotFoundError, moascope.addresses.stores.TooLarge, moascope.addresses.stores.Unavailable
+    """
+    known = known_sum(address)
+    if known is None or known.tag != tag:
+        _fetched(address)
+    for _ in range(_OPENED):
+        copy = _copy(address)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # Another process may have made room in between.
+        with contextlib.suppress(FileNotFoundError):
+            os.link(copy, path)
+            known = known_sum(address)
+            return known is not None and known.tag == tag
+    raise _no_room(address)
+
+
+def note_sum(address: str, total: Sum) -> None:
+    """Note what is known of something that has no copy of its own."""
+    with _database() as database:
+        database.execute("INSERT OR REPLACE INTO copies VALUES (?, ?, ?, ?, 0, ?)",
+                         (address, *total, time.time()))
 
 
 def current_sum(address: str) -> Sum:

@@ -80,7 +80,7 @@ def version_of(address: str) -> Version:
     Unavailable
         Where the store cannot be used.
     """
-    return _persistently(address, lambda: _ask(address))
+    return persistently(address, lambda: _ask(address))
 
 
 def fetch(address: str, path: Path) -> tuple[Version, str]:
@@ -98,43 +98,13 @@ def fetch(address: str, path: Path) -> tuple[Version, str]:
     OSError
         Where `path` cannot be written.
     """
-    return _persistently(address, lambda: _fetch_once(address, path))
-
-
-def list_folder(address: str) -> dict[str, Version | None]:
-    """What lies directly in a folder of an object store (s3://, gs://).
-
-    Returns
-    -------
-    dict
-        By name, the version of a file, and None for a folder. Empty where nothing is there.
-
-    Raises
-    ------
-    Unavailable
-    """
-    try:
-        return _persistently(address, lambda: _list_once(address))
-    except FileNotFoundError:
-        return {}
-
-
-def _list_once(address: str) -> dict[str, Version | None]:
-    system, name = _system(address)
-    system.invalidate_cache()
-    entries = {}
-    for found in system.ls(name, detail=True):
-        # A folder may be an object of its own, too, and then lists itself.
-        if (entry := str(found["name"]).rstrip("/")) != name.rstrip("/"):
-            entries[entry.rpartition("/")[2]] = (None if found.get("type") == "directory"
-                                                 else _version(address, found))
-    return entries
+    return persistently(address, lambda: _fetch_once(address, path))
 
 
 def _fetch_once(address: str, path: Path) -> tuple[Version, str]:
     version = _ask(address)
     _refuse_large(address, version.bytes)
-    system, name = _system(address)
+    system, name = open_system(address)
     system.get_file(name, str(path), callback=_most_bytes()(address))
     total, check = hashlib.sha256(), hashlib.md5(usedforsecurity=False)
     with path.open("rb") as file:
@@ -153,16 +123,17 @@ def _fetch_once(address: str, path: Path) -> tuple[Version, str]:
 
 
 def _ask(address: str) -> Version:
-    system, name = _system(address)
+    system, name = open_system(address)
     # Listings of earlier questions may be out of date.
     system.invalidate_cache()
     found = system.info(name)
     if found.get("type") == "directory":
         raise FileNotFoundError(address)
-    return _version(address, found)
+    return told_version(address, found)
 
 
-def _version(address: str, info: Mapping[str, Any]) -> Version:
+def told_version(address: str, info: Mapping[str, Any]) -> Version:
+    """The version of a file in what fsspec says of it."""
     found = {str(key).lower(): value for key, value in info.items()}
     tag = str(found.get("etag") or found.get("last-modified") or found.get("updated") or "")
     plain = tag.strip('"').lower()
@@ -209,7 +180,7 @@ def _most_bytes() -> Callable[[str], Any]:
     return MostBytes
 
 
-def _system(address: str) -> tuple[Any, str]:
+def open_system(address: str) -> tuple[Any, str]:
     """The file system of an address, and the file's name in it; fsspec keeps one a process."""
     import fsspec
 
@@ -282,7 +253,8 @@ class _Passing(Exception):
     """Worth another attempt."""
 
 
-def _persistently(address: str, act: Callable[[], T]) -> T:
+def persistently(address: str, act: Callable[[], T]) -> T:
+    """Call a function, again after errors that pass; others are raised in our words."""
     for attempt in range(1, ATTEMPTS + 1):
         try:
             with _quietly():

@@ -84,7 +84,7 @@ def collect_planes(folders: Iterable[Path], most: int, seed: int,
         found: dict[str, list[np.ndarray]] = {}
         for channel, name, frame in named:
             try:
-                with open_plane(Path(), name) as file:
+                with open_plane(Path(), name, [frame]) as file:
                     plane = read_frames(file, name, [frame])[frame]
             except PlaneError as error:
                 left_out += error.problems

@@ -165,10 +165,10 @@ def embed_plates(prepared: Path, out: Path, settings: Embed, jobs: int,
             continue
         keys = {plate.name: digest(plate.key, _identity(name),
                                    settings.precision, seen, code) for plate in plates}
-        work = functools.partial(_embed_one, prepared, name, file, settings.precision, seen)
+        work = functools.partial(_embed_one, name, settings.precision, seen)
         # A network brings threads of its own.
         outcome[name] = update_plates(out / labels[name], keys, work, 1 if file else jobs,
-                                      f"embed {labels[name]}")
+                                      f"embed {labels[name]}", (prepared, file))
         write_atomically(out / labels[name] / WEIGHTS_FILE, seen + "\n")
     for folder in out.iterdir():
         if folder.is_dir() and folder.name not in labels.values():
@@ -219,8 +219,8 @@ def _identity(name: str) -> str:
     return KERAS_FILE if name.endswith(KERAS_FILE) else name
 
 
-def _embed_one(prepared: Path, name: str, weights: Path | None, precision: str, seen: str,
-               plate: str, folder: Path) -> None:
+def _embed_one(name: str, precision: str, seen: str, plate: str, folder: Path, prepared: Path,
+               weights: Path | None) -> None:
     own = PreparedPlate(prepared / plate)
     crop = own.crops().shape[-1]
     embed_plate(own, folder, _open_once(name, weights, precision, crop, seen))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from pathlib import Path
 
@@ -133,16 +134,19 @@ def embed_profiles(profiles: Profiles, plates: list[PreparedPlate], prepared: Pa
             for plate in plates}
     if not plates:
         keys = {plate: digest(total, code) for plate, total in profiles.digests.items()}
-    work = functools.partial(_embed_one, profiles, prepared if plates else None)
-    return update_plates(out, keys, work, jobs, f"embed {label_of(PROFILES)}")
+    return update_plates(out, keys, functools.partial(_embed_one, profiles), jobs,
+                         f"embed {label_of(PROFILES)}",
+                         (profiles.path, prepared if plates else None))
 
 
-def _embed_one(profiles: Profiles, prepared: Path | None, plate: str, folder: Path) -> None:
+def _embed_one(profiles: Profiles, plate: str, folder: Path, measured: Path,
+               prepared: Path | None) -> None:
     import pyarrow as pa
     import pyarrow.parquet
 
-    sites, values, names = profile_features(
-        profiles, plate, None if prepared is None else PreparedPlate(prepared / plate))
+    own = None if prepared is None else PreparedPlate(prepared / plate)
+    sites, values, names = profile_features(dataclasses.replace(profiles, path=measured), plate,
+                                            own)
     described = pa.Table.from_pandas(sites, preserve_index=False)
     # At once: columns that are appended one by one cost the square of their number.
     columns = [*described.columns,

@@ -65,7 +65,7 @@ def choose_samples(root: Path, sites: pd.DataFrame,
         held = []
         for file, frame in zip(files.iloc[some], frames.iloc[some], strict=True):
             try:
-                with open_plane(root, file) as opened:
+                with open_plane(root, file, [int(frame)]) as opened:
                     read_frames(opened, file, [int(frame)])
                     found = planes_held(opened, file, shared[file])
                     if says_low_is_white(opened):

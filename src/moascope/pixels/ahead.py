@@ -29,7 +29,9 @@ from moascope.pixels.quality import nucleus_channel
 from moascope.pixels.sites import Seen, read_sites
 from moascope.screen.columns import SITE
 from moascope.screen.limits import PlaneError
+from moascope.screen.planes import local_image
 from moascope.screen.readings import FOLDER, OF_FILE, forget_readings, read_readings, stamps_of
+from moascope.screen.remote_arrays import is_array_address
 from moascope.screen.tables import Screen
 from moascope.validation.facts import (
     assess,
@@ -39,8 +41,8 @@ from moascope.validation.facts import (
     quarantined_sites,
 )
 from moascope.validation.files import FileRead, read_file_once
-from moascope.work.plates import make_plate, take_plates
-from moascope.work.processes import ended_worker, run_parallel
+from moascope.work.plates import KEY_FILE, make_plates, take_plates
+from moascope.work.processes import ended_worker
 
 _FILES = ["FileName", *OF_FILE]
 _CONNECTIONS = 16  # to stores; the network, and no processor, is what they wait for
@@ -93,16 +95,19 @@ def read_ahead(screen: Screen, settings: Prepare, acquired: Path, jobs: int) -> 
             else:
                 known.append(files)
         threads = threads_for(len(due), jobs)
-        work = functools.partial(_read_plate, Path(tables), screen.channels, screen.images,
-                                 settings, prepare_code(), threads, folder)
-        for done, (_, outcome) in enumerate(run_parallel(
-                work, {name: (name,) for name in due}, jobs, "reading plates")):
+        work = functools.partial(_read_plate, screen.channels, screen.images, settings,
+                                 prepare_code(), threads)
+        for done, (_, outcome) in enumerate(make_plates(
+                ahead, dict.fromkeys(due), work, jobs, "reading plates", (Path(tables),),
+                local_image(screen))):
             if isinstance(outcome, BrokenProcessPool):
                 raise MoascopeError(ended_worker("acquire", done, len(due), "plate",
                                                  kept=True)) from None
             if isinstance(outcome, BaseException):
                 raise outcome
-            known.append(outcome)
+            # After the plate: of one that was not finished nothing is known, and it is read again.
+            keep_readings(outcome, folder)
+            known.append(outcome[_FILES].drop_duplicates("FileName"))
     files = pd.concat(known, ignore_index=True)
     return files[files["SHA256"] != ""].drop_duplicates("FileName", ignore_index=True)
 
@@ -142,42 +147,35 @@ def _known_files(plate: Screen, readings: pd.DataFrame) -> pd.DataFrame | None:
     return known[known["FileName"].isin(there)]
 
 
-def _read_plate(tables: Path, channels: tuple[str, ...], images: Path, settings: Prepare,
-                code: str, threads: int, folder: Path, name: str) -> pd.DataFrame:
-    """Read all files of a plate; what is known of them afterwards."""
-    screen = plate_in(tables, channels, images, name)
+def _read_plate(channels: tuple[str, ...], images: Path, settings: Prepare, code: str,
+                threads: int, plate: str, folder: Path, tables: Path) -> pd.DataFrame:
+    """Read all files of a plate, prepare it if nothing speaks against it; facts of its planes."""
+    screen = plate_in(tables, channels, images, plate)
     if any(screen.sites[f"FileName_{channel}"].map(is_address).any() for channel in channels):
         threads = max(threads, _CONNECTIONS)
-    planes = pd.DataFrame()
-
-    def work(out: Path) -> str | None:
-        nonlocal planes
-        reader = _Reader()
-        of_plate = channels_of(screen)
-        seen, _ = read_sites(screen, of_plate, nucleus_channel(of_plate, settings.nuclei),
-                             out / SCRATCH_FILE, settings, threads, read=reader.planes)
-        planes = pd.DataFrame(reader.facts)
-        return _prepare(screen, seen, planes, settings, code, out)
-
-    make_plate(name, folder / "plates", work)
-    # After the plate: of one that was not finished nothing is known, and it is read again.
-    keep_readings(planes, folder)
-    return planes[_FILES].drop_duplicates("FileName")
+    reader = _Reader()
+    of_plate = channels_of(screen)
+    seen, _ = read_sites(screen, of_plate, nucleus_channel(of_plate, settings.nuclei),
+                         folder / SCRATCH_FILE, settings, threads, read=reader.planes)
+    planes = pd.DataFrame(reader.facts)
+    _prepare(screen, seen, planes, settings, code, folder)
+    return planes
 
 
 def _prepare(screen: Screen, seen: Seen, planes: pd.DataFrame, settings: Prepare, code: str,
-             out: Path) -> str | None:
-    """Finish a plate if it holds just the sites that validate will let pass; give its key."""
+             out: Path) -> None:
+    """Finish a plate, and write its key, if it holds just the sites that validate will let pass."""
     quarantine = quarantined_sites(assess(planes.drop(columns=OF_FILE)))
     passes = ~pd.MultiIndex.from_frame(screen.sites[SITE]).isin(
         pd.MultiIndex.from_frame(quarantine[SITE]))
     usable = replace(screen, sites=screen.sites[passes].reset_index(drop=True))
     if (not seen.rows or seen.rows != np.flatnonzero(passes).tolist()
             or channels_of(usable) != channels_of(screen)):
-        return None
+        return
     finish_plate(usable, replace(seen, rows=list(range(len(seen.rows)))), out, settings)
-    return plate_key(usable, settings, code, dict(zip(planes["FileName"], planes["SHA256"],
-                                                      strict=True)))
+    key = plate_key(usable, settings, code, dict(zip(planes["FileName"], planes["SHA256"],
+                                                     strict=True)))
+    (out / KEY_FILE).write_text(key + "\n")
 
 
 class _Reader:
@@ -216,7 +214,8 @@ class _Reader:
 
     def _read(self, images: Path, name: str, frames: Sequence[int]) -> FileRead:
         gone = False
-        if is_address(name) and name not in self._summed:
+        # Whoever opens an array asks for its version.
+        if is_address(name) and not is_array_address(name) and name not in self._summed:
             try:
                 # Asks the store for the version that it has now.
                 current_sum(name)

@@ -17,6 +17,8 @@ from moascope.work.ray import RAY
 if TYPE_CHECKING:
     from moascope.screen.tables import Screen
 
+_SITES, _LAYOUT = "sites.parquet", "layout.parquet"
+
 
 def divide(screen: Screen, tables: Path) -> Iterator[tuple[str, Screen]]:
     """Write the rows of each plate into a folder, for `plate_in`.
@@ -31,8 +33,9 @@ def divide(screen: Screen, tables: Path) -> Iterator[tuple[str, Screen]]:
     wells = dict(tuple(screen.layout.groupby("Metadata_Plate", sort=False)))
     for plate, sites in screen.sites.groupby("Metadata_Plate", sort=True):
         layout = wells.get(plate, screen.layout.iloc[:0])
-        sites.to_parquet(tables / f"{plate}.sites")
-        layout.to_parquet(tables / f"{plate}.layout")
+        (tables / str(plate)).mkdir()
+        sites.to_parquet(tables / str(plate) / _SITES)
+        layout.to_parquet(tables / str(plate) / _LAYOUT)
         yield str(plate), dataclasses.replace(screen, sites=sites, layout=layout)
 
 
@@ -40,8 +43,8 @@ def plate_in(tables: Path, channels: tuple[str, ...], images: Path, plate: str) 
     """Read the rows of one plate that `divide` wrote."""
     from moascope.screen.tables import Screen
 
-    layout = pd.read_parquet(tables / f"{plate}.layout")
-    sites = pd.read_parquet(tables / f"{plate}.sites")
+    layout = pd.read_parquet(tables / plate / _LAYOUT)
+    sites = pd.read_parquet(tables / plate / _SITES)
     return Screen(sites, layout, layout.iloc[:0], channels, images)
 
 

@@ -18,6 +18,7 @@ from moascope.pixels import crops, illumination, quality, scaling
 from moascope.pixels.plates import divide, plate_in, plate_key, threads_for
 from moascope.pixels.prepared import CROPS_FILE, FACTS_FILE, SITES_FILE
 from moascope.pixels.sites import Seen, read_sites, sampled
+from moascope.screen.planes import local_image
 from moascope.work.code import code_digest
 from moascope.work.files import write_json
 from moascope.work.plates import due_plates, update_plates
@@ -350,9 +351,9 @@ def prepare_plates(screen: Screen, out: Path, settings: Prepare, jobs: int,
                 for name, plate in divide(screen, Path(scratch))}
         taken = take(out, keys) if take else 0
         threads = threads_for(len(due_plates(out, keys)), jobs)
-        work = functools.partial(_prepare_one, Path(scratch), screen.channels, screen.images,
-                                 settings, threads)
-        done, kept = update_plates(out, keys, work, jobs, "prepare")
+        work = functools.partial(_prepare_one, screen.channels, screen.images, settings, threads)
+        done, kept = update_plates(out, keys, work, jobs, "prepare", (Path(scratch),),
+                                   local_image(screen))
         return done + taken, kept - taken
 
 
@@ -361,6 +362,6 @@ def prepare_code() -> str:
     return code_digest(_prepare_one)
 
 
-def _prepare_one(tables: Path, channels: tuple[str, ...], images: Path, settings: Prepare,
-                 threads: int, plate: str, folder: Path) -> None:
+def _prepare_one(channels: tuple[str, ...], images: Path, settings: Prepare, threads: int,
+                 plate: str, folder: Path, tables: Path) -> None:
     prepare_plate(plate_in(tables, channels, images, plate), folder, settings, threads)

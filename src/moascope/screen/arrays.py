@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,7 +13,14 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from moascope.opening import MOST_JSON, open_file, parse_json, read_file
-from moascope.screen.limits import MAX_CHUNKS, PlaneError, check_decoded, check_frame, check_size
+from moascope.screen.limits import (
+    MAX_CHUNKS,
+    MAX_PIXELS,
+    PlaneError,
+    check_decoded,
+    check_frame,
+    check_size,
+)
 
 _METADATA = {"zarr.json", ".zarray", ".zattrs", ".zgroup", ".zmetadata"}
 _MAX_DEPTH = 64
@@ -76,16 +84,8 @@ def read_array_planes(path: Path, name: str, frames: Sequence[int],
     https://zarr-specs.readthedocs.io/en/latest/v3/core/v3.0.html
     """
     header = array_header(path, name)
-    *leading, height, width = header.shape
-    check_size(name, width, height, max_pixels)
-    pieces = math.prod(math.ceil(side / part) for side, part
-                       in zip((height, width), header.chunk[-2:], strict=True))
-    if math.prod(header.chunk) > max_pixels or pieces > MAX_CHUNKS:
-        chunk = "x".join(map(str, header.chunk))
-        raise PlaneError(f"{name} is cut into chunks of {chunk}, which moascope does not read. "
-                         "Write it again with one chunk per plane.", "large")
-    # Chunks at the edges of a plane are decoded whole, too.
-    check_decoded(name, 2 * pieces * math.prod(header.chunk))
+    leading = header.shape[:-2]
+    _check_chunks(name, header, max_pixels)
     sharded = "sharding_indexed" in header.codecs
     for file in array_files(path):
         if file.name in _METADATA:
@@ -102,6 +102,57 @@ def read_array_planes(path: Path, name: str, frames: Sequence[int],
         planes[frame] = np.ascontiguousarray(array[*np.unravel_index(frame, leading)]
                                              if leading else array[:])
     return planes
+
+
+def chunk_names(path: Path, name: str, frames: Sequence[int] | None = None,
+                max_pixels: int = MAX_PIXELS) -> list[str]:
+    """The files, below the folder of an array, that hold some of its planes, whether they exist.
+
+    Parameters
+    ----------
+    path : Path
+        Has the array's metadata, and need not have more.
+    name : str
+        Its name in messages.
+    frames : sequence of int, optional
+        As in `read_array_planes`, by default all; those that it does not have are left out.
+    max_pixels : int
+
+    Raises
+    ------
+    PlaneError
+        As `read_array_planes`.
+    """
+    import zarr
+
+    header = array_header(path, name)
+    _check_chunks(name, header, max_pixels)
+    array = zarr.open_array(str(path), mode="r", zarr_format=header.zarr_format)
+    parts = array.shards or array.chunks
+    grid = [math.ceil(side / part) for side, part in zip(header.shape, parts, strict=True)]
+    if math.prod(grid) > MAX_CHUNKS:
+        raise PlaneError(f"{name} is cut into {math.prod(grid):,} chunks. Write it again with one "
+                         "chunk per plane.", "large")
+    leading = header.shape[:-2]
+    places = (list(itertools.product(*map(range, grid[:-2]))) if frames is None else
+              [tuple(int(at) // part for at, part in zip(np.unravel_index(frame, leading), parts,
+                                                         strict=False))
+               if leading else () for frame in frames if 0 <= frame < math.prod(leading)])
+    return [array.metadata.encode_chunk_key((*place, *corner)) for place in dict.fromkeys(places)
+            for corner in itertools.product(*map(range, grid[-2:]))]
+
+
+def _check_chunks(name: str, header: Header, max_pixels: int) -> None:
+    height, width = header.shape[-2:]
+    check_size(name, width, height, max_pixels)
+    pieces = math.prod(math.ceil(side / part) for side, part
+                       in zip((height, width), header.chunk[-2:], strict=True))
+    if math.prod(header.chunk) > max_pixels or pieces > MAX_CHUNKS:
+        chunk = "x".join(map(str, header.chunk))
+        raise PlaneError(f"{name} is cut into chunks of {chunk}, which moascope does not read. "
+                         "Write it again with one chunk per plane.", "large")
+    # Chunks at the edges of a plane are decoded whole, too.
+    check_decoded(name, 2 * pieces * math.prod(header.chunk))
 
 
 def array_header(path: Path, name: str) -> Header:

@@ -1,6 +1,7 @@
 """The manifest of a screen: size and SHA-256 of every image file that its tables name.
 
-For the folder of a Zarr array they cover all files in it.
+For the folder of a Zarr array they cover all files in it; of an array behind an address, what its
+store tells of them (`moascope.screen.remote_arrays`).
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from moascope.errors import MoascopeError
 from moascope.opening import open_file
 from moascope.screen.frames import image_sum, open_image
 from moascope.screen.limits import PlaneError
+from moascope.screen.remote_arrays import array_sum_at, is_array_address
 from moascope.screen.tables import Screen
 from moascope.work.files import write_csv
 from moascope.work.processes import default_jobs, progress
@@ -151,6 +153,8 @@ def _threads(names: Sequence[str]) -> int:
 
 def _checksum(images: Path, name: str) -> Sum:
     try:
+        if is_array_address(name):
+            return array_sum_at(name)
         if is_address(name):
             return current_sum(name)
         with open_image(images / name) as image:

@@ -14,6 +14,7 @@ from moascope.addresses.names import is_address, shown
 from moascope.addresses.stores import TooLarge
 from moascope.screen.frames import open_image, read_frames
 from moascope.screen.limits import MAX_PIXELS, PlaneError
+from moascope.screen.remote_arrays import is_array_address, open_array
 
 if TYPE_CHECKING:
     from moascope.screen.tables import Screen
@@ -114,7 +115,7 @@ def each_plane(screen: Screen, row: Mapping[str, Any],
         if not name:
             raise PlaneError(f"{_place(row)} has no image for one of {', '.join(channels)}.",
                              "missing")
-        with open_plane(screen.images, name) as file:
+        with open_plane(screen.images, name, list(frames.values())) as file:
             planes = read_frames(file, name, list(frames.values()))
         for channel, frame in frames.items():
             shapes[channel] = planes[frame].shape
@@ -131,12 +132,21 @@ def site_channels(screen: Screen, row: Mapping[str, Any]) -> list[str]:
     return [channel for channel in screen.channels if row[f"FileName_{channel}"]]
 
 
+def local_image(screen: Screen) -> Path | None:
+    """An image file that this machine has; None where all are behind addresses or missing."""
+    for channel in screen.channels:
+        for name in screen.sites[f"FileName_{channel}"].unique():
+            if name and not is_address(name) and (path := screen.images / name).exists():
+                return path
+    return None
+
+
 @contextlib.contextmanager
-def open_plane(images: Path, name: str) -> Iterator[BinaryIO | Path]:
+def open_plane(images: Path, name: str, frames: Sequence[int]) -> Iterator[BinaryIO | Path]:
     """Open an image that a table names, `images` being the screen's folder of images.
 
     An image behind an address is fetched once and then read from its local copy
-    (`moascope.addresses.cache`).
+    (`moascope.addresses.cache`); of an array, the chunks of the planes `frames`.
 
     Yields
     ------
@@ -153,6 +163,10 @@ def open_plane(images: Path, name: str) -> Iterator[BinaryIO | Path]:
     if not is_address(name):
         with open_image(images / name, name) as file:
             yield file
+        return
+    if is_array_address(name):
+        with open_array(name, frames) as folder:
+            yield folder
         return
     with contextlib.ExitStack() as stack:
         try:

@@ -18,6 +18,7 @@ from moascope.addresses.names import is_address
 from moascope.addresses.stores import version_of
 from moascope.screen.columns import SITE
 from moascope.screen.limits import PlaneError
+from moascope.screen.remote_arrays import array_sum_at, is_array_address
 
 FOLDER = ".readings"
 """Beside the acquired screen; it may be removed at any time."""
@@ -53,6 +54,8 @@ def stamp_of(images: Path, name: str) -> str:
         Where the store of an address cannot be used.
     """
     try:
+        if is_array_address(name):
+            return array_sum_at(name).tag
         if is_address(name):
             return version_of(name).tag
         path = images / name

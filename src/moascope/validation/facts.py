@@ -14,6 +14,7 @@ import pandas as pd
 from moascope.errors import MoascopeError
 from moascope.screen.columns import SITE
 from moascope.screen.manifest import checksums
+from moascope.screen.planes import local_image
 from moascope.screen.readings import (
     OF_FILE,
     PLANE,
@@ -89,7 +90,8 @@ def plane_facts(screen: Screen, manifest: pd.DataFrame, jobs: int,
     tasks = {str(start): (screen.images, screen.channels, sites.iloc[start:start + _SITES_A_TASK])
              for start in range(0, len(sites), _SITES_A_TASK)}
     facts: list[pd.DataFrame] = []
-    for _, outcome in run_parallel(_facts_of_sites, tasks, jobs, "reading planes"):
+    for _, outcome in run_parallel(_facts_of_sites, tasks, jobs, "reading planes",
+                                   local_image(screen)):
         if isinstance(outcome, BrokenProcessPool):
             raise MoascopeError(ended_worker(
                 "validate", len(facts) * _SITES_A_TASK, len(sites), "site", kept=False)) from None

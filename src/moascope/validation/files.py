@@ -17,6 +17,7 @@ from moascope.screen.frames import image_sum, read_frames
 from moascope.screen.limits import PlaneError
 from moascope.screen.planes import open_plane
 from moascope.screen.readings import is_settled, stamp_of
+from moascope.screen.remote_arrays import is_array_address
 from moascope.screen.unread import NONE_UNREAD, planes_held
 
 LARGEST_HELD = 2**26
@@ -77,9 +78,9 @@ def read_file_once(images: Path, name: str, frames: Sequence[int],
     if summed and not (summed.stamp and stamp in ("", summed.stamp)):
         summed = None
     try:
-        with open_plane(images, name) as file:
+        with open_plane(images, name, frames) as file:
             held = file if summed else _held(file)
-            size, total = summed[:2] if summed else image_sum(held)
+            size, total = summed[:2] if summed else _sum(name, held)
             found = _look(held, name, frames)
             if found[-1] is not None and held is not file:
                 # A decoder's words may name what it read from.
@@ -92,6 +93,12 @@ def read_file_once(images: Path, name: str, frames: Sequence[int],
     elif stamp and not (is_settled(stamp, begun) and stamp == stamp_of(images, name)):
         stamp = ""
     return FileRead(size, total, stamp, *found)
+
+
+def _sum(name: str, file: BinaryIO | Path) -> tuple[int, str]:
+    known = known_sum(name) if is_array_address(name) else None
+    # Of an array behind an address only some chunks are here.
+    return image_sum(file) if known is None else known[:2]
 
 
 def _held(file: BinaryIO | Path) -> BinaryIO | Path:

@@ -24,8 +24,9 @@ from moascope.work.syntax import Module, libraries_in, note_imports, parse_modul
 # What is printed, tracked or watched, who does the work, and what is done ahead of it, decides no
 # result. The registry is part of one: what register writes down. Values of parameters are DVC's to
 # watch.
-LEFT_OUT = ("errors", "pixels.ahead", "quiet", "tracking", "work.code", "work.processes",
-            "work.processors", "work.ray", "work.syntax", "params:Params", "params_file")
+LEFT_OUT = ("errors", "pixels.ahead", "quiet", "tracking", "work.code", "work.parcels",
+            "work.processes", "work.processors", "work.ray", "work.syntax", "params:Params",
+            "params_file")
 KEPT = ("tracking.registry", "tracking.pyfunc")
 # What is imported, and the distributions whose versions can change the numbers that it gives.
 LIBRARIES = {
@@ -274,6 +275,21 @@ def code_digest(*functions: Callable[..., Any] | str) -> str:
                            for function in functions))
     versions = {name: _version(name) for library in found.libraries for name in LIBRARIES[library]}
     return hashlib.sha256(repr([found.digests, sorted(versions.items())]).encode()).hexdigest()
+
+
+@cache
+def environment_digest() -> str:
+    """SHA-256 of all files of moascope and of the versions of libraries that decide numbers."""
+    package = Path(__file__).parents[1]
+    files = {}
+    for path in package.rglob("*"):
+        if path.is_file() and path.suffix != ".pyc" and not path.name.startswith("."):
+            with path.open("rb") as file:
+                files[path.relative_to(package).as_posix()] = hashlib.file_digest(
+                    file, "sha256").hexdigest()
+    versions = {name: _version(name) for names in LIBRARIES.values() for name in names}
+    return hashlib.sha256(repr([sorted(files.items()),
+                                sorted(versions.items())]).encode()).hexdigest()
 
 
 def stage_lines(stage: str) -> str:

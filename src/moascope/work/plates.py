@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+import functools
+import os
 import shutil
-from collections.abc import Callable, Mapping
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
+from typing import Any
 
 from moascope.errors import MoascopeError
 from moascope.work.files import is_partial
+from moascope.work.parcels import Parcel, packed, unpack, unpacked_once
 from moascope.work.processes import ended_worker, run_parallel
+from moascope.work.ray import RAY
 
 KEY_FILE = "key.txt"
 _PARTIAL = ".partial-"
 _STALE = ".stale-"
 
 
-def update_plates(out: Path, keys: Mapping[str, str], work: Callable[[str, Path], None],
-                  jobs: int, label: str) -> tuple[int, int]:
+def update_plates(out: Path, keys: Mapping[str, str], work: Callable[..., None], jobs: int,
+                  label: str, carried: Sequence[Path | None] = (), seen: Path | None = None,
+                  ) -> tuple[int, int]:
     """Bring a folder of plates up to date.
 
     Parameters
@@ -28,13 +35,15 @@ def update_plates(out: Path, keys: Mapping[str, str], work: Callable[[str, Path]
         For each plate a digest of all that its result depends on. A plate whose folder bears
         another key is made anew, one that is not named here is removed.
     work : callable
-        `work(plate, folder)` writes the plate's files into the empty `folder`. With `jobs` above 1
-        it is called in other processes, so it must be a function of a module or a
+        `work(plate, folder, *carried)` writes the plate's files into the empty `folder`. With
+        `jobs` above 1 it is called in other processes, so it must be a function of a module or a
         `functools.partial` of one.
     jobs : int
         How many processes; 1 works in this one.
     label : str
         What the progress bar calls the work.
+    carried, seen
+        As in `make_plates`.
 
     Returns
     -------
@@ -56,9 +65,9 @@ def update_plates(out: Path, keys: Mapping[str, str], work: Callable[[str, Path]
             # Of a call that was killed; DVC would take it for a part of the result.
             entry.unlink()
     due = due_plates(out, keys)
-    tasks = {plate: (work, plate, out, keys[plate]) for plate in due}
     failures: dict[str, BaseException] = {}
-    for plate, outcome in run_parallel(_make_plate, tasks, jobs, label):
+    for plate, outcome in make_plates(out, {plate: keys[plate] for plate in due}, work, jobs,
+                                      label, carried, seen):
         if isinstance(outcome, BaseException):
             failures[plate] = outcome
     _raise_failures(failures, label, len(due))
@@ -70,8 +79,49 @@ def due_plates(out: Path, keys: Mapping[str, str]) -> list[str]:
     return [plate for plate in keys if _read_key(out / plate) != keys[plate]]
 
 
-def make_plate(plate: str, out: Path, work: Callable[[Path], str | None]) -> None:
-    """Make the folder of a plate, which appears whole or not at all.
+def make_plates(out: Path, keys: Mapping[str, str | None], work: Callable[..., Any], jobs: int,
+                label: str, carried: Sequence[Path | None] = (), seen: Path | None = None,
+                ) -> Iterator[tuple[str, Any]]:
+    """Make plates in parallel, each of which appears whole or not at all.
+
+    Parameters
+    ----------
+    out : Path
+        The folder of plates; what it holds of these is replaced.
+    keys : mapping of str to str
+        The key of each plate; where it is None, `work` writes `key.txt`, or does not, and then the
+        plate is not kept.
+    work, jobs, label
+        As in `update_plates`.
+    carried : sequence of Path
+        What `work` reads and machines of a cluster do not see: files, and folders that hold a
+        folder or a Parquet file of each plate's name. There `work` gets other paths to what
+        belongs to its plate.
+    seen : Path, optional
+        A file that they do have to see, in a folder that `work` reads, too.
+
+    Yields
+    ------
+    tuple
+        A plate, and what `work` returned or the exception that it raised, in the order of
+        completion.
+    """
+    if not os.environ.get(RAY):
+        tasks = {plate: (work, plate, out, key, carried) for plate, key in keys.items()}
+        yield from run_parallel(_make_here, tasks, jobs, label)
+        return
+    common = [None if path is None or not path.is_file() else (path.name, packed(path))
+              for path in carried]
+    away = functools.partial(_make_away, work, common)
+    for plate, outcome in run_parallel(away, _Loads(keys, carried), jobs, label, seen):
+        if not isinstance(outcome, BaseException):
+            made, outcome = outcome
+            make_plate(plate, out, functools.partial(unpack, made))
+        yield plate, outcome
+
+
+def make_plate(plate: str, out: Path, work: Callable[[Path], Any]) -> Any:
+    """Make the folder of a plate, which appears whole or not at all; what `work` returned.
 
     Parameters
     ----------
@@ -79,16 +129,16 @@ def make_plate(plate: str, out: Path, work: Callable[[Path], str | None]) -> Non
     out : Path
         The folder of plates; what it holds under this name is replaced.
     work : callable
-        `work(folder)` writes the plate's files into the empty `folder` and gives its key, or None
-        where they are not to be kept.
+        `work(folder)` writes the plate's files into the empty `folder`, `key.txt` among them where
+        the plate is to be kept.
     """
     partial = out / f"{_PARTIAL}{plate}"
     partial.mkdir()
     try:
-        key = work(partial)
-        if key is not None:
-            (partial / KEY_FILE).write_text(key + "\n")
+        result = work(partial)
+        if (partial / KEY_FILE).exists():
             _replace(partial, out / plate)
+        return result
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 
@@ -122,12 +172,52 @@ def take_plates(made: Path, out: Path, keys: Mapping[str, str]) -> int:
     return len(taken)
 
 
-def _make_plate(work: Callable[[str, Path], None], plate: str, out: Path, key: str) -> None:
-    def keyed(folder: Path) -> str:
-        work(plate, folder)
-        return key
+def _make_here(work: Callable[..., Any], plate: str, out: Path, key: str | None,
+               carried: Sequence[Path | None]) -> Any:
+    return make_plate(plate, out, functools.partial(_made, work, plate, key, carried))
 
-    make_plate(plate, out, keyed)
+
+def _made(work: Callable[..., Any], plate: str, key: str | None, carried: Sequence[Path | None],
+          folder: Path) -> Any:
+    result = work(plate, folder, *carried)
+    if key is not None:
+        (folder / KEY_FILE).write_text(key + "\n")
+    return result
+
+
+class _Loads(Mapping[str, tuple[Any, ...]]):
+    """Plates, their keys, and what they carry, which is read when it is to be sent."""
+
+    def __init__(self, keys: Mapping[str, str | None], carried: Sequence[Path | None]):
+        self._keys, self._carried = keys, carried
+
+    def __getitem__(self, plate: str) -> tuple[Any, ...]:
+        return plate, self._keys[plate], [
+            {name: packed(path / name) for name in (plate, f"{plate}.parquet")}
+            if path is not None and path.is_dir() else {} for path in self._carried]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._keys)
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+
+def _make_away(work: Callable[..., Any], common: Sequence[tuple[str, Parcel] | None], plate: str,
+               key: str | None, loads: Sequence[Mapping[str, Parcel]]) -> tuple[Parcel, Any]:
+    """The files of a plate, and what `work` returned, on a machine that sees no other files."""
+    with tempfile.TemporaryDirectory(prefix="moascope-") as scratch:
+        carried: list[Path | None] = []
+        for number, (file, load) in enumerate(zip(common, loads, strict=True)):
+            place = Path(scratch) / f"{number}"
+            for name, parcel in load.items():
+                unpack(parcel, place / name)
+            carried.append(unpacked_once(file[1], file[0]) if file else place if load else None)
+        folder = Path(scratch) / "made"
+        folder.mkdir()
+        result = _made(work, plate, key, carried, folder)
+        # Nothing of a plate that is not to be kept.
+        return packed(folder) if (folder / KEY_FILE).exists() else {}, result
 
 
 def _replace(partial: Path, final: Path) -> None:

@@ -18,6 +18,7 @@ from concurrent.futures import (
 )
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, TypeVar
 
 from moascope.errors import scrub_what_is_logged
@@ -31,8 +32,20 @@ R = TypeVar("R")
 
 
 def run_parallel(function: Callable[..., Any], tasks: Mapping[str, tuple[Any, ...]], jobs: int,
-                 label: str) -> Iterator[tuple[str, Any]]:
+                 label: str, seen: Path | None = None) -> Iterator[tuple[str, Any]]:
     """Call `function(*arguments)` for each task, in processes, under a progress bar.
+
+    Parameters
+    ----------
+    function : callable
+    tasks : mapping
+        Arguments by the name of a task.
+    jobs : int
+        Processes.
+    label : str
+        What the progress bar calls the work.
+    seen : Path, optional
+        A file that every machine of a cluster has to see, where tasks read files of its folder.
 
     Yields
     ------
@@ -47,11 +60,12 @@ def run_parallel(function: Callable[..., Any], tasks: Mapping[str, tuple[Any, ..
 
     Notes
     -----
-    With `$MOASCOPE_RAY` the tasks run on Ray, one processor each, whatever `jobs` says.
+    With `$MOASCOPE_RAY` the tasks run on Ray, one processor each, whatever `jobs` says; machines
+    of a cluster see no file of this one but those that the folder of `seen` has.
     """
     with progress(len(tasks), label) as advance:
         if tasks and os.environ.get(RAY):
-            for name, outcome in run_on_ray(function, tasks, os.environ[RAY]):
+            for name, outcome in run_on_ray(function, tasks, os.environ[RAY], seen):
                 advance()
                 yield name, outcome
             return

@@ -9,8 +9,9 @@ from typing import NamedTuple
 
 import pandas as pd
 
+from moascope.addresses.folders import list_folder
 from moascope.addresses.names import is_address, shown
-from moascope.addresses.stores import Version, list_folder
+from moascope.addresses.stores import Version
 from moascope.errors import MoascopeError
 from moascope.importing.found import NOT_AN_IMAGE
 from moascope.importing.loaddata import find_loaddata

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pandas as pd
 
+from moascope.addresses.folders import list_folder
 from moascope.addresses.names import shown
-from moascope.addresses.stores import list_folder
 from moascope.errors import MoascopeError
 from moascope.importing.controls import control_word
 from moascope.importing.maps import read_plate_map
