@@ -105,14 +105,15 @@ class Node:
         home = self.root / "home"
         home.mkdir(exist_ok=True)
         covers = "\n".join(f"[ -d {path} ] && mount -t tmpfs none {path}" for path in self.hidden)
-        script = (f"echo $$ > {self.groups[0]}/cgroup.procs\nmount --make-rprivate /\n{covers}\n"
+        script = (f"echo $$ > {self.groups[0]}/cgroup.procs\nhostname {self.name}\n"
+                  f"mount --make-rprivate /\n{covers}\n"
                   f"mount -t tmpfs -o size=1g none /dev/shm\nmkdir -p /tmp\ncd {home}\n"
                   f'exec {self.root}/venv/bin/python "$@"')
         own = {key: value for key, value in variables.items()
                if key not in ("PYTHONPATH", "TMPDIR", "MOASCOPE_RAY")}
         with (self.root / "log").open("ab") as log:
             subprocess.Popen(
-                ["nsenter", f"--net=/run/netns/{self.name}", "unshare", "--mount",
+                ["nsenter", f"--net=/run/netns/{self.name}", "unshare", "--mount", "--uts",
                  "bash", "-c", script, "-", *RAY, "start", f"--address={HEAD}:{PORT}",
                  f"--node-ip-address={self.address}", "--num-cpus=1",
                  "--object-store-memory=200000000", "--block"],

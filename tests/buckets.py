@@ -5,8 +5,9 @@
         bucket.faults["GET plates/a.tif"] = ["slow down", "cut 100"]
 
 Each fault is used up by one request for that method and key, in order; what is in `always` happens
-at every request. `bucket.requests` lists what was asked, and `bucket.sent` counts bytes of bodies.
-Every answer waits for `bucket.delay` seconds, as distant stores do.
+at every request. "replace" stores what `bucket.replacements` has for the key, before it answers.
+`bucket.requests` lists what was asked, and `bucket.sent` counts bytes of bodies. Every answer waits
+for `bucket.delay` seconds, as distant stores do; `bucket.most_busy` is how many did so at once.
 """
 
 from __future__ import annotations
@@ -43,6 +44,8 @@ class Bucket:
         self.requests: list[str] = []
         self.sent = 0
         self.delay = 0.0
+        self.busy = self.most_busy = 0
+        self.replacements: dict[str, bytes] = {}
         self.lock = threading.Lock()
         self.client = boto3.client(
             "s3", endpoint_url=f"http://{moto[0]}:{moto[1]}", region_name="us-east-1",
@@ -55,7 +58,8 @@ class Bucket:
         self.faults.clear()
         self.always.clear()
         self.requests.clear()
-        self.sent = 0
+        self.sent = self.most_busy = 0
+        self.delay = 0.0
 
     def put(self, key: str, content: bytes, **how: str) -> str:
         """Store an object, and give its address."""
@@ -124,9 +128,18 @@ def _handler(bucket: Bucket) -> type[BaseHTTPRequestHandler]:
                 waiting = bucket.faults.get(asked)
                 fault = waiting.pop(0) if waiting else bucket.always.get(
                     asked, bucket.always.get("*", ""))
+                bucket.busy += 1
+                bucket.most_busy = max(bucket.most_busy, bucket.busy)
             time.sleep(bucket.delay)
-            with contextlib.suppress(ConnectionError):
-                self.answer(fault)
+            if fault == "replace":
+                # Between the question for its version and its content.
+                bucket.put(key, bucket.replacements[key])
+            try:
+                with contextlib.suppress(ConnectionError):
+                    self.answer(fault)
+            finally:
+                with bucket.lock:
+                    bucket.busy -= 1
 
         do_HEAD = do_GET
 

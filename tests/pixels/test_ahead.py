@@ -6,6 +6,8 @@ import collections
 import functools
 import os
 import shutil
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -13,6 +15,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import tifffile
+import yaml
 from helpers import edit_csv, make_screen, write_tiff
 
 from moascope.params import Acquire, Params, Prepare
@@ -245,24 +248,76 @@ def test_an_array_has_changed_where_any_of_its_files_has(tmp_path):
 
 def test_objects_of_a_bucket_are_fetched_once_though_the_cache_holds_few(screen, tmp_path, bucket,
                                                                          monkeypatch):
-    table = pd.read_csv(screen / "load_data.csv")
-    for channel in ("DNA", "Actin"):
-        names = table[f"FileName_{channel}"]
-        edit_csv(screen / "load_data.csv", **{f"FileName_{channel}": {
-            row: bucket.put(name, (screen / name).read_bytes()) for row, name in names.items()}})
+    names = in_bucket(screen, bucket)
     monkeypatch.setenv("MOASCOPE_CACHE_GB", "0.0002")
-    gone = names.iloc[-1]
+    gone = names[-2]
     bucket.client.delete_object(Bucket="gallery", Key=gone)
     bucket.forget()
     run(screen, tmp_path)
     # What is not there is looked for in the list of its folder.
     asked = collections.Counter(name for name in bucket.asked() if name != "/gallery")
-    assert asked == {name: 1 for channel in ("DNA", "Actin")
-                     for name in table[f"FileName_{channel}"] if name != gone}
+    assert asked == {name: 1 for name in names if name != gone}
     bucket.forget()
-    bucket.put(names.iloc[0], b"no image")
+    bucket.put(names[0], b"no image")
     run(screen, tmp_path)
     # The plate of the object that has another version.
     assert {Path(name).parent.name for name in bucket.asked() if name != "/gallery"} == {"Plate1"}
     assert pd.read_csv(tmp_path / "quarantine.csv")["reason"].tolist() == [
         "unreadable (Actin)", "missing (Actin)"]
+
+
+def test_plates_read_at_once_from_a_bucket_with_faults_give_the_same_as_one_by_one(
+        screen, tmp_path, bucket):
+    changed = screen / "images/Plate2/B02_s1_DNA.tif"
+    new = tifffile.imread(changed) + 1
+    names = in_bucket(screen, bucket)
+    write_tiff(changed, new)
+    bucket.replacements[str(changed.relative_to(screen))] = changed.read_bytes()
+    for number, fault in enumerate(["slow down", "cut 100", "internal", "garble"]):
+        # In both plates, a question and an answer, once and twice.
+        for name in names[number::12]:
+            bucket.faults[f"GET {name}"] = [fault] * 2
+            bucket.faults[f"HEAD {name}"] = ["slow down"]
+    bucket.faults[f"GET {changed.relative_to(screen)}"] = ["replace"]
+    # Long enough for others to come meanwhile.
+    bucket.delay = 0.05
+    at_once = acquire_elsewhere(screen, tmp_path / "at once")
+    assert 8 < bucket.most_busy <= 2 * 16
+    assert not [fault for waiting in bucket.faults.values() for fault in waiting]
+    bucket.forget()
+    shutil.rmtree(tmp_path / "cache")
+    params = Params(acquire=Acquire(source="folder", path=str(screen), allow_outside=True),
+                    prepare=SETTINGS)
+    acquire(params, tmp_path / "one by one/acquire")
+    assert at_once == plates_of(tmp_path / "one by one")
+
+
+def in_bucket(screen: Path, bucket) -> list[str]:
+    """Put the images of a screen into a bucket; their keys."""
+    table = pd.read_csv(screen / "load_data.csv")
+    keys = []
+    for channel in ("DNA", "Actin"):
+        names = table[f"FileName_{channel}"]
+        edit_csv(screen / "load_data.csv", **{f"FileName_{channel}": {
+            row: bucket.put(name, (screen / name).read_bytes()) for row, name in names.items()}})
+        keys += names.tolist()
+    return sorted(keys)
+
+
+def acquire_elsewhere(screen: Path, work: Path) -> dict[str, bytes]:
+    """Acquire in a process whose two workers know where the bucket is."""
+    work.mkdir(exist_ok=True)
+    settings = {"acquire": {"source": "folder", "path": str(screen), "allow_outside": True},
+                "prepare": SETTINGS.model_dump(), "target": "gpcr"}
+    (work / "params.yaml").write_text(yaml.safe_dump(settings))
+    done = subprocess.run(
+        [sys.executable, "-P", "-m", "moascope.cli", "stage", "acquire", "--out", "acquire"],
+        cwd=work, env=os.environ | {"MOASCOPE_PROCESSORS": "2"}, capture_output=True, text=True)
+    assert not done.returncode, done.stderr
+    return plates_of(work)
+
+
+def plates_of(work: Path) -> dict[str, bytes]:
+    files = [work / "acquire/manifest.csv",
+             *(path for path in (work / FOLDER / "plates").rglob("*") if path.is_file())]
+    return {path.relative_to(work).as_posix(): path.read_bytes() for path in files}

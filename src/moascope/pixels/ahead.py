@@ -45,7 +45,9 @@ from moascope.work.plates import KEY_FILE, make_plates, take_plates
 from moascope.work.processes import ended_worker
 
 _FILES = ["FileName", *OF_FILE]
-_CONNECTIONS = 16  # to stores; the network, and no processor, is what they wait for
+# To stores, for a plate and for all that are read at once on this machine: what they wait for is
+# the network, and no processor.
+_CONNECTIONS, _MOST_CONNECTIONS = 16, 64
 
 
 def read_ahead(screen: Screen, settings: Prepare, acquired: Path, jobs: int) -> pd.DataFrame:
@@ -95,8 +97,10 @@ def read_ahead(screen: Screen, settings: Prepare, acquired: Path, jobs: int) -> 
             else:
                 known.append(files)
         threads = threads_for(len(due), jobs)
+        at_once = max(min(jobs, len(due)), 1)
+        connections = max(min(_CONNECTIONS, _MOST_CONNECTIONS // at_once), threads)
         work = functools.partial(_read_plate, screen.channels, screen.images, settings,
-                                 prepare_code(), threads)
+                                 prepare_code(), threads, connections)
         for done, (_, outcome) in enumerate(make_plates(
                 ahead, dict.fromkeys(due), work, jobs, "reading plates", (Path(tables),),
                 local_image(screen))):
@@ -148,11 +152,12 @@ def _known_files(plate: Screen, readings: pd.DataFrame) -> pd.DataFrame | None:
 
 
 def _read_plate(channels: tuple[str, ...], images: Path, settings: Prepare, code: str,
-                threads: int, plate: str, folder: Path, tables: Path) -> pd.DataFrame:
+                threads: int, connections: int, plate: str, folder: Path,
+                tables: Path) -> pd.DataFrame:
     """Read all files of a plate, prepare it if nothing speaks against it; facts of its planes."""
     screen = plate_in(tables, channels, images, plate)
     if any(screen.sites[f"FileName_{channel}"].map(is_address).any() for channel in channels):
-        threads = max(threads, _CONNECTIONS)
+        threads = connections
     reader = _Reader()
     of_plate = channels_of(screen)
     seen, _ = read_sites(screen, of_plate, nucleus_channel(of_plate, settings.nuclei),
