@@ -8,6 +8,8 @@ and in a bucket on this machine, and runs the three stages as dvc.yaml does, twi
 that all processes ask the system for (`rchar`), less what the same stages read where planes have 16
 pixels: libraries and tables. Of the bucket they are those that its server sends, with room for a
 quarter of the screen in the local cache. Processor time is told less that of the small planes, too.
+With `--where arrays` a site is one OME-Zarr array in the bucket: five channels, of which three are
+read, with a second resolution beside it; the screen's size is then that of all of them.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ import contextlib
 import ctypes
 import os
 import resource
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -34,6 +37,7 @@ sys.path.insert(0, str(ROOT / "tests"))
 SIZES = {512: 64, 1080: 32, 2160: 12}
 """Sites on a plate, by the height and width of a plane in pixels."""
 CHANNELS = ("DNA", "Actin", "Tubulin")
+ARRAY_CHANNELS = 5
 STAGES = {
     "acquire": "--out data/acquire",
     "validate": "--screen data/acquire --out data/validate --report reports/validate",
@@ -73,12 +77,14 @@ def rows(where: str, size: int, source: Path, small: list[Spent]):
     """Rows of the table for one screen."""
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
         bucket = None
-        if where == "bucket":
+        if where != "disk":
             from buckets import bucket_server
 
             bucket = stack.enter_context(bucket_server())
-        large = runs(Path(folder), size, SIZES[size], source, bucket)
+        large = runs(Path(folder), size, SIZES[size], source, bucket, where == "arrays")
         total = 2 * SIZES[size] * len(CHANNELS) * size**2 * 2 / 1e6
+        if where == "arrays":
+            total *= ARRAY_CHANNELS / len(CHANNELS) * (1 + 1 / 4)
         for name, spent, base in zip(("first", "second"), large, small, strict=True):
             read = max(spent.bytes - (0 if bucket else base.bytes), 0) / 1e6
             yield (f"| {where} | {size} x {size} | {total:,.0f} | {name} | {read:,.0f} "
@@ -86,9 +92,10 @@ def rows(where: str, size: int, source: Path, small: list[Spent]):
                    f"| {spent.processor - base.processor:.1f} |")
 
 
-def runs(work: Path, size: int, sites: int, source: Path, bucket) -> list[Spent]:
+def runs(work: Path, size: int, sites: int, source: Path, bucket,
+         arrays: bool = False) -> list[Spent]:
     """Two runs of the three stages, one after the other."""
-    write_screen(work / "screen", size, sites, bucket)
+    write_screen(work / "screen", size, sites, bucket, arrays)
     (work / "data").mkdir()
     settings = {"acquire": {"source": "folder", "path": "screen", "allow_outside": True},
                 "target": "moa"}
@@ -127,7 +134,7 @@ def spent_so_far() -> Spent:
     return Spent(int(said["rchar"]), time.perf_counter(), used.ru_utime + used.ru_stime)
 
 
-def write_screen(folder: Path, size: int, sites: int, bucket) -> None:
+def write_screen(folder: Path, size: int, sites: int, bucket, arrays: bool = False) -> None:
     """Two plates of compounds of two mechanisms."""
     import tifffile
 
@@ -144,7 +151,16 @@ def write_screen(folder: Path, size: int, sites: int, bucket) -> None:
                     "Metadata_Compound": compound, "Metadata_Concentration_uM": "",
                     "Metadata_Control": "negative" if control else ""})
             row = place | {"Metadata_Site": 1 + site // 96}
-            for channel in CHANNELS:
+            if arrays:
+                name = f"{plate}.zarr/{well[0]}/{well[1:]}/{site // 96}"
+                write_field(folder / name, rng.integers(
+                    100, 4000, (ARRAY_CHANNELS, size, size), np.uint16))
+                bucket.put_folder(folder / name, name)
+                shutil.rmtree(folder / name)
+                for number, channel in enumerate(CHANNELS):
+                    row |= {f"FileName_{channel}": f"s3://gallery/{name}/0",
+                            f"Frame_{channel}": number}
+            for channel in () if arrays else CHANNELS:
                 name = f"images/{plate}/{site}_{channel}.tif"
                 path = folder / name
                 path.parent.mkdir(parents=True, exist_ok=True)
@@ -162,6 +178,16 @@ def write_screen(folder: Path, size: int, sites: int, bucket) -> None:
     pd.DataFrame({"Metadata_Compound": compounds,
                   "Metadata_MoA": [("one", "two")[number % 2] for number in range(10)]}).to_csv(
         folder / "annotations.csv", index=False)
+
+
+def write_field(folder: Path, values: np.ndarray) -> None:
+    """Two resolutions of a field as arrays, a chunk for each channel, uncompressed."""
+    import zarr
+
+    for level in (0, 1):
+        part = values[:, ::2**level, ::2**level]
+        zarr.create_array(str(folder / f"{level}"), data=part, chunks=(1, *part.shape[1:]),
+                          compressors=None, zarr_format=2)
 
 
 if __name__ == "__main__":

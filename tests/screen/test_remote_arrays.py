@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 from collections.abc import Callable
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -172,7 +173,18 @@ def test_an_array_that_changes_between_its_list_and_its_chunks_is_listed_again(
 
     monkeypatch.setattr(remote_arrays, "_listed", list_then_change)
     assert (read(address, 0)[0][:, :40] == NOISE[1, :, :40]).all()
-    changes += [b"%d" % number for number in range(9)]
+    # What is listed is held here, and the later version is not asked for.
+    changes.append(b"later")
+    assert (read(address, 0)[0][:, :40] == NOISE[1, :, :40]).all()
+    # Another version is listed each time, and is gone when it is asked for.
+    numbers = itertools.count()
+
+    def change_twice(*arguments):
+        bucket.put(key, b"%d" % next(numbers))
+        changes.append(b"%d" % next(numbers))
+        return list_then_change(*arguments)
+
+    monkeypatch.setattr(remote_arrays, "_listed", change_twice)
     with pytest.raises(Unavailable, match="changes while it is"):
         read(address, 0)
 
