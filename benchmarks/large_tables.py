@@ -132,12 +132,9 @@ def run_tables(folder: Path) -> None:
     del planes
     labels = steps("split: label_screen", label_screen, screen, "gpcr")
     dealt = steps("split: deal", deal, labels, screen.sites, Split(), 0)
-    facts = steps("split: read facts", lambda: pd.read_parquet(
-        out / "planes.parquet", columns=[*WELL, "FileName", "Blank"]))
-    manifest = steps("split: read manifest", read_manifest, out)
-    rows = steps("split: planes of dealt compounds", plane_rows, facts, manifest, dealt,
-                 "compound", screen)
-    del facts, manifest
+    rows = steps("split: planes of dealt compounds", lambda: plane_rows(
+        pd.read_parquet(out / "planes.parquet", columns=[*WELL, "FileName", "Blank"]),
+        read_manifest(out), dealt, "compound", screen))
     steps("split: leak audit", audit_leaks, rows, Split().repeats)
     del rows
     steps("split: layout", measure_screen, screen, labels, dealt.groups, {}, 0,

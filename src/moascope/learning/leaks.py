@@ -112,13 +112,14 @@ def plane_rows(facts: pd.DataFrame, manifest: pd.DataFrame, dealt: Folds,
         not rely on the units that were dealt.
     """
     # Blank pictures are alike by nature, and tell nothing of a compound.
-    facts = facts[~facts["Blank"].astype(bool)]
-    own = facts[[*WELL, *(["Profile"] if "Profile" in facts else [])]]
-    facts = own.assign(SHA256=checksums(manifest, facts["FileName"]))
+    facts = _only(facts, ~facts["Blank"].astype(bool))
+    facts = facts[[*WELL, *(["Profile"] if "Profile" in facts else [])]].assign(
+        SHA256=checksums(manifest, facts["FileName"]))
+    del manifest   # as large as what is made of it
     if "Profile" in facts:
         facts = facts.assign(SHA256=facts["SHA256"].fillna(""))
-        facts = facts[(facts["SHA256"] != "") | (facts["Profile"] != "")]
-    facts = facts[facts["SHA256"].notna()]
+        facts = _only(facts, (facts["SHA256"] != "") | (facts["Profile"] != ""))
+    facts = _only(facts, facts["SHA256"].notna())
     folds = [column for column in dealt.groups if column.startswith("Fold_")]
     family = ["Metadata_Family"] if "Metadata_Family" in dealt.groups else []
     wells = dealt.wells.merge(dealt.groups[["Metadata_Group", "Metadata_Compound", "Holdout",
@@ -137,3 +138,8 @@ def plane_rows(facts: pd.DataFrame, manifest: pd.DataFrame, dealt: Folds,
         rows = rows.drop(columns="Structure", errors="ignore")
         rows["Metadata_Compound"] = ""
     return rows
+
+
+def _only(table: pd.DataFrame, wanted: pd.Series) -> pd.DataFrame:
+    """Some rows of a table; the same table, and no copy of millions of rows, where it is all."""
+    return table if wanted.all() else table[wanted]

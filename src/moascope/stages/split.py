@@ -33,13 +33,10 @@ def split(params: Params, screen: Path, planes: Path, embedded: Path, out: Path,
     quality = load_quality(embedded)
     dealt = deal(labels, quality[quality["QC_Pass"]], params.split, params.seed)
     refuse_few(dealt.groups, labels.question)
-    facts = pd.read_parquet(planes / "planes.parquet", columns=[*WELL, "FileName", "Blank"])
-    if read.profiles is not None:
-        own = pd.read_parquet(planes / PROFILE_FACTS, columns=[*WELL, "Profile"])
-        facts = pd.concat([facts.assign(Profile=""), own.assign(FileName="", Blank=False)],
-                          ignore_index=True)
-    checked = audit_leaks(plane_rows(facts, read_manifest(screen), dealt, labels.question.unit,
-                                     read), params.split.repeats)
+    # Nothing here holds what the audit has done with: a screen has millions of planes.
+    checked = audit_leaks(plane_rows(_measured(planes, read.profiles is not None),
+                                     read_manifest(screen), dealt, labels.question.unit, read),
+                          params.split.repeats)
 
     out.mkdir(parents=True, exist_ok=True)
     dealt.groups.to_parquet(out / "groups.parquet", index=False)
@@ -64,3 +61,13 @@ def split(params: Params, screen: Path, planes: Path, embedded: Path, out: Path,
             f"{params.split.folds} folds x {params.split.repeats}, {held_out} held out for the "
             f"gate; no {whole}, well or {measured} is on both sides of a split. To see the layout "
             f"before training, run `moascope layout --screen {screen} --out layout`")
+
+
+def _measured(planes: Path, profiles: bool) -> pd.DataFrame:
+    """A row for each plane and each profile, as `plane_rows` takes them."""
+    facts = pd.read_parquet(planes / "planes.parquet", columns=[*WELL, "FileName", "Blank"])
+    if not profiles:
+        return facts
+    own = pd.read_parquet(planes / PROFILE_FACTS, columns=[*WELL, "Profile"])
+    return pd.concat([facts.assign(Profile=""), own.assign(FileName="", Blank=False)],
+                     ignore_index=True)

@@ -82,7 +82,7 @@ def check_expectations(
 def _tables(screen: Screen, planes: pd.DataFrame,
             quarantine: pd.DataFrame) -> dict[str, pd.DataFrame]:
     quarantined = pd.MultiIndex.from_frame(quarantine[SITE])
-    sites = screen.sites.copy()
+    sites = screen.sites[[*SITE, "Metadata_Batch"]].copy()
     sites["Quarantined"] = pd.MultiIndex.from_frame(sites[SITE]).isin(quarantined).astype(int)
     sites["HasWell"] = pd.MultiIndex.from_frame(sites[WELL]).isin(
         pd.MultiIndex.from_frame(screen.layout[WELL]))
