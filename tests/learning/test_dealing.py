@@ -1,9 +1,18 @@
+import dataclasses
+
 import numpy as np
 import pandas as pd
 import pytest
 
 from moascope.errors import MoascopeError
-from moascope.learning.dealing import assign_folds, deal, set_controls_aside, untestable_classes
+from moascope.learning.dealing import (
+    assign_folds,
+    deal,
+    set_controls_aside,
+    split_report,
+    untestable_classes,
+    usable_units,
+)
 from moascope.params import Split
 from moascope.screen.question import Question
 from moascope.screen.targets import Labels
@@ -193,3 +202,77 @@ def test_families_with_a_rare_class_go_to_different_folds():
         fold = dealt.groupby("Metadata_Family")[f"Fold_{repeat}"].agg(["min", "max"])
         assert (fold["min"] == fold["max"]).all()
         assert fold.loc["H", "min"] == fold.loc["F", "min"] != fold.loc["G", "min"]
+
+
+def test_units_without_a_usable_picture_are_left_out_and_named():
+    labels, _ = labels_of({"not_t": 8, "t": 8})
+    labels = dataclasses.replace(labels, warnings=("before",))
+    usable = pd.DataFrame({"Metadata_Plate": "P", "Metadata_Site": 1,
+                           "Metadata_Well": [f"g{i}" for i in range(10) for _ in range(2)]})
+    kept, wells, warnings = usable_units(labels, usable)
+    assert kept["Metadata_Group"].tolist() == [f"g{i}" for i in range(10)]
+    assert wells["Metadata_Group"].tolist() == [f"g{i}" for i in range(10)]
+    assert warnings == ["before", "6 annotated compounds without a usable picture left out: C10, "
+                                  "C11, C12, C13, C14 and 1 more."]
+    assert list(labels.warnings) == ["before"]
+    _, _, warnings = usable_units(labels, pd.concat([usable, usable.assign(
+        Metadata_Well=[f"g{i % 5 + 11}" for i in range(20)])]))
+    assert warnings[1] == "1 annotated compound without a usable picture left out: C10."
+    whole = pd.DataFrame({"Metadata_Plate": "P", "Metadata_Well": [f"g{i}" for i in range(16)]})
+    assert usable_units(labels, whole)[2] == ["before"]
+
+
+def test_the_report_of_a_split_counts_units_and_says_what_was_compared():
+    labels, usable = labels_of({"a": 10, "b": 5, "c": 1}, binary=False, target="moa")
+    params = Split(folds=4, repeats=3)
+    dealt = deal(labels, usable, params, 0)
+    assert dealt.question.untestable == ("c",)
+    assert dealt.warnings == [
+        "1 of 3 classes have a single compound (c): the model learns them, but no unseen compound "
+        "of theirs can be scored, so they are left out of the scores."]
+    assert split_report(dealt, {"wells": 16}, params) == {
+        "checked_disjoint": {"wells": 16}, "units": {"in_folds": 13, "held_out": 3},
+        "classes": {"a": {"in_folds": 8, "held_out": 2}, "b": {"in_folds": 4, "held_out": 1},
+                    "c": {"in_folds": 1, "held_out": 0}},
+        "folds": 4, "repeats": 3, "untestable": ("c",), "warnings": dealt.warnings}
+
+
+def test_families_too_large_for_the_hold_out_are_named_with_the_remedy():
+    labels, usable = labels_of({"not_t": 20, "t": 6})
+    hits = labels.groups["Label"] == "t"
+    labels.groups["Metadata_Family"] = labels.groups["Metadata_Group"].where(
+        ~hits, [f"f{i % 3}" for i in range(26)])
+    dealt = deal(labels, usable, Split(group="scaffold", folds=3), 0)
+    assert dealt.groups.loc[~hits, "Holdout"].sum() == 4
+    assert not dealt.groups.loc[hits, "Holdout"].any()
+    assert dealt.warnings == [
+        "No scaffold with compounds of 't' is small enough for split.holdout = 0.2, so the model "
+        "cannot be promoted. Raise split.holdout, or use split.group=compound."]
+    assert deal(labels, usable, Split(group="scaffold", folds=3, holdout=0), 0).warnings == []
+
+
+def test_wells_as_units_are_dealt_without_the_controls_that_normalise():
+    labels, usable = labels_of({"not_t": 12, "t": 9}, unit="well")
+    dealt = deal(labels, usable, Split(folds=3), 0)
+    assert dealt.groups["Label"].value_counts().to_dict() == {"t": 9, "not_t": 6}
+    assert set(dealt.wells["Metadata_Group"]) == set(dealt.groups["Metadata_Group"])
+    assert dealt.warnings == ["6 of 12 control wells normalise the other wells and are not scored "
+                              "themselves."]
+
+
+def test_folds_are_drawn_from_the_seed_and_the_hold_out_from_the_names():
+    """Written down here, so that a change of the draw is seen: other folds are another study."""
+    import hashlib
+
+    table = assign_folds(groups({"a": 9, "b": 6}), 3, 2, 0.34, seed=4)
+    for label, share in (("a", 3), ("b", 2)):
+        of = table[table["Label"] == label].set_index("Metadata_Group")["Holdout"]
+        first = sorted(of.index, key=lambda name: hashlib.sha256(name.encode()).hexdigest())
+        assert set(of.index[of]) == set(first[:share])
+    pool = np.flatnonzero(~table["Holdout"])
+    for repeat in range(2):
+        rng = np.random.default_rng([4, repeat])
+        shuffled = rng.permutation(pool)
+        dealt = sorted(shuffled, key=lambda row: table["Label"][row])
+        expected = dict(zip(dealt, rng.permutation(3)[np.arange(len(dealt)) % 3], strict=True))
+        assert [expected.get(row, -1) for row in range(15)] == table[f"Fold_{repeat}"].tolist()

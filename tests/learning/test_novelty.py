@@ -3,8 +3,9 @@ import pandas as pd
 import pytest
 
 from moascope.features.normalise import CLIP
+from moascope.learning import novelty
 from moascope.learning.batch_distance import _apart, control_plates
-from moascope.learning.novelty import known_compounds
+from moascope.learning.novelty import KnownCompounds, known_compounds, of_length_one
 
 
 def test_distances_and_p_values_of_a_small_case():
@@ -71,3 +72,47 @@ def test_one_wild_feature_counts_to_a_limit_in_both_directions():
     for centre in (wild, -wild):
         # The root of the mean of four squares, of which one is the limit's.
         assert _apart(centre, np.zeros((2, 4)), np.ones(4)) == pytest.approx(CLIP / 2)
+
+
+@pytest.mark.parametrize("block", [512, 2])
+def test_the_nearest_compounds_are_those_of_scikit_learn(monkeypatch, block):
+    from sklearn.metrics.pairwise import cosine_similarity
+
+    monkeypatch.setattr(novelty, "BLOCK", block)
+    rng = np.random.default_rng(4)
+    profiles, other = rng.normal(size=(7, 5)), rng.normal(size=(5, 5))
+    known = known_compounds(profiles)
+    like = cosine_similarity(other, profiles)
+    itself = np.array([-1, 3, -1, 0, 6])
+    like[[1, 3, 4], [3, 0, 6]] = -np.inf
+    index, similarity = known.several(other, itself, 3)
+    np.testing.assert_array_equal(index, np.argsort(-like, axis=1)[:, :3])
+    np.testing.assert_allclose(similarity, -np.sort(-like, axis=1)[:, :3], rtol=1e-5)
+    assert similarity.dtype == np.float32
+    nearest, distance = known.nearest(other, itself)
+    np.testing.assert_array_equal(nearest, index[:, 0])
+    np.testing.assert_allclose(distance, 1 - similarity[:, 0], atol=1e-6)
+    # No more than are known; the compound itself is the last of them.
+    index, similarity = known.several(other, itself, 50)
+    assert index.shape == (5, 7)
+    assert index[[1, 3, 4], -1].tolist() == [3, 0, 6]
+    assert np.isneginf(similarity[[1, 3, 4], -1]).all() and np.isfinite(similarity[[0, 2]]).all()
+
+
+def test_a_profile_of_zeros_is_at_a_right_angle_to_everything():
+    np.testing.assert_array_equal(of_length_one(np.array([[3.0, 4.0], [0.0, 0.0]])),
+                                  np.array([[0.6, 0.8], [0, 0]], np.float32))
+    known = known_compounds(np.array([[3.0, 4.0], [0.0, 0.0]]))
+    np.testing.assert_allclose(known.distances, [1, 1])
+
+
+def test_where_nothing_is_known_the_distance_is_the_largest():
+    known = KnownCompounds(np.zeros((0, 3), np.float32), np.zeros(0, np.float32))
+    index, distance = known.nearest(np.ones((2, 3)))
+    assert index.tolist() == [0, 0] and distance.tolist() == [2, 2]
+    assert known.p_values(distance).tolist() == [1, 1]
+
+
+def test_as_far_as_a_training_compound_counts_as_farther():
+    known = KnownCompounds(np.eye(3, dtype=np.float32), np.array([0.5, 0.2, 0.9], np.float32))
+    assert known.p_values(np.float32([0.5, 0.51, 0.1, 0.95])).tolist() == [0.75, 0.5, 1, 0.25]

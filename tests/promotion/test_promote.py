@@ -784,7 +784,7 @@ def test_what_cannot_be_decided_ends_a_run_well_and_a_broken_model_does_not(proj
                           "  - No held-out compound is left to score.")
     Path("data/train/run.json").unlink()
     status, _, err = command(monkeypatch, capsys, "--exit-zero")
-    assert status == 1 and "is not there, and the gate needs it" in err
+    assert status == 1 and "The gate needs what is not there: " in err
 
 
 def test_a_registered_version_says_where_its_run_and_its_report_are():

@@ -14,7 +14,7 @@ from moascope.learning.folds import HELD_OUT, Folds
 from moascope.params import Split
 from moascope.screen.question import Question
 from moascope.screen.targets import Labels
-from moascope.text import counted
+from moascope.text import counted, listing
 
 # Of a class of two: a model that leaves out two folds must have one to learn from.
 LEAST_UNITS = 3
@@ -290,8 +290,8 @@ def usable_units(
     lost = labels.groups.loc[~present, "Metadata_Compound"].tolist()
     if lost:
         warnings.append(
-            f"{len(lost)} annotated compounds have no usable picture and are left out: "
-            f"{', '.join(lost[:5])}{' ...' if len(lost) > 5 else ''}."
+            f"{counted(len(lost), 'annotated compound')} without a usable picture left out: "
+            f"{listing(lost)}."
         )
     return labels.groups[present].reset_index(drop=True), wells, warnings
 

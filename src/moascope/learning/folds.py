@@ -13,8 +13,10 @@ from moascope.errors import MoascopeError
 from moascope.opening import MOST_JSON, parse_json, read_file, undamaged
 from moascope.screen.columns import WELL
 from moascope.screen.question import Question
+from moascope.text import listing
 
 HELD_OUT = -1
+FILES = ("target.json", "groups.parquet", "wells.parquet")
 
 
 @dataclass(frozen=True, repr=False)
@@ -140,8 +142,11 @@ def read_folds(folder: str | Path) -> Folds:
             return Folds(pd.read_parquet(folder / "groups.parquet"),
                          pd.read_parquet(folder / "wells.parquet"),
                          Question.from_dict(said), list(said.get("warnings", [])))
-    except FileNotFoundError as error:
-        raise MoascopeError(f"{folder} holds no folds: {Path(error.filename).name} is missing. "
+    except FileNotFoundError:
+        # pyarrow's error does not know the file's name.
+        missing = [name for name in FILES if not (folder / name).exists()]
+        raise MoascopeError(f"{folder} holds no folds: {listing(missing)} "
+                            f"{'is' if len(missing) == 1 else 'are'} missing. "
                             "Run `dvc repro split` first.") from None
 
 

@@ -79,7 +79,7 @@ def load_pipeline(data: Path, params: Params) -> Pipeline:
     missing = [str(data / stage) for stage, file in wanted.items()
                if not (data / stage / file).exists()]
     if missing:
-        raise MoascopeError(f"{listing(missing)} is not there, and the gate needs it. Run "
+        raise MoascopeError(f"The gate needs what is not there: {listing(missing)}. Run "
                             "`dvc repro` (or `dvc pull`) first.")
     screen, table = read_screen(data / "acquire"), load_features(data / "embed", on_disk=True)
     return Pipeline(
