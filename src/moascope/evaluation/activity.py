@@ -33,6 +33,8 @@ MOST_CONTROLS = 200
 # Permutations of all compounds are used together for those that fewer than `END_OF_OWN` of their
 # own reach, where so many compounds are tested; `MOST_POOLED` of them are enough.
 END_OF_OWN, LEAST_POOLED, MOST_POOLED = 10, 10, 1_000_000
+# Standard deviation of permutations that are all the same but for rounding.
+ROUNDING = 1e-6
 # A compound that so few permutations already show to be inactive gets no more of them.
 FIRST_LOOK = 100
 CLEARLY_INACTIVE = 0.3
@@ -183,7 +185,7 @@ def _to_find(dose: np.ndarray, position: np.ndarray) -> tuple[np.ndarray, np.nda
     same = other & (dose[:, None] == dose[None])
     compound = apart if apart.any() else other
     own = np.where((same & apart).any(axis=1, keepdims=True), same & apart, compound)
-    return compound, np.where(own.any(axis=1, keepdims=True), own, same)
+    return compound, own
 
 
 def _score(own: np.ndarray, plate: np.ndarray, profiles: list[Any], part: np.ndarray,
@@ -289,13 +291,14 @@ def _tail(found: list[_Found | None], p: np.ndarray) -> np.ndarray:
     lift above any threshold.
     """
     tail = np.full(len(found), np.nan)
-    known = [one for one in found if one is not None and np.std(one.null) > 0]
+    known = [one for one in found if one is not None and np.std(one.null) > ROUNDING]
     if len(known) < LEAST_POOLED:
         return tail
     step = max(1, sum(len(one.null) for one in known) // MOST_POOLED)
     pooled = np.sort(np.concatenate([_standard(one.null, one)[::step] for one in known]))
     for place, one in enumerate(found):
-        if one is not None and p[place] < END_OF_OWN / (1 + len(one.null)) and np.std(one.null):
+        if (one is not None and p[place] < END_OF_OWN / (1 + len(one.null))
+                and np.std(one.null) > ROUNDING):
             reached = len(pooled) - np.searchsorted(pooled, _standard(one.observed, one) - 1e-9)
             tail[place] = (1 + reached) / (1 + len(pooled))
     return tail
