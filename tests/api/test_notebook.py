@@ -194,7 +194,7 @@ def test_an_unreadable_site_is_left_out_with_a_warning(tmp_path):
     (lambda s, f: moascope.make_folds(s, f, "no such mechanism"), "no such mechanism"),
     (lambda s, f: moascope.make_folds(s, f, folds=1), r"split\.folds = 1"),
     (lambda s, f: moascope.make_folds(s, f, TARGET, folds=19, holdout=0.2), "cannot be dealt"),
-    (lambda s, f: moascope.read_folds("nowhere"), "holds no folds: target.json is missing"),
+    (lambda s, f: moascope.read_folds("nowhere"), "holds no folds: target.json, groups"),
     (lambda s, f: moascope.read_screen("nowhere"), "is not a folder"),
     (lambda s, f: moascope.load_model("nowhere"), "is not a moascope model"),
 ])
