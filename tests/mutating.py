@@ -8,6 +8,11 @@ The changes are those of mutmut (`==` to `!=`, `+` to `-`, a number plus one, an
 reach it, the tests of whole pipelines among them, while here a mutant costs seconds: a sample is
 drawn over all files, and each mutant meets the quickest tests of its line in a fork of a process
 that has the libraries loaded. Text that is read by people (a string with a blank) is not changed.
+
+What tests reach is measured first, test file by test file, in `--jobs` processes, and kept: it is
+measured anew where a test file, or a file whose functions its tests ran, has changed. Results are
+in the order in which mutants were drawn, so that a run that was stopped leaves a sample, too
+(`--out`).
 """
 
 from __future__ import annotations
@@ -37,7 +42,8 @@ SOURCE = ROOT / "src"
 MUTATED = ("metrics.py", "evaluation/*.py", "learning/*.py", "promotion/*.py", "screen/targets.py",
            "screen/question.py", "features/normalise.py")
 TESTS = ("test_metrics.py", "evaluation", "learning", "promotion", "screen/test_targets.py",
-         "screen/test_question.py", "features/test_normalise.py")
+         "screen/test_question.py", "screen/test_compounds.py", "features/test_normalise.py",
+         "features/test_disk.py", "explanation/test_contributions.py")
 # What most tests load sooner or later; nothing of ours, which must be loaded changed.
 LOADED = ("pytest", "numpy", "pandas", "pyarrow.parquet", "scipy.stats", "scipy.sparse",
           "sklearn.linear_model", "sklearn.ensemble", "sklearn.metrics", "sklearn.model_selection",
@@ -63,11 +69,15 @@ class Mutant:
 
 @dataclass(frozen=True)
 class Reached:
-    """What a file of tests reaches: seconds of each test, and the tests of every line."""
+    """What a file of tests reaches: seconds of each test, and the tests of every line.
+
+    `sources` are the files of the package and of the tests whose functions they ran, with digests.
+    """
 
     seconds: dict[str, float]
     shared: float
     lines: dict[str, dict[str, list[str]]]
+    sources: dict[str, str]
 
 
 def files() -> list[Path]:
@@ -127,29 +137,38 @@ def survivors(earlier: Path) -> list[tuple[Mutant, Callable[[], str]]]:
     return found
 
 
-def measure(kept: Path) -> list[Reached]:
-    """What every file of tests reaches; kept for a file whose tests and the source are the same."""
-    source = hashlib.sha256()
-    helpers = [path for path in (ROOT / "tests").glob("*.py") if path != Path(__file__).resolve()]
-    for path in [*sorted(SOURCE.rglob("*.py")), *sorted(helpers)]:
-        source.update(path.read_bytes())
-    found = []
-    for part in TESTS:
-        place = ROOT / "tests" / part
-        for path in [place] if place.suffix else sorted(place.glob("test_*.py")):
-            digest = source.copy()
-            digest.update(path.read_bytes())
-            note = kept / f"{path.stem}-{digest.hexdigest()[:12]}.json"
-            if not note.exists():
-                print(f"measuring {path.relative_to(ROOT)}", flush=True)
-                kept.mkdir(parents=True, exist_ok=True)
-                code = _forked(lambda path=path, note=note: _measure(path, note), 900,
-                               kept / "log.txt")
-                if code:
-                    raise SystemExit(f"{path.relative_to(ROOT)} fails without a mutant: see "
-                                     f"{kept / 'log.txt'}.")
-            found.append(Reached(**json.loads(note.read_text())))
-    return found
+def measure(kept: Path, jobs: int) -> list[Reached]:
+    """What every file of tests reaches; kept while the file and what it ran are the same."""
+    kept.mkdir(parents=True, exist_ok=True)
+
+    def one(path: Path) -> Reached:
+        note = kept / f"{path.stem}-{_digest(path)}.json"
+        if found := _known(note):
+            return found
+        print(f"measuring {path.relative_to(ROOT)}", flush=True)
+        log = kept / f"{path.stem}.txt"
+        if _forked(lambda: _measure(path, note), 900, log):
+            raise SystemExit(f"{path.relative_to(ROOT)} fails without a mutant: see {log}.")
+        log.unlink()
+        return Reached(**json.loads(note.read_text()))
+
+    places = [ROOT / "tests" / part for part in TESTS]
+    with ThreadPoolExecutor(jobs) as pool:
+        return list(pool.map(one, [path for place in places for path in (
+            [place] if place.suffix else sorted(place.glob("test_*.py")))]))
+
+
+def _known(note: Path) -> Reached | None:
+    """What was measured before, if no file that was run has changed since."""
+    if not note.exists():
+        return None
+    found = Reached(**json.loads(note.read_text()))
+    return found if all((ROOT / name).exists() and _digest(ROOT / name) == digest
+                        for name, digest in found.sources.items()) else None
+
+
+def _digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
 
 
 class _Watch:
@@ -189,18 +208,23 @@ def _measure(path: Path, note: Path) -> int:
     import coverage
     import pytest
 
-    cover = coverage.Coverage(data_file=None, include=[str(file) for file in files()])
+    cover = coverage.Coverage(data_file=None, source=[str(SOURCE / "moascope"),
+                                                      str(ROOT / "tests")])
     watch = _Watch(cover)
     cover.start()
     code = int(pytest.main([*_options(), str(path)], plugins=[watch]))
     cover.stop()
-    data, lines = cover.get_data(), {}
+    data, lines, sources = cover.get_data(), {}, {}
+    mutated = set(files())
     for file in data.measured_files():
-        name = Path(file).relative_to(SOURCE).as_posix()
-        lines[name] = {str(line): [context for context in contexts if context]
-                       for line, contexts in data.contexts_by_lineno(file).items()}
+        own = {str(line): [context for context in contexts if context]
+               for line, contexts in data.contexts_by_lineno(file).items()}
+        if any(own.values()):
+            sources[Path(file).relative_to(ROOT).as_posix()] = _digest(Path(file))
+            if Path(file) in mutated:
+                lines[Path(file).relative_to(SOURCE).as_posix()] = own
     if not code:
-        note.write_text(json.dumps(asdict(Reached(watch.seconds, watch.shared, lines))))
+        note.write_text(json.dumps(asdict(Reached(watch.seconds, watch.shared, lines, sources))))
     return code
 
 
@@ -328,7 +352,7 @@ def main() -> None:
     os.chdir(ROOT)
     for name in LOADED:
         importlib.import_module(name)
-    reached = measure(options.kept)
+    reached = measure(options.kept, options.jobs)
     drawn = survivors(options.only) if options.only else draw(options.mutants, options.seed)
     results: list[dict[str, Any]] = []
     with ThreadPoolExecutor(options.jobs) as pool:
