@@ -73,6 +73,7 @@ DOSES = {("A", 1.0, "one"): _Found(0.9, np.array([0.1, 0.2, 0.9])),
          ("A", 10.0, "one"): _Found(0.5, np.array([0.6, 0.6, 0.6])),
          ("B", 1.0, "one"): _Found(np.nan, np.full(3, np.nan)),
          ("C", -1.0, "one"): _Found(0.8, np.array([0.1, 0.1, 0.1]))}
+DOSES = {key: found.brief() for key, found in DOSES.items()}
 
 
 def test_doses_have_their_wells_their_score_and_its_p():

@@ -69,7 +69,7 @@ def _scores(fitted: CrossFit, labelling: int, examples: Examples, settings: Eval
     keep = question.counts(truth)
     return {
         "site": brief_scores(
-            truth[keep], log_softmax(fitted.logits[labelling][keep], axis=-1), question.scored,
+            truth[keep], log_softmax(fitted.logits[labelling][keep], axis=1), question.scored,
             bootstrap_weights(group[keep], settings.bootstraps, seed), group[keep]),
         "compound": unit_scores(*fitted.units(labelling), question, settings, seed),
     }

@@ -69,7 +69,7 @@ def evaluate_oracle(examples: Examples, screen: Path, model: dict[str, Any], set
     logits = out_of_fold_logits(wells)[scored]
     found: dict[str, Any] = unit_scores(label, logits, question, settings, seed)
     keep = question.counts(label)
-    label, scores = label[keep], log_softmax(logits[keep], axis=-1)
+    label, scores = label[keep], log_softmax(logits[keep], axis=1)
     present = question.present(label)
     drawn = permuted_labels(label, np.arange(len(label)), settings.permutations, seed)
     null = macro_average_precision(drawn, scores, present)

@@ -194,7 +194,7 @@ def unit_scores(label: np.ndarray, logits: np.ndarray, question: Question, setti
 
     keep = question.counts(label)
     drawn = bootstrap_weights(np.arange(int(keep.sum())), settings.bootstraps, seed)
-    return brief_scores(label[keep], log_softmax(logits[keep], axis=-1), question.scored, drawn)
+    return brief_scores(label[keep], log_softmax(logits[keep], axis=1), question.scored, drawn)
 
 
 def scores_of(

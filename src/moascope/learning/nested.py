@@ -129,7 +129,7 @@ def ranking_score(label: np.ndarray, logits: np.ndarray, question: Question) -> 
     from scipy.special import log_softmax
 
     keep = question.counts(label)
-    scores = log_softmax(logits[keep], axis=-1)
+    scores = log_softmax(logits[keep], axis=1)
     present = question.present(label[keep])
     return float(macro_average_precision(label[keep], scores, present)) if present else 0.0
 

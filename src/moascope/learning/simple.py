@@ -235,7 +235,7 @@ def simple_probability(model: Fitted, features: np.ndarray) -> np.ndarray:
     from scipy.special import softmax
 
     if isinstance(model, FittedHeads):
-        return softmax(predict_logits(model, features)[0].astype(float), axis=-1)
+        return softmax(predict_logits(model, features)[0].astype(float), axis=1)
     return model.probability(features)
 
 
