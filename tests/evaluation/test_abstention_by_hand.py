@@ -90,18 +90,6 @@ def test_the_twenty_most_frequent_mechanisms_are_enough():
     assert found == [f"m{i:02d}" for first in (20, 15, 10, 5) for i in range(first, first + 5)]
 
 
-def test_an_unseen_batch_is_asked_by_what_saw_neither(fitted, monkeypatch):
-    spread = ("rows", "head")
-    monkeypatch.setattr(abstention, "spread_over_batches", lambda *given: (
-        spread if given == (examples, HEAD, TRAIN) else None))
-    examples = make_examples(compounds=9)
-    found = abstention._unseen_batch(examples, model(), trust(), 4)
-    assert (found["n"], found["called"], found["right_when_called"]) == (4, 2, 1)
-    assert fitted == [("rows", "head", TRAIN, 4, abstention.leave_folds_and_batches_out)]
-    monkeypatch.setattr(abstention, "spread_over_batches", lambda *_: None)
-    assert abstention._unseen_batch(examples, model(), trust(), 4) is None
-
-
 def test_control_wells_are_called_as_if_they_were_wells_of_a_compound(monkeypatch):
     examples = make_examples(compounds=9)
     assert abstention._controls(examples, model(), trust()) is None
@@ -194,7 +182,7 @@ def test_held_out_compounds_are_compared_with_those_of_training(monkeypatch):
 
 def test_all_parts_of_the_answer_are_of_the_compounds_they_name(monkeypatch):
     examples = make_examples(compounds=12, wells=1, sites=1)
-    for name in ("_unseen_mechanisms", "_unseen_batch", "_controls", "_novel_held_out",
+    for name in ("_unseen_mechanisms", "_controls", "_novel_held_out",
                  "_novel_mechanisms", "_out_of_fold"):
         monkeypatch.setattr(abstention, name, lambda *given, name=name: (name, given))
     groups = examples.groups
@@ -205,7 +193,9 @@ def test_all_parts_of_the_answer_are_of_the_compounds_they_name(monkeypatch):
     kept = trust(coverage=0.8, rate=0.05, groups=np.array(["a"] * 7))
     kept.sets["compound"] = limits
     asked = model(trust=kept)
-    found = abstention.evaluate_abstention(table, examples, asked, 3)
+    unseen = SimpleNamespace(label=np.array([0, 1, 1]),
+                             logits=np.array([[0.9, 0.1], [0.9, 0.1], [0.4, 0.4]]))
+    found = abstention.evaluate_abstention(table, examples, asked, 3, unseen)
     held = table[examples.held_out]
     pd.testing.assert_frame_equal(found["unseen_compounds"][1][0],
                                   table[~examples.held_out].reset_index(drop=True))
@@ -216,10 +206,12 @@ def test_all_parts_of_the_answer_are_of_the_compounds_they_name(monkeypatch):
         "held_out": abstention.set_scores(
             examples.question.index(held["Label"]),
             held[["P_not_t", "P_t"]].to_numpy() > 0.3, examples.question),
-        "unseen_batch": ("_unseen_batch", (examples, asked, kept, 3)),
+        "unseen_batch": abstention.set_scores(
+            np.array([0, 1, 1]), np.array([[1, 0], [1, 0], [1, 1]], bool), examples.question),
         "unseen_mechanisms": ("_unseen_mechanisms", (examples, asked, kept, 3)),
         "dmso_wells": ("_controls", (examples, asked, kept)),
         "novel": {"held_out": ("_novel_held_out", (examples, asked, kept)),
                   "unseen_mechanisms": ("_novel_mechanisms", (kept,))}}
     of_wells = replace(examples, question=replace(examples.question, unit="well"), _cache={})
-    assert abstention.evaluate_abstention(table, of_wells, asked, 3) is None
+    assert abstention.evaluate_abstention(table, of_wells, asked, 3, unseen) is None
+    assert abstention.evaluate_abstention(table, examples, asked, 3, None)["unseen_batch"] is None

@@ -179,49 +179,59 @@ def test_a_row_is_predicted_by_the_model_that_saw_neither_its_fold_nor_its_batch
 def test_panels_of_one_batch_are_left_out_and_a_compounds_row_becomes_its_wells():
     examples = in_batches()
     train = TRAIN.model_copy(update={"panels": "separate"})
-    spread, head = batches.spread_over_batches(examples, HEAD, train)
+    spread, head = batches._spread_over_batches(examples, HEAD, train)
     assert set(spread.panel) == {"panel0"} and head is HEAD
     compound = HEAD.model_copy(update={"level": "compound"})
-    _, head = batches.spread_over_batches(examples, compound, train)
+    _, head = batches._spread_over_batches(examples, compound, train)
     assert head == compound.model_copy(update={"level": "well"})
     # Pooled, all panels are one.
-    spread, _ = batches.spread_over_batches(examples, HEAD, TRAIN)
+    spread, _ = batches._spread_over_batches(examples, HEAD, TRAIN)
     assert set(spread.panel) == {"panel0", "panel1"}
 
 
 def test_where_no_panel_is_in_two_batches_or_a_class_is_in_one_there_is_nothing_to_say():
     examples = in_batches(1)
     one = replace(examples, meta=examples.meta.assign(Metadata_Batch="B"), _cache={})
-    assert batches.spread_over_batches(one, HEAD, TRAIN) is None
+    assert batches._spread_over_batches(one, HEAD, TRAIN) is None
     # Controls of another batch are no second batch.
     controls = with_plate_controls(one, np.random.default_rng(0))
     control = controls.meta["Metadata_Control"] == "negative"
     other = replace(controls, _cache={}, meta=controls.meta.assign(
         Metadata_Batch=np.where(control, "B2", "B1")))
-    assert batches.spread_over_batches(other, HEAD, TRAIN) is None
+    assert batches._spread_over_batches(other, HEAD, TRAIN) is None
     hits = replace(examples, _cache={}, meta=examples.meta.assign(
         Metadata_Batch=np.where(examples.label == 1, "B1", examples.meta["Metadata_Batch"])))
-    assert batches.spread_over_batches(hits, HEAD, TRAIN) is None
+    assert batches._spread_over_batches(hits, HEAD, TRAIN) is None
 
 
-def test_scores_in_an_unseen_batch_are_those_of_the_units_and_count_the_batches(monkeypatch):
+def test_units_of_an_unseen_batch_are_predicted_and_the_batches_counted(monkeypatch):
     examples = in_batches(1)
-    asked = []
-    label, logits = np.array([0, 1, 1, 0]), np.array([[1, 0], [0, 1], [2, 1], [0, 3.0]])
-    answers = [(label, logits), (np.zeros(4, int), logits)]
+    asked, answer = [], (np.array([0, 1]), np.zeros((2, 2)))
 
     def cross_fit(*given):
         asked.append(given)
-        return SimpleNamespace(units=lambda: answers.pop(0))
+        return SimpleNamespace(units=lambda: answer)
 
     monkeypatch.setattr(batches, "cross_fit", cross_fit)
-    found = batches.evaluate_unseen_batches(examples, HEAD, TRAIN, SETTINGS, 3)
-    assert found == unit_scores(label, logits, examples.question, SETTINGS, 3) | {"batches": 2}
+    found = batches.predict_unseen_batches(examples, HEAD, TRAIN, 3)
+    assert found == (*answer, 2)
     (rows, head, train, seed, parts), = asked
     assert (rows, head, train, seed) == (examples, HEAD, TRAIN, 3)
     assert parts is batches.leave_folds_and_batches_out
-    # Without a hit among them nothing is scored.
-    assert batches.evaluate_unseen_batches(examples, HEAD, TRAIN, SETTINGS, 3) is None
+    one = replace(examples, meta=examples.meta.assign(Metadata_Batch="B"), _cache={})
+    assert batches.predict_unseen_batches(one, HEAD, TRAIN, 3) is None
+
+
+def test_scores_in_an_unseen_batch_are_those_of_its_units():
+    question = Question("m", ("a", "b", "c"), False, untestable=("c",))
+    logits = np.random.default_rng(0).normal(size=(9, 3))
+    label = np.array([0, 1, 2] * 3)
+    shown = batches.UnseenBatches(label, logits, 4)
+    assert batches.score_unseen_batches(shown, question, SETTINGS, 3) == unit_scores(
+        label, logits, question, SETTINGS, 3) | {"batches": 4}
+    # Without a compound of a scored class nothing can be.
+    for nothing in (None, batches.UnseenBatches(np.full(9, 2), logits, 4)):
+        assert batches.score_unseen_batches(nothing, question, SETTINGS, 3) is None
 
 
 # Controls in parts
@@ -257,7 +267,7 @@ def test_controls_are_dealt_into_as_few_parts_as_suffice(counts, sites, parts, l
     assert (dealt.groupby(["Metadata_Plate", "Metadata_Well"])["Part"].agg(np.ptp) == 0).all()
     if len(set(counts.values())) == 1:
         assert (dealt.groupby("Metadata_Well")["Part"].agg(np.ptp) == 0).all()
-    drawn = {tuple(deal_controls(meta, np.random.default_rng(seed))[0]) for seed in range(20)}
+    drawn = {tuple(deal_controls(meta, np.random.default_rng(seed))[0]) for seed in range(4)}
     assert len(drawn) > 1 or control.sum() < 4 or sites == 9
 
 

@@ -21,8 +21,8 @@ from moascope.screen.question import Question
 
 PARTS = ("evaluate_predictions", "score_active", "evaluate_baselines", "evaluate_references",
          "evaluate_mechanisms", "evaluate_abstention", "evaluate_groups",
-         "evaluate_unseen_batches", "evaluate_chemistry", "evaluate_leak", "evaluate_oracle",
-         "with_chemistry", "recommended_head", "read_screen")
+         "predict_unseen_batches", "score_unseen_batches", "evaluate_chemistry", "evaluate_leak",
+         "evaluate_oracle", "with_chemistry", "recommended_head", "read_screen")
 HEAD, TRAIN = Head(epochs=7), Train(batch_size=32)
 
 
@@ -37,7 +37,7 @@ def run(tmp_path, monkeypatch, source="simulated", unit="compound", p=0.01, batc
         "evaluate_references": "references", "evaluate_mechanisms": "mechanisms",
         "evaluate_abstention": "abstention",
         "evaluate_groups": {"groups": "g", "shares": table} if shares else None,
-        "evaluate_unseen_batches": "batches",
+        "predict_unseen_batches": "predicted", "score_unseen_batches": "batches",
         "evaluate_chemistry": {"warnings": ["few structures"], "baselines": "b", "n": 4},
         "evaluate_leak": "leak", "evaluate_oracle": {"efficiency": 0.5} if oracle else None,
         "with_chemistry": {"useful": False, "scores": "both"}, "recommended_head": "logistic",
@@ -106,10 +106,13 @@ def test_metrics_hold_what_each_part_says(tmp_path, monkeypatch):
     assert asked["evaluate_predictions"] == (predictions, examples, settings, 5)
     assert asked["evaluate_mechanisms"] == (examples, settings, 5)
     assert asked["evaluate_abstention"][0] is predictions["compound"]
-    assert asked["evaluate_abstention"][1] is examples and asked["evaluate_abstention"][3] == 5
+    assert asked["evaluate_abstention"][1] is examples
+    assert asked["evaluate_abstention"][3:] == (5, "predicted")
     assert asked["evaluate_abstention"][2].head is HEAD
-    for name in ("evaluate_groups", "evaluate_unseen_batches", "evaluate_leak"):
+    for name in ("evaluate_groups", "evaluate_leak"):
         assert asked[name] == (examples, HEAD, TRAIN, settings, 5)
+    assert asked["predict_unseen_batches"] == (examples, HEAD, TRAIN, 5)
+    assert asked["score_unseen_batches"] == ("predicted", examples.question, settings, 5)
     assert asked["with_chemistry"] == ({"useful": True, "scores": "s"}, {
         "n": 4, "baselines": "b"})
     assert asked["recommended_head"] == ("references", HEAD)

@@ -217,7 +217,7 @@ def read_model(folder: Path) -> TrainedModel:
 
 def _load(folder: Path, description: Any) -> TrainedModel:
     # Earlier versions kept the level that a head was trained on elsewhere.
-    head = Head(**{"level": description["train"].get("level", "tuned")} | description["head"])
+    head = Head(**{"level": description["train"].get("level")} | description["head"])
     heads = {}
     for number, panel in enumerate(description["heads"]):
         heads[panel] = _fitted(head, read_arrays(folder / f"heads_{number}.npz"))
