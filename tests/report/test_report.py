@@ -20,6 +20,7 @@ from moascope.evaluation.leak import LEAK_CAVEAT
 from moascope.evaluation.scores import scores_of
 from moascope.learning.examples import Examples
 from moascope.params import Evaluate
+from moascope.report import page as report_page
 from moascope.report.compounds import ranked_compounds
 from moascope.report.curves import null_precision_band, precision_recall_rows
 from moascope.report.figures import _at_hits, reliability_bins
@@ -348,6 +349,9 @@ def test_many_classes_give_the_most_frequent_mix_ups(tmp_path):
     page = render(world, tmp_path)
     assert "16 classes are too many for a matrix" in page.text
     assert "the other 9 classes" in page.text
+    # On a narrow screen tables scroll, and the page does not.
+    template = Path(report_page.__file__).with_name("report.html.jinja").read_text()
+    assert template.count("<table") == template.count('<div class="scroll"><table') > 5
 
 
 def test_a_class_that_cannot_be_tested_is_said_and_left_out(tmp_path):
