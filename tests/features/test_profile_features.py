@@ -88,16 +88,18 @@ def test_only_a_plate_whose_profiles_changed_is_embedded_again(tmp_path):
                             read_profiles(acquired)) == {"profiles": expected}
 
 
-def test_infinite_values_become_missing_and_an_empty_profile_does_not_pass(tmp_path):
+def test_infinite_values_become_missing_and_an_empty_profile_is_left_out(tmp_path):
     folder = make_profiles(tmp_path / "screen", plates=1, features=4)
     table = pd.read_parquet(folder / "profiles.parquet")
     table.loc[0, "Cells_Feature_0"] = np.inf
     table.loc[1, [f"Cells_Feature_{i}" for i in range(4)]] = np.nan
     table.to_parquet(folder / "profiles.parquet", index=False)
     found = features_of_screen(read_screen(folder), SMALL, PROFILES)
-    assert np.isnan(found.X).sum() == 5
+    assert np.isnan(found.X).sum() == 1
     assert not np.isinf(found.X).any()
-    assert (~found.meta["QC_Pass"]).sum() == 1
+    assert len(found.meta) == len(table) - 1 and found.meta["QC_Pass"].all()
+    well = table.loc[1, "Metadata_Well"]
+    assert found.warnings == (f"1 profile without any value left out: plate Plate1, well {well}.",)
 
 
 @pytest.mark.parametrize("by_site", [False, True])

@@ -17,7 +17,12 @@ import pandas as pd
 
 from moascope.errors import MoascopeError
 from moascope.features.backbones import Backbone, find_weights, open_backbone, weights_digest
-from moascope.features.profiles import check_measured, embed_profiles, profile_features
+from moascope.features.profiles import (
+    check_measured,
+    embed_profiles,
+    profile_features,
+    without_empty,
+)
 from moascope.features.table import (
     FEATURES_FILE,
     PROFILES,
@@ -309,6 +314,9 @@ def features_of_screen(screen: Screen, prepare: Prepare, embed: Embed, work: Pat
             table = load_features(folder / "embed")
         else:
             table = _features_in_memory(plates, embed, profiles)
+    if profiles is not None:
+        table, empty = without_empty(table)
+        left_out += empty
     return _with_sites(table, left_out)
 
 

@@ -10,12 +10,13 @@ import numpy as np
 import pandas as pd
 
 from moascope.errors import MoascopeError
-from moascope.features.table import FEATURES_FILE, PROFILES, label_of
+from moascope.features.table import FEATURES_FILE, PROFILES, FeatureTable, label_of
 from moascope.params import Embed
 from moascope.pixels.prepared import PreparedPlate
 from moascope.screen.columns import SITE
 from moascope.screen.profile_plates import read_profile_plate
 from moascope.screen.profiles import COUNTS, Profiles
+from moascope.text import counted, listing
 from moascope.work.code import code_digest
 from moascope.work.digests import digest
 from moascope.work.plates import update_plates
@@ -156,3 +157,20 @@ def _embed_one(profiles: Profiles, plate: str, folder: Path, measured: Path,
     pyarrow.parquet.write_table(pa.Table.from_arrays(columns, schema=schema),
                                 folder / FEATURES_FILE, use_dictionary=False,
                                 write_statistics=False)
+
+
+def without_empty(table: FeatureTable) -> tuple[FeatureTable, list[str]]:
+    """A table without the profiles that have no value, and a sentence that names them.
+
+    Parameters
+    ----------
+    table : FeatureTable
+        In memory.
+    """
+    empty = np.isnan(table.X).all(axis=1)
+    if not empty.any():
+        return table, []
+    where = table.meta.loc[empty, ["Metadata_Plate", "Metadata_Well"]].agg(", well ".join, axis=1)
+    kept = FeatureTable(table.meta[~empty].reset_index(drop=True), table.X[~empty], table.names)
+    return kept, [f"{counted(int(empty.sum()), 'profile')} without any value left out: "
+                  f"{listing(f'plate {place}' for place in where)}."]
