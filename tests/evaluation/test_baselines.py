@@ -84,3 +84,15 @@ def test_every_baseline_has_an_interval_around_its_score():
     for name in ("position_only", "plate_only", "count_and_intensity"):
         low, high = scores[name]["low"], scores[name]["high"]
         assert low <= scores[name]["average_precision"] <= high and low < high, name
+
+
+def test_many_plates_are_compared_without_their_zeros(monkeypatch):
+    examples = make_examples()
+    dense = baseline_inputs(examples)["plate_only"]
+    monkeypatch.setattr("moascope.evaluation.baselines.MOST_DENSE", 0)
+    inputs = baseline_inputs(examples)["plate_only"]
+    assert not isinstance(inputs, np.ndarray)
+    np.testing.assert_array_equal(inputs.toarray(), dense)
+    for predicted in (baseline_logits, held_out_baseline_logits):
+        np.testing.assert_allclose(predicted(examples, inputs), predicted(examples, dense),
+                                   atol=2e-3)

@@ -16,6 +16,9 @@ from moascope.metrics import bootstrap_weights, macro_average_precision, paired_
 from moascope.params import Evaluate, Head, Train
 from moascope.screen.wells import well_position
 
+MOST_DENSE = 2**27
+"""Bytes of a one-hot table above which its zeros are not kept."""
+
 
 def evaluate_baselines(
     compounds: pd.DataFrame, examples: Examples, head: Head, train: Train, settings: Evaluate,
@@ -73,7 +76,7 @@ def evaluate_baselines(
     }
 
 
-def baseline_inputs(examples: Examples) -> dict[str, np.ndarray]:
+def baseline_inputs(examples: Examples) -> dict[str, Any]:
     """What each baseline is shown of the wells.
 
     Parameters
@@ -85,8 +88,8 @@ def baseline_inputs(examples: Examples) -> dict[str, np.ndarray]:
     -------
     dict
         Name -> ndarray, float, [n, d]. `position_only`: row and column of the well.
-        `plate_only`: which plate. `cell_count`: the count of nuclei. `count_and_intensity`: that
-        and the intensities of all channels.
+        `plate_only`: which plate, a sparse array where there are many. `cell_count`: the count of
+        nuclei. `count_and_intensity`: that and the intensities of all channels.
     """
     rows, columns = zip(*(well_position(well) for well in examples.meta["Metadata_Well"]),
                         strict=True)
@@ -95,28 +98,28 @@ def baseline_inputs(examples: Examples) -> dict[str, np.ndarray]:
     both = [i for i, name in enumerate(examples.names) if name.startswith((COUNT, INTENSITY))]
     found = {
         "position_only": np.hstack([_one_hot(rows), _one_hot(columns)]),
-        "plate_only": _one_hot(examples.meta["Metadata_Plate"]),
+        "plate_only": _one_hot_plates(examples.meta["Metadata_Plate"]),
         "cell_count": np.asarray(columns_of(normal.features, np.array(counts, int))),
         "count_and_intensity": np.asarray(columns_of(normal.features, np.array(both, int))),
     }
     return {name: values for name, values in found.items() if values.shape[1]}
 
 
-def baseline_logits(examples: Examples, inputs: np.ndarray) -> np.ndarray:
+def baseline_logits(examples: Examples, inputs: Any) -> np.ndarray:
     """Out-of-fold log-probabilities of a logistic regression, averaged over the repeats.
 
     Parameters
     ----------
     examples : Examples
         One row per well.
-    inputs : ndarray, float, [n, d]
+    inputs : ndarray or sparse array, float, [n, d]
 
     Returns
     -------
     logits : ndarray, float, [n, C]
         Zero for rows in no fold.
     """
-    logits = np.zeros((len(inputs), len(examples.question.classes)))
+    logits = np.zeros((inputs.shape[0], len(examples.question.classes)))
     for repeat in range(examples.repeats):
         parts = leave_folds_out(examples, repeat)
         for fold, learns in enumerate(parts.learns):
@@ -125,14 +128,14 @@ def baseline_logits(examples: Examples, inputs: np.ndarray) -> np.ndarray:
     return logits
 
 
-def held_out_baseline_logits(examples: Examples, inputs: np.ndarray) -> np.ndarray:
+def held_out_baseline_logits(examples: Examples, inputs: Any) -> np.ndarray:
     """Log-probabilities of a logistic regression that learnt from all folds, for held-out units.
 
     Parameters
     ----------
     examples : Examples
         One row per well.
-    inputs : ndarray, float, [n, d]
+    inputs : ndarray or sparse array, float, [n, d]
 
     Returns
     -------
@@ -141,12 +144,12 @@ def held_out_baseline_logits(examples: Examples, inputs: np.ndarray) -> np.ndarr
     """
     labelled = examples.group >= 0
     held_out = labelled & examples.held_out[examples.group]
-    logits = np.zeros((len(inputs), len(examples.question.classes)))
+    logits = np.zeros((inputs.shape[0], len(examples.question.classes)))
     logits[held_out] = _fitted(examples, inputs, labelled & ~held_out, held_out)
     return logits
 
 
-def _fitted(examples: Examples, inputs: np.ndarray, training: np.ndarray,
+def _fitted(examples: Examples, inputs: Any, training: np.ndarray,
             predicted: np.ndarray) -> np.ndarray:
     """Log-probabilities, [predicted rows, C], of a logistic regression of the training rows.
 
@@ -160,7 +163,9 @@ def _fitted(examples: Examples, inputs: np.ndarray, training: np.ndarray,
 
     label = examples.label
     weights = row_weights(examples, training, label)
-    model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=300, C=0.1))
+    # Without zeros nothing can be centred; the intercept, which is not penalised, stands for it.
+    model = make_pipeline(StandardScaler(with_mean=isinstance(inputs, np.ndarray)),
+                          LogisticRegression(max_iter=300, C=0.1))
     model.fit(inputs[training], label[training],
               logisticregression__sample_weight=weights[training])
     decision = model.decision_function(inputs[predicted])
@@ -195,3 +200,14 @@ def unit_logits(examples: Examples, logits: np.ndarray, units: pd.DataFrame) -> 
 
 def _one_hot(values) -> np.ndarray:
     return pd.get_dummies(pd.Series(list(values), dtype="category")).to_numpy(float)
+
+
+def _one_hot_plates(plates: pd.Series) -> Any:
+    """A column for each plate; of many wells on many plates, a sparse array."""
+    from scipy import sparse
+
+    code, names = pd.factorize(plates, sort=True)
+    if 8 * len(code) * len(names) <= MOST_DENSE:
+        return _one_hot(plates)
+    return sparse.csr_array((np.ones(len(code)), (np.arange(len(code)), code)),
+                            shape=(len(code), len(names)))
