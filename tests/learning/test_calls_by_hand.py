@@ -7,6 +7,8 @@ import pandas as pd
 import pytest
 
 from moascope.errors import MoascopeError
+from moascope.features.normalise import apply_sphering, fit_sphering, standardise_plates
+from moascope.features.table import FeatureTable
 from moascope.learning import predictor
 from moascope.learning.calls import (
     LIKE,
@@ -26,6 +28,7 @@ from moascope.learning.predictor import (
     _few_controls,
     check_fits,
     nearest_training,
+    sites_of,
     sites_that_count,
 )
 from moascope.params import Train
@@ -339,3 +342,90 @@ def test_plates_with_too_few_controls_are_named():
         "No plate has the 4 usable sites of the negative control that the model needs to compare "
         "wells with (P has 3, Q has 3), so these predictions cannot be trusted. Add sites of "
         "control wells.",)
+
+
+def new_screen(inchikeys=True, control="negative"):
+    """A plate of six control sites, one of which failed, and treated ones of four names."""
+    names = ["DMSO"] * 6 + ["b", "B-form", "a", ""]
+    wells = [f"A{i + 1:02d}" for i in range(10)]
+    layout = pd.DataFrame({"Metadata_Plate": "P", "Metadata_Well": wells,
+                           "Metadata_Compound": names, "Metadata_Concentration_uM": 1.0,
+                           "Metadata_Control": [control] * 6 + [""] * 4})
+    annotations = pd.DataFrame({"Metadata_Compound": ["B-form", "b"], "Metadata_InChIKey": [
+        "AQHHHDLHHXJYJD-AWEZNQCLSA-N", "AQHHHDLHHXJYJD-UHFFFAOYSA-N"]})
+    if not inchikeys:
+        annotations = annotations[["Metadata_Compound"]]
+    meta = pd.DataFrame({"Metadata_Plate": "P", "Metadata_Well": wells, "Metadata_Site": 1,
+                         "Metadata_Batch": "B", "Metadata_Panel": "",
+                         "QC_Pass": [False] + [True] * 9})
+    X = np.random.default_rng(0).normal(size=(10, 3)).astype(np.float32) * 3 + 5
+    X[9, 0] = np.nan
+    return SimpleNamespace(layout=layout, annotations=annotations), FeatureTable(
+        meta, X, ["other", "f0", "f1"])
+
+
+def taking(normalisation="plate", names=("f1", "other"), backbones=("morphology",), **changes):
+    return SimpleNamespace(**{
+        "names": names, "embed": SimpleNamespace(backbones=backbones), "controls": True,
+        "head": SimpleNamespace(normalisation=normalisation), "sphering": None,
+        "question": QUESTION, "panels": ("",), **changes})
+
+
+@pytest.mark.parametrize("normalisation", ["plate", "moderated", "plate+sphere", "none"])
+def test_sites_are_normalised_by_the_screens_own_good_controls_and_the_models_sphering(
+        normalisation):
+    screen, table = new_screen()
+    taken = table.X[:, [2, 0]]
+    sphering = (fit_sphering(np.random.default_rng(1).normal(size=(9, 2)))
+                if "sphere" in normalisation else None)
+    sites = sites_of(taking(normalisation, sphering=sphering), screen, table)
+    controls = np.array([False] + [True] * 5 + [False] * 4)
+    expected = taken
+    if normalisation != "none":
+        expected = standardise_plates(FeatureTable(table.meta, taken, ["f1", "other"]), controls,
+                                      normalisation == "moderated").X
+    expected = np.nan_to_num(expected)
+    if sphering is not None:
+        expected = apply_sphering(expected, sphering)
+    np.testing.assert_allclose(sites.features, expected, rtol=1e-5)
+    assert sites.features[9, 1] == 0 or sphering is not None
+    assert sites.names == ("f1", "other") and sites.panels == ("",)
+    assert sites.question is QUESTION and "QC_Pass" not in sites.meta
+    # A model that was trained without controls normalises by none.
+    bare = sites_of(taking("plate", controls=False), screen, table)
+    np.testing.assert_allclose(bare.features, np.nan_to_num(taken))
+
+
+@pytest.mark.parametrize(("inchikeys", "groups"), [
+    (True, ["AQHHHDLHHXJYJD", "a", "dmso"]), (False, ["a", "b", "b-form", "dmso"])])
+def test_forms_of_one_compound_are_one_unit_and_a_site_without_a_name_is_none(inchikeys, groups):
+    screen, table = new_screen(inchikeys)
+    sites = sites_of(taking(), screen, table)
+    assert sites.groups["Metadata_Group"].tolist() == groups
+    named = [sites.groups["Metadata_Group"][one] if one >= 0 else "" for one in sites.group]
+    key = groups[0] if inchikeys else None
+    assert named == ["dmso"] * 6 + [key or "b", key or "b-form", "a", ""]
+
+
+def test_what_a_model_needs_and_a_screen_lacks_is_a_sentence():
+    screen, table = new_screen(control="")
+    with pytest.raises(MoascopeError) as error:
+        sites_of(taking(), screen, table)
+    assert str(error.value) == (
+        "The model compares wells with the negative controls of their own plate, and this screen "
+        "has none. Mark them in layout.csv (Metadata_Control = negative).")
+    sites_of(taking("none"), screen, table)
+    screen, table = new_screen()
+    for model, said in (
+            (taking(names=("f0", "g", "h")),
+             "2 of the 3 features that the model takes cannot be computed here, g for one. Use the "
+             "moascope version that the model names."),
+            (taking(names=("f0", "g"), backbones=("profiles",)),
+             "The screen's profiles lack 1 of the 2 features that the model takes: g. Name the "
+             "columns as in training, or train a model on screens like it."),
+            (taking(names=("f0", "Profiles_Area", "Profiles_Size"), backbones=("profiles",)),
+             "The screen's profiles lack 2 of the 3 features that the model takes: Area, Size. "
+             "Name the columns as in training, or train a model on screens like it.")):
+        with pytest.raises(MoascopeError) as error:
+            sites_of(model, screen, table)
+        assert str(error.value) == said
