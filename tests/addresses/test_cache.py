@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import time
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier
 
@@ -68,6 +70,19 @@ def test_a_fetch_that_fails_leaves_nothing_behind(bucket):
     with pytest.raises(FileNotFoundError):
         read("s3://gallery/none.tif")
     assert copies() == []
+
+
+def test_what_killed_fetches_left_is_removed_a_day_later(bucket, tmp_path, monkeypatch):
+    monkeypatch.setenv("MOASCOPE_CACHE", str(tmp_path / "cache"))
+    old, new, array = (tmp_path / "cache" / f".unfinished-{name}" for name in ("a", "b", "c"))
+    array.mkdir(parents=True)
+    for path in (old, new, array / "chunk"):
+        path.write_bytes(b"cut")
+    for path in (old, array):
+        os.utime(path, (time.time() - 90_000,) * 2)
+    read(bucket.put("a.tif", b"one"))
+    left = [path.name for path in (tmp_path / "cache").glob(".unfinished-*")]
+    assert left == [new.name]
 
 
 def test_readers_that_begin_together_make_one_list_of_copies(tmp_path, monkeypatch):

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import os
+import shutil
 import sqlite3
 import tempfile
 import time
@@ -21,6 +23,10 @@ FOLDER = "MOASCOPE_CACHE"
 LIMIT = "MOASCOPE_CACHE_GB"
 GIGABYTES = 20.0
 _DATABASE = "planes.sqlite"
+UNFINISHED = ".unfinished-"
+"""How the names begin of what is still being fetched, at the top of the folder."""
+
+_LEFT = 24 * 3600  # seconds after which nobody is at work on it any more
 _OPENED = 5  # times, while other processes need the room
 _REFUSED = 200  # times, while other processes make the list
 
@@ -182,7 +188,8 @@ def _copy(address: str) -> Path:
 def _fetched(address: str) -> Sum:
     path, limit = _path(address), cache_limit()
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=".", suffix=".partial", dir=path.parent)
+    _remove_leftovers(cache_folder())
+    handle, name = tempfile.mkstemp(prefix=UNFINISHED, dir=cache_folder())
     os.close(handle)
     partial = Path(name)
     try:
@@ -197,6 +204,19 @@ def _fetched(address: str) -> Sum:
         _make_room(database, address, limit)
         database.execute("COMMIT")
     return Sum(version.bytes, total, version.tag)
+
+
+@functools.cache
+def _remove_leftovers(folder: Path) -> None:
+    """Remove what processes that were killed had begun; no limit counts it."""
+    for path in folder.glob(f"{UNFINISHED}*"):
+        with contextlib.suppress(FileNotFoundError):
+            if time.time() - path.stat().st_mtime < _LEFT:
+                continue
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink()
 
 
 def _make_room(database: sqlite3.Connection, newest: str, limit: int) -> None:

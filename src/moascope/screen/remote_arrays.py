@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from moascope.addresses.cache import Sum, cache_folder, link_copy, note_sum
+from moascope.addresses.cache import UNFINISHED, Sum, cache_folder, link_copy, note_sum
 from moascope.addresses.folders import list_tree
 from moascope.addresses.names import is_address, shown
 from moascope.addresses.stores import TooLarge, Unavailable, Version, version_of
@@ -93,7 +93,7 @@ def _scratch() -> Iterator[Path]:
     cache = cache_folder()
     cache.mkdir(parents=True, exist_ok=True)
     # On the disk of the copies, so that they can be linked.
-    with tempfile.TemporaryDirectory(prefix=".array-", dir=cache) as folder:
+    with tempfile.TemporaryDirectory(prefix=UNFINISHED, dir=cache) as folder:
         yield Path(folder)
 
 
