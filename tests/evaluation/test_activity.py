@@ -252,3 +252,15 @@ def test_the_summary_counts_compounds_by_dose_and_panel():
     assert list(summary["by_concentration_uM"]) == ["1", "10"]
     assert set(summary["by_panel"]) == {"panel0", "panel1"}
     assert summary["by_concentration_uM"]["10"]["tested"] == 12
+
+
+def test_two_wells_are_tested_and_one_is_not():
+    """Two wells that are the same, and nothing like the controls, are found; one has no partner."""
+    sites = make_sites(plates=2, compounds=4, doses=1, strong=(0, 1), effect=40.0)
+    alone = (sites.meta["Metadata_Compound"] == "C01") & (sites.meta["Metadata_Plate"] == "P1")
+    kept = np.flatnonzero(~alone)
+    found = measure_activity(FeatureTable(sites.meta.iloc[kept].reset_index(drop=True),
+                                          sites.X[kept], sites.names), SETTINGS, 0).compounds
+    score = found.set_index("Metadata_Compound")["mean_average_precision"]
+    assert score["C00"] == 1.0
+    assert np.isnan(score["C01"])
