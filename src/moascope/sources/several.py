@@ -55,7 +55,7 @@ def acquire_folders(paths: Sequence[str], out: Path, allow_outside: bool = False
     names = [Path(path).resolve().name for path in paths]
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise MoascopeError(f"acquire.path and acquire.more name several folders {twice[0]!r}, and "
-                            "a screen is called as its folder. Rename one of them.")
+                            "a screen has the name of its folder. Rename one of them.")
     notes: list[str] = []
     with tempfile.TemporaryDirectory(prefix=".screens-", dir=out) as work:
         screens, described, problems = {}, {}, []
