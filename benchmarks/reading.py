@@ -9,7 +9,7 @@ that all processes ask the system for (`rchar`), less what the same stages read 
 pixels: libraries and tables. Of the bucket they are those that its server sends, with room for a
 quarter of the screen in the local cache. Processor time is told less that of the small planes, too.
 With `--where arrays` a site is one OME-Zarr array in the bucket: five channels, of which three are
-read, with a second resolution beside it; the screen's size is then that of all of them.
+read, each stored at two resolutions; the size of the screen counts all of them.
 """
 
 from __future__ import annotations

@@ -103,7 +103,7 @@ def link_copy(address: str, tag: str, path: Path) -> bool:
     ----------
     address : str
     tag : str
-        Of the version; where there is no copy of it, the file is fetched.
+        Of the version. Without a copy of that version, the file is fetched.
     path : Path
         What is put there stays, even where the copy is removed.
 

@@ -159,7 +159,7 @@ def check_served(candidate: Contender, table: pd.DataFrame, trained: Path) -> bo
             "data/train and data/split do not belong together: train predicted other held-out "
             "compounds. Run `dvc repro` and promote again."
         )
-    # What is no number on either side differs from every number.
+    # A NaN on either side counts as a difference.
     off = np.abs(own[columns] - written.loc[own.index, columns]).fillna(np.inf).max(axis=1)
     if not (off <= SAME).all():
         worst = off.idxmax()

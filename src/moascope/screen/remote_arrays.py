@@ -49,9 +49,9 @@ def open_array(address: str, frames: Sequence[int]) -> Iterator[Path]:
     Raises
     ------
     PlaneError
-        Where there is no such array, or it is not one that moascope reads.
+        If the array is missing, or of a kind that moascope does not read.
     moascope.addresses.stores.Unavailable
-        Where the store cannot be used, or has other versions all the time.
+        If the store cannot be used, or the array keeps changing.
     """
     with _scratch() as scratch:
         for number in range(_TRIES):

@@ -60,8 +60,8 @@ def run_on_ray(function: Callable[..., Any], tasks: Mapping[str, tuple[Any, ...]
     except ImportError:
         raise MoascopeError(f"{RAY} is set, but Ray is not installed. Install it with `pip install "
                             f"'moascope[ray]'`, or unset {RAY}.") from None
-    # The code of this process, where other machines have it at the same place, and not another
-    # version that is installed beside it.
+    # Other machines that have this process's code at the same path use it, rather than a version
+    # that is installed there.
     path = [str(Path(__file__).resolve().parents[2]),
             *(str(Path(entry).resolve()) for entry in os.environ.get("PYTHONPATH", "").split(
                 os.pathsep) if entry)]

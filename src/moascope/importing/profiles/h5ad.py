@@ -20,7 +20,7 @@ _UNREADABLE = (OSError, KeyError, ValueError, TypeError, AttributeError, Runtime
 def open_anndata(path: Path, named: Named) -> Source:
     """A .h5ad file as a source of profiles, with obs as what is said about its rows.
 
-    The profiles are X, or the only layer or matrix of obsm where there is no X.
+    The profiles are X; in a file without X, its only layer or its only matrix in obsm.
 
     Raises
     ------
