@@ -303,9 +303,11 @@ def test_a_column_of_lists_is_as_many_features(tmp_path, monkeypatch, fixed):
     assert rows["Cells_Area"].tolist() == list(range(16))
 
 
-def test_lists_of_different_lengths_are_refused(tmp_path):
-    table = wells().assign(dino=[[1.0] * (1 + (at == 5)) for at in range(16)])
-    table.to_parquet(tmp_path / "p.parquet")
+@pytest.mark.parametrize("longer", [[5], range(8, 16)])
+def test_lists_of_different_lengths_are_refused(tmp_path, longer):
+    """In one group of rows, and from one group to the next."""
+    table = wells().assign(dino=[[1.0] * (1 + (at in longer)) for at in range(16)])
+    table.to_parquet(tmp_path / "p.parquet", row_group_size=8)
     assert "'dino' holds lists of different lengths" in refused([tmp_path / "p.parquet"],
                                                                 tmp_path / "screen")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -148,9 +149,9 @@ def _matrix(file: Any, group: int, features: Sequence[str], lists: dict[str, tup
         homes = [lists.get(name, (name, 0)) for name in features]
         table = file.read_row_group(group, columns=list(dict.fromkeys(
             column for column, _ in homes)), use_threads=False)
-        of_lists = {name: _list_rows(name, table.column(name), count)
-                    for name in dict.fromkeys(column for column, _ in lists.values())
-                    if name in table.column_names}
+        widths = Counter(column for column, _ in lists.values())
+        of_lists = {name: _list_rows(name, table.column(name), count, width)
+                    for name, width in widths.items() if name in table.column_names}
         with np.errstate(over="ignore"):
             for at, (name, place) in enumerate(homes):
                 if name in of_lists:
@@ -162,14 +163,14 @@ def _matrix(file: Any, group: int, features: Sequence[str], lists: dict[str, tup
     return values
 
 
-def _list_rows(name: str, column: Any, count: int) -> np.ndarray:
-    """A column of lists of one length as a matrix, [count, length]."""
+def _list_rows(name: str, column: Any, count: int, width: int) -> np.ndarray:
+    """A column of lists of one length as a matrix, [count, width]."""
     import pyarrow.compute
 
     # Its functions are made while it is imported, so that no checker knows them.
     compute: Any = pyarrow.compute
-    lengths = compute.unique(compute.list_value_length(column))
-    if column.null_count or len(lengths) > 1:
+    lengths = compute.unique(compute.list_value_length(column)).to_pylist()
+    if column.null_count or any(length != width for length in lengths):
         raise MoascopeError(f"The column '{name}' holds lists of different lengths, or none in "
                             "some rows. A profile has the same features in every row.")
     return compute.list_flatten(column).to_numpy().reshape(count, -1)
