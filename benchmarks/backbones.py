@@ -38,13 +38,15 @@ def main() -> None:
     parser.add_argument("--crops", nargs="+", default=["128x4"], metavar="SIDExNUMBER")
     parser.add_argument("--scales", nargs="+", default=["auto"], choices=["auto", "plate", "range"])
     parser.add_argument("--precisions", nargs="+", default=["f32"], choices=["f32", "bf16"])
+    parser.add_argument("--turns", nargs="+", default=[1, 4], type=int, choices=[1, 4, 8])
     arguments = parser.parse_args()
     screen = read_screen(arguments.data / "bbbc021")
     one_plate = read_screen(arguments.data / "bbbc013")
     weights = str(arguments.weights) if arguments.weights else None
-    arms = [Embed(backbone=name, weights=weights, precision=precision)
+    arms = [Embed(backbone=name, weights=weights, precision=precision, turns=turns)
             for name in arguments.backbones
-            for precision in (arguments.precisions if name != "morphology" else ["f32"])]
+            for precision in (arguments.precisions if name != "morphology" else ["f32"])
+            for turns in (arguments.turns if name != "morphology" else [1])]
     speeds = planes_a_second({name_of(arm): arm for arm in arms})
     print("| backbone | crops | scale | features per plane | bbbc021 accuracy | bbbc021 mAP "
           "| bbbc013 AUC | planes per second |")
@@ -65,7 +67,8 @@ def main() -> None:
 
 def name_of(arm: Embed) -> str:
     name = "+".join(Path(part).stem for part in arm.backbones)
-    return name + (" bf16" if arm.precision == "bf16" else "")
+    return (name + (" bf16" if arm.precision == "bf16" else "")
+            + (f", {arm.turns} turns" if arm.turns > 1 else ""))
 
 
 def planes_a_second(arms: dict[str, Embed]) -> dict[str, tuple[float, int]]:
@@ -74,7 +77,7 @@ def planes_a_second(arms: dict[str, Embed]) -> dict[str, tuple[float, int]]:
     opened = {}
     for name, arm in arms.items():
         file = find_weights(arm.backbone, arm)
-        opened[name] = open_backbone(arm.backbone, file, arm.precision, 128)
+        opened[name] = open_backbone(arm.backbone, file, arm.precision, arm.turns, 128)
     times: dict[str, list[float]] = {name: [] for name in opened}
     for turn in range(6):
         for name, backbone in opened.items():

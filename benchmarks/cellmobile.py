@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from moascope.distillation.planes import collect_planes
-from moascope.features.backbones import find_weights, open_backbone
+from moascope.features.backbones import averaged, find_weights, open_backbone
 from moascope.features.embed import features_of_screen
 from moascope.params import Embed, Prepare
 from moascope.screen.tables import read_screen
@@ -37,10 +37,12 @@ def main() -> None:
     parser.add_argument("--weights", type=Path, required=True, help="of the teacher, MobileNetV2")
     parser.add_argument("--picture", type=Path)
     arguments = parser.parse_args()
-    settings = {name: Embed(backbone=name, weights=str(arguments.weights)) for name in NAMES}
-    see = {name: open_backbone(name, find_weights(name, embed), embed.precision, SIDE).planes
+    settings = {name: Embed(backbone=name, weights=str(arguments.weights), turns=1)
+                for name in NAMES}
+    see = {name: open_backbone(name, find_weights(name, embed), embed.precision, 1, SIDE).planes
            for name, embed in settings.items()}
     likeness(see, arguments)
+    see |= {name_at(turns): averaged(see["cellmobile"], turns) for turns in (4, 8)}
     movement(see, arguments)
     neighbours(settings, arguments)
 
@@ -114,13 +116,17 @@ CHANGES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 
 def movement(see: dict[str, Callable], arguments: argparse.Namespace) -> None:
     crops = crops_of(arguments.data / "bbbc021", seed=1)
-    print("\n| bbbc021, a crop and the same crop after | cellmobile | teacher | morphology |")
-    print("|---|---|---|---|")
-    before = {name: see[name](crops) for name in NAMES}
+    print("\n| bbbc021, a crop and the same crop after | " + " | ".join(see) + " |")
+    print("|---" * (1 + len(see)) + "|")
+    before = {name: look(crops) for name, look in see.items()}
     for change, apply in CHANGES.items():
         changed = apply(crops)
-        print(f"| {change} | " + " | ".join(
-            f"{moved(before[name], see[name](changed)):.2f}" for name in NAMES) + " |", flush=True)
+        distances = [f"{moved(before[name], look(changed)):.2f}" for name, look in see.items()]
+        print(f"| {change} | {' | '.join(distances)} |", flush=True)
+
+
+def name_at(turns: int) -> str:
+    return f"cellmobile, {turns} turns"
 
 
 def moved(before: np.ndarray, after: np.ndarray) -> float:

@@ -89,7 +89,7 @@ def made_up(network: Any, side: int, count: int) -> Sites:
         shown=np.arange(CHANNELS), present=np.ones((count, CHANNELS), bool),
         plate=np.zeros(count, int), centre=np.zeros((1, width), np.float32),
         spread=np.ones((1, width), np.float32), beside=np.zeros((count, 0), np.float32),
-        sphering=None, panel=np.zeros((count, 0), np.float32))
+        sphering=None, panel=np.zeros((count, 0), np.float32), turns=1)
 
 
 def an_epoch(network: Any, prepare: Any, side: int, settings: FineTune, steps: int,

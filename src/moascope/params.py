@@ -206,11 +206,13 @@ class Embed(Section):
     `backbone` is one of `BACKBONES`, the path of a user's own Keras model (`.keras`), or several
     of them joined by `+`; `profiles` are features that come with the screen. `weights` is a file,
     or a file for each backbone that needs one.
+    `turns` is in how many positions a network sees each crop; its features are their mean.
     """
 
     backbone: str = "cellmobile"
     weights: str | dict[str, str] | None = None
     precision: Literal["f32", "bf16"] = "f32"
+    turns: Literal[1, 4, 8] = 4
 
     @field_validator("backbone")
     @classmethod

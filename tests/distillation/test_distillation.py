@@ -203,7 +203,7 @@ def test_distilling_from_a_users_model_ends_in_a_backbone_with_its_card(tiny, tm
     assert card["sources"]["screen"]["planes"] == 32
     assert card["teacher"] == "teacher" and card["recipe"]["crops"] == 96
     path = tmp_path / "out" / "student.keras"
-    features = open_backbone(str(path), path, "f32", 48).planes(np.zeros((3, 48, 48), np.uint8))
+    features = open_backbone(str(path), path, "f32", 1, 48).planes(np.zeros((3, 48, 48), np.uint8))
     assert features.shape == (3, 4)
     with pytest.raises(MoascopeError, match="gives 6 features"):
         distil([folder], tmp_path / "more", "teacher.keras", None, replace(RECIPE, features=7), 50)

@@ -127,7 +127,7 @@ def test_imagenet_weights_give_features_of_their_own():
     weights = folder / APPLICATIONS["mobilenetv2"].file
     if not weights.is_file():
         pytest.skip(f"no ImageNet weights at {folder}")
-    backbone = open_backbone("mobilenetv2", weights, "f32", 96)
+    backbone = open_backbone("mobilenetv2", weights, "f32", 1, 96)
     features = backbone.planes(PLANES[:4])
     assert features.shape == (4, 1280) == (4, len(backbone.names))
     assert np.isfinite(features).all() and features.std() > 0.1
@@ -135,7 +135,7 @@ def test_imagenet_weights_give_features_of_their_own():
     y, x = np.mgrid[:96, :96]
     cells = [20 + 60 * np.exp(-((y - 30 - i) ** 2 + (x - 50) ** 2) / 90) for i in range(8)]
     dark = np.random.default_rng(0).poisson(cells).astype(np.uint8)
-    exact, half = (open_backbone("mobilenetv2", weights, precision, 96).planes(dark)
+    exact, half = (open_backbone("mobilenetv2", weights, precision, 1, 96).planes(dark)
                    for precision in ("f32", "bf16"))
     assert np.corrcoef(exact.ravel(), half.ravel())[0, 1] > 0.99
 
@@ -173,7 +173,7 @@ def own_model(path, size=None, colours=1, layers=()):
 def test_a_users_own_model_is_a_backbone_and_its_maps_are_averaged(tmp_path):
     path = tmp_path / "my cells-2.keras"
     model = own_model(path)
-    backbone = open_backbone(str(path), path, "f32", 96)
+    backbone = open_backbone(str(path), path, "f32", 1, 96)
     assert backbone.label == "mycells2"
     expected = model.predict(PLANES[..., np.newaxis].astype(np.float32), verbose=0).mean((1, 2))
     np.testing.assert_allclose(backbone.planes(PLANES), expected, rtol=1e-4, atol=1e-6)
@@ -185,11 +185,11 @@ def test_a_backbone_is_converted_once_and_opened_without_tensorflow_then(tmp_pat
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     path = tmp_path / "own.keras"
     own_model(path)
-    first = open_backbone(str(path), path, "f32", 96).planes(PLANES)
+    first = open_backbone(str(path), path, "f32", 1, 96).planes(PLANES)
     code = ("import sys, numpy as np; from pathlib import Path;"
             "from moascope.features.backbones import open_backbone;"
             "path = Path(sys.argv[1]); planes = np.load(sys.argv[2]);"
-            "said = open_backbone(str(path), path, 'f32', 96).planes(planes);"
+            "said = open_backbone(str(path), path, 'f32', 1, 96).planes(planes);"
             "assert np.array_equal(said, np.load(sys.argv[3]));"
             "sys.exit('tensorflow' in sys.modules)")
     np.save(tmp_path / "planes.npy", PLANES)
@@ -198,11 +198,11 @@ def test_a_backbone_is_converted_once_and_opened_without_tensorflow_then(tmp_pat
                     tmp_path / "said.npy"], check=True)
     (kept,) = (tmp_path / "cache").rglob("model.xml")
     kept.write_text("<net")
-    assert np.array_equal(open_backbone(str(path), path, "f32", 96).planes(PLANES), first)
+    assert np.array_equal(open_backbone(str(path), path, "f32", 1, 96).planes(PLANES), first)
     assert kept.read_text() != "<net"
     # Another file of the same name is another backbone.
     own_model(path, layers=[keras.layers.Conv2D(4, 1)])
-    assert open_backbone(str(path), path, "f32", 96).planes(PLANES).shape == (37, 4)
+    assert open_backbone(str(path), path, "f32", 1, 96).planes(PLANES).shape == (37, 4)
 
 
 def test_a_network_that_is_brought_along_is_opened_without_keras(tmp_path, monkeypatch):
@@ -210,7 +210,7 @@ def test_a_network_that_is_brought_along_is_opened_without_keras(tmp_path, monke
 
     path = tmp_path / "own.keras"
     own_model(path, layers=[keras.layers.Conv2D(4, 1)])
-    expected = open_backbone(str(path), path, "f32", 96).planes(PLANES)
+    expected = open_backbone(str(path), path, "f32", 1, 96).planes(PLANES)
     (tmp_path / "model").mkdir()
     kept = Path(shutil.copy(path, tmp_path / "model" / "backbone_0.keras"))
     bring_networks({str(path): kept}, 96)
@@ -220,10 +220,10 @@ def test_a_network_that_is_brought_along_is_opened_without_keras(tmp_path, monke
 
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "empty"))
     monkeypatch.setattr("moascope.features.backbones.import_keras", absent)
-    assert np.array_equal(open_backbone(str(path), kept, "f32", 96).planes(PLANES), expected)
+    assert np.array_equal(open_backbone(str(path), kept, "f32", 1, 96).planes(PLANES), expected)
     # One that is not, or another size of crops, is converted, and that needs Keras.
     with pytest.raises(MoascopeError, match="needs TensorFlow, which is not installed"):
-        open_backbone(str(path), kept, "f32", 64)
+        open_backbone(str(path), kept, "f32", 1, 64)
 
 
 def test_bfloat16_spares_the_first_layers_also_of_a_kept_conversion(tmp_path, monkeypatch):
@@ -285,7 +285,7 @@ def test_a_converted_network_outlives_the_one_that_it_was_made_of(tmp_path, monk
                                            include_top=False, pooling="avg")
     keras.Model(build.inputs, keras.layers.Dense(64)(build.outputs[0])).save(path)
     del build
-    backbone = open_backbone(str(path), path, "f32", 64)
+    backbone = open_backbone(str(path), path, "f32", 1, 64)
     planes = PLANES[:, :64, :64]
     first = backbone.planes(planes)
     for _ in range(5):
@@ -302,7 +302,7 @@ def test_a_home_that_cannot_be_written_to_does_not_matter(tmp_path, monkeypatch)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     path = tmp_path / "own.keras"
     own_model(path)
-    assert open_backbone(str(path), path, "f32", 96).planes(PLANES).shape == (37, 5)
+    assert open_backbone(str(path), path, "f32", 1, 96).planes(PLANES).shape == (37, 5)
 
 
 def test_crops_are_brought_to_the_size_and_colours_that_an_own_model_takes(tmp_path):
@@ -310,7 +310,7 @@ def test_crops_are_brought_to_the_size_and_colours_that_an_own_model_takes(tmp_p
 
     path = tmp_path / "coloured.keras"
     model = own_model(path, size=48, colours=3, layers=[keras.layers.GlobalMaxPooling2D()])
-    given = open_backbone(str(path), path, "f32", 96).planes(PLANES)
+    given = open_backbone(str(path), path, "f32", 1, 96).planes(PLANES)
     colour = np.repeat(PLANES[..., np.newaxis], 3, axis=-1).astype(np.float32)
     expected = model.predict(keras.layers.Resizing(48, 48)(colour), verbose=0)
     np.testing.assert_allclose(given, expected, rtol=1e-3, atol=1e-4)

@@ -26,7 +26,7 @@ CARD = Path(__file__).parents[2] / "docs" / "cellmobile.md"
 
 @pytest.fixture(scope="module")
 def backbone() -> Backbone:
-    return open_backbone("cellmobile", find_weights("cellmobile", Embed()), "f32", 128)
+    return open_backbone("cellmobile", find_weights("cellmobile", Embed()), "f32", 1, 128)
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +57,8 @@ def test_it_is_the_default_and_needs_nothing_but_the_package(monkeypatch, tmp_pa
     assert Embed().backbone == "cellmobile"
     file = find_weights("cellmobile", Embed())
     assert file == PACKAGED["cellmobile"] and file.stat().st_size < 4e6
-    features = open_backbone("cellmobile", file, "f32", 64).planes(np.zeros((2, 64, 64), np.uint8))
+    black = np.zeros((2, 64, 64), np.uint8)
+    features = open_backbone("cellmobile", file, "f32", 1, 64).planes(black)
     assert features.shape == (2, 256) and np.isfinite(features).all()
 
 

@@ -47,6 +47,7 @@ SETTINGS = FineTune(blocks=1, epochs=3, learning_rate=1e-3, batch_size=8)
 TRAIN = Train(panels="pooled", fine_tune=SETTINGS)
 HEAD = Head(level="site", normalisation="plate", l2=1e-2, layers=0, epochs=10, dropout=0.0)
 COMPOUNDS = 9
+TURNS = Embed().turns
 
 
 def two_blocks(path):
@@ -88,7 +89,8 @@ def examples(work):
                     group.to_numpy(int), groups, Question("t", ("not_t", "t"), True))
 
 
-def one_network(work, examples, head=HEAD, settings=SETTINGS, train=TRAIN, darker=1):
+def one_network(work, examples, head=HEAD, settings=SETTINGS, train=TRAIN, darker=1,
+                turns=TURNS):
     """A network before its first step, the head it starts from, and what that one says.
 
     Crops of hits are darker than those that features were made from, so many times.
@@ -99,7 +101,8 @@ def one_network(work, examples, head=HEAD, settings=SETTINGS, train=TRAIN, darke
     mask = masks_without(sites, [(0, 0)])
     start = fit_by_panel(rows, mask, head, train, 0)
     said = predict_by_panel(start, sites, train)[0]
-    shown = shown_sites(own, np.ones(len(own.meta), bool), work / "prepare", name, head, train)
+    shown = shown_sites(own, np.ones(len(own.meta), bool), work / "prepare", name, turns, head,
+                        train)
     shown.crops[own.label == 1] //= darker
     network, prepare = open_network(name, work / "two.keras", 32, settings.precision)
     open_last_blocks(network, settings.blocks)
@@ -117,7 +120,7 @@ def weights_of(model):
 def all_folds(work, examples, head=HEAD, train=TRAIN):
     heads = {(0, fold): head for fold in range(3)}
     return fine_tune_folds(examples, work / "prepare", str(work / "two.keras"),
-                           work / "two.keras", heads, train, 0)
+                           work / "two.keras", TURNS, heads, train, 0)
 
 
 @pytest.mark.parametrize("normalisation", ["none", "plate", "plate+sphere"])
@@ -129,6 +132,18 @@ def test_before_the_first_step_a_network_says_what_its_head_says(work, examples,
     rows = np.arange(len(own.meta))[::-1]
     assert np.abs(said).max() > 0.1
     np.testing.assert_allclose(predict_sites(model, rows, 8), said[rows], atol=2e-3)
+
+
+@pytest.mark.parametrize("turns", [1, 8])
+def test_a_network_looks_at_crops_as_often_as_its_features_did(work, examples, turns):
+    table = features_of_screen(read_screen(work / "screen"),
+                               Prepare(crop=32, crops=2, flat_field=False),
+                               Embed(backbone=str(work / "two.keras"), turns=turns))
+    again = replace(examples, features=table.X, _cache={})
+    model, own, _, said = one_network(work, again, turns=turns)
+    np.testing.assert_allclose(predict_sites(model, np.arange(len(own.meta)), 8), said, atol=2e-3)
+    other, *_ = one_network(work, again, turns=4)
+    assert np.abs(predict_sites(other, np.arange(len(own.meta)), 8) - said).max() > 0.02
 
 
 def test_a_channel_that_a_site_lacks_is_not_taken_for_a_black_one(work, examples):

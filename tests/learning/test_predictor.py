@@ -64,6 +64,14 @@ def test_a_saved_model_says_the_same(predictor, folder, tmp_path):
     assert not [path for path in (tmp_path / "model").rglob("*") if path.suffix == ".pkl"]
 
 
+def test_a_model_of_before_there_were_turns_looks_at_crops_once(predictor, tmp_path):
+    save_model(predictor, tmp_path)
+    description = json.loads((tmp_path / "model.json").read_text())
+    assert read_model(tmp_path).embed.turns == description["embed"].pop("turns") == 4
+    (tmp_path / "model.json").write_text(json.dumps(description))
+    assert read_model(tmp_path).embed.turns == 1
+
+
 def test_a_model_of_moderated_features_predicts_from_such(predictor, folder, tmp_path):
     screen = read_screen(folder)
     table = features_of_screen(screen, PREPARE, Embed(backbone="morphology"), tmp_path)

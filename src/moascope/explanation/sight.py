@@ -99,7 +99,7 @@ def sight_of(model: TrainedModel, screen: Screen, table: FeatureTable) -> Sight 
     weights = {name: str(file) for name, file in model.weights.items()}
     settings = model.embed.model_copy(update={"weights": weights} if weights else {})
     networks = tuple(open_backbone(name, find_weights(name, settings), settings.precision,
-                                   model.prepare.crop) for name in names)
+                                   settings.turns, model.prepare.crop) for name in names)
     sites = sites_of(replace(model, sphering=None), screen, table)
     column = {name: at for at, name in enumerate(table.names)}
     raw = columns_of(table.X, np.array([column[name] for name in model.names], int))

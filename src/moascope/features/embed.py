@@ -135,7 +135,7 @@ def embed_plates(prepared: Path, out: Path, settings: Embed, jobs: int,
     prepared : Path
         From `moascope.pixels.prepare.prepare_plates`; without plates where a screen has no images.
     out : Path
-        Gets a folder per backbone, in it one per plate; a plate whose crops, weights, precision and
+        Gets a folder per backbone, in it one per plate; a plate whose crops, weights, settings and
         code have not changed is kept. Folders of backbones that are not named are removed.
     settings : Embed
     jobs : int
@@ -168,9 +168,9 @@ def embed_plates(prepared: Path, out: Path, settings: Embed, jobs: int,
         if name == PROFILES and profiles is not None:
             outcome[name] = embed_profiles(profiles, plates, prepared, out / labels[name], jobs)
             continue
-        keys = {plate.name: digest(plate.key, _identity(name),
-                                   settings.precision, seen, code) for plate in plates}
-        work = functools.partial(_embed_one, name, settings.precision, seen)
+        keys = {plate.name: digest(plate.key, _identity(name), settings.precision,
+                                   settings.turns, seen, code) for plate in plates}
+        work = functools.partial(_embed_one, name, settings.precision, settings.turns, seen)
         # A network brings threads of its own.
         outcome[name] = update_plates(out / labels[name], keys, work, 1 if file else jobs,
                                       f"embed {labels[name]}", (prepared, file))
@@ -224,11 +224,11 @@ def _identity(name: str) -> str:
     return KERAS_FILE if name.endswith(KERAS_FILE) else name
 
 
-def _embed_one(name: str, precision: str, seen: str, plate: str, folder: Path, prepared: Path,
-               weights: Path | None) -> None:
+def _embed_one(name: str, precision: str, turns: int, seen: str, plate: str, folder: Path,
+               prepared: Path, weights: Path | None) -> None:
     own = PreparedPlate(prepared / plate)
     crop = own.crops().shape[-1]
-    embed_plate(own, folder, _open_once(name, weights, precision, crop, seen))
+    embed_plate(own, folder, _open_once(name, weights, precision, turns, crop, seen))
 
 
 def open_backbones(embed: Embed, crop: int, weights: Mapping[str, Path]) -> None:
@@ -245,14 +245,16 @@ def open_backbones(embed: Embed, crop: int, weights: Mapping[str, Path]) -> None
     for name in embed.backbones:
         if name != PROFILES:
             file = weights.get(name)
-            _open_once(name, file, embed.precision, crop, _digest_once(file, file and _stamp(file)))
+            _open_once(name, file, embed.precision, embed.turns, crop,
+                       _digest_once(file, file and _stamp(file)))
 
 
 # A model has few backbones, and a server needs all of them for every request.
 @functools.lru_cache(maxsize=4)
-def _open_once(name: str, weights: Path | None, precision: str, crop: int, seen: str) -> Backbone:
+def _open_once(name: str, weights: Path | None, precision: str, turns: int, crop: int,
+               seen: str) -> Backbone:
     # Building and compiling a network takes seconds, and every plate of a screen wants the same.
-    return open_backbone(name, weights, precision, crop)
+    return open_backbone(name, weights, precision, turns, crop)
 
 
 @functools.lru_cache(maxsize=8)
@@ -335,7 +337,8 @@ def _features_of_images(screen: Screen, prepare: Prepare, embed: Embed,
         file = find_weights(name, embed)
         seen = _digest_once(file, file and _stamp(file))
         made = [plate_features(sites, channels, crops,
-                               _open_once(name, file, embed.precision, crops.shape[-1], seen))
+                               _open_once(name, file, embed.precision, embed.turns, crops.shape[-1],
+                                          seen))
                 for sites, channels, crops, _ in plates]
         tables.append(join_plates([(sites, features) for sites, features, _ in made],
                                   [names for _, _, names in made]))
@@ -358,7 +361,8 @@ def _features_in_memory(plates: Sequence[PreparedPlate], settings: Embed,
             crops = plate.crops()
             made.append(plate_features(
                 plate.sites(), plate.channels, crops,
-                _open_once(name, file, settings.precision, crops.shape[-1], seen)))
+                _open_once(name, file, settings.precision, settings.turns, crops.shape[-1],
+                           seen)))
         tables.append(join_plates([(sites, features) for sites, features, _ in made],
                                   [names for _, _, names in made]))
     return join_backbones(tables)

@@ -58,7 +58,7 @@ class FineTuned:
     blocks: list[str]
 
 
-def fine_tune_folds(examples: Examples, prepared: Path, backbone: str, weights: Path,
+def fine_tune_folds(examples: Examples, prepared: Path, backbone: str, weights: Path, turns: int,
                     heads: dict[tuple[int, int], Head], train: Train, seed: int) -> FineTuned:
     """Fine-tune a network for each fold of the first repeat, and predict that fold.
 
@@ -72,6 +72,8 @@ def fine_tune_folds(examples: Examples, prepared: Path, backbone: str, weights: 
         The network.
     weights : Path
         Its file, from `features.backbones.find_weights`.
+    turns : int
+        In how many positions it saw each crop.
     heads : dict
         (repeat, fold) -> the head chosen for that fold.
     train : Train
@@ -107,7 +109,7 @@ def fine_tune_folds(examples: Examples, prepared: Path, backbone: str, weights: 
         # Folds of one head follow one another: a network is compiled once for all of them.
         for fold, head in sorted(chosen.items(), key=lambda one: (repr(one[1]), one[0])):
             if built is None or built[0] != head:
-                crops = shown_sites(own, within, prepared, backbone, head, train) \
+                crops = shown_sites(own, within, prepared, backbone, turns, head, train) \
                     if built is None or built[0].normalisation != head.normalisation else crops
                 # Two networks, and all crops twice, need not fit on the device.
                 built = model = network = None
@@ -138,8 +140,8 @@ def live_last(examples: Examples, backbone: str) -> Examples:
     return own.with_features(order)
 
 
-def shown_sites(own: Examples, within: np.ndarray, prepared: Path, backbone: str, head: Head,
-                train: Train) -> Sites:
+def shown_sites(own: Examples, within: np.ndarray, prepared: Path, backbone: str, turns: int,
+                head: Head, train: Train) -> Sites:
     """The sites of a panel as `finetuning.network` takes them.
 
     Parameters
@@ -149,6 +151,7 @@ def shown_sites(own: Examples, within: np.ndarray, prepared: Path, backbone: str
     within : ndarray, bool, [n]
     prepared : Path
     backbone : str
+    turns : int
     head : Head
         `normalisation` is read.
     train : Train
@@ -178,7 +181,7 @@ def shown_sites(own: Examples, within: np.ndarray, prepared: Path, backbone: str
         centre=np.nan_to_num(np.stack(centre)).astype(np.float32),
         spread=np.nan_to_num(np.stack(spread), nan=1.0, posinf=np.inf).astype(np.float32),
         beside=standard.features[within][:, ~live], sphering=part.sphering,
-        panel=inputs(part, train)[:, part.features.shape[1]:],
+        panel=inputs(part, train)[:, part.features.shape[1]:], turns=turns,
     )
 
 

@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from moascope.features.backbones import APPLICATIONS, load_imagenet, load_own
+from moascope.features.backbones import APPLICATIONS, QUARTERS, load_imagenet, load_own
 from moascope.features.inference import on_grey_planes
 from moascope.features.normalise import Sphering
 from moascope.finetuning.augmentation import augmentation
@@ -57,6 +57,8 @@ class Sites:
         Applied to all of these next.
     panel : ndarray, float32, [n, p]
         Which panel a site is of, where panels share a head; p may be 0.
+    turns : int
+        In how many positions each crop is seen, as in `features.backbones.averaged`.
     """
 
     crops: np.ndarray
@@ -68,6 +70,7 @@ class Sites:
     beside: np.ndarray
     sphering: Sphering | None
     panel: np.ndarray
+    turns: int
 
 
 def open_network(name: str, weights: Path, crop: int, precision: str) -> tuple[Any, Any]:
@@ -223,13 +226,21 @@ def build_network(backbone: Any, prepare: Any, sites: Sites, head: Head, classes
             for layer, width in zip(self.dense, [wide, *[head.width] * head.layers], strict=True):
                 layer.build((None, width))
 
+        def given(self, planes):
+            # Out of training, always: batch normalisations keep their statistics.
+            return ops.cast(self.grey(planes, training=False), "float32")
+
         def seen(self, chosen, training):
             """The network's features of sites: means over crops, channel after channel."""
             crops = ops.reshape(ops.take(self.crops, chosen, axis=0), (-1, channels, side, side))
             crops = self.augmentation(ops.transpose(crops, (0, 2, 3, 1)), training=training)
             planes = ops.reshape(ops.transpose(crops, (0, 3, 1, 2)), (-1, side, side, 1))
-            # Out of training in both: batch normalisations keep their statistics.
-            given = ops.cast(self.grey(planes, training=False), "float32")
+            # While it learns, chance turns the crops.
+            given = [self.given(planes)]
+            for turn in range(1, 1 if training else sites.turns):
+                turned = ops.flip(planes, 2) if turn >= QUARTERS else planes
+                given.append(self.given(ops.rot90(turned, turn % QUARTERS, axes=(1, 2))))
+            given = ops.mean(ops.stack(given), axis=0)
             return ops.mean(ops.reshape(given, (-1, count, channels, features)), axis=1)
 
         def call(self, chosen, training=False):

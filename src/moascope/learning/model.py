@@ -228,6 +228,8 @@ def _load(folder: Path, description: Any) -> TrainedModel:
                for name, file in description["embed"].pop("weights").items()}
     trained_on, trust = description.get("trained_on"), description.get("trust")
     verdict, ranks_inactive = _verdict(folder / VERDICT)
+    # Earlier versions looked at every crop once.
+    description["embed"] = {"turns": 1} | description["embed"]
     sections = parse_params({key: description[key] for key in ("prepare", "embed", "train")})
     return TrainedModel(
         question=Question.from_dict(description),

@@ -117,7 +117,8 @@ def measure(screen: Screen, params: Params) -> Measured:
                 continue
             with _timed() as opened:
                 backbone = open_backbone(name, find_weights(name, params.embed),
-                                         params.embed.precision, crops.shape[-1])
+                                         params.embed.precision, params.embed.turns,
+                                         crops.shape[-1])
                 kept, *_ = plate_features(sites.iloc[:1], channels, crops[:1], backbone)
             opening += opened.clock
             with _timed() as embedded:

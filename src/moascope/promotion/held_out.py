@@ -310,6 +310,7 @@ def _made_alike(own: TrainedModel, pipeline: Pipeline) -> bool:
     embedded = set(params.embed.backbones)
     if not (own.prepare == here.prepare == params.prepare
             and own.embed.precision == here.embed.precision == params.embed.precision
+            and own.embed.turns == here.embed.turns == params.embed.turns
             and set(own.embed.backbones) <= embedded and set(here.embed.backbones) <= embedded):
         return False
     return all(embedded_with(pipeline.embedded, name, file) for name, file in own.weights.items())

@@ -61,8 +61,8 @@ def train(params: Params, prepared: Path, embedded: Path, screen: Path, split: P
         log_training(head, curves, out, report / "curves.csv")
         log_data(params, dvc_digests(inputs).get("screen", ""), "training")
         if network:
-            found = fine_tune_folds(examples, prepared, network, weights[network], fold_heads,
-                                    params.train, params.seed)
+            found = fine_tune_folds(examples, prepared, network, weights[network],
+                                    params.embed.turns, fold_heads, params.train, params.seed)
             scores, compounds = compare(examples, found, logits, params.seed)
             verdict = f"; {scores['verdict']}"
             write_json(out / "fine_tune.json", scores)
