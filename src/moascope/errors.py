@@ -98,7 +98,7 @@ def run_to_exit_code(program: Callable[[], object]) -> int:
     Returns
     -------
     int
-        0 when the program ended well, 1 on an exception or a full disk, 130 on Ctrl-C.
+        0 when the program ended well, 1 on an exception, a full disk or memory, 130 on Ctrl-C.
     """
     scrub_what_is_logged()
     try:
@@ -114,6 +114,10 @@ def run_to_exit_code(program: Callable[[], object]) -> int:
             where = f" while writing {full.filename}" if full.filename else ""
             print(scrub(f"error: The disk is full{where}. Make room and run the same command "
                         "again; what was finished is kept."), file=sys.stderr)
+        elif isinstance(error, MemoryError):
+            wanted = f" ({error})" if str(error) else ""
+            print(f"error: Memory ran out{wanted}. What was finished is kept. `moascope plan` says "
+                  "how much memory each stage of a screen takes.", file=sys.stderr)
         elif isinstance(error, MoascopeError):
             for problem in error.problems[:MOST_PROBLEMS_SHOWN]:
                 print(f"error: {problem}", file=sys.stderr)

@@ -24,6 +24,7 @@ MOST_JSON = 2**24
 """Most bytes of JSON that are read at once."""
 MOST_YAML = 2**20
 """Most bytes of YAML that are read at once."""
+PIECE = 2**24
 MOST_VALUES = 10_000
 MOST_NESTED = 50
 
@@ -60,10 +61,23 @@ def read_file(path: Path, most: int) -> bytes:
         As `open_file`, and for a file that is longer.
     """
     with open_file(path) as file:
-        content = file.read(most + 1)
+        content = read_up_to(file, most + 1)
     if len(content) > most:
         raise OSError(errno.EFBIG, f"it is longer than {most / 2**20:,.0f} MiB", str(path))
     return content
+
+
+def read_up_to(file: BinaryIO, most: int) -> bytes:
+    """Read a file to its end, or `most` bytes of it.
+
+    `file.read(most)` sets aside as much memory as it is asked for, which a limit on a process may
+    refuse, however short the file is.
+    """
+    pieces = []
+    while most > 0 and (piece := file.read(min(most, PIECE))):
+        pieces.append(piece)
+        most -= len(piece)
+    return b"".join(pieces)
 
 
 def parse_json(content: bytes) -> Any:

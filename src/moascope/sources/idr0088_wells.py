@@ -12,7 +12,7 @@ from pathlib import Path
 import pandas as pd
 
 from moascope.errors import MoascopeError
-from moascope.opening import open_file
+from moascope.opening import open_file, read_up_to
 from moascope.params import Idr0088
 from moascope.screen.wells import canonical_well
 from moascope.sources.download import Wanted, fetch, place_of
@@ -84,7 +84,7 @@ def _table_bytes(path: Path) -> bytes:
         return only_member(path, (".csv",), MOST_TABLE_BYTES)
     with open_file(path) as stored, (
             gzip.open(stored) if path.suffix == ".gz" else stored) as file:
-        content = file.read(MOST_TABLE_BYTES + 1)
+        content = read_up_to(file, MOST_TABLE_BYTES + 1)
     if len(content) > MOST_TABLE_BYTES:
         raise ValueError(f"it is larger than {MOST_TABLE_BYTES:,} bytes")
     return content

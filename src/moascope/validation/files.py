@@ -13,6 +13,7 @@ import numpy as np
 
 from moascope.addresses.cache import known_sum
 from moascope.addresses.names import is_address
+from moascope.opening import read_up_to
 from moascope.screen.frames import image_sum, read_frames
 from moascope.screen.limits import PlaneError
 from moascope.screen.planes import open_plane
@@ -105,7 +106,7 @@ def _held(file: BinaryIO | Path) -> BinaryIO | Path:
     """The content of a file in memory, where it is not too large; an array stays where it is."""
     if isinstance(file, Path) or os.fstat(file.fileno()).st_size > LARGEST_HELD:
         return file
-    content = file.read(LARGEST_HELD + 1)
+    content = read_up_to(file, LARGEST_HELD + 1)
     # It may be growing.
     return io.BytesIO(content) if len(content) <= LARGEST_HELD else file
 

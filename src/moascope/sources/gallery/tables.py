@@ -14,7 +14,7 @@ import pandas as pd
 from moascope.addresses.cache import current_sum, open_copy
 from moascope.addresses.names import is_address, shown
 from moascope.errors import MoascopeError
-from moascope.opening import open_file
+from moascope.opening import open_file, read_up_to
 from moascope.screen.description import images_folder
 from moascope.text import cause, listing
 from moascope.work.files import write_atomically
@@ -56,7 +56,7 @@ def kept(named: str, downloads: Path, setting: str) -> Path:
     path = downloads / "tables" / total.sha256[:16] / base
     if not path.is_file():
         with open_copy(named) as file:
-            content = file.read(MOST_BYTES + 1)
+            content = read_up_to(file, MOST_BYTES + 1)
         try:
             content = _unpacked(content)
         except (OSError, EOFError, ValueError, zlib.error) as error:
@@ -92,7 +92,7 @@ def read_text(path: Path, wanted: Sequence[str], setting: str) -> pd.DataFrame:
     """
     try:
         with open_file(path) as file:
-            content = _unpacked(file.read(MOST_BYTES + 1))
+            content = _unpacked(read_up_to(file, MOST_BYTES + 1))
         try:
             text = content.decode("utf-8-sig")
         except UnicodeDecodeError:
@@ -121,7 +121,7 @@ def sum_of(path: Path) -> str:
 def _unpacked(content: bytes) -> bytes:
     if content.startswith(b"\x1f\x8b"):
         with gzip.GzipFile(fileobj=io.BytesIO(content)) as file:
-            content = file.read(MOST_BYTES + 1)
+            content = read_up_to(file, MOST_BYTES + 1)
     if len(content) > MOST_BYTES:
         raise ValueError(f"it is larger than {MOST_BYTES / 2**30:,.0f} GiB")
     return content
