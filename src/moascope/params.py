@@ -290,6 +290,7 @@ class Head(Section):
         return self.model_dump(include=None if self.head == "network" else OF_EVERY_HEAD)
 
 
+NETWORK = "network"
 # What a simple model in the network's place has: its rows and their features.
 OF_EVERY_HEAD = {"head", "normalisation", "selection", "backbone", "level"}
 

@@ -29,6 +29,11 @@ SPACE = {"layers": [0], "epochs": [6], "dropout": {"low": 0.0, "high": 0.5},
          "l2": {"low": 1e-4, "high": 1e-1, "log": True}}
 
 
+KINDS = {"layers": [0, 1], "epochs": [10], "dropout": {"low": 0.0, "high": 0.5},
+         "level": ["compound", "well"], "normalisation": ["plate"],
+         "head": ["trees", "network", "logistic"]}
+
+
 @pytest.fixture(scope="module")
 def examples():
     return make_examples(compounds=18)
@@ -151,6 +156,23 @@ def test_a_study_may_judge_simple_models_too(kind, examples, tmp_path):
     top_up(study, examples, Tune(trials=1, space=space), TRAIN, 0, ignore)
     assert study.best_value > 0
     assert len(candidates(study)) == 1
+
+
+def test_other_kinds_of_head_are_tried_once_each_and_all_other_trials_are_networks(examples,
+                                                                                    tmp_path):
+    study = open_study(str(tmp_path / "study.journal"), "s", Tune(space=KINDS))
+    top_up(study, examples, Tune(trials=7, space=KINDS), TRAIN, 0, ignore)
+    drawn = [trial.params for trial in study.trials]
+    assert [one["head"] for one in drawn] == ["network", "trees", "logistic", *["network"] * 4]
+    assert drawn[0] == {"head": "network", "layers": 0, "dropout": 0.0, "level": "compound",
+                        "normalisation": "plate", "epochs": 10}
+    # A simple model has its rows and their features alone.
+    assert drawn[1] == {"head": "trees", "level": "compound", "normalisation": "plate"}
+    assert len({one["dropout"] for one in drawn if "dropout" in one}) == 5
+    assert {one.trial for one in candidates(study)} == set(range(7))
+    table = study_tables(study)
+    assert table["trials"]["head"].tolist() == [one["head"] for one in drawn]
+    assert set(table["parameters"]["parameter"]) == {"layers", "dropout", "level"}
 
 
 def test_without_a_study_the_defaults_are_chosen(examples):

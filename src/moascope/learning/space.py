@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from moascope.errors import MoascopeError
-from moascope.params import Head
+from moascope.params import NETWORK, OF_EVERY_HEAD, Head
 
 if TYPE_CHECKING:
     import optuna
@@ -27,7 +27,11 @@ def suggest(trial: optuna.Trial, space: dict[str, Any]) -> Head:
     """
     check_space(space)
     drawn: dict[str, Any] = {}
-    for name, entry in space.items():
+    # What kind a head is decides what else there is to draw.
+    for name in sorted(space, key=lambda name: name != "head"):
+        entry = space[name]
+        if drawn.get("head", NETWORK) != NETWORK and name not in OF_EVERY_HEAD:
+            continue
         if isinstance(entry, list):
             drawn[name] = trial.suggest_categorical(name, entry)
         else:
@@ -36,6 +40,33 @@ def suggest(trial: optuna.Trial, space: dict[str, Any]) -> Head:
             drawn[name] = draw(name, entry["low"], entry["high"], log=entry.get("log", False))
     return Head(**drawn)
 
+
+
+def kinds_of(space: dict[str, Any]) -> list[str]:
+    """The kinds of head that a space holds, the network first."""
+    return sorted(space.get("head", [NETWORK]), key=lambda kind: kind != NETWORK)
+
+
+def given_to(number: int, space: dict[str, Any]) -> dict[str, Any]:
+    """What a trial is given to try, by its number; the sampler draws the rest.
+
+    Parameters
+    ----------
+    number : int
+    space : dict
+        See `suggest`.
+
+    Returns
+    -------
+    dict
+        Hyperparameter -> value. The first trial has the defaults, so that a study never ends with
+        less than they give. Each of the next has another kind of head, once: these have little to
+        draw. All others are networks, where the space has any.
+    """
+    kinds = kinds_of(space)
+    if number < len(kinds):
+        return drawn_by_default(space) | ({"head": kinds[number]} if "head" in space else {})
+    return {"head": NETWORK} if "head" in space and NETWORK in kinds else {}
 
 
 def drawn_by_default(space: dict[str, Any]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from moascope.errors import MoascopeError
-from moascope.learning.space import drawn_by_default
+from moascope.learning.space import given_to, kinds_of
 from moascope.params import Tune
 from moascope.passwords import address_shown, scrub
 from moascope.work.servers import ANSWER_SECONDS, require_answer
@@ -186,19 +186,22 @@ def _pruner(tune: Tune) -> optuna.pruners.BasePruner:
 def _sampler(seed: int, space: dict[str, Any]) -> optuna.samplers.BaseSampler:
     """TPE seeded, for each trial anew, by the seed and the trial's number.
 
-    A study that was stopped goes on as if it had not been, and no two workers draw the same.
+    A study that was stopped goes on as if it had not been, and no two workers draw the same. The
+    first trials are given what they try; see `space.given_to`.
     """
     import optuna
 
+    kinds = len(kinds_of(space))
+
     class Numbered(optuna.samplers.BaseSampler):
         def before_trial(self, study, trial):
-            # The defaults come first, so that a study never ends with less than they give.
-            self.given = drawn_by_default(space) if trial.number == 0 else {}
+            self.given = given_to(trial.number, space)
             self.tpe = optuna.samplers.TPESampler(
                 n_startup_trials=STARTUP, seed=_seed_of(f"{seed} {trial.number}"))
 
         def infer_relative_search_space(self, study, trial):
-            return {} if self.given else self.tpe.infer_relative_search_space(study, trial)
+            return {} if trial.number < kinds else self.tpe.infer_relative_search_space(
+                study, trial)
 
         def sample_relative(self, study, trial, search_space):
             return self.tpe.sample_relative(study, trial, search_space)

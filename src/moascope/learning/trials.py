@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from moascope.params import Head
+from moascope.params import NETWORK, Head
 
 if TYPE_CHECKING:
     import optuna
@@ -230,7 +230,9 @@ def study_tables(study: optuna.Study, taken: int = FIRST) -> dict[str, pd.DataFr
 def _parameters(study: optuna.Study, best: dict[int, float]) -> pd.DataFrame:
     import optuna
 
-    trials = [trial for trial in ended_trials(study) if trial.number in best]
+    # Simple models have none of the network's parameters.
+    trials = [trial for trial in ended_trials(study) if trial.number in best
+              and trial.params.get("head", NETWORK) == NETWORK]
     scales = {
         name: "choice" if isinstance(entry, optuna.distributions.CategoricalDistribution)
         else "log" if getattr(entry, "log", False) else "linear"
