@@ -116,9 +116,9 @@ def score_task(screen: Path, embedded: Path, target: str, params: Params, name: 
     start = time.perf_counter()
     with tempfile.TemporaryDirectory() as scratch:
         study = open_study(str(Path(scratch) / "study.journal"),
-                           study_name(examples, params.tune.space, params.train, target),
-                           params.tune, seed=params.seed)
-        top_up(study, examples, params.tune, params.train, params.seed, lambda *_: None)
+                           study_name(examples, params.study.space, params.train, target),
+                           params.study, seed=params.seed)
+        top_up(study, examples, params.study, params.train, params.seed, lambda *_: None)
         tuned = Path(scratch) / "tuned.yaml"
         tuned.write_text(yaml.safe_dump(choices(study, outer)))
         head, heads = chosen_heads(tuned, params)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import (
     BaseModel,
@@ -263,6 +263,11 @@ class Activity(Section):
     normalisation: Literal["plate", "plate+sphere"] = "plate"
 
 
+Kind = Literal["network", "logistic", "neighbours", "trees"]
+HEADS = get_args(Kind)
+NETWORK = "network"
+
+
 class Head(Section):
     """Hyperparameters of the classification head, all with a value.
 
@@ -270,7 +275,7 @@ class Head(Section):
     few dozen compounds can carry, of one row per compound.
     """
 
-    head: Literal["network", "logistic", "neighbours", "trees"] = "network"
+    head: Kind = "network"
     layers: Annotated[int, Field(ge=0, le=4)] = 0
     width: Annotated[int, Field(ge=1)] = 64
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
@@ -290,7 +295,6 @@ class Head(Section):
         return self.model_dump(include=None if self.head == "network" else OF_EVERY_HEAD)
 
 
-NETWORK = "network"
 # What a simple model in the network's place has: its rows and their features.
 OF_EVERY_HEAD = {"head", "normalisation", "selection", "backbone", "level"}
 
@@ -341,7 +345,7 @@ def _or_tuned(section: type[Section]) -> type[Section]:
 class Train(_or_tuned(Head)):
     """The head that is trained: each hyperparameter is a value, or `tuned`: the study's choice."""
 
-    head: Literal["tuned", "network", "logistic", "neighbours", "trees"] = "network"
+    head: Literal["tuned"] | Kind = "network"
     batch_size: Annotated[int, Field(ge=1)] = 128
     panels: Literal["pooled", "separate"] = "separate"
     coverage: Annotated[float, Field(ge=0.5, le=0.99)] = 0.9
@@ -431,3 +435,21 @@ class Params(Section):
     register_: Register = Field(default=Register(), alias="register")
     promote: Promote = Promote()
     baseline: Baseline = Baseline()
+
+    @property
+    def study(self) -> Tune:
+        """`tune`, its space without what `train` has settled: heads are judged as they are trained.
+
+        Of hyperparameters that every kind of head has, a value in `train` is the only choice. With
+        `train.head` tuned, the space has every kind of head, or those that it names itself. What
+        only a network has stays: a value in `train` replaces the study's choice afterwards.
+        """
+        if self.train.head not in (NETWORK, TUNED):
+            return self.tune   # nothing of it is used
+        space = self.tune.space
+        settled = {name: [value] for name, value in
+                   self.train.model_dump(include=OF_EVERY_HEAD - {"head"}).items()
+                   if value != TUNED}
+        kinds = ({"head": space.get("head", list(HEADS))} if self.train.head == TUNED else
+                 {"head": [NETWORK]} if "head" in space else {})
+        return self.tune.model_copy(update={"space": {**space, **settled, **kinds}})

@@ -32,12 +32,12 @@ def work(
             raise MoascopeError(f"{data / stage} does not exist, and a worker needs it. Run `dvc "
                                 "repro split`, or bring it here with `dvc pull`.")
     examples = load_examples(data / "embed", data / "acquire", data / "split")
-    name = study_name(examples, params.tune.space, params.train, params.target)
-    study = open_study(study_storage(params.tune, data / "tune" / "study.journal"), name,
-                       params.tune, make=False, seed=params.seed)
+    name = study_name(examples, params.study.space, params.train, params.target)
+    study = open_study(study_storage(params.study, data / "tune" / "study.journal"), name,
+                       params.study, make=False, seed=params.seed)
     print(f"work: running trials of the study '{name}'; Ctrl-C stops this worker and loses only "
           "its current trial", flush=True)
-    ran = top_up(study, examples, params.tune, params.train, params.seed,
+    ran = top_up(study, examples, params.study, params.train, params.seed,
                  lambda study, trial: None, stay=False)
     print(f"work: {counted(ran, 'trial')} run here; all {params.tune.trials} trials have begun")
 

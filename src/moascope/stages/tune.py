@@ -22,7 +22,7 @@ from moascope.learning.trials import (
     ended_trials,
     study_tables,
 )
-from moascope.params import Params
+from moascope.params import NETWORK, Params
 from moascope.report.study import save_pictures
 from moascope.text import counted
 from moascope.work.files import write_atomically, write_csv
@@ -58,13 +58,13 @@ def tune(params: Params, embedded: Path, screen: Path, split: Path, out: Path,
     from moascope.tracking.runs import dvc_digests, log_data, start_run
     from moascope.tracking.trials import TrialLog
 
-    name = study_name(examples, params.tune.space, params.train, params.target)
+    name = study_name(examples, params.study.space, params.train, params.target)
     inputs = {"features": embedded, "screen": screen, "split": split}
     title = f"study of {params.tune.trials} trials"
     with start_run(params, title, "tune", inputs, system_metrics=True) as parent:
         import mlflow
 
-        study = open_study(study_storage(params.tune, journal), name, params.tune,
+        study = open_study(study_storage(params.study, journal), name, params.study,
                            seed=params.seed)
         ran = _with_progress(params, study, examples, TrialLog(parent, METRIC))
         chosen = choices(study, outer)
@@ -99,8 +99,11 @@ def tune(params: Params, embedded: Path, screen: Path, split: Path, out: Path,
 
 
 def _reason(choice: Choice) -> str:
+    from moascope.tracking.comparison import KINDS
+
+    kind = KINDS.get(choice.best.params.get("head", NETWORK))
     return {
-        "best": f"The head of trial {choice.best.trial} is taken",
+        "best": f"The head of trial {choice.best.trial}{f' ({kind})' if kind else ''} is taken",
         "default": "The default linear head is taken, because no trial is better by more than "
                    "luck explains",
         "chance": "No head explains the inner labels: nothing in these features was found to tell "
@@ -122,4 +125,4 @@ def _with_progress(params: Params, study: optuna.Study, examples: Examples, log:
             if trial.state.name != "FAIL":
                 advance()
 
-        return top_up(study, examples, params.tune, params.train, params.seed, ended)
+        return top_up(study, examples, params.study, params.train, params.seed, ended)
