@@ -200,8 +200,10 @@ def _sampler(seed: int, space: dict[str, Any]) -> optuna.samplers.BaseSampler:
                 n_startup_trials=STARTUP, seed=_seed_of(f"{seed} {trial.number}"))
 
         def infer_relative_search_space(self, study, trial):
-            return {} if trial.number < kinds else self.tpe.infer_relative_search_space(
-                study, trial)
+            if trial.number < kinds:
+                return {}
+            space = self.tpe.infer_relative_search_space(study, trial)
+            return {name: entry for name, entry in space.items() if name not in self.given}
 
         def sample_relative(self, study, trial, search_space):
             return self.tpe.sample_relative(study, trial, search_space)
