@@ -130,3 +130,10 @@ def test_where_every_control_is_a_unit_nothing_normalises():
                     groups=pd.DataFrame({"Label": ["t"] * len(examples.meta), "Holdout": False}))
     assert not every.controls.any()
     np.testing.assert_array_equal(every.normalised("plate+sphere").features, every.features)
+
+
+def test_one_control_cannot_whiten():
+    examples = screen(0, "well", True, 20)
+    other = np.flatnonzero(examples.group < 0)[1:]
+    one = examples.take(np.setdiff1d(np.arange(len(examples.meta)), other))
+    np.testing.assert_array_equal(one.normalised("moderated+sphere").features, one.features)

@@ -123,6 +123,28 @@ def test_the_command_recognises_profiles_and_says_what_it_assumed(tmp_path):
     assert "embed.backbone=profiles" in done.output
 
 
+@pytest.mark.parametrize(("marked", "normalisation", "words"), [
+    ({"P1": 4, "P2": 4}, "moderated+sphere", None),
+    ({"P1": 0, "P2": 4}, "moderated+sphere", "1 plate of 2 without a negative control: P1"),
+    ({"P1": 3, "P2": 1}, "none", "No plate has 4 profiles of negative controls (the most is 3)"),
+    ({"P1": 0, "P2": 0}, "none", "No well is a negative control, so train.normalisation is none")])
+def test_the_command_that_is_printed_normalises_where_a_plate_has_controls(
+        tmp_path, marked, normalisation, words):
+    table = profiles()
+    place = table.groupby("Metadata_Plate").cumcount()
+    control = place < table["Metadata_Plate"].map(marked)
+    table["Metadata_pert_iname"] = np.where(control, "DMSO", "drug " + place.astype(str))
+    table["Metadata_pert_type"] = np.where(control, "control", "trt")
+    table.to_csv(tmp_path / "p.csv", index=False)
+    done = CliRunner().invoke(app, ["import", str(tmp_path / "p.csv"), "--out",
+                                    str(tmp_path / "screen")])
+    assert done.exit_code == 0, done.output
+    assert f" -S train.normalisation={normalisation} " in done.output
+    said = " ".join(done.output.split())
+    assert words is None or words in said
+    assert ("so train.normalisation is none" in said) == (normalisation == "none")
+
+
 def test_the_command_names_structures_that_cannot_be_read(tmp_path):
     smiles = {"taxol": "CCO", "aspirin": "C1CC", "nocodazole": "c1ccccc1"}
     table = profiles().assign(Metadata_SMILES=lambda rows: rows["Metadata_pert_iname"].map(smiles))

@@ -136,6 +136,31 @@ def test_params_hold_what_was_said_and_keep_what_a_person_changed(lab, say, with
     assert params(lab)["train"]["selection"] == "none"
 
 
+def test_plates_are_compared_by_controls_once_there_are_some(lab, say, without_pipeline):
+    table = pd.read_csv("plates.csv", keep_default_na=False)
+    table[table["Metadata_Control"] == ""].to_csv("plates.csv", index=False)
+    status, out, error = say("--moa", "compounds.csv", "--target", "gpcr")
+    assert status == 0, error
+    assert "No well is a negative control, so train.normalisation is none" in " ".join(out.split())
+    assert params(lab)["train"]["normalisation"] == "none"
+    table.to_csv("plates.csv", index=False)
+    status, out, _ = say()
+    assert status == 0 and "so train.normalisation" not in " ".join(out.split())
+    assert params(lab)["train"]["normalisation"] == "moderated+sphere"
+
+
+def test_a_normalisation_that_a_person_chose_outlives_new_controls(lab, say, without_pipeline):
+    table = pd.read_csv("plates.csv", keep_default_na=False)
+    table[table["Metadata_Control"] == ""].to_csv("plates.csv", index=False)
+    say("--moa", "compounds.csv", "--target", "gpcr")
+    path = lab / "plates_moascope/params.yaml"
+    path.write_text(path.read_text().replace("  normalisation: none", "  normalisation: plate"))
+    assert params(lab)["train"]["normalisation"] == "plate"
+    table.to_csv("plates.csv", index=False)
+    assert say()[0] == 0
+    assert params(lab)["train"]["normalisation"] == "plate"
+
+
 def test_what_else_lies_in_the_folder_is_never_taken_for_the_project(lab, say, without_pipeline):
     make_project(lab / "mine")
     status, _, error = say("--out", "mine")
@@ -200,7 +225,11 @@ def test_the_ending_says_where_to_look_and_what_is_missing(tmp_path, monkeypatch
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_a_table_of_profiles_goes_to_its_report_and_nothing_is_done_twice(lab, say):
+@pytest.mark.parametrize("controls", ["controls", "no controls"])
+def test_a_table_of_profiles_goes_to_its_report_and_nothing_is_done_twice(lab, say, controls):
+    if controls == "no controls":
+        table = pd.read_csv("plates.csv", keep_default_na=False)
+        table[table["Metadata_Control"] == ""].to_csv("plates.csv", index=False)
     assert say()[0] == 1
     path = lab / "plates_moascope/params.yaml"
     content = yaml.safe_load(path.read_text())

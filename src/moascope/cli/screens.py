@@ -109,7 +109,8 @@ def import_(
     found, profiles_given = find_given(paths, kind.value, pattern)
     if profiles_given:
         from moascope.chemistry.structures import structures_of
-        from moascope.importing.profiles.run import SETTINGS, describe_profiles, import_profiles
+        from moascope.features.advised import advised_settings, advised_words
+        from moascope.importing.profiles.run import describe_profiles, import_profiles
         from moascope.importing.profiles.source import Named
 
         profiles = import_profiles(
@@ -118,8 +119,11 @@ def import_(
         table = profiles.annotations
         # Structures are read for the first time after training, which is late to hear of them.
         refused = structures_of(table, list(table["Metadata_Compound"])).warnings
-        profiles = dataclasses.replace(profiles, notes=(*profiles.notes, *refused))
-        print(describe_profiles(profiles, out, next_steps(out, SETTINGS)))
+        wells = profiles.keys, profiles.layout
+        profiles = dataclasses.replace(
+            profiles, notes=(*profiles.notes, *refused, *advised_words(*wells)))
+        settings = [f"{name}={value}" for name, value in advised_settings(*wells).items()]
+        print(describe_profiles(profiles, out, next_steps(out, settings)))
         return
     for_profiles = {"--metadata": metadata, "--compound": compound, "--moa": moa,
                     "--plate": plate, "--well": well}

@@ -211,7 +211,8 @@ class Examples:
             return mapped(self.features, lambda _, piece: np.nan_to_num(piece)), None
         table = FeatureTable(self.meta, self.features, list(self.names))
         features = standardise_plates(table, controls, "moderated" in how).X
-        if "sphere" not in how:
+        # One control does not vary.
+        if "sphere" not in how or controls.sum() < 2:
             return features, None
         sphering = fit_sphering(rows_of(features, controls))
         return mapped(features, lambda _, piece: apply_sphering(piece, sphering)), sphering

@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 
 from moascope.errors import MoascopeError
-from moascope.importing.profiles.run import SETTINGS
+from moascope.features.advised import NORMALISATION, advised_settings, advised_words
 from moascope.layout.check import check_layout
 from moascope.layout.page import SCREEN_PAGE
 from moascope.params import Params
@@ -35,7 +35,7 @@ from moascope.running.tables import (
     refuse_gaps,
 )
 from moascope.screen.profiles import has_profiles
-from moascope.screen.tables import read_given_screen
+from moascope.screen.tables import read_given_screen, read_screen
 from moascope.work.digests import digest
 from moascope.work.files import write_atomically
 
@@ -130,7 +130,7 @@ def _run(project: Path, plates: Plates, target: str | None, options: Options, al
             done(tables.said or "done before, and the plates have not changed")
         shown.notes(tables.notes)
         state, outside = tables.state, tables.outside
-    state = _set_params(project, screen, target, outside, state)
+    state = _set_params(project, screen, target, outside, state, shown)
     refuse_gaps(screen, plates.holds, target, again)
     if plates.holds != "screen":
         state, said, questions = annotate_tables(project, target, state)
@@ -170,24 +170,37 @@ def _open_project(project: Path, plates: list[str], shown: Shown) -> State:
 
 
 def _set_params(project: Path, screen: Path, target: str, outside: bool | None,
-                state: State) -> State:
+                state: State, shown: Shown) -> State:
     """Write what the command decides into params.yaml; what a person changed since stays."""
+    path = project / PARAMS
     wanted: dict[str, Any] = {
         "acquire.source": "folder", "target": target,
         "acquire.path": SCREEN if screen == project / SCREEN else str(screen)}
     if outside is not None:
         wanted["acquire.allow_outside"] = outside
     if has_profiles(screen) and not (screen / "load_data.csv").exists():
-        wanted |= {key: value for key, _, value in (one.partition("=") for one in SETTINGS)}
+        read = read_screen(screen, tables_only=True)
+        # Controls may be marked later; what a person chose meanwhile counts more than advice.
+        now = load_params().model_dump(by_alias=True)
+        advised = {key: value for key, value in advised_settings(read.sites, read.layout).items()
+                   if state.settings.get(key, _at(now, key)) == _at(now, key)}
+        if NORMALISATION in advised:
+            shown.notes(advised_words(read.sites, read.layout))
+        wanted |= advised
     new = {key: value for key, value in wanted.items()
            if key not in state.settings or state.settings[key] != value}
     if new:
-        path = project / PARAMS
         text = set_values(path.read_text(), new)
         parse_params(yaml.safe_load(text), PARAMS)
         write_atomically(path, text)
         state = write_state(project, replace(state, settings=state.settings | wanted))
     return state
+
+
+def _at(values: dict[str, Any], key: str) -> Any:
+    """The value of a parameter that is named as `train.normalisation`."""
+    section, name = key.split(".")
+    return values[section][name]
 
 
 def _check(project: Path, screen: Path, target: str, state: State, shown: Shown) -> State:
@@ -209,7 +222,6 @@ def _refuse_few(screen: Path, params: Params) -> None:
     """Deal compounds as the stage split does: what it would refuse is told before hours of work."""
     from moascope.learning.dealing import deal
     from moascope.learning.families import with_families
-    from moascope.screen.tables import read_screen
     from moascope.screen.targets import label_screen, refuse_few
 
     read = read_screen(screen, tables_only=True)

@@ -28,10 +28,6 @@ from moascope.screen.tables import read_screen
 from moascope.text import assumed_lines, counted, listing
 from moascope.work.files import write_csv
 
-SETTINGS = ("embed.backbone=profiles", "train.selection=distinct",
-            "train.normalisation=moderated+sphere")
-"""Parameters for a screen of profiles: what the field does with CellProfiler's features, and what
-plates with few controls need (docs/evaluation.md)."""
 LAYOUT_TABLE, ANNOTATION_TABLE = "layout.csv", "annotations.csv"
 
 
