@@ -23,9 +23,9 @@ WITHOUT_PARAMETERS = ("code", "report")
 # From the ground up, one room a floor: a room imports the rooms below it and never one above.
 FLOORS = [
     "passwords", "errors", "quiet", "metrics", "text", "opening",
-    "params", "params_file", "work", "web", "addresses", "screen",
+    "params", "params_file", "work", "web", "addresses", "screen", "chemistry",
     "importing", "annotation", "sources", "validation",
-    "pixels", "features", "planning", "chemistry", "learning", "finetuning",
+    "pixels", "features", "planning", "learning", "finetuning",
     "explanation", "evaluation",
     "tracking", "promotion", "serving",
     "drawing", "report", "layout", "api",

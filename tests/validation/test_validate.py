@@ -23,7 +23,11 @@ from moascope.screen.tables import read_screen
 from moascope.screen.unread import unread_planes
 from moascope.stages.acquire import acquire
 from moascope.stages.validate import validate
-from moascope.validation.checks import stop_if_critical, validate_screen
+from moascope.validation.checks import (
+    stop_if_critical,
+    unread_structures,
+    validate_screen,
+)
 from moascope.validation.facts import count_reasons, plane_facts, quarantined_sites
 
 
@@ -284,3 +288,22 @@ def test_planes_that_are_not_read_are_reported_with_the_column_that_reads_them(t
     assert "Channel DNA: 4 files" in pages and "with 3 planes, of which frame 0 is read" in pages
     assert "in colour; red is read, and the picture is in green" in colours
     assert "Add a column Frame_GFP with 1" in colours
+
+
+def test_structures_that_cannot_be_read_are_named_of_the_compounds_on_the_plates(tmp_path):
+    folder = make_screen(tmp_path / "screen", wells=8, sites=1, compounds=4)
+    table = pd.read_csv(folder / "annotations.csv", dtype=str, keep_default_na=False)
+    first, second, third = table["Metadata_Compound"][:3]
+    table["SMILES"] = ""
+    table["Metadata_InChI"] = ""
+    table.loc[table["Metadata_Compound"] == first, "SMILES"] = "C1CC"
+    table.loc[table["Metadata_Compound"] == second, "SMILES"] = "CCO"
+    table.loc[table["Metadata_Compound"] == third, "Metadata_InChI"] = "InChI=1S/what"
+    library = table.iloc[[0]].assign(Metadata_Compound="in the freezer", SMILES="C2CC")
+    pd.concat([table, library]).to_csv(folder / "annotations.csv", index=False)
+    assert unread_structures(read_screen(folder)) == [
+        f"RDKit cannot read the structure of 2 compounds: {first} ('C1CC'), {third} "
+        "('InChI=1S/what'). They count as compounds without a structure; correct Metadata_SMILES "
+        "in annotations.csv."]
+    edit_csv(folder / "annotations.csv", SMILES="", Metadata_InChI="")
+    assert unread_structures(read_screen(folder)) == []

@@ -7,12 +7,14 @@ from typing import Any
 
 import pandas as pd
 
+from moascope.chemistry.structures import structures_of
 from moascope.errors import MoascopeError
 from moascope.params import Validate
 from moascope.screen.columns import SITE
+from moascope.screen.compounds import name_key
 from moascope.screen.description import read_description
 from moascope.screen.manifest import read_manifest
-from moascope.screen.tables import read_screen
+from moascope.screen.tables import Screen, read_screen
 from moascope.screen.unread import COLUMNS, unread_planes
 from moascope.text import counted, listing
 from moascope.validation.expectations import Measured, check_expectations
@@ -106,13 +108,25 @@ def validate_screen(params: Validate, folder: Path, out: Path, report: Path,
             "examples": [f"plate {row[0]}, well {row[1]}, site {row[2]}: {row[3]}"
                          for row in quarantine.head(10).itertuples(index=False)],
         },
-        "warnings": [*screen.warnings, *unread],
+        "warnings": [*screen.warnings, *unread, *unread_structures(screen)],
         **found,
     }
     write_table(out / "planes.parquet", planes)
     write_csv(out / "quarantine.csv", quarantine)
     write_json(report / "validation.json", validation)
     return validation
+
+
+def unread_structures(screen: Screen) -> list[str]:
+    """A sentence on structures of the screen's compounds that RDKit cannot read, if any.
+
+    They are read for the first time after training, which is late to hear of them. Annotations may
+    describe a whole library, of which other compounds do not matter here.
+    """
+    plated = set(map(name_key, screen.layout["Metadata_Compound"].unique()))
+    return structures_of(screen.annotations, [
+        name for name in screen.annotations["Metadata_Compound"].unique()
+        if name_key(name) in plated]).warnings
 
 
 def write_table(path: Path, table: pd.DataFrame) -> None:
