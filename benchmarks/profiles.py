@@ -79,7 +79,9 @@ def write_table(path: Path, wells: int, features: int, row_group: int) -> int:
 
 def command_of(stage: str, table: Path, folder: Path, limit: float, leak_epochs: int) -> str:
     """The shell command of a stage, bounded and with a shortened training on leaked wells."""
-    said = (f"moascope import {table} --out screen" if stage == "import" else stage_command(stage))
+    said = {"import": f"moascope import {table} --out screen",
+            "predict": "moascope predict --model data/train/model --screen screen --level well "
+                       "--out wells.csv"}.get(stage) or stage_command(stage)
     program = (f"import sys; sys.path.insert(0, {str(folder / 'src')!r})\n"
                "from moascope.evaluation import leak\n"
                f"leak.MEMORISING['epochs'] = {leak_epochs}\n"
@@ -99,6 +101,8 @@ def main() -> None:
     parser.add_argument("--row-group", type=int, default=32_768)
     parser.add_argument("--form", choices=["parquet", "csv"], default="parquet")
     parser.add_argument("--until", choices=STAGES, default="embed", help="the last stage")
+    parser.add_argument("--predict", action="store_true",
+                        help="then predict the table as a new one; from train on")
     parser.add_argument("--limit", type=float, default=0.0, help="GiB; 0: none")
     parser.add_argument("--leak-epochs", type=int, default=40)
     parser.add_argument("--work", type=Path, help="folder for the table and the results")
@@ -114,7 +118,8 @@ def main() -> None:
         print(f"{asked.wells:,} wells x {asked.features:,} features, {asked.form} of "
               f"{size / 2**30:.2f} GiB, {asked.row_group:,} rows per group\n")
         print("| stage | seconds | of processor | peak, MiB |\n|---|---|---|---|", flush=True)
-        for stage in STAGES[:STAGES.index(asked.until) + 1]:
+        stages = STAGES[:STAGES.index(asked.until) + 1]
+        for stage in [*stages, "predict"] if asked.predict else stages:
             cost = measure(command_of(stage, table, folder, asked.limit, asked.leak_epochs), folder)
             print(f"| {stage} | {cost.seconds:,.0f} | {cost.processor:,.0f} | {cost.peak:,.0f} |",
                   flush=True)

@@ -91,7 +91,7 @@ def plates(folder, names, seed):
 def test_plates_of_several_backbones_are_the_same_table_on_disk_and_in_memory(tmp_path):
     plates(tmp_path / "one", ["Count_Nuclei", "One_a", "One_b"], 1)
     plates(tmp_path / "two", ["Count_Nuclei", "Two_a", "Two_b"], 2)
-    memory, large = load_features(tmp_path), load_features(tmp_path, on_disk=True)
+    memory, large = load_features(tmp_path), load_features(tmp_path, on_disk=tmp_path)
     assert isinstance(memory.X, np.ndarray)
     assert isinstance(large.X, disk.OnDisk)
     assert large.names == memory.names == ["Count_Nuclei", "One_a", "One_b", "Two_a", "Two_b"]

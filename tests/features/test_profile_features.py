@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tempfile
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -9,6 +11,7 @@ from helpers import make_screen
 from profiled import make_profiles, write_profiles
 
 from moascope.errors import MoascopeError
+from moascope.features import disk
 from moascope.features.embed import embed_plates, features_of_screen
 from moascope.features.profiles import check_measured
 from moascope.features.table import has_images, load_features, load_quality, profile_columns
@@ -133,6 +136,30 @@ def test_a_screen_in_memory_and_one_on_disk_have_the_same_features(tmp_path):
     assert memory.names == disk.names
     assert np.array_equal(memory.X, disk.X)
     pd.testing.assert_frame_equal(memory.meta, disk.meta)
+
+
+def test_profiles_beyond_memory_are_those_in_memory_and_outlive_their_folder(tmp_path,
+                                                                             monkeypatch):
+    folder = make_profiles(tmp_path / "screen", plates=2, features=5)
+    table = pd.read_parquet(folder / "profiles.parquet")
+    table.loc[[3, 40], [name for name in table if name.startswith("Cells_")]] = np.nan
+    table.to_parquet(folder / "profiles.parquet", index=False)
+    screen = read_screen(folder)
+    memory = features_of_screen(screen, SMALL, PROFILES, on_disk=True)
+    assert isinstance(memory.X, np.ndarray)
+    monkeypatch.setattr(disk, "MOST_IN_MEMORY", 0)
+    monkeypatch.setattr(disk, "PIECE", 4 * 5 * 7)
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
+    large = features_of_screen(screen, SMALL, PROFILES, on_disk=True)
+    assert isinstance(large.X, disk.OnDisk)
+    assert not list(temporary.iterdir())
+    assert memory.names == large.names and memory.warnings == large.warnings
+    assert large.warnings[0].startswith("2 profiles without any value left out: plate Plate1")
+    np.testing.assert_array_equal(large.X[:], memory.X)
+    pd.testing.assert_frame_equal(large.meta, memory.meta)
+    assert isinstance(features_of_screen(screen, SMALL, PROFILES).X, np.ndarray)
 
 
 def test_a_column_that_counts_objects_is_the_cell_count(tmp_path):

@@ -17,8 +17,9 @@ from helpers import ROOT, Page
 from profiled import make_profiles
 
 from moascope.errors import MoascopeError
+from moascope.features import disk
 from moascope.learning.model import read_model
-from moascope.learning.predictor import predict_screen
+from moascope.learning.predictor import predict_screen, screen_features
 from moascope.metrics import null_mean
 from moascope.params_file import parse_params
 from moascope.screen.rows import screen_from_rows
@@ -167,6 +168,21 @@ def test_a_new_table_is_predicted_as_the_screen_that_was_trained_on(ran):
     tubulin = [f"C{i:02d}" for i in range(1, 24, 2)]
     assert compounds.drop(index=["DMSO", *tubulin], errors="ignore").min() > compounds[
         tubulin].max()
+
+
+@pytest.mark.parametrize("level", ["site", "well", "compound"])
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_a_table_beyond_memory_is_predicted_as_one_in_memory(ran, monkeypatch, level, jobs):
+    home, _ = ran
+    model = read_model(home / "data/train/model")
+    screen = read_screen(home / "my", received=True)
+    memory, said = predict_screen(model, screen, level)
+    monkeypatch.setattr(disk, "MOST_IN_MEMORY", 0)
+    monkeypatch.setattr(disk, "PIECE", 4 * 60 * 7)
+    assert isinstance(screen_features(model, screen, jobs).X, disk.OnDisk)
+    large, of_large = predict_screen(model, screen, level, jobs)
+    pd.testing.assert_frame_equal(large, memory, rtol=0, atol=1e-6)
+    assert of_large == said
 
 
 def test_rows_in_a_request_are_predicted_as_the_table_on_disk(ran, tmp_path):

@@ -17,6 +17,7 @@ import pandas as pd
 
 from moascope.errors import MoascopeError
 from moascope.features.backbones import Backbone, find_weights, open_backbone, weights_digest
+from moascope.features.disk import is_large
 from moascope.features.profiles import (
     check_measured,
     embed_profiles,
@@ -269,7 +270,8 @@ def _stamp(file: Path) -> tuple[int, ...]:
 
 
 def features_of_screen(screen: Screen, prepare: Prepare, embed: Embed, work: Path | None = None,
-                       weights: Mapping[str, Path] | None = None, jobs: int = 1) -> FeatureTable:
+                       weights: Mapping[str, Path] | None = None, jobs: int = 1,
+                       on_disk: bool = False) -> FeatureTable:
     """Prepare and embed a screen that is not part of the project, as a model that predicts it does.
 
     Parameters
@@ -285,6 +287,9 @@ def features_of_screen(screen: Screen, prepare: Prepare, embed: Embed, work: Pat
         Backbone -> its weights file, instead of `embed.weights`.
     jobs : int
         Number of processes.
+    on_disk : bool
+        Whether a table that is too large for memory may lie on the disk of temporary files; see
+        `features.disk`. Of images, only with `work`.
 
     Returns
     -------
@@ -311,9 +316,12 @@ def features_of_screen(screen: Screen, prepare: Prepare, embed: Embed, work: Pat
         if profiles is not None:
             profiles = write_profile_plates(profiles, folder,
                                             screen.sites["Metadata_Plate"].unique())
-        if work:
+        if work or (on_disk and profiles is not None
+                    and is_large((len(screen.sites), len(profiles.features)))):
             embed_plates(folder / "prepare", folder / "embed", embed, jobs, profiles)
-            table = load_features(folder / "embed")
+            # The table outlives the folder.
+            table = load_features(folder / "embed",
+                                  Path(tempfile.gettempdir()) if on_disk else None)
         else:
             table = _features_in_memory(plates, embed, profiles)
     if profiles is not None:

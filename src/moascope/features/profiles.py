@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from moascope.errors import MoascopeError
+from moascope.features.disk import pieces, rows_of
 from moascope.features.table import FEATURES_FILE, PROFILES, FeatureTable, label_of
 from moascope.params import Embed
 from moascope.pixels.prepared import PreparedPlate
@@ -165,12 +166,12 @@ def without_empty(table: FeatureTable) -> tuple[FeatureTable, list[str]]:
     Parameters
     ----------
     table : FeatureTable
-        In memory.
     """
-    empty = np.isnan(table.X).all(axis=1)
+    empty = np.concatenate([np.isnan(piece).all(axis=1) for _, piece in pieces(table.X)])
     if not empty.any():
         return table, []
     where = table.meta.loc[empty, ["Metadata_Plate", "Metadata_Well"]].agg(", well ".join, axis=1)
-    kept = FeatureTable(table.meta[~empty].reset_index(drop=True), table.X[~empty], table.names)
+    kept = FeatureTable(table.meta[~empty].reset_index(drop=True), rows_of(table.X, ~empty),
+                        table.names)
     return kept, [f"{counted(int(empty.sum()), 'profile')} without any value left out: "
                   f"{listing(f'plate {place}' for place in where)}."]

@@ -68,16 +68,15 @@ def load_quality(folder: Path) -> pd.DataFrame:
     return _passed_everywhere(tables).astype({"QC_Pass": bool})
 
 
-def load_features(folder: Path, on_disk: bool = False) -> FeatureTable:
+def load_features(folder: Path, on_disk: Path | None = None) -> FeatureTable:
     """Read all plates that `embed` wrote.
 
     Parameters
     ----------
     folder : Path
         `data/embed`: a folder per backbone, in it one per plate, with `features.parquet`.
-    on_disk : bool
-        Whether a table that is too large for memory may stay on the folder's disk; see
-        `features.disk`.
+    on_disk : Path, optional
+        A folder on whose disk a table that is too large for memory may lie; see `features.disk`.
 
     Returns
     -------
@@ -107,8 +106,8 @@ def load_features(folder: Path, on_disk: bool = False) -> FeatureTable:
 
     shape = (sum(first.rows), len(names))
     meta = _passed_everywhere([held.meta for held in (first, *others)])
-    if on_disk and is_large(shape):
-        return FeatureTable(meta, written(shape, plates(), folder), names)
+    if on_disk is not None and is_large(shape):
+        return FeatureTable(meta, written(shape, plates(), on_disk), names)
     start = 0
     with undamaged(folder, "Run `dvc repro embed` again."):
         X = np.empty(shape, np.float32)

@@ -27,7 +27,7 @@ def load_examples(embedded: Path, screen: Path, split: Path) -> Examples:
     """
     from moascope.screen.tables import read_screen
 
-    return join_examples(load_features(embedded, on_disk=True), read_screen(screen).layout,
+    return join_examples(load_features(embedded, on_disk=embedded), read_screen(screen).layout,
                          read_folds(split))
 
 

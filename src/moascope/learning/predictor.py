@@ -158,7 +158,7 @@ def screen_features(model: TrainedModel, screen: Screen, jobs: int = 1,
         if work is None and jobs > 1:
             work = Path(scratch.enter_context(tempfile.TemporaryDirectory(prefix="moascope-")))
         table = features_of_screen(
-            screen, model.prepare, model.embed, work, model.weights, jobs
+            screen, model.prepare, model.embed, work, model.weights, jobs, on_disk=True
         )
     if len(table.meta) == 0:
         raise MoascopeError(["No site of this screen can be used.", *table.warnings])

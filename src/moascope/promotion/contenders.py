@@ -81,12 +81,13 @@ def load_pipeline(data: Path, params: Params) -> Pipeline:
     if missing:
         raise MoascopeError(f"The gate needs what is not there: {listing(missing)}. Run "
                             "`dvc repro` (or `dvc pull`) first.")
-    screen, table = read_screen(data / "acquire"), load_features(data / "embed", on_disk=True)
+    embedded = data / "embed"
+    screen, table = read_screen(data / "acquire"), load_features(embedded, on_disk=embedded)
     return Pipeline(
         screen=screen,
         table=table,
         examples=join_examples(table, screen.layout, read_folds(data / "split")),
-        embedded=data / "embed",
+        embedded=embedded,
         trained=data / "train",
         params=params,
     )

@@ -295,7 +295,7 @@ def _features(contender: Contender, pipeline: Pipeline, examples: Examples,
               file=sys.stderr)
         with tempfile.TemporaryDirectory(prefix="moascope-") as work:
             made[key] = features_of_screen(part, own.prepare, own.embed, Path(work), own.weights,
-                                           jobs or default_jobs())
+                                           jobs or default_jobs(), on_disk=True)
     return made[key], "images"
 
 

@@ -24,7 +24,7 @@ DIGITS = 6
 
 def activity(params: Params, embedded: Path, screen: Path, split: Path, report: Path) -> str:
     """Write activity, dose-responses, consistency per mechanism, and a picture."""
-    table, layout = load_features(embedded, on_disk=True), read_screen(screen).layout
+    table, layout = load_features(embedded, on_disk=embedded), read_screen(screen).layout
     settings = params.activity
     known = replace(table, meta=with_layout(table.meta, layout))
     result = measure_activity(known, settings, params.seed)

@@ -38,7 +38,7 @@ def report(params: Params, evaluated: Path, trained: Path, embedded: Path, scree
 
     And predictions.html, on the compounds that nobody has annotated.
     """
-    table, read = load_features(embedded, on_disk=True), read_screen(screen)
+    table, read = load_features(embedded, on_disk=embedded), read_screen(screen)
     examples = join_examples(table, read.layout, read_folds(split))
     metrics = json.loads(evaluated.read_text())
     found = read_activity(activity)
