@@ -122,6 +122,7 @@ def test_params_hold_what_was_said_and_keep_what_a_person_changed(lab, say, with
     assert made["target"] == "gpcr"
     assert made["acquire"]["source"] == "folder" and made["acquire"]["path"] == "screen"
     assert made["embed"]["backbone"] == "profiles" and made["train"]["selection"] == "distinct"
+    assert made["train"]["head"] == "tuned"
     path = lab / "plates_moascope/params.yaml"
     text = path.read_text()
     assert "# gpcr | gpcr_agonist" in text   # comments stay

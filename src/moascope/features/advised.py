@@ -27,11 +27,11 @@ def advised_settings(rows: pd.DataFrame, layout: pd.DataFrame) -> dict[str, str]
         Name in params.yaml -> value. Plates are compared by their negative controls where one
         plate has enough of them: the others then share its centre and spread, which leaves them as
         comparable as they were, and the controls whiten all (docs/evaluation.md). Where none has,
-        values stay as measured. A value in `train` is not drawn by the study, so that
-        `tune.space.normalisation` plays no part.
+        values stay as measured. The study chooses among all kinds of head: trees suit a few
+        dependent measurements better than a network, and those of hundreds the other way round.
     """
     compared = _most_controls(rows, layout) >= LEAST_CONTROL_SITES
-    return {"embed.backbone": "profiles", "train.selection": "distinct",
+    return {"embed.backbone": "profiles", "train.head": "tuned", "train.selection": "distinct",
             NORMALISATION: COMPARED if compared else AS_MEASURED}
 
 
