@@ -89,9 +89,12 @@ def test_heads_cost_by_trials_and_pairs_of_folds_and_a_faster_core_needs_less():
 
 
 def test_memory_grows_with_features_and_sites_where_all_are_held():
-    twice = costs(size=replace(SIZE, sites=2000))
+    twice = costs(size=replace(SIZE, sites=2000, plates=2 * SIZE.plates))
     assert twice["tune"].memory - costs()["tune"].memory == pytest.approx(9 * 4 * 500 * 1000)
-    assert twice["embed"].memory == costs()["embed"].memory
+    # These hold a plate at a time.
+    for stage in ("prepare", "embed"):
+        assert twice[stage].memory == costs()[stage].memory
+        assert costs(size=replace(SIZE, sites=2000))[stage].memory > costs()[stage].memory
 
 
 def test_memory_does_not_grow_with_features_that_lie_on_disk():
