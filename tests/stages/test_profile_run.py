@@ -77,6 +77,27 @@ def ran(tmp_path_factory):
         os.chdir(before)
 
 
+@pytest.mark.parametrize("kind", ["trees", "network"])
+def test_the_whole_pipeline_ends_well_whatever_kind_of_model_there_is(ran, kind, monkeypatch):
+    home, _ = ran
+    monkeypatch.chdir(home)
+    path = home / "reports/evaluate/metrics.json"
+    before = path.read_text()
+    metrics = json.loads(before)
+    metrics["head"]["head"] = kind
+    path.write_text(json.dumps(metrics))
+    try:
+        said = run("compare", parameters(home / "my", baseline={"arms": ["scratch"]}))
+    finally:
+        path.write_text(before)
+    assert said.startswith("0 of 1 arms")
+    table = pd.read_csv(home / "reports/baseline/results.csv")
+    assert table["parameters"].notna().iloc[-1] == (kind == "network")
+    assert table["ap_compounds"].iloc[-1] == pytest.approx(
+        metrics["out_of_fold"]["compound"]["average_precision"], abs=1e-6)
+    assert (home / "reports/baseline/curves.png").read_bytes().startswith(b"\x89PNG")
+
+
 def test_stages_without_pictures_say_so(ran):
     home, said = ran
     assert said["acquire"] == "96 sites on 3 plates, profiles of 60 features"

@@ -61,7 +61,8 @@ def results_table(arms: list[dict[str, Any]], metrics: dict[str, Any], head: dic
     metrics : dict
         The main model's metrics.json.
     head : dict
-        `parameters`, `epochs_to_overfit`, `asked_after` and `seconds_an_epoch` of the main model.
+        `parameters`, `epochs_to_overfit`, `asked_after` and `seconds_an_epoch` of the main model;
+        empty where it is no network.
 
     Returns
     -------
@@ -217,6 +218,8 @@ def curves_picture(curves: dict[str, pd.DataFrame], asked_after: dict[str, float
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 
+    if not curves:
+        return _nothing_learnt()
     across = min(4, len(curves))
     down = -(-len(curves) // across)
     means = {name: _relative(table) for name, table in curves.items()}
@@ -260,6 +263,16 @@ def curves_picture(curves: dict[str, pd.DataFrame], asked_after: dict[str, float
         content = io.BytesIO()
         # Without the version of the library, so that equal curves give equal bytes.
         figure.savefig(content, format="png", dpi=110, metadata={"Software": None})
+    return content.getvalue()
+
+
+def _nothing_learnt() -> bytes:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(5, 0.8))
+    figure.text(0.03, 0.4, "No system of this table was trained in epochs.", fontsize=9, color=INK)
+    content = io.BytesIO()
+    figure.savefig(content, format="png", dpi=110, metadata={"Software": None})
     return content.getvalue()
 
 

@@ -7,9 +7,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from moascope.errors import MoascopeError
 from moascope.learning.joining import load_examples
-from moascope.params import Head, Params
+from moascope.params import NETWORK, Head, Params
 from moascope.slides.arms import BY_COMPOUND, epochs_to_overfit
 from moascope.slides.convnets import ARMS
 from moascope.slides.main_model import head_curves
@@ -31,14 +30,11 @@ def compare(params: Params, baselines: Path, evaluated: Path, embedded: Path, sc
     metrics = json.loads(evaluated.read_text())
     examples = load_examples(embedded, screen, split)
     head = Head(**metrics["head"])
-    if head.head != "network":
-        raise MoascopeError(
-            f"compare follows the network's training epoch by epoch, and the evaluated model is "
-            f"another kind ({head.head}). Set train.head to network in params.yaml.")
-    main = head_curves(examples, head, params.train, params.seed)
+    # Only a network learns in epochs.
+    main = head_curves(examples, head, params.train, params.seed) if head.head == NETWORK else None
     done = [scores["arm"] for scores in arms if "not_run" not in scores]
     curves = {name: pd.read_csv(baselines / name / "curves.csv") for name in done}
-    table = results_table(arms, metrics, {
+    table = results_table(arms, metrics, {} if main is None else {
         "parameters": main.parameters,
         "epochs_to_overfit": epochs_to_overfit(main.curves),
         "asked_after": head.epochs,
@@ -48,7 +44,7 @@ def compare(params: Params, baselines: Path, evaluated: Path, embedded: Path, sc
     write_atomically(report / "results.md", results_markdown(
         table, metrics["target"], metrics["source"] == "simulated", facts(params, arms)))
     write_atomically(report / "curves.png", curves_picture(
-        {**curves, MODEL: main.curves},
+        curves if main is None else {**curves, MODEL: main.curves},
         {scores["arm"]: scores[BY_COMPOUND]["asked_after"] for scores in arms
          if scores["arm"] in done and ARMS[scores["arm"]].stops_early}))
     missing = [scores["arm"] for scores in arms if "not_run" in scores]
