@@ -19,8 +19,9 @@ from pathlib import Path
 import numpy as np
 
 from moascope.distillation.planes import collect_planes
-from moascope.features.backbones import averaged, find_weights, open_backbone
+from moascope.features.backbones import find_weights, open_backbone
 from moascope.features.embed import features_of_screen
+from moascope.features.turns import averaged
 from moascope.params import Embed, Prepare
 from moascope.screen.tables import read_screen
 
@@ -42,7 +43,7 @@ def main() -> None:
     see = {name: open_backbone(name, find_weights(name, embed), embed.precision, 1, SIDE).planes
            for name, embed in settings.items()}
     likeness(see, arguments)
-    see |= {name_at(turns): averaged(see["cellmobile"], turns) for turns in (4, 8)}
+    see |= {f"cellmobile, {turns} turns": averaged(see["cellmobile"], turns) for turns in (4, 8)}
     movement(see, arguments)
     neighbours(settings, arguments)
 
@@ -123,10 +124,6 @@ def movement(see: dict[str, Callable], arguments: argparse.Namespace) -> None:
         changed = apply(crops)
         distances = [f"{moved(before[name], look(changed)):.2f}" for name, look in see.items()]
         print(f"| {change} | {' | '.join(distances)} |", flush=True)
-
-
-def name_at(turns: int) -> str:
-    return f"cellmobile, {turns} turns"
 
 
 def moved(before: np.ndarray, after: np.ndarray) -> float:

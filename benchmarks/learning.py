@@ -35,6 +35,7 @@ from moascope.learning.examples import Examples
 from moascope.learning.final import chosen_heads, out_of_fold_table
 from moascope.learning.joining import join_examples
 from moascope.learning.nested import Inner, fold_pairs, nested
+from moascope.learning.space import settled
 from moascope.learning.storage import open_study
 from moascope.learning.study import study_name, top_up
 from moascope.learning.trials import candidates, choices, choose
@@ -114,11 +115,12 @@ def score_task(screen: Path, embedded: Path, target: str, params: Params, name: 
     question = examples.question
     outer = Inner(examples, fold_pairs(examples)).outer_folds()
     start = time.perf_counter()
+    settings = settled(params)
     with tempfile.TemporaryDirectory() as scratch:
         study = open_study(str(Path(scratch) / "study.journal"),
-                           study_name(examples, params.study.space, params.train, target),
-                           params.study, seed=params.seed)
-        top_up(study, examples, params.study, params.train, params.seed, lambda *_: None)
+                           study_name(examples, settings.space, params.train, target),
+                           settings, seed=params.seed)
+        top_up(study, examples, settings, params.train, params.seed, lambda *_: None)
         tuned = Path(scratch) / "tuned.yaml"
         tuned.write_text(yaml.safe_dump(choices(study, outer)))
         head, heads = chosen_heads(tuned, params)

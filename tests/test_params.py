@@ -9,8 +9,6 @@ from moascope.params_file import load_params, parse_params
 from moascope.passwords import address_shown
 
 ROOT = Path(__file__).parents[1]
-SPACE = {"layers": [0, 1], "normalisation": ["plate", "plate+sphere"],
-         "level": ["compound", "site"]}
 
 
 @pytest.mark.parametrize("folds", [0, 1, 2])
@@ -103,26 +101,3 @@ def test_parameters_cannot_be_changed():
 ])
 def test_an_address_is_shown_without_who_and_password(address, shown):
     assert address_shown(address) == shown
-
-
-@pytest.mark.parametrize(("train", "space"), [
-    ({}, SPACE),
-    ({"dropout": 0.3, "epochs": 10}, SPACE),
-    ({"normalisation": "moderated+sphere", "selection": "distinct"},
-     SPACE | {"normalisation": ["moderated+sphere"], "selection": ["distinct"]}),
-    ({"head": "tuned"}, SPACE | {"head": ["network", "logistic", "neighbours", "trees"]}),
-    ({"head": "tuned", "level": "well"},
-     SPACE | {"level": ["well"], "head": ["network", "logistic", "neighbours", "trees"]}),
-    # A simple model ignores the study.
-    ({"head": "trees", "level": "well"}, SPACE),
-])
-def test_a_study_judges_heads_on_the_rows_and_features_that_train_has_settled(train, space):
-    assert parse_params({"tune": {"space": SPACE}, "train": train}).study.space == space
-
-
-def test_the_space_may_name_the_kinds_of_head_and_a_network_has_the_last_word():
-    given = {"tune": {"space": SPACE | {"head": ["network", "trees"]}, "trials": 3}}
-    assert parse_params(given | {"train": {"head": "tuned"}}).study.space["head"] == [
-        "network", "trees"]
-    study = parse_params(given).study
-    assert study.space["head"] == ["network"] and study.trials == 3

@@ -98,7 +98,8 @@ def run_to_exit_code(program: Callable[[], object]) -> int:
     Returns
     -------
     int
-        0 when the program ended well, 1 on an exception, a full disk or memory, 130 on Ctrl-C.
+        0 when the program ended well, 1 on an exception or when disk or memory is full, 130 on
+        Ctrl-C.
     """
     scrub_what_is_logged()
     try:

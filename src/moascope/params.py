@@ -435,21 +435,3 @@ class Params(Section):
     register_: Register = Field(default=Register(), alias="register")
     promote: Promote = Promote()
     baseline: Baseline = Baseline()
-
-    @property
-    def study(self) -> Tune:
-        """`tune`, its space without what `train` has settled: heads are judged as they are trained.
-
-        Of hyperparameters that every kind of head has, a value in `train` is the only choice. With
-        `train.head` tuned, the space has every kind of head, or those that it names itself. What
-        only a network has stays: a value in `train` replaces the study's choice afterwards.
-        """
-        if self.train.head not in (NETWORK, TUNED):
-            return self.tune   # nothing of it is used
-        space = self.tune.space
-        settled = {name: [value] for name, value in
-                   self.train.model_dump(include=OF_EVERY_HEAD - {"head"}).items()
-                   if value != TUNED}
-        kinds = ({"head": space.get("head", list(HEADS))} if self.train.head == TUNED else
-                 {"head": [NETWORK]} if "head" in space else {})
-        return self.tune.model_copy(update={"space": {**space, **settled, **kinds}})

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from moascope.errors import MoascopeError
-from moascope.features.backbones import averaged, find_weights, open_backbone
+from moascope.features.backbones import find_weights, open_backbone
 from moascope.features.embed import embed_plates, features_of_screen
+from moascope.features.turns import averaged
 from moascope.params import Embed, Prepare
 from moascope.params_file import parse_params
 from moascope.pixels.prepare import prepare_plates

@@ -265,6 +265,9 @@ def test_what_cannot_be_fine_tuned_is_a_sentence(backbones, backbone, sentence):
 def test_a_simple_model_is_not_fine_tuned():
     with pytest.raises(MoascopeError, match=r"starts from a network, and train\.head is trees"):
         check_fine_tune(SETTINGS, ("resnet50",), Head(head="trees"))
+    # A study may choose one for a single fold.
+    with pytest.raises(MoascopeError, match=r"starts from a network, and train\.head is trees"):
+        check_fine_tune(SETTINGS, ("resnet50",), Head(), [Head(), Head(head="trees")])
     assert check_fine_tune(None, ("resnet50",), Head(head="trees")) == ""
 
 

@@ -10,7 +10,7 @@ from optuna.trial import TrialState
 
 from moascope.errors import MoascopeError
 from moascope.learning.nested import Inner, fold_pairs
-from moascope.learning.space import drawn_by_default, suggest
+from moascope.learning.space import drawn_by_default, settled, suggest
 from moascope.learning.storage import open_study
 from moascope.learning.study import study_name, top_up
 from moascope.learning.trials import (
@@ -22,7 +22,7 @@ from moascope.learning.trials import (
     study_tables,
 )
 from moascope.params import Head, Tune
-from moascope.params_file import load_params
+from moascope.params_file import load_params, parse_params
 from moascope.report.study import save_pictures, study_section
 
 SPACE = {"layers": [0], "epochs": [6], "dropout": {"low": 0.0, "high": 0.5},
@@ -401,3 +401,30 @@ def test_a_study_of_one_trial_and_of_none_can_be_shown(tmp_path):
         assert "importance" not in shown
     pd.testing.assert_index_equal(
         tables["trials"].columns, pd.Index(["trial", "state", "score", "best", "epochs", "taken"]))
+
+
+WIDE = {"layers": [0, 1], "normalisation": ["plate", "plate+sphere"],
+        "level": ["compound", "site"]}
+
+
+@pytest.mark.parametrize(("train", "space"), [
+    ({}, WIDE),
+    ({"dropout": 0.3, "epochs": 10}, WIDE),
+    ({"normalisation": "moderated+sphere", "selection": "distinct"},
+     WIDE | {"normalisation": ["moderated+sphere"], "selection": ["distinct"]}),
+    ({"head": "tuned"}, WIDE | {"head": ["network", "logistic", "neighbours", "trees"]}),
+    ({"head": "tuned", "level": "well"},
+     WIDE | {"level": ["well"], "head": ["network", "logistic", "neighbours", "trees"]}),
+    # A simple model ignores the study.
+    ({"head": "trees", "level": "well"}, WIDE),
+])
+def test_a_study_judges_heads_on_the_rows_and_features_that_train_has_settled(train, space):
+    assert settled(parse_params({"tune": {"space": WIDE}, "train": train})).space == space
+
+
+def test_the_space_may_name_the_kinds_of_head_and_a_network_has_the_last_word():
+    given = {"tune": {"space": WIDE | {"head": ["network", "trees"]}, "trials": 3}}
+    assert settled(parse_params(given | {"train": {"head": "tuned"}})).space["head"] == [
+        "network", "trees"]
+    study = settled(parse_params(given))
+    assert study.space["head"] == ["network"] and study.trials == 3

@@ -21,6 +21,7 @@ def work(
     or the environment variable MOASCOPE_STORAGE.
     """
     from moascope.learning.joining import load_examples
+    from moascope.learning.space import settled
     from moascope.learning.storage import open_study, study_storage
     from moascope.learning.study import study_name, top_up
     from moascope.params_file import load_params
@@ -32,12 +33,13 @@ def work(
             raise MoascopeError(f"{data / stage} does not exist, and a worker needs it. Run `dvc "
                                 "repro split`, or bring it here with `dvc pull`.")
     examples = load_examples(data / "embed", data / "acquire", data / "split")
-    name = study_name(examples, params.study.space, params.train, params.target)
-    study = open_study(study_storage(params.study, data / "tune" / "study.journal"), name,
-                       params.study, make=False, seed=params.seed)
+    settings = settled(params)
+    name = study_name(examples, settings.space, params.train, params.target)
+    study = open_study(study_storage(settings, data / "tune" / "study.journal"), name,
+                       settings, make=False, seed=params.seed)
     print(f"work: running trials of the study '{name}'; Ctrl-C stops this worker and loses only "
           "its current trial", flush=True)
-    ran = top_up(study, examples, params.study, params.train, params.seed,
+    ran = top_up(study, examples, settings, params.train, params.seed,
                  lambda study, trial: None, stay=False)
     print(f"work: {counted(ran, 'trial')} run here; all {params.tune.trials} trials have begun")
 

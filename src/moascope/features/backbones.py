@@ -22,11 +22,11 @@ from moascope.features.inference import (
     write_network,
 )
 from moascope.features.table import LABELS, label_of
+from moascope.features.turns import averaged
 from moascope.params import BACKBONES, WITHOUT_NETWORK, Embed
 from moascope.quiet import import_keras
 from moascope.work.code import code_digest
 
-QUARTERS = 4  # turns of a square that leave it in place
 # Comes with the package: `docs/cellmobile.md` says what it learnt from.
 PACKAGED = {"cellmobile": Path(__file__).parent / "cellmobile.keras"}
 
@@ -79,7 +79,8 @@ def open_backbone(name: str, weights: Path | None, precision: str, turns: int,
     precision : {"f32", "bf16"}
         Of the arithmetic in networks.
     turns : {1, 4, 8}
-        In how many positions a network sees each plane; its features are the mean. See `averaged`.
+        In how many positions a network sees each plane; its features are the mean; see
+        `turns.averaged`.
     crop : int
         Side of the crops, pixels.
 
@@ -97,38 +98,6 @@ def open_backbone(name: str, weights: Path | None, precision: str, turns: int,
     width = model.output(0).partial_shape[-1].get_length()
     return Backbone(label_of(name), tuple(f"{index:04d}" for index in range(width)),
                     averaged(compile_model(model, precision), turns))
-
-
-def averaged(see: Callable[[np.ndarray], np.ndarray],
-             turns: int) -> Callable[[np.ndarray], np.ndarray]:
-    """Let a network see planes in several positions, and take the mean of its features.
-
-    Cells lie in any direction. A network that was trained on photographs, or on few planes, gives
-    other features for a turned crop, and these differences are noise to every head.
-
-    Parameters
-    ----------
-    see : callable
-        uint8 [n, side, side] -> float32 [n, d].
-    turns : {1, 4, 8}
-        1: planes as they are; 4: at each quarter turn; 8: these, and their mirror images.
-
-    Returns
-    -------
-    callable
-        As `see`. Planes that differ by one of the positions have equal features, up to rounding.
-    """
-    if turns == 1:
-        return see
-
-    def mean(planes: np.ndarray) -> np.ndarray:
-        total = see(planes).astype(np.float64)
-        for number in range(1, turns):
-            seen = planes[:, :, ::-1] if number >= QUARTERS else planes
-            total += see(np.rot90(seen, number % QUARTERS, axes=(1, 2)))
-        return (total / turns).astype(np.float32)
-
-    return mean
 
 
 def brought_with(weights: Path, crop: int) -> Path:

@@ -288,8 +288,8 @@ def features_of_screen(screen: Screen, prepare: Prepare, embed: Embed, work: Pat
     jobs : int
         Number of processes.
     on_disk : bool
-        Whether a table that is too large for memory may lie on the disk of temporary files; see
-        `features.disk`. Of images, only with `work`.
+        Whether a table that is too large for memory may lie in the folder for temporary files;
+        see `features.disk`. Features of images are kept on disk only with `work`.
 
     Returns
     -------

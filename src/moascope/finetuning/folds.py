@@ -6,6 +6,7 @@ chosen by what is left out.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -30,7 +31,7 @@ from moascope.finetuning.network import (
 from moascope.learning.cross_fit import cross_fit, leave_folds_out, masks_without
 from moascope.learning.examples import SITE_KEY, Examples, row_weights
 from moascope.learning.panels import inputs, panel_rows
-from moascope.params import WITHOUT_NETWORK, FineTune, Head, Train
+from moascope.params import NETWORK, WITHOUT_NETWORK, FineTune, Head, Train
 from moascope.pixels.prepared import prepared_plates
 
 REPEAT = 0
@@ -235,7 +236,8 @@ def load_crops(prepared: Path, meta: pd.DataFrame, channels: list[str]) -> np.nd
     return crops
 
 
-def check_fine_tune(settings: FineTune | None, backbones: tuple[str, ...], head: Head) -> str:
+def check_fine_tune(settings: FineTune | None, backbones: tuple[str, ...], head: Head,
+                    others: Iterable[Head] = ()) -> str:
     """The network that is to be fine-tuned; empty where none is.
 
     Parameters
@@ -245,6 +247,8 @@ def check_fine_tune(settings: FineTune | None, backbones: tuple[str, ...], head:
         That are embedded.
     head : Head
         Of the final model.
+    others : iterable of Head
+        Of the folds, which with `train.head` tuned may be of other kinds.
 
     Raises
     ------
@@ -253,9 +257,10 @@ def check_fine_tune(settings: FineTune | None, backbones: tuple[str, ...], head:
     """
     if settings is None:
         return ""
-    if head.head != "network":
+    simple = [one.head for one in (head, *others) if one.head != NETWORK]
+    if simple:
         raise MoascopeError(
-            f"train.fine_tune starts from a network, and train.head is {head.head}. Set train.head "
+            f"train.fine_tune starts from a network, and train.head is {simple[0]}. Set train.head "
             "to network, or train.fine_tune to null.")
     meant = [name for name in backbones
              if name not in WITHOUT_NETWORK and head.backbone in ("all", name)]

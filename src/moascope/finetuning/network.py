@@ -23,9 +23,10 @@ from typing import Any
 
 import numpy as np
 
-from moascope.features.backbones import APPLICATIONS, QUARTERS, load_imagenet, load_own
+from moascope.features.backbones import APPLICATIONS, load_imagenet, load_own
 from moascope.features.inference import on_grey_planes
 from moascope.features.normalise import Sphering
+from moascope.features.turns import QUARTERS
 from moascope.finetuning.augmentation import augmentation
 from moascope.learning.head import FittedHeads
 from moascope.params import FineTune, Head
@@ -58,7 +59,7 @@ class Sites:
     panel : ndarray, float32, [n, p]
         Which panel a site is of, where panels share a head; p may be 0.
     turns : int
-        In how many positions each crop is seen, as in `features.backbones.averaged`.
+        In how many positions each crop is seen, as in `features.turns.averaged`.
     """
 
     crops: np.ndarray

@@ -5,10 +5,35 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from moascope.errors import MoascopeError
-from moascope.params import NETWORK, OF_EVERY_HEAD, Head
+from moascope.params import HEADS, NETWORK, OF_EVERY_HEAD, TUNED, Head, Params, Tune
 
 if TYPE_CHECKING:
     import optuna
+
+
+def settled(params: Params) -> Tune:
+    """`tune`, its space without what `train` has settled: heads are judged as they are trained.
+
+    Parameters
+    ----------
+    params : Params
+        `tune` and `train` are read.
+
+    Returns
+    -------
+    Tune
+        Of hyperparameters that every kind of head has, a value in `train` is the only choice. With
+        `train.head` tuned, the space has every kind of head, or those that it names itself. What
+        only a network has stays: a value in `train` replaces the study's choice afterwards.
+    """
+    train, space = params.train, params.tune.space
+    if train.head not in (NETWORK, TUNED):
+        return params.tune   # nothing of it is used
+    values = {name: [value] for name, value in
+              train.model_dump(include=OF_EVERY_HEAD - {"head"}).items() if value != TUNED}
+    kinds = ({"head": space.get("head", list(HEADS))} if train.head == TUNED else
+             {"head": [NETWORK]} if "head" in space else {})
+    return params.tune.model_copy(update={"space": {**space, **values, **kinds}})
 
 
 def suggest(trial: optuna.Trial, space: dict[str, Any]) -> Head:

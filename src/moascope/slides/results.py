@@ -62,7 +62,7 @@ def results_table(arms: list[dict[str, Any]], metrics: dict[str, Any], head: dic
         The main model's metrics.json.
     head : dict
         `parameters`, `epochs_to_overfit`, `asked_after` and `seconds_an_epoch` of the main model;
-        empty where it is no network.
+        empty if the model is not a network.
 
     Returns
     -------

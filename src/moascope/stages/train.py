@@ -41,7 +41,8 @@ def train(params: Params, prepared: Path, embedded: Path, screen: Path, split: P
     head, fold_heads = chosen_heads(tuned, params)
     embed = embed_for(params.embed, head)
     weights = weights_in_use(embedded, embed)
-    network = check_fine_tune(params.train.fine_tune, embed.backbones, head)
+    network = check_fine_tune(params.train.fine_tune, embed.backbones, head,
+                              fold_heads.values())
     name, verdict = model_name(embed.backbone, head), ""
     inputs = {"features": embedded, "screen": screen, "split": split, "tuned": tuned}
     with start_run(params, name, "train", inputs, system_metrics=True) as active:

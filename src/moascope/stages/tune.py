@@ -12,6 +12,7 @@ import yaml
 from moascope.learning.examples import Examples
 from moascope.learning.joining import load_examples
 from moascope.learning.nested import Inner, fold_pairs
+from moascope.learning.space import settled
 from moascope.learning.storage import open_study, study_storage
 from moascope.learning.study import study_name, top_up
 from moascope.learning.trials import (
@@ -58,14 +59,14 @@ def tune(params: Params, embedded: Path, screen: Path, split: Path, out: Path,
     from moascope.tracking.runs import dvc_digests, log_data, start_run
     from moascope.tracking.trials import TrialLog
 
-    name = study_name(examples, params.study.space, params.train, params.target)
+    settings = settled(params)
+    name = study_name(examples, settings.space, params.train, params.target)
     inputs = {"features": embedded, "screen": screen, "split": split}
     title = f"study of {params.tune.trials} trials"
     with start_run(params, title, "tune", inputs, system_metrics=True) as parent:
         import mlflow
 
-        study = open_study(study_storage(params.study, journal), name, params.study,
-                           seed=params.seed)
+        study = open_study(study_storage(settings, journal), name, settings, seed=params.seed)
         ran = _with_progress(params, study, examples, TrialLog(parent, METRIC))
         chosen = choices(study, outer)
         write_atomically(out, yaml.safe_dump(chosen, sort_keys=True))
@@ -125,4 +126,4 @@ def _with_progress(params: Params, study: optuna.Study, examples: Examples, log:
             if trial.state.name != "FAIL":
                 advance()
 
-        return top_up(study, examples, params.study, params.train, params.seed, ended)
+        return top_up(study, examples, settled(params), params.train, params.seed, ended)
